@@ -1,0 +1,1 @@
+"""The Kopf operator that turns `ImagoClient` resources into API keys, quotas and priority streams."""

@@ -1,0 +1,1 @@
+"""What describes an image or a text: one provider protocol, and the providers."""

@@ -1,0 +1,1 @@
+"""The HTTP API: application factory, middlewares, routes and schemas."""

@@ -1,0 +1,1 @@
+"""JetStream: topology, publisher, consumer loop, dead letters, and the embedded server."""

@@ -1,0 +1,1 @@
+"""SQLAlchemy tables, queries, the outbox and the migrations, for PostgreSQL and SQLite."""

@@ -1,0 +1,45 @@
+"""What a vision provider is given, and what it must do."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from imago.domain.results import ExifResult, VisionResult
+
+
+@dataclass(frozen=True)
+class ColourShare:
+    """A colour of the image (sRGB, 0..255 each) and the share of its pixels, 0..1."""
+
+    red: int
+    green: int
+    blue: int
+    share: float
+
+
+@dataclass(frozen=True)
+class VisionInput:
+    """An image made ready for a provider: an upright sRGB JPEG of ours, the original's upright size, and its context.
+
+    The JPEG was encoded by us from decoded pixels, so a provider may decode it without care. `language` is the
+    ISO 639-1 code of the description that is wanted.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    colours: tuple[ColourShare, ...]
+    exif: ExifResult | None
+    language: str
+
+
+class VisionProvider(Protocol):
+    """Describes images; raises a `StageFailure` of `domain.failures` where it can't."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name as settings and metrics know it."""
+        ...
+
+    async def describe(self, image: VisionInput) -> VisionResult:
+        """Describe one image."""
+        ...

@@ -1,0 +1,205 @@
+"""Settings: every environment variable that Imago reads, in one frozen model.
+
+The names and defaults that the original system had are kept; `.env.example` lists all of them. Durations are in
+seconds and sizes in bytes unless a name says otherwise (`…_MB` is 2^20 bytes).
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from imago.domain.lanes import WorkerLanes
+from imago.domain.stages import Stage
+
+MB = 2**20
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The configuration of one process; `Settings()` reads the environment, tests pass arguments."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    debug: bool = False
+    """Console logs instead of JSON, and logs of level debug."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Secrets. `imago dev` generates those that are unset and keeps them in its data directory.
+    admin_api_key: SecretStr | None = None
+    operator_api_key: SecretStr | None = None
+    jwt_secret_key: SecretStr | None = None
+    signed_url_secret: SecretStr | None = None
+    api_key_pepper: SecretStr | None = None
+
+    # Database.
+    database_url: str = "sqlite+aiosqlite:///data/imago.db"
+    database_pool_size: int = Field(10, ge=1)
+    database_timeout: float = Field(10.0, gt=0)
+    """The longest wait for a connection or for one statement."""
+
+    # NATS.
+    nats_url: CommaList = ("nats://127.0.0.1:4222",)
+    nats_user: str | None = None
+    nats_password: SecretStr | None = None
+    nats_token: SecretStr | None = None
+    nats_creds_file: Path | None = None
+    nats_tls_ca: Path | None = None
+    nats_tls_cert: Path | None = None
+    nats_tls_key: Path | None = None
+    nats_replicas: int = Field(1, ge=1, le=5)
+    nats_timeout: float = Field(5.0, gt=0)
+    """The longest wait for a JetStream answer."""
+
+    # Storage.
+    storage_backend: Literal["local", "s3"] = "local"
+    storage_dir: Path = Path("data/objects")
+    s3_bucket: str | None = None
+    s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_prefix: str = ""
+    s3_addressing: Literal["path", "virtual"] = "path"
+    s3_timeout: float = Field(30.0, gt=0)
+    """The longest wait for S3 to move on: connecting, or one read or write."""
+    signed_url_ttl: int = Field(3600, ge=1, le=7 * 24 * 3600)
+
+    # HTTP.
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    public_url: str | None = None
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    cors_origins: CommaList = ()
+    trusted_proxies: CommaList = ()
+    """Networks whose `X-Forwarded-For` is believed."""
+    max_upload_size_mb: int = Field(50, ge=1)
+    max_image_pixels: int = Field(50_000_000, ge=1)
+    keepalive_timeout: float = Field(75.0, gt=0)
+    upload_idle_timeout: float = Field(30.0, gt=0)
+    """The longest pause between two reads of an upload."""
+    upload_min_rate: int = Field(1024, ge=0)
+    """Bytes a second that an upload must keep on average after its first 30 seconds."""
+    upload_total_timeout: float = Field(900.0, gt=0)
+    shutdown_timeout: float = Field(8.0, gt=0)
+    idempotency_ttl: int = Field(24 * 3600, ge=60)
+
+    # Stages.
+    ocr_enabled: bool = True
+    disabled_stages: CommaList = ()
+    thumbnail_mode: Literal["deferred", "inline"] = "deferred"
+    thumbnail_size: int = Field(512, ge=16, le=4096)
+    """The longest side in pixels."""
+    thumbnail_format: Literal["webp", "jpeg"] = "webp"
+    ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
+    ocr_languages: str = "fra+eng"
+    tessdata_dir: Path | None = None
+    ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
+    ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)
+    """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    model_dir: Path | None = None
+    """Where the offline vision model lies; unset: the user's cache directory."""
+
+    # AI.
+    ai_provider: Literal["gemini", "openrouter", "offline"] | None = None
+    ai_fallback: CommaList = ()
+    """Providers tried in this order when the first one fails."""
+    ai_model: str | None = None
+    ai_timeout: float = Field(60.0, gt=0)
+    gemini_api_key: SecretStr | None = None
+    gemini_base_url: str | None = None
+    openrouter_api_key: SecretStr | None = None
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    vision_min_confidence: float = Field(0.35, ge=0, le=1)
+    """Below this the offline provider says less instead of guessing."""
+
+    # Workers.
+    worker_lanes: str = "premium,standard"
+    worker_max_jobs: int = Field(10, ge=1)
+    worker_max_tries: int = Field(3, ge=1)
+    worker_processes: int | None = Field(None, ge=1)
+    """Child processes for decoding and OCR; unset: one per core, at most `worker_max_jobs`."""
+    heartbeat: float = Field(10.0, gt=0)
+    """Seconds between two heartbeats; `ack_wait` and the lease of a claim are three of them."""
+    retry_base: float = Field(2.0, gt=0)
+    retry_cap: float = Field(300.0, gt=0)
+    thumbnail_timeout: float = Field(60.0, gt=0)
+    exif_timeout: float = Field(30.0, gt=0)
+    ocr_timeout: float = Field(120.0, gt=0)
+    vision_timeout: float = Field(180.0, gt=0)
+    child_memory_mb: int = Field(2048, ge=256)
+    """Address space of a child process, beyond what the process has before its first task."""
+    child_cpu_seconds: int = Field(120, ge=1)
+    """CPU seconds of one task in a child process."""
+
+    # Upkeep.
+    relay_interval: float = Field(1.0, gt=0)
+    reconcile_interval: float = Field(15.0, gt=0)
+    sweep_interval: float = Field(60.0, gt=0)
+    intent_ttl: float = Field(1200.0, gt=0)
+    """Life of an upload's intent; longer than `upload_total_timeout`, or a slow upload would lose its object."""
+
+    # Telemetry.
+    otel_exporter_otlp_endpoint: str | None = None
+    prometheus_multiproc_dir: Path | None = None
+
+    @field_validator("nats_url", "cors_origins", "trusted_proxies", "disabled_stages", "ai_fallback", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("disabled_stages")
+    @classmethod
+    def _known_stages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if Stage(name) is Stage.THUMBNAIL:
+                raise ValueError("the thumbnail stage can't be disabled")
+        return value
+
+    @field_validator("worker_lanes")
+    @classmethod
+    def _known_lanes(cls, value: str) -> str:
+        WorkerLanes.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.storage_backend == "s3" and not self.s3_bucket:
+            raise ValueError("STORAGE_BACKEND=s3 needs S3_BUCKET")
+        if self.intent_ttl <= self.upload_total_timeout:
+            raise ValueError("INTENT_TTL must be longer than UPLOAD_TOTAL_TIMEOUT")
+        return self
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The largest file taken, in bytes."""
+        return self.max_upload_size_mb * MB
+
+    @property
+    def ack_wait(self) -> float:
+        """Seconds after which an unacknowledged message comes again: three heartbeats (DESIGN, section 5)."""
+        return 3 * self.heartbeat
+
+    @property
+    def provider(self) -> str:
+        """The AI provider in use: the one named, else Gemini where its key is set, else the offline one."""
+        return self.ai_provider or ("gemini" if self.gemini_api_key else "offline")
+
+    @cached_property
+    def stages_off(self) -> frozenset[Stage]:
+        """The stages that this server has switched off."""
+        off = {Stage(name) for name in self.disabled_stages}
+        return frozenset(off if self.ocr_enabled else off | {Stage.OCR})
+
+    def stage_timeout(self, stage: Stage) -> float:
+        """The longest wall time of one try of a stage, in seconds."""
+        return {
+            Stage.THUMBNAIL: self.thumbnail_timeout,
+            Stage.EXIF: self.exif_timeout,
+            Stage.OCR: self.ocr_timeout,
+            Stage.VISION: self.vision_timeout,
+        }[stage]
