@@ -1,0 +1,183 @@
+"""Connections and transactions: one `Database` per process, on PostgreSQL or SQLite.
+
+Every transaction says on whose behalf it runs. On PostgreSQL that sets `imago.client` or `imago.scope`, which the
+row-level security policies read; on SQLite it has no effect. Writes on SQLite begin IMMEDIATE, so that two of them
+queue for the lock instead of failing when the second one upgrades.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from imago.settings import Settings
+
+
+class DatabaseUnavailable(Exception):
+    """The database can't be reached or doesn't answer in time; nothing was committed that we know of."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """On whose behalf a transaction runs: one client's by its id, or the system's (None)."""
+
+    client_id: int | None
+
+
+SYSTEM = Scope(None)
+
+# SQLite waits this long for another process's write to end; writes take milliseconds.
+SQLITE_BUSY_TIMEOUT_MS = 10_000
+
+# What a driver raises when the server is away; each of them is one `DatabaseUnavailable`.
+_AWAY: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    sa.exc.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class Database:
+    """The engine and its two kinds of transaction."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, timeout: float = 10.0) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._timeout = timeout
+        self.engine: AsyncEngine = self._create(pool_size)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Database":
+        """Build the database that the settings name; nothing connects yet."""
+        return cls(settings.database_url, pool_size=settings.database_pool_size, timeout=settings.database_timeout)
+
+    @asynccontextmanager
+    async def read(self, scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that only reads; raise DatabaseUnavailable where the server is away."""
+        async with self._transaction(scope, write=False) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that may write and commits at the end of the block.
+
+        Raises DatabaseUnavailable where the server is away; when that happens at the commit, whether it was done is
+        unknown, as with any database.
+        """
+        async with self._transaction(scope, write=True) as connection:
+            yield connection
+
+    async def check(self) -> None:
+        """Raise DatabaseUnavailable unless the database answers a query."""
+        async with self.read() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+    def pool_state(self) -> tuple[int, int]:
+        """Return the number of connections in use, and how many the pool may open."""
+        pool = self.engine.pool
+        if isinstance(pool, sa.pool.QueuePool):
+            return pool.checkedout(), pool.size()
+        return 0, 0
+
+    @asynccontextmanager
+    async def _transaction(self, scope: Scope, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self.engine.connect()
+            async with connection:
+                if self.is_sqlite:
+                    await connection.execution_options(imago_write=write)
+                async with connection.begin():
+                    if not self.is_sqlite:
+                        await self._set_scope(connection, scope)
+                    yield connection
+        except _AWAY as error:
+            raise DatabaseUnavailable(type(error).__name__) from error
+        except sa.exc.DBAPIError as error:
+            if _is_away(error):
+                raise DatabaseUnavailable(type(error.orig).__name__) from error
+            raise
+
+    async def _set_scope(self, connection: AsyncConnection, scope: Scope) -> None:
+        name, value = ("imago.scope", "system") if scope.client_id is None else ("imago.client", str(scope.client_id))
+        await connection.execute(sa.select(sa.func.set_config(name, value, True)))
+
+    def _create(self, pool_size: int) -> AsyncEngine:
+        options: dict[str, Any] = {
+            "json_serializer": lambda value: orjson.dumps(value).decode(),
+            "json_deserializer": orjson.loads,
+            # Statements must not show a tenant's data, or a digest, in an error or a log.
+            "hide_parameters": True,
+        }
+        if self.is_sqlite:
+            if self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_async_engine(self.url, **options)
+            sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+            return engine
+        return create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=self._timeout,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": self._timeout,
+                "command_timeout": self._timeout,
+                "server_settings": {"application_name": "imago", "timezone": "UTC", "jit": "off"},
+            },
+            **options,
+        )
+
+
+def _is_away(error: sa.exc.DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    original: BaseException | None = error.orig
+    while original is not None:
+        if isinstance(original, _AWAY):
+            return True
+        if isinstance(original, sqlite3.OperationalError) and "locked" in str(original):
+            return True
+        original = original.__cause__
+    return False
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    # The driver must not begin transactions of its own: `_begin_sqlite` chooses between DEFERRED and IMMEDIATE.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        # A power failure may lose the last transactions, never the database; see docs/reliability.md.
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("imago_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

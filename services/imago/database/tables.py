@@ -1,0 +1,282 @@
+"""The tables, as SQLAlchemy Core sees them on PostgreSQL and on SQLite alike; the migrations create them.
+
+`image_search` is missing here on purpose: it is a `tsvector` table on PostgreSQL and an FTS5 table on SQLite, and
+`database.search` alone speaks to it.
+"""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = sa.MetaData(naming_convention=NAMING)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment: `timestamptz` on PostgreSQL; on SQLite naive text in UTC, which sorts like the moments."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes; strip the zone where the database keeps none."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back aware moments in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite only makes INTEGER PRIMARY KEY an alias of its rowid; AUTOINCREMENT keeps deleted ids from coming back.
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", BigId, primary_key=True, autoincrement=True)
+
+
+def _client_id(*, index: bool = False) -> sa.Column[int]:
+    return sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), nullable=False, index=index)
+
+
+clients = sa.Table(
+    "clients",
+    metadata,
+    _id(),
+    sa.Column("uuid", sa.Uuid, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("scopes", Json, nullable=False),
+    sa.Column("limits", Json, nullable=False),  # Only what differs from the plan's.
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("stages", Json, nullable=False),
+    sa.Column("ocr_languages", Json, nullable=False),
+    sa.Column("description_language", sa.Text, nullable=False),
+    sa.Column("managed_by", sa.Text),
+    sa.Column("owner", sa.Text),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("deactivated_at", UtcDateTime),
+    sa.Column("erase_requested_at", UtcDateTime),
+    sa.Column("erasure", Json),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Apart from `clients`, so that every upload doesn't rewrite (and lock) the row that authentication reads.
+client_usage = sa.Table(
+    "client_usage",
+    metadata,
+    sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("storage_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("images", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _id(),
+    sa.Column("key_id", sa.String(8), nullable=False, unique=True),
+    _client_id(index=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("last_used_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+upload_intents = sa.Table(
+    "upload_intents",
+    metadata,
+    _id(),
+    _client_id(),
+    sa.Column("image_uuid", sa.Uuid, nullable=False, unique=True),
+    sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+images = sa.Table(
+    "images",
+    metadata,
+    _id(),
+    sa.Column("uuid", sa.Uuid, nullable=False, unique=True),
+    _client_id(),
+    sa.Column("original_name", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("frames", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("duplicate_of", BigId, sa.ForeignKey("images.id", ondelete="SET NULL"), index=True),
+    sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("thumbnail_key", sa.Text),
+    sa.Column("thumbnail_type", sa.Text),
+    sa.Column("thumbnail_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("done_at", UtcDateTime),
+    # What lists filter by, copied from the EXIF result: the camera folded for search, the camera's local time.
+    sa.Column("camera", sa.Text),
+    sa.Column("taken_at", sa.DateTime),
+    sa.Column("has_gps", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("user_description", sa.Text),
+    sa.Column("user_tags", Json),
+    sa.Index("ix_images_client_id_id", "client_id", "id"),
+    sa.Index("ix_images_client_id_status_id", "client_id", "status", "id"),
+    sa.Index("ix_images_client_id_sha256", "client_id", "sha256"),
+    sa.Index("ix_images_client_id_taken_at", "client_id", "taken_at"),
+    sqlite_autoincrement=True,
+)
+
+# One row per image and stage: where its present run stands. `run` grows with each reprocess, `claim` with each try of
+# a worker, `epoch` with each publication of a run; a result is only accepted from the run and claim of this row.
+image_stages = sa.Table(
+    "image_stages",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    _client_id(),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("run", sa.Integer, nullable=False),
+    sa.Column("claim", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_text", sa.Text),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("stream", sa.Text),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("message_id", sa.Text),
+    sa.Column("published_at", UtcDateTime),
+    sa.Index("ix_image_stages_client_id_lane", "client_id", "lane"),
+    sa.Index(
+        "ix_image_stages_open",
+        "published_at",
+        postgresql_where=sa.text("status IN ('pending', 'running', 'retrying')"),
+        sqlite_where=sa.text("status IN ('pending', 'running', 'retrying')"),
+    ),
+    sa.Index("ix_image_stages_stream_sequence", "stream", "sequence"),
+)
+
+# The unique key is what makes a result exactly one; the rows of runs before the last good one are deleted.
+stage_results = sa.Table(
+    "stage_results",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("run", sa.Integer, primary_key=True),
+    _client_id(),
+    sa.Column("data", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+image_tags = sa.Table(
+    "image_tags",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    _client_id(),
+    sa.Index("ix_image_tags_client_id_tag_image_id", "client_id", "tag", "image_id"),
+)
+
+# What a transaction announces. A work row names no subject: it takes the client's lane when it is published.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _id(),
+    _client_id(index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text),
+    sa.Column("payload", Json, nullable=False),
+    sa.Column("headers", Json, nullable=False),
+    sa.Column("message_id", sa.Text, nullable=False),
+    sa.Column("image_id", BigId),
+    sa.Column("stage", sa.Text),
+    sa.Column("run", sa.Integer),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False, index=True),
+    sa.Index("ix_outbox_image_id_stage", "image_id", "stage"),
+    sqlite_autoincrement=True,
+)
+
+# Objects to delete: at once, and once more at `final_at`, because a worker that was at work while its image was deleted
+# may still have written a thumbnail.
+tombstones = sa.Table(
+    "tombstones",
+    metadata,
+    _id(),
+    sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("final_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("token", sa.Uuid, nullable=False),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("fingerprint", sa.String(64)),
+    sa.Column("response", Json),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    _id(),
+    _client_id(index=True),
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("run", sa.Integer, nullable=False),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error_code", sa.Text, nullable=False),
+    sa.Column("error_text", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("replayed_at", UtcDateTime),
+    sa.UniqueConstraint("image_id", "stage", "run"),
+    sqlite_autoincrement=True,
+)
+
+# Who does a chore of upkeep at the moment; the name is the chore's.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+)
