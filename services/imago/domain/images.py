@@ -42,7 +42,7 @@ class ImageHeader:
 
 
 def clean_name(name: str | None) -> str:
-    """Return a file name fit to store and show: its last part, NFC, no control characters; 'image' where none is left."""
+    """Return a file name fit to store and show: its last part, NFC, no control characters; else 'image'."""
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(char for char in unicodedata.normalize("NFC", last) if unicodedata.category(char)[0] != "C")
     return kept.strip()[:MAX_NAME_LENGTH].strip() or "image"

@@ -193,3 +193,11 @@ class RequestTimeout(Problem):
     status = 408
     code = "request-timeout"
     title = "Upload too slow"
+
+
+class UploadExpired(Problem):
+    """The upload took so long that what it had stored was given up."""
+
+    status = 408
+    code = "upload-expired"
+    title = "Upload expired"

@@ -84,7 +84,7 @@ class OcrResult:
 
 @dataclass(frozen=True)
 class VisionResult:
-    """The result of the vision stage: description, tags (lower case, NFC), confidence in them (0..1), and who said so."""
+    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), and who said so."""
 
     description: str
     tags: tuple[str, ...]

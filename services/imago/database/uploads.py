@@ -1,0 +1,239 @@
+"""The database's side of an upload: the intent before the first byte, the acceptance after the last (DESIGN, section 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database import outbox as outbox_rows
+from imago.database.engine import SYSTEM, Database, Scope
+from imago.database.outbox import ImageIdentity
+from imago.database.search import upsert_document
+from imago.database.tables import client_usage, clients, image_stages, images, stage_results, tombstones, upload_intents
+from imago.domain.clients import Client, Usage
+from imago.domain.events import EventName
+from imago.domain.images import ImageHeader
+from imago.domain.outbox import OutboxRow
+from imago.domain.problems import Unauthenticated, UploadExpired
+from imago.domain.quotas import quota_exceeded, refuse_if_used_up
+from imago.domain.results import ThumbnailResult
+from imago.domain.stages import ImageStatus, Stage, StageStatus, image_status, planned_stages
+from imago.domain.times import utc_now
+
+
+@dataclass(frozen=True)
+class InlineThumbnail:
+    """A thumbnail made during the upload (`THUMBNAIL_MODE=inline`) and already in storage."""
+
+    object_key: str
+    result: ThumbnailResult
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An upload that is whole in storage and whose header was read."""
+
+    intent_id: int
+    uuid: UUID
+    original_name: str
+    header: ImageHeader
+    size_bytes: int
+    sha256: str
+    object_key: str
+    traceparent: Mapping[str, str]
+    stages_off: frozenset[Stage] = frozenset()
+    thumbnail: InlineThumbnail | None = None
+
+
+@dataclass(frozen=True)
+class AcceptedImage:
+    """An image that is ours from now on, and what is to be announced about it."""
+
+    id: int
+    uuid: UUID
+    original_name: str
+    status: ImageStatus
+    duplicate_of: int | None
+    outbox: tuple[OutboxRow, ...]
+
+
+async def usage(connection: AsyncConnection, client_id: int) -> Usage:
+    """Return what the client stores now."""
+    row = (await connection.execute(sa.select(client_usage).where(client_usage.c.client_id == client_id))).one_or_none()
+    return Usage(row.storage_bytes, row.images) if row else Usage(0, 0)
+
+
+async def begin_upload(db: Database, client: Client, *, image: UUID, object_key: str, ttl: timedelta) -> int:
+    """Commit an intent, so that whatever this upload leaves in storage is found and swept; return its id.
+
+    Raises QuotaExceeded where not even one more byte would fit.
+    """
+    now = utc_now()
+    async with db.write(Scope(client.id)) as connection:
+        refuse_if_used_up(await usage(connection, client.id), client.limits)
+        intent_id = await connection.scalar(
+            sa.insert(upload_intents)
+            .values(
+                client_id=client.id, image_uuid=image, object_key=object_key, created_at=now, expires_at=now + ttl
+            )
+            .returning(upload_intents.c.id)
+        )
+    return int(intent_id or 0)
+
+
+async def abandon_upload(db: Database, intent_id: int) -> None:
+    """Give an upload up: its object is deleted by the sweeper, at once and once more after the intent's time."""
+    async with db.write(SYSTEM) as connection:
+        await bury_intents(connection, upload_intents.c.id == intent_id, now=utc_now())
+
+
+async def bury_intents(connection: AsyncConnection, condition: sa.ColumnElement[bool], *, now: datetime) -> int:
+    """Turn intents into tombstones of their objects, in one statement each; return how many there were."""
+    taken = await connection.execute(
+        sa.delete(upload_intents).where(condition).returning(upload_intents.c.object_key, upload_intents.c.expires_at)
+    )
+    graves = [
+        {"object_key": row.object_key, "created_at": now, "due_at": now, "final_at": max(row.expires_at, now)}
+        for row in taken
+    ]
+    if graves:
+        await connection.execute(sa.insert(tombstones), graves)
+    return len(graves)
+
+
+async def accept_upload(db: Database, client: Client, upload: NewImage) -> AcceptedImage:
+    """Charge the quota and create the image, its stages and its messages, in one transaction.
+
+    Raises QuotaExceeded, UploadExpired where the intent was swept meanwhile, and Unauthenticated where the client was
+    deactivated meanwhile; then nothing was written, and the caller abandons the upload.
+    """
+    async with db.write(Scope(client.id)) as connection:
+        return await accept_in(connection, client, upload, now=utc_now())
+
+
+async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
+    """Do what `accept_upload` says inside the caller's transaction."""
+    kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
+    await _charge(connection, client, upload.size_bytes, kept)
+    intent = await connection.execute(sa.delete(upload_intents).where(upload_intents.c.id == upload.intent_id))
+    if intent.rowcount != 1:
+        raise UploadExpired("The upload took longer than its intent lives; send it again.")
+    # The lane is the row's, not the cached client's: the work is published on it within the second.
+    lane = await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == client.id, clients.c.active))
+    if lane is None:
+        raise Unauthenticated("The client is not active.")
+    duplicate_of = await connection.scalar(
+        sa.select(images.c.id)
+        .where(images.c.client_id == client.id, images.c.sha256 == upload.sha256)
+        .order_by(images.c.id)
+        .limit(1)
+    )
+    statuses = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
+    if upload.thumbnail:
+        statuses[Stage.THUMBNAIL] = StageStatus.DONE
+    status = image_status(statuses.values())
+    image = await _insert_image(connection, client, upload, status, duplicate_of, now=now)
+    await connection.execute(
+        sa.insert(image_stages),
+        [
+            {
+                "image_id": image.id,
+                "stage": stage,
+                "client_id": client.id,
+                "status": stage_status,
+                "run": 1,
+                "claim": 0,
+                "attempts": 0,
+                "epoch": 1,
+                "lane": lane,
+                "done_at": now if stage_status is StageStatus.DONE else None,
+            }
+            for stage, stage_status in statuses.items()
+        ],
+    )
+    if upload.thumbnail:
+        await _store_inline_thumbnail(connection, image, upload.thumbnail, now=now)
+    rows = [
+        await outbox_rows.add_event(
+            connection, image, EventName.IMAGE_CREATED, at=now, headers=upload.traceparent, status=status
+        )
+    ]
+    for stage, stage_status in statuses.items():
+        if stage_status is StageStatus.PENDING:
+            rows.append(
+                await outbox_rows.add_work(
+                    connection, image, stage, run=1, epoch=1, lane=lane, headers=upload.traceparent
+                )
+            )
+    await upsert_document(connection, client.id, image.id, upload.original_name)
+    return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, tuple(rows))
+
+
+async def _charge(connection: AsyncConnection, client: Client, size: int, kept: int) -> None:
+    """Add to the usage where the original fits; the thumbnail adds to it but is never what refuses an upload."""
+    limits = client.limits
+    charged = await connection.execute(
+        sa.update(client_usage)
+        .where(
+            client_usage.c.client_id == client.id,
+            client_usage.c.storage_bytes + size <= limits.storage_bytes,
+            client_usage.c.images + 1 <= limits.images,
+        )
+        .values(storage_bytes=client_usage.c.storage_bytes + kept, images=client_usage.c.images + 1)
+    )
+    if charged.rowcount != 1:
+        raise quota_exceeded(await usage(connection, client.id), limits, needed_bytes=size)
+
+
+async def _insert_image(
+    connection: AsyncConnection,
+    client: Client,
+    upload: NewImage,
+    status: ImageStatus,
+    duplicate_of: int | None,
+    *,
+    now: datetime,
+) -> ImageIdentity:
+    thumbnail = upload.thumbnail
+    image_id = await connection.scalar(
+        sa.insert(images)
+        .values(
+            uuid=upload.uuid,
+            client_id=client.id,
+            original_name=upload.original_name,
+            content_type=upload.header.format.content_type,
+            format=upload.header.format,
+            width=upload.header.width,
+            height=upload.header.height,
+            frames=upload.header.frames,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            duplicate_of=duplicate_of,
+            object_key=upload.object_key,
+            thumbnail_key=thumbnail.object_key if thumbnail else None,
+            thumbnail_type=thumbnail.result.content_type if thumbnail else None,
+            thumbnail_bytes=thumbnail.result.size_bytes if thumbnail else 0,
+            status=status,
+            created_at=now,
+        )
+        .returning(images.c.id)
+    )
+    return ImageIdentity(int(image_id or 0), upload.uuid, client.id, client.uuid)
+
+
+async def _store_inline_thumbnail(
+    connection: AsyncConnection, image: ImageIdentity, thumbnail: InlineThumbnail, *, now: datetime
+) -> None:
+    await connection.execute(
+        sa.insert(stage_results).values(
+            image_id=image.id,
+            stage=Stage.THUMBNAIL,
+            run=1,
+            client_id=image.client_id,
+            data=thumbnail.result.to_json(),
+            created_at=now,
+        )
+    )
