@@ -103,13 +103,15 @@ class Database:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self.engine.connect()
-            async with connection:
+            try:
                 if self.is_sqlite:
                     await connection.execution_options(imago_write=write)
                 async with connection.begin():
                     if not self.is_sqlite:
                         await self._set_scope(connection, scope)
                     yield connection
+            finally:
+                await connection.close()
         except _AWAY as error:
             raise DatabaseUnavailable(type(error).__name__) from error
         except sa.exc.DBAPIError as error:

@@ -1,4 +1,4 @@
-"""The database's side of an upload: the intent before the first byte, the acceptance after the last (DESIGN, section 3)."""
+"""The database's side of an upload: an intent before its first byte, the acceptance after its last (DESIGN, 3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,14 @@ from imago.domain.outbox import OutboxRow
 from imago.domain.problems import Unauthenticated, UploadExpired
 from imago.domain.quotas import quota_exceeded, refuse_if_used_up
 from imago.domain.results import ThumbnailResult
-from imago.domain.stages import ImageStatus, Stage, StageStatus, image_status, planned_stages
+from imago.domain.stages import (
+    TERMINAL_IMAGE_STATUSES,
+    ImageStatus,
+    Stage,
+    StageStatus,
+    image_status,
+    planned_stages,
+)
 from imago.domain.times import utc_now
 
 
@@ -76,9 +83,7 @@ async def begin_upload(db: Database, client: Client, *, image: UUID, object_key:
         refuse_if_used_up(await usage(connection, client.id), client.limits)
         intent_id = await connection.scalar(
             sa.insert(upload_intents)
-            .values(
-                client_id=client.id, image_uuid=image, object_key=object_key, created_at=now, expires_at=now + ttl
-            )
+            .values(client_id=client.id, image_uuid=image, object_key=object_key, created_at=now, expires_at=now + ttl)
             .returning(upload_intents.c.id)
         )
     return int(intent_id or 0)
@@ -168,6 +173,11 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
                     connection, image, stage, run=1, epoch=1, lane=lane, headers=upload.traceparent
                 )
             )
+    if status in TERMINAL_IMAGE_STATUSES:
+        done = EventName.IMAGE_DONE
+        rows.append(
+            await outbox_rows.add_event(connection, image, done, at=now, headers=upload.traceparent, status=status)
+        )
     await upsert_document(connection, client.id, image.id, upload.original_name)
     return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, tuple(rows))
 
@@ -218,6 +228,8 @@ async def _insert_image(
             thumbnail_bytes=thumbnail.result.size_bytes if thumbnail else 0,
             status=status,
             created_at=now,
+            # With an inline thumbnail and every other stage switched off there is nothing left to do.
+            done_at=now if status in TERMINAL_IMAGE_STATUSES else None,
         )
         .returning(images.c.id)
     )

@@ -1,0 +1,38 @@
+"""The lock on an image: every transaction on its stages takes it first, so that they see each other's results."""
+
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database.outbox import ImageIdentity
+from imago.database.tables import clients, images
+
+ImageRef = int | UUID
+
+
+def matches(ref: ImageRef) -> sa.ColumnElement[bool]:
+    """Return the condition that an image is the one referred to, by its id or its uuid."""
+    return images.c.uuid == ref if isinstance(ref, UUID) else images.c.id == ref
+
+
+async def lock_image(
+    connection: AsyncConnection, ref: ImageRef, *, client_id: int | None = None
+) -> tuple[ImageIdentity, sa.Row[tuple[object, ...]]] | None:
+    """Lock an image until the transaction ends; return who it is and its row, or None where there is none.
+
+    With `client_id` only that client's images are seen. SQLite ignores FOR UPDATE: there the transaction began
+    IMMEDIATE and holds the whole database.
+    """
+    query = (
+        sa.select(images, clients.c.uuid.label("client_uuid"))
+        .join(clients, clients.c.id == images.c.client_id)
+        .where(matches(ref))
+        .with_for_update(of=images)
+    )
+    if client_id is not None:
+        query = query.where(images.c.client_id == client_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    return ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row

@@ -1,0 +1,72 @@
+"""The migrations, one history for PostgreSQL and SQLite, and the one way to run them.
+
+Several replicas may migrate at once: on PostgreSQL an advisory lock lets one do it while the others wait and then find
+nothing to do; on SQLite the database's own write lock does.
+"""
+
+import asyncio
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from imago.database.engine import Database
+
+# Any constant will do that nobody else uses: the first eight bytes of sha256("imago migrations"), as a signed bigint.
+_ADVISORY_LOCK = 7756009011210278635
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+def head() -> str:
+    """Return the revision that this version of the code needs."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise RuntimeError("there is no migration")
+    return revision
+
+
+async def current(db: Database) -> str | None:
+    """Return the revision that the database is at; None for an empty one."""
+    async with db.read() as connection:
+        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def upgrade(db: Database) -> None:
+    """Bring the schema to the newest revision; safe to run in several processes at once."""
+    async with db.engine.connect() as connection:
+        if db.is_sqlite:
+            await connection.execution_options(imago_write=True)
+        async with connection.begin():
+            if not db.is_sqlite:
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            await connection.run_sync(_upgrade)
+
+
+async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:
+    """Wait until the schema is at the revision this code needs or a later one; raise TimeoutError otherwise."""
+    async with asyncio.timeout(timeout):
+        while True:
+            if await _is_new_enough(db):
+                return
+            await asyncio.sleep(poll)
+
+
+async def _is_new_enough(db: Database) -> bool:
+    revision = await current(db)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    # A revision that we don't know is a newer release's, which keeps the previous one working.
+    return revision is not None and (revision == head() or revision not in known)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

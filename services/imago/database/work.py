@@ -1,0 +1,495 @@
+"""The database's side of a worker: claims, heartbeats, results and failures (DESIGN, section 3, steps 4 and 5).
+
+Every transaction here first locks the image. A result is written only `WHERE run = mine AND claim = mine`, so a worker
+that lost its claim (frozen, cut off, or overtaken by a reprocess) changes nothing, however late it comes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database import outbox as outbox_rows
+from imago.database.derived import refresh_derived
+from imago.database.engine import SYSTEM, Database
+from imago.database.locking import lock_image
+from imago.database.outbox import ImageIdentity
+from imago.database.tables import client_usage, clients, dead_letters, image_stages, images, stage_results, tombstones
+from imago.domain.claims import (
+    Die,
+    Drop,
+    FailureDecision,
+    GiveUp,
+    Park,
+    RetryInStream,
+    StageState,
+    Start,
+    Wait,
+    decide_claim,
+    decide_failure,
+)
+from imago.domain.events import EventName
+from imago.domain.failures import PermanentFailure, StageFailure
+from imago.domain.images import ImageFormat
+from imago.domain.outbox import OutboxRow
+from imago.domain.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
+from imago.domain.search import fold
+from imago.domain.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
+from imago.domain.times import utc_now
+from imago.domain.work import WorkMessage
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one run of one stage, until its lease ends, and what the work needs to know."""
+
+    image: ImageIdentity
+    stage: Stage
+    run: int
+    claim: int
+    attempts: int
+    lane: str
+    object_key: str
+    size_bytes: int
+    format: ImageFormat
+    ocr_languages: tuple[str, ...]
+    description_language: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage that ended in this transaction: what to announce, and the image's age if this ended the image too."""
+
+    outbox: tuple[OutboxRow, ...]
+    image_done_after: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No claim: the message is acknowledged (`retry_in` None) or asked for again after `retry_in`."""
+
+    reason: str
+    retry_in: timedelta | None = None
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What became of a failed try."""
+
+    decision: FailureDecision
+    outbox: tuple[OutboxRow, ...]
+    image_done_after: timedelta | None = None
+
+
+class ClaimLost(Exception):
+    """The claim is another's by now, or its image is gone; what was worked out is dropped."""
+
+
+LOST_WORKER = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
+
+
+async def claim(
+    db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str]
+) -> Claim | Refused:
+    """Claim the run that a message names, in a commit of its own; raise DatabaseUnavailable where that fails."""
+    now = utc_now()
+    async with db.write(SYSTEM) as connection:
+        locked = await lock_image(connection, message.image)
+        if locked is None:
+            return Refused("image gone")
+        image, row = locked
+        stage_row = await _stage_row(connection, image.id, message.stage)
+        if stage_row is None:
+            return Refused("stage gone")
+        state = StageState(
+            StageStatus(stage_row.status), stage_row.run, stage_row.attempts, stage_row.lease_until, stage_row.due_at
+        )
+        decision = decide_claim(state, run=message.run, now=now, max_tries=max_tries)
+        match decision:
+            case Drop(reason):
+                return Refused(reason)
+            case Wait(delay):
+                return Refused("not yet", retry_in=delay)
+            case GiveUp():
+                rows = await _bury(
+                    connection, image, message.stage, stage_row, failure=LOST_WORKER, now=now, headers=headers
+                )
+                ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+                return Refused("tries used up", ended=Ended((*rows, *ended), done_after))
+            case Start():
+                pass
+        await connection.execute(
+            sa.update(image_stages)
+            .where(image_stages.c.image_id == image.id, image_stages.c.stage == message.stage)
+            .values(
+                status=StageStatus.RUNNING,
+                claim=stage_row.claim + 1,
+                attempts=stage_row.attempts + 1,
+                lease_until=now + lease,
+                due_at=None,
+                started_at=stage_row.started_at or now,
+            )
+        )
+        if row.status == ImageStatus.PENDING:
+            await connection.execute(
+                sa.update(images)
+                .where(images.c.id == image.id)
+                .values(status=ImageStatus.PROCESSING, started_at=row.started_at or now)
+            )
+        pipeline = (
+            await connection.execute(
+                sa.select(clients.c.ocr_languages, clients.c.description_language).where(
+                    clients.c.id == image.client_id
+                )
+            )
+        ).one()
+        return Claim(
+            image=image,
+            stage=message.stage,
+            run=message.run,
+            claim=stage_row.claim + 1,
+            attempts=stage_row.attempts + 1,
+            lane=stage_row.lane,
+            object_key=row.object_key,
+            size_bytes=row.size_bytes,
+            format=ImageFormat(row.format),
+            ocr_languages=tuple(pipeline.ocr_languages),
+            description_language=pipeline.description_language,
+            created_at=row.created_at,
+        )
+
+
+async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:
+    """Renew a claim's lease; False where the claim is lost, and working on is in vain."""
+    async with db.write(SYSTEM) as connection:
+        renewed = await connection.execute(
+            sa.update(image_stages).where(*_mine(held)).values(lease_until=utc_now() + lease)
+        )
+    return renewed.rowcount == 1
+
+
+async def finish(
+    db: Database,
+    held: Claim,
+    result: StageResult,
+    *,
+    headers: Mapping[str, str],
+    thumbnail_key: str | None = None,
+) -> Ended:
+    """Store the result of a claim, in one transaction with everything that follows from it.
+
+    Raises ClaimLost, and then nothing was written; DatabaseUnavailable leaves the outcome to the redelivery.
+    """
+    now = utc_now()
+    async with db.write(SYSTEM) as connection:
+        locked = await lock_image(connection, held.image.id)
+        if locked is None:
+            raise ClaimLost("the image is gone")
+        image, row = locked
+        await _leave(connection, held, status=StageStatus.DONE, done_at=now, error_code=None, error_text=None)
+        await connection.execute(
+            sa.delete(stage_results).where(
+                stage_results.c.image_id == image.id,
+                stage_results.c.stage == held.stage,
+                stage_results.c.run < held.run,
+            )
+        )
+        await connection.execute(
+            sa.insert(stage_results).values(
+                image_id=image.id,
+                stage=held.stage,
+                run=held.run,
+                client_id=image.client_id,
+                data=result.to_json(),
+                created_at=now,
+            )
+        )
+        await _apply(connection, image, row, result, thumbnail_key=thumbnail_key)
+        rows = [
+            await outbox_rows.add_event(
+                connection,
+                image,
+                EventName.STAGE_DONE,
+                at=now,
+                headers=headers,
+                stage=held.stage,
+                run=held.run,
+                status=StageStatus.DONE,
+            )
+        ]
+        ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+        return Ended((*rows, *ended), done_after)
+
+
+async def fail(
+    db: Database,
+    held: Claim,
+    failure: StageFailure,
+    *,
+    max_tries: int,
+    base: timedelta,
+    cap: timedelta,
+    headers: Mapping[str, str],
+) -> Failed:
+    """Note a failed try and decide what follows; raises as `finish` does."""
+    now = utc_now()
+    decision = decide_failure(failure, attempts=held.attempts, max_tries=max_tries, base=base, cap=cap)
+    async with db.write(SYSTEM) as connection:
+        locked = await lock_image(connection, held.image.id)
+        if locked is None:
+            raise ClaimLost("the image is gone")
+        image, row = locked
+        match decision:
+            case Die():
+                await _check_mine(connection, held)
+                stage_row = await _stage_row(connection, image.id, held.stage)
+                rows = await _bury(connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers)
+                ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+                return Failed(decision, (*rows, *ended), done_after)
+            case RetryInStream(delay):
+                rows = await _retry(connection, image, held, failure, now=now, delay=delay, headers=headers)
+            case Park(delay, counted):
+                rows = await _retry(
+                    connection, image, held, failure, now=now, delay=delay, headers=headers, park=True, counted=counted
+                )
+        return Failed(decision, tuple(rows))
+
+
+async def release(db: Database, held: Claim) -> None:
+    """Give a try back that ended by trouble of ours (database, NATS, SIGTERM); a lost claim is left alone."""
+    async with db.write(SYSTEM) as connection:
+        await connection.execute(
+            sa.update(image_stages)
+            .where(*_mine(held))
+            .values(
+                status=StageStatus.PENDING if held.attempts <= 1 else StageStatus.RETRYING,
+                attempts=held.attempts - 1,
+                lease_until=None,
+            )
+        )
+
+
+async def bury_object(db: Database, object_key: str) -> None:
+    """Have an object deleted that was written for an image that is gone by now."""
+    now = utc_now()
+    async with db.write(SYSTEM) as connection:
+        await connection.execute(
+            sa.insert(tombstones).values(object_key=object_key, created_at=now, due_at=now, final_at=now)
+        )
+
+
+async def stage_state(db: Database, image: UUID, stage: Stage) -> StageStatus | None:
+    """Return where a stage stands, or None where there is none."""
+    query = (
+        sa.select(image_stages.c.status)
+        .join(images, images.c.id == image_stages.c.image_id)
+        .where(images.c.uuid == image, image_stages.c.stage == stage)
+    )
+    async with db.read() as connection:
+        status = await connection.scalar(query)
+    return StageStatus(status) if status else None
+
+
+def _mine(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        image_stages.c.image_id == held.image.id,
+        image_stages.c.stage == held.stage,
+        image_stages.c.run == held.run,
+        image_stages.c.claim == held.claim,
+        image_stages.c.status == StageStatus.RUNNING,
+    )
+
+
+async def _leave(connection: AsyncConnection, held: Claim, **values: object) -> None:
+    """Leave `running` with the given values, if the claim is still ours."""
+    left = await connection.execute(sa.update(image_stages).where(*_mine(held)).values(lease_until=None, **values))
+    if left.rowcount != 1:
+        raise ClaimLost("another claim or run took over")
+
+
+async def _check_mine(connection: AsyncConnection, held: Claim) -> None:
+    if await connection.scalar(sa.select(sa.literal(1)).where(*_mine(held))) is None:
+        raise ClaimLost("another claim or run took over")
+
+
+async def _stage_row(connection: AsyncConnection, image_id: int, stage: Stage) -> sa.Row[tuple[object, ...]] | None:
+    query = sa.select(image_stages).where(image_stages.c.image_id == image_id, image_stages.c.stage == stage)
+    return (await connection.execute(query)).one_or_none()
+
+
+async def _retry(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    held: Claim,
+    failure: StageFailure,
+    *,
+    now: datetime,
+    delay: timedelta,
+    headers: Mapping[str, str],
+    park: bool = False,
+    counted: bool = True,
+) -> list[OutboxRow]:
+    values: dict[str, object] = {
+        "status": StageStatus.RETRYING,
+        "due_at": now + delay,
+        "error_code": failure.code,
+        "error_text": failure.text,
+    }
+    if not counted:
+        values["attempts"] = held.attempts - 1
+    if park:
+        values["epoch"] = image_stages.c.epoch + 1
+    await _leave(connection, held, **values)
+    if park:
+        epoch = await connection.scalar(
+            sa.select(image_stages.c.epoch).where(
+                image_stages.c.image_id == image.id, image_stages.c.stage == held.stage
+            )
+        )
+        # Not among the rows returned: it is the relay that publishes it, when it is due.
+        await outbox_rows.add_work(
+            connection,
+            image,
+            held.stage,
+            run=held.run,
+            epoch=int(epoch or 0),
+            lane=held.lane,
+            headers=headers,
+            due_at=now + delay,
+        )
+    event = await outbox_rows.add_event(
+        connection,
+        image,
+        EventName.STAGE_RETRYING,
+        at=now,
+        headers=headers,
+        stage=held.stage,
+        run=held.run,
+        status=StageStatus.RETRYING,
+    )
+    return [event]
+
+
+async def _bury(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    stage: Stage,
+    stage_row: sa.Row[tuple[object, ...]] | None,
+    *,
+    failure: StageFailure,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> list[OutboxRow]:
+    """Make a stage dead: its row, a dead letter, and what announces it."""
+    if stage_row is None:
+        raise ClaimLost("the stage is gone")
+    where = (image_stages.c.image_id == image.id, image_stages.c.stage == stage)
+    await connection.execute(
+        sa.update(image_stages)
+        .where(*where)
+        .values(
+            status=StageStatus.DEAD,
+            done_at=now,
+            lease_until=None,
+            due_at=None,
+            error_code=failure.code,
+            error_text=failure.text,
+        )
+    )
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            client_id=image.client_id,
+            image_id=image.id,
+            stage=stage,
+            run=stage_row.run,
+            lane=stage_row.lane,
+            attempts=stage_row.attempts,
+            error_code=failure.code,
+            error_text=failure.text,
+            created_at=now,
+        )
+    )
+    letter = await outbox_rows.add_dead_letter(
+        connection,
+        image,
+        stage,
+        run=stage_row.run,
+        lane=stage_row.lane,
+        attempts=stage_row.attempts,
+        error_code=failure.code,
+        at=now,
+        headers=headers,
+    )
+    event = await outbox_rows.add_event(
+        connection,
+        image,
+        EventName.STAGE_DEAD,
+        at=now,
+        headers=headers,
+        stage=stage,
+        run=stage_row.run,
+        status=StageStatus.DEAD,
+    )
+    return [letter, event]
+
+
+async def _end_if_last(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: sa.Row[tuple[object, ...]],
+    *,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> tuple[list[OutboxRow], timedelta | None]:
+    """Set the image's status from its stages; where none is open any more, announce `image.done`."""
+    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
+    status = image_status(StageStatus(value) for value in statuses)
+    done = status in TERMINAL_IMAGE_STATUSES
+    await connection.execute(
+        sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
+    )
+    if not done:
+        return [], None
+    event = await outbox_rows.add_event(connection, image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
+    return [event], now - row.created_at
+
+
+async def _apply(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: sa.Row[tuple[object, ...]],
+    result: StageResult,
+    *,
+    thumbnail_key: str | None,
+) -> None:
+    """Copy what lists and searches need from a result to where they look for it."""
+    match result:
+        case ThumbnailResult():
+            await connection.execute(
+                sa.update(images)
+                .where(images.c.id == image.id)
+                .values(
+                    thumbnail_key=thumbnail_key,
+                    thumbnail_type=result.content_type,
+                    thumbnail_bytes=result.size_bytes,
+                )
+            )
+            await connection.execute(
+                sa.update(client_usage)
+                .where(client_usage.c.client_id == image.client_id)
+                .values(storage_bytes=client_usage.c.storage_bytes + result.size_bytes - row.thumbnail_bytes)
+            )
+        case ExifResult():
+            camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
+            await connection.execute(
+                sa.update(images)
+                .where(images.c.id == image.id)
+                .values(camera=camera or None, taken_at=result.taken_local, has_gps=result.gps.has_gps)
+            )
+        case OcrResult() | VisionResult():
+            await refresh_derived(connection, image.client_id, image.id)
