@@ -1,0 +1,198 @@
+"""What a client changes about its images: deletion, reprocessing, and a person's own words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database import outbox as outbox_rows
+from imago.database.derived import refresh_derived
+from imago.database.engine import Database, Scope
+from imago.database.locking import ImageRef, lock_image
+from imago.database.outbox import ImageIdentity
+from imago.database.search import delete_document
+from imago.database.tables import client_usage, clients, image_stages, images, outbox, tombstones
+from imago.domain.clients import Client
+from imago.domain.events import EventName
+from imago.domain.outbox import OutboxKind, OutboxRow
+from imago.domain.problems import NotFound, StageDisabled
+from imago.domain.stages import ImageStatus, Stage, StageStatus, image_status
+from imago.domain.tags import normalize_tags
+from imago.domain.times import utc_now
+
+# A worker that was at work while its image was deleted may write a thumbnail until its claim's lease ends; no stage
+# takes longer than this, so the second deletion comes after it.
+LAST_LATE_WRITE = timedelta(hours=1)
+
+
+class Unset(Enum):
+    """Marks a field that a PATCH doesn't name, apart from one it sets to null."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
+
+async def delete_image(
+    db: Database, client: Client, ref: ImageRef, *, headers: Mapping[str, str]
+) -> tuple[OutboxRow, ...]:
+    """Delete an image with all that belongs to it and give its quota back; its objects go by the sweeper.
+
+    Raises NotFound.
+    """
+    now = utc_now()
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id)
+        if locked is None:
+            raise NotFound("No such image.")
+        image, row = locked
+        return (await erase_image(connection, image, row, now=now, headers=headers),)
+
+
+async def erase_image(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: sa.Row[tuple[object, ...]],
+    *,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> OutboxRow:
+    """Delete a locked image's rows, bury its objects and announce that; return the announcement."""
+    keys = {row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}
+    await connection.execute(
+        sa.insert(tombstones),
+        [
+            {"object_key": key, "created_at": now, "due_at": now, "final_at": now + LAST_LATE_WRITE}
+            for key in sorted(keys)
+        ],
+    )
+    await connection.execute(
+        sa.update(client_usage)
+        .where(client_usage.c.client_id == image.client_id)
+        .values(
+            storage_bytes=client_usage.c.storage_bytes - row.size_bytes - row.thumbnail_bytes,
+            images=client_usage.c.images - 1,
+        )
+    )
+    await delete_document(connection, image.id)
+    # In a fixed order before the cascade, which has none: the announcer locks these rows sorted, too.
+    await connection.execute(
+        sa.select(image_stages.c.stage)
+        .where(image_stages.c.image_id == image.id)
+        .order_by(image_stages.c.stage)
+        .with_for_update()
+    )
+    await connection.execute(sa.delete(images).where(images.c.id == image.id))
+    await connection.execute(sa.delete(outbox).where(outbox.c.image_id == image.id, outbox.c.kind == OutboxKind.WORK))
+    return await outbox_rows.add_event(connection, image, EventName.IMAGE_DELETED, at=now, headers=headers)
+
+
+def thumbnail_key_beside(object_key: str) -> str:
+    """Return the key that the thumbnail of an original has, whether or not it was made yet."""
+    return object_key.rsplit("/", 1)[0] + "/thumbnail"
+
+
+async def reprocess(
+    db: Database,
+    client: Client,
+    ref: ImageRef,
+    stages: Iterable[Stage] | None,
+    *,
+    stages_off: frozenset[Stage],
+    headers: Mapping[str, str],
+) -> tuple[OutboxRow, ...]:
+    """Start a new run of stages, whatever was done before; the last good results stay until they are replaced.
+
+    `stages` None means the client's pipeline, less what the server has switched off. Raises NotFound, and
+    StageDisabled where a stage that was named is switched off.
+    """
+    if stages is None:
+        chosen = [stage for stage in (Stage.THUMBNAIL, *client.pipeline.stages) if stage not in stages_off]
+    else:
+        chosen = list(dict.fromkeys(stages))
+        off = [stage for stage in chosen if stage in stages_off]
+        if off:
+            raise StageDisabled(f"This server has the stage {off[0]} switched off.", extra={"stage": off[0]})
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id)
+        if locked is None:
+            raise NotFound("No such image.")
+        return await start_runs(connection, locked[0], chosen, headers=headers)
+
+
+async def start_runs(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    stages: Sequence[Stage],
+    *,
+    headers: Mapping[str, str],
+) -> tuple[OutboxRow, ...]:
+    """Start a new run of each of the stages of a locked image, in the caller's transaction."""
+    lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
+    rows: list[OutboxRow] = []
+    for stage in sorted(stages):
+        # A run that is still waiting or at work is given up: its messages and claims fit no row any more.
+        await connection.execute(
+            sa.delete(outbox).where(
+                outbox.c.image_id == image.id, outbox.c.stage == stage, outbox.c.kind == OutboxKind.WORK
+            )
+        )
+        run = await connection.scalar(
+            sa.update(image_stages)
+            .where(image_stages.c.image_id == image.id, image_stages.c.stage == stage)
+            .values(
+                status=StageStatus.PENDING,
+                run=image_stages.c.run + 1,
+                attempts=0,
+                epoch=1,
+                lease_until=None,
+                due_at=None,
+                error_code=None,
+                error_text=None,
+                started_at=None,
+                done_at=None,
+                lane=lane,
+                stream=None,
+                sequence=None,
+                message_id=None,
+                published_at=None,
+            )
+            .returning(image_stages.c.run)
+        )
+        rows.append(
+            await outbox_rows.add_work(connection, image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers)
+        )
+    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
+    status = image_status(StageStatus(value) for value in statuses)
+    await connection.execute(
+        sa.update(images)
+        .where(images.c.id == image.id)
+        .values(status=ImageStatus.PROCESSING if status is not ImageStatus.PENDING else status, done_at=None)
+    )
+    return tuple(rows)
+
+
+async def set_user_words(
+    db: Database,
+    client: Client,
+    ref: ImageRef,
+    *,
+    description: str | Unset | None = UNSET,
+    tags: Sequence[str] | Unset | None = UNSET,
+) -> None:
+    """Set or clear a person's description and tags; raise NotFound."""
+    values: dict[str, object] = {}
+    if not isinstance(description, Unset):
+        values["user_description"] = description
+    if not isinstance(tags, Unset):
+        values["user_tags"] = None if tags is None else list(normalize_tags(tags))
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id)
+        if locked is None:
+            raise NotFound("No such image.")
+        if values:
+            await connection.execute(sa.update(images).where(images.c.id == locked[0].id).values(**values))
+            await refresh_derived(connection, client.id, locked[0].id)
