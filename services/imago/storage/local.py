@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,7 +101,7 @@ class LocalStore:
 
     async def list(self, *, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         """Give all objects under a prefix, in the order of their keys."""
-        for info in await asyncio.to_thread(lambda: sorted(self._walk(prefix), key=lambda info: info.key)):
+        for info in await asyncio.to_thread(lambda: sorted(self._walk(prefix), key=attrgetter("key"))):
             yield info
 
     async def signed_url(self, request: UrlRequest) -> str:

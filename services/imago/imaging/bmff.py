@@ -1,0 +1,280 @@
+"""A bounded walk through the boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), without decoding.
+
+It finds what the header check and the EXIF reader need: the size of the primary image, how many images there are, and
+where the EXIF item lies. Every count, size and depth has a cap, so that a crafted file costs little.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+MAX_BOXES = 4096
+MAX_META_BYTES = 4 * 2**20
+MAX_ITEMS = 4096
+MAX_EXTENTS = 64
+
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+GENERIC_BRANDS = frozenset({b"mif1", b"msf1", b"mif2"})
+
+_HIDDEN_OR_DATA = frozenset({b"Exif", b"mime", b"uri "})
+
+
+class BadBoxes(ValueError):
+    """The boxes contradict themselves or pass a cap."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A run of bytes: in the file (`in_idat` False), or in the meta box's own data."""
+
+    offset: int
+    length: int
+    in_idat: bool
+
+
+@dataclass
+class HeifInfo:
+    """What the meta box says."""
+
+    brands: frozenset[bytes]
+    primary: int | None = None
+    types: dict[int, bytes] = field(default_factory=dict)
+    hidden: set[int] = field(default_factory=set)
+    extents: dict[int, list[Extent]] = field(default_factory=dict)
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    references: dict[bytes, dict[int, list[int]]] = field(default_factory=dict)
+    idat: bytes = b""
+
+    @property
+    def codec(self) -> bytes | None:
+        """The item type that the pixels are coded in: `hvc1`, `av01`, or None where no item tells."""
+        coded = [kind for kind in self.types.values() if kind in (b"hvc1", b"av01")]
+        return coded[0] if coded else None
+
+    @property
+    def primary_size(self) -> tuple[int, int] | None:
+        """Width and height of the primary image, before its rotation; None where the file doesn't say."""
+        return None if self.primary is None else self.sizes.get(self.primary)
+
+    @property
+    def images(self) -> int:
+        """How many images a reader would show: no tiles, thumbnails, auxiliary or hidden ones."""
+        parts = set(self.hidden)
+        for tiles in self.references.get(b"dimg", {}).values():
+            parts.update(tiles)
+        for kind in (b"thmb", b"auxl"):
+            parts.update(self.references.get(kind, {}))
+        shown = [item for item, kind in self.types.items() if kind not in _HIDDEN_OR_DATA and item not in parts]
+        return max(1, len(shown))
+
+
+def brands(head: bytes) -> frozenset[bytes]:
+    """Return the brands of a file's first bytes; empty where it doesn't begin with `ftyp`."""
+    if len(head) < 16 or head[4:8] != b"ftyp":
+        return frozenset()
+    size = min(struct.unpack(">I", head[:4])[0], len(head))
+    return frozenset(head[at : at + 4] for at in (8, *range(16, size - 3, 4)))
+
+
+def read_heif(stream: BinaryIO) -> HeifInfo:
+    """Read the meta box of a file; raise BadBoxes where there is none or it can't be understood."""
+    stream.seek(0)
+    info = HeifInfo(brands(stream.read(256)))
+    if not info.brands:
+        raise BadBoxes("no ftyp box")
+    try:
+        meta = _find(stream, b"meta")
+        for kind, body in _boxes(meta[4:]):
+            _read_child(info, kind, body)
+    except (struct.error, IndexError) as error:
+        raise BadBoxes("a box ends too early") from error
+    return info
+
+
+def read_item(stream: BinaryIO, info: HeifInfo, item: int, *, limit: int) -> bytes:
+    """Return the bytes of an item, at most `limit` of them."""
+    data = b""
+    for extent in info.extents.get(item, [])[:MAX_EXTENTS]:
+        wanted = min(extent.length, limit - len(data))
+        if wanted <= 0:
+            break
+        if extent.in_idat:
+            data += info.idat[extent.offset : extent.offset + wanted]
+        else:
+            stream.seek(extent.offset)
+            data += stream.read(wanted)
+    return data
+
+
+def sequence_frames(stream: BinaryIO) -> int:
+    """Return the number of samples of an image sequence's longest track; 1 where there is no track."""
+    try:
+        moov = _find(stream, b"moov")
+        return max([1, *_sample_counts(moov, depth=0)])
+    except (BadBoxes, struct.error, IndexError):
+        return 1
+
+
+def _sample_counts(data: bytes, *, depth: int) -> Iterator[int]:
+    for kind, body in _boxes(data):
+        if kind == b"stsz":
+            yield struct.unpack_from(">I", body, 8)[0]
+        elif kind in (b"trak", b"mdia", b"minf", b"stbl") and depth < 8:
+            yield from _sample_counts(body, depth=depth + 1)
+
+
+def _find(stream: BinaryIO, wanted: bytes) -> bytes:
+    position = 0
+    for _ in range(MAX_BOXES):
+        stream.seek(position)
+        head = stream.read(16)
+        if len(head) < 8:
+            break
+        size, kind = struct.unpack(">I4s", head[:8])
+        header = 8
+        if size == 1 and len(head) == 16:
+            size, header = struct.unpack(">Q", head[8:])[0], 16
+        if kind == wanted:
+            length = MAX_META_BYTES if size == 0 else size - header
+            if not 0 <= length <= MAX_META_BYTES:
+                raise BadBoxes("a box of that size")
+            stream.seek(position + header)
+            return stream.read(length)
+        if size == 0 or size < header:
+            break
+        position += size
+    raise BadBoxes(f"no {wanted.decode()} box")
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    for _ in range(MAX_BOXES):
+        if at + 8 > len(data):
+            return
+        size, kind = struct.unpack_from(">I4s", data, at)
+        header = 8
+        if size == 1:
+            size, header = struct.unpack_from(">Q", data, at + 8)[0], 16
+        elif size == 0:
+            size = len(data) - at
+        if size < header or at + size > len(data):
+            raise BadBoxes("a box larger than what holds it")
+        yield kind, data[at + header : at + size]
+        at += size
+    raise BadBoxes("too many boxes")
+
+
+def _read_child(info: HeifInfo, kind: bytes, body: bytes) -> None:
+    match kind:
+        case b"pitm":
+            info.primary = struct.unpack_from(">I" if body[0] else ">H", body, 4)[0]
+        case b"iinf":
+            _read_item_infos(info, body)
+        case b"iloc":
+            _read_locations(info, body)
+        case b"iprp":
+            _read_properties(info, body)
+        case b"iref":
+            _read_references(info, body)
+        case b"idat":
+            info.idat = body
+
+
+def _read_item_infos(info: HeifInfo, body: bytes) -> None:
+    start = 8 if body[0] else 6
+    for kind, entry in _boxes(body[start:]):
+        if kind != b"infe" or entry[0] < 2:
+            continue
+        wide = entry[0] >= 3
+        item = struct.unpack_from(">I" if wide else ">H", entry, 4)[0]
+        item_type = entry[10:14] if wide else entry[8:12]
+        if len(info.types) >= MAX_ITEMS:
+            raise BadBoxes("too many items")
+        info.types[item] = item_type
+        if entry[3] & 1:
+            info.hidden.add(item)
+
+
+def _read_locations(info: HeifInfo, body: bytes) -> None:
+    version = body[0]
+    offset_size, length_size = body[4] >> 4, body[4] & 15
+    base_size, index_size = body[5] >> 4, (body[5] & 15) if version else 0
+    at = 6
+
+    def take(size: int) -> int:
+        nonlocal at
+        if at + size > len(body):
+            raise BadBoxes("iloc ends too early")
+        value = int.from_bytes(body[at : at + size], "big")
+        at += size
+        return value
+
+    count = take(4 if version == 2 else 2)
+    for _ in range(min(count, MAX_ITEMS)):
+        item = take(4 if version == 2 else 2)
+        method = take(2) & 15 if version else 0
+        take(2)
+        base = take(base_size)
+        extents = []
+        for _ in range(min(take(2), MAX_BOXES)):
+            take(index_size)
+            offset, length = take(offset_size), take(length_size)
+            extents.append(Extent(base + offset, length, method == 1))
+        if method in (0, 1):
+            info.extents[item] = extents
+
+
+def _read_properties(info: HeifInfo, body: bytes) -> None:
+    properties: list[_Size | None] = []
+    for kind, part in _boxes(body):
+        if kind == b"ipco":
+            properties.extend(_size_property(name, value) for name, value in _boxes(part))
+        elif kind == b"ipma":
+            _read_associations(info, part, properties)
+
+
+@dataclass(frozen=True)
+class _Size:
+    width: int
+    height: int
+    clean: bool
+
+
+def _size_property(name: bytes, value: bytes) -> _Size | None:
+    if name == b"ispe":
+        width, height = struct.unpack_from(">II", value, 4)
+        return _Size(width, height, clean=False)
+    if name == b"clap":
+        # The clean aperture: encoders pad to the codec's blocks, and this is what a reader shows.
+        width, by_width, height, by_height = struct.unpack_from(">IIII", value, 0)
+        if by_width and by_height:
+            return _Size(width // by_width, height // by_height, clean=True)
+    return None
+
+
+def _read_associations(info: HeifInfo, body: bytes, properties: list[_Size | None]) -> None:
+    wide_item, wide_index = body[0] >= 1, body[3] & 1
+    count, at = struct.unpack_from(">I", body, 4)[0], 8
+    for _ in range(min(count, MAX_ITEMS)):
+        item = struct.unpack_from(">I" if wide_item else ">H", body, at)[0]
+        at += 4 if wide_item else 2
+        links = body[at]
+        at += 1
+        for _ in range(links):
+            index = struct.unpack_from(">H", body, at)[0] & 0x7FFF if wide_index else body[at] & 0x7F
+            at += 2 if wide_index else 1
+            size = properties[index - 1] if 0 < index <= len(properties) else None
+            if size is not None and (size.clean or item not in info.sizes):
+                info.sizes[item] = (size.width, size.height)
+
+
+def _read_references(info: HeifInfo, body: bytes) -> None:
+    wide = body[0] >= 1
+    size, code = (4, ">I") if wide else (2, ">H")
+    for kind, part in _boxes(body[4:]):
+        source = struct.unpack_from(code, part, 0)[0]
+        count = struct.unpack_from(">H", part, size)[0]
+        targets = [struct.unpack_from(code, part, size + 2 + size * index)[0] for index in range(count)]
+        info.references.setdefault(kind, {}).setdefault(source, []).extend(targets)

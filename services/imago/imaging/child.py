@@ -1,0 +1,122 @@
+"""The long-lived child process that does hostile work: `python -m imago.imaging.child`.
+
+A crash, a runaway of memory or CPU, or a hang takes down this process only; its parent notices and starts another.
+Requests and answers are JSON with a length of four bytes before them, never pickles: a child that a crafted image took
+over must not own its parent. Tasks name their modules, which are imported when first used, so that a child that makes
+thumbnails doesn't load an OCR engine.
+"""
+
+import argparse
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from imago.domain.failures import PermanentFailure, StageFailure, TransientFailure
+
+TASKS = {
+    "thumbnail": "imago.imaging.tasks:thumbnail",
+    "prepare_for_vision": "imago.imaging.tasks:vision_input",
+    "exif": "imago.imaging.tasks:exif",
+    "ocr": "imago.imaging.tasks:ocr",
+    "ocr_fallback": "imago.imaging.tasks:ocr_fallback",
+}
+
+_MAX_REQUEST = 1 << 20
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve tasks from standard input until it ends."""
+    parser = argparse.ArgumentParser(prog="imago.imaging.child")
+    parser.add_argument("--memory-mb", type=int, required=True)
+    parser.add_argument("--cpu-seconds", type=int, required=True)
+    parser.add_argument("--task", action="append", default=[], help="NAME=MODULE:FUNCTION, for tests")
+    options = parser.parse_args()
+    tasks = {**TASKS, **dict(item.split("=", 1) for item in options.task)}
+    # Libraries print; what they print must not end up between two answers.
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _die_with_parent()
+    # Ctrl-C reaches the whole group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_memory(options.memory_mb)
+    while (request := _read(requests)) is not None:
+        _limit_cpu(options.cpu_seconds)
+        _write(answers, _answer(tasks, request))
+
+
+def _answer(tasks: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"ok": _function(tasks[request["task"]])(**request["arguments"])}
+    except MemoryError:
+        return _failed("permanent", "out-of-memory", "The image needs more memory than a worker may use.")
+    except PermanentFailure as failure:
+        return _failed("permanent", failure.code, failure.text)
+    except (StageFailure, TransientFailure) as failure:
+        return _failed("transient", failure.code, failure.text)
+    except Exception as error:
+        # Standard error is the worker's log; the client sees no more than the code.
+        sys.stderr.write(f"{request.get('task')}: {type(error).__name__}: {error}\n")
+        return _failed("transient", "internal-error", "The stage failed unexpectedly.")
+
+
+def _failed(kind: str, code: str, text: str) -> dict[str, Any]:
+    return {"failure": {"kind": kind, "code": code, "text": text}}
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _read(stream: BinaryIO) -> dict[str, Any] | None:
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    length = struct.unpack(">I", head)[0]
+    if length > _MAX_REQUEST:
+        return None
+    request: dict[str, Any] = json.loads(stream.read(length))
+    return request
+
+
+def _write(stream: BinaryIO, answer: dict[str, Any]) -> None:
+    body = json.dumps(answer).encode()
+    stream.write(struct.pack(">I", len(body)) + body)
+    stream.flush()
+
+
+def _limit_memory(megabytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        # Other systems don't enforce RLIMIT_AS; there the pixel limit alone bounds memory.
+        return
+    present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = present + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _limit_cpu(seconds: int) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + seconds
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Elsewhere the end of standard input tells.
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What a child process can be asked to do: each task takes and returns what JSON can carry.
+
+Engines are imported inside their tasks, so that a child loads only what it does.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from imago.imaging.preparation import prepare_for_ocr, prepare_for_vision
+from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
+
+# What the vision models use at most; larger images only cost more.
+VISION_SIDE = 1024
+
+# An A4 page at 400 dots per inch; text larger than that reads no better.
+OCR_SIDE = 4700
+
+
+def thumbnail(*, source: str, target: str, size: int, format: ThumbnailFormat, max_pixels: int) -> dict[str, Any]:
+    """Make a thumbnail; return a `ThumbnailResult`."""
+    return make_thumbnail(Path(source), Path(target), size=size, format=format, max_pixels=max_pixels).to_json()
+
+
+def vision_input(*, source: str, target: str, max_pixels: int) -> dict[str, Any]:
+    """Prepare an image for a vision provider; return a `Prepared`."""
+    return prepare_for_vision(Path(source), Path(target), max_side=VISION_SIDE, max_pixels=max_pixels).to_json()
+
+
+def exif(*, block: str) -> dict[str, Any]:
+    """Read the EXIF block in a file; return an `ExifResult`."""
+    from imago.imaging.exif import parse
+
+    return parse(Path(block).read_bytes()).to_json()
+
+
+def ocr(
+    *, source: str, page: str, languages: list[str], engine: str, tessdata_dir: str | None, max_pixels: int
+) -> dict[str, Any]:
+    """Read the text of an image; `page` is where the prepared page is left. Return an `OcrReading`."""
+    from imago.imaging.ocr import read_text
+
+    prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
+    reading = read_text(Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir)
+    return vars(reading)
+
+
+def ocr_fallback(*, page: str) -> dict[str, Any]:
+    """Read a page that `ocr` prepared with the second engine; return an `OcrReading`."""
+    from imago.imaging.ocr_fallback import read_text
+
+    return vars(read_text(Path(page)))
