@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     thumbnail_size: int = Field(512, ge=16, le=4096)
     """The longest side in pixels."""
     thumbnail_format: Literal["webp", "jpeg"] = "webp"
+    exif_reader: Literal["ifd", "piexif"] = "ifd"
     ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
     ocr_languages: str = "fra+eng"
     tessdata_dir: Path | None = None

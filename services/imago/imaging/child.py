@@ -24,7 +24,6 @@ from imago.domain.failures import PermanentFailure, StageFailure, TransientFailu
 TASKS = {
     "thumbnail": "imago.imaging.tasks:thumbnail",
     "prepare_for_vision": "imago.imaging.tasks:vision_input",
-    "exif": "imago.imaging.tasks:exif",
     "ocr": "imago.imaging.tasks:ocr",
     "ocr_fallback": "imago.imaging.tasks:ocr_fallback",
 }

@@ -3,6 +3,7 @@
 Engines are imported inside their tasks, so that a child loads only what it does.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,6 @@ def vision_input(*, source: str, target: str, max_pixels: int) -> dict[str, Any]
     return prepare_for_vision(Path(source), Path(target), max_side=VISION_SIDE, max_pixels=max_pixels).to_json()
 
 
-def exif(*, block: str) -> dict[str, Any]:
-    """Read the EXIF block in a file; return an `ExifResult`."""
-    from imago.imaging.exif import parse
-
-    return parse(Path(block).read_bytes()).to_json()
-
-
 def ocr(
     *, source: str, page: str, languages: list[str], engine: str, tessdata_dir: str | None, max_pixels: int
 ) -> dict[str, Any]:
@@ -41,11 +35,11 @@ def ocr(
 
     prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
     reading = read_text(Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir)
-    return vars(reading)
+    return asdict(reading)
 
 
-def ocr_fallback(*, page: str) -> dict[str, Any]:
+def ocr_fallback(*, page: str, languages: list[str]) -> dict[str, Any]:
     """Read a page that `ocr` prepared with the second engine; return an `OcrReading`."""
     from imago.imaging.ocr_fallback import read_text
 
-    return vars(read_text(Path(page)))
+    return asdict(read_text(Path(page), languages=tuple(languages)))

@@ -1,0 +1,149 @@
+"""A tolerant reader of TIFF directories, the structure that EXIF lies in.
+
+It reads what piexif gives up on (one broken entry loses the whole block there) and what it would have to hold in
+memory whole (a TIFF file). Every count, size and directory is bounded, loops end, and a value that can't be read is
+left out alone. Values have piexif's shapes: bytes for text and blobs, a number or a tuple of numbers, and (numerator,
+denominator) or a tuple of those for rationals.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+MAX_ENTRIES = 1024
+MAX_VALUE_BYTES = 64 * 1024
+
+EXIF_POINTER = 0x8769
+GPS_POINTER = 0x8825
+
+# TIFF 6.0, section 2: the size in bytes and struct's code of each type.
+_TYPES = {
+    1: (1, "B"),
+    2: (1, "s"),
+    3: (2, "H"),
+    4: (4, "L"),
+    5: (8, "LL"),
+    6: (1, "b"),
+    7: (1, "s"),
+    8: (2, "h"),
+    9: (4, "l"),
+    10: (8, "ll"),
+    11: (4, "f"),
+    12: (8, "d"),
+}
+# BigTIFF's additions.
+_BIG_TYPES = {16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
+
+Tags = dict[int, Any]
+
+
+class NotTiff(ValueError):
+    """The bytes don't begin like a TIFF structure."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    tag: int
+    kind: int
+    count: int
+    size: int
+    offset: int
+
+
+class Directories:
+    """The directories of a TIFF structure in a stream, read when they are asked for."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        head = self._read(0, 16)
+        orders = {b"II": "<", b"MM": ">"}
+        if len(head) < 8 or head[:2] not in orders:
+            raise NotTiff("no byte order")
+        self._order = orders[head[:2]]
+        magic = struct.unpack_from(self._order + "H", head, 2)[0]
+        # 42 is TIFF, 43 BigTIFF; 0x4f52, 0x5352 and 0x55 are raw formats of the same structure.
+        self._big = magic == 43
+        if self._big and len(head) < 16:
+            raise NotTiff("a BigTIFF cut short")
+        self._first = struct.unpack_from(self._order + ("Q" if self._big else "L"), head, 8 if self._big else 4)[0]
+
+    def read(self) -> tuple[Tags, Tags, Tags]:
+        """Return the tags of the main, the EXIF and the GPS directory; empty where one is missing or unreadable."""
+        main = self._directory(self._first)
+        exif, gps = (self._pointed(main, pointer) for pointer in (EXIF_POINTER, GPS_POINTER))
+        # Some writers hang the GPS directory below the EXIF directory.
+        return main, exif, gps or self._pointed(exif, GPS_POINTER)
+
+    def plausible(self) -> bool:
+        """Tell whether every entry of the three directories lies inside the stream, so that piexif can be trusted."""
+        length = self._stream.seek(0, 2)
+        offsets = [self._first]
+        for offset in offsets:
+            for entry in self._entries(offset):
+                if entry.kind not in _TYPES or entry.size > MAX_VALUE_BYTES * 256:
+                    return False
+                if entry.size > 4 and entry.offset + entry.size > length:
+                    return False
+                if entry.tag in (EXIF_POINTER, GPS_POINTER):
+                    target = self._value(entry)
+                    if not isinstance(target, int) or target in offsets or len(offsets) > 4:
+                        return False
+                    offsets.append(target)
+        return True
+
+    def _pointed(self, tags: Tags, pointer: int) -> Tags:
+        offset = tags.get(pointer)
+        return self._directory(offset) if isinstance(offset, int) and offset else {}
+
+    def _directory(self, offset: int) -> Tags:
+        tags: Tags = {}
+        for entry in self._entries(offset):
+            try:
+                value = self._value(entry)
+            except (struct.error, ValueError, OverflowError):
+                continue
+            if value is not None:
+                tags.setdefault(entry.tag, value)
+        return tags
+
+    def _entries(self, offset: int) -> Iterator[_Entry]:
+        count_code, size, code, inline = ("Q", 20, "HHQ", 8) if self._big else ("H", 12, "HHL", 4)
+        count_bytes = self._read(offset, struct.calcsize(self._order + count_code))
+        if len(count_bytes) < struct.calcsize(self._order + count_code):
+            return
+        count = min(struct.unpack(self._order + count_code, count_bytes)[0], MAX_ENTRIES)
+        start = offset + len(count_bytes)
+        table = self._read(start, count * size)
+        types = {**_TYPES, **_BIG_TYPES} if self._big else _TYPES
+        for index in range(len(table) // size):
+            tag, kind, number = struct.unpack_from(self._order + code, table, index * size)
+            at = index * size + size - inline
+            width = types.get(kind, (1, ""))[0] * number
+            where = start + at
+            if width > inline:
+                where = struct.unpack_from(self._order + ("Q" if self._big else "L"), table, at)[0]
+            yield _Entry(tag, kind, number, width, where)
+
+    def _value(self, entry: _Entry) -> Any:
+        types = {**_TYPES, **_BIG_TYPES}
+        if entry.kind not in types or entry.count == 0:
+            return None
+        width, code = types[entry.kind]
+        if entry.size > MAX_VALUE_BYTES and code != "s":
+            return None
+        data = self._read(entry.offset, min(entry.size, MAX_VALUE_BYTES))
+        if code == "s":
+            return data
+        count = len(data) // width
+        if count == 0:
+            return None
+        numbers = struct.unpack_from(self._order + code * count, data)
+        values = tuple(zip(numbers[::2], numbers[1::2], strict=True)) if len(code) == 2 else numbers
+        return values[0] if len(values) == 1 else values
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or offset > 2**62:
+            return b""
+        self._stream.seek(offset)
+        return self._stream.read(length)
