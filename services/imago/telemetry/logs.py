@@ -1,0 +1,88 @@
+"""Logs by structlog: JSON lines on standard error, with request and trace ids, and never a secret.
+
+The standard library's logging (aiohttp, nats, SQLAlchemy, asyncio) goes the same way and through the same redaction.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict
+
+# What our keys, signed tokens, credentials in URLs and signatures in queries look like.
+_SECRETS = re.compile(
+    r"imago_[0-9A-Za-z]{8}_[0-9A-Za-z]{20,}(?:_[0-9A-Za-z]+)?"
+    r"|(?<=/files/signed/)[A-Za-z0-9_.-]+"
+    r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
+    r"|(?<=[?&]X-Amz-Signature=)[0-9a-fA-F]+"
+    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]+"
+)
+_SECRET_KEYS = frozenset({"authorization", "x-api-key", "api_key", "password", "secret", "token", "cookie"})
+
+# Libraries that tell more than an operator of Imago wants to know.
+_QUIET = ("aiohttp.access", "botocore", "aiobotocore", "urllib3", "asyncio", "PIL", "google_genai", "httpx")
+
+
+def configure_logging(*, debug: bool, level: str) -> None:
+    """Set up structlog and the standard library's logging for the process."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if debug
+        else structlog.processors.JSONRenderer(serializer=_dumps)
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+        *([] if debug else [structlog.processors.dict_tracebacks]),
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel("DEBUG" if debug else level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Take secrets out of an event: under telling names, and wherever one stands in a text."""
+    return {key: "[redacted]" if key.lower() in _SECRET_KEYS else _clean(value) for key, value in event.items()}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SECRETS.sub("[redacted]", value)
+    if isinstance(value, dict):
+        return redact(None, "", value)
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = f"{context.trace_id:032x}"
+    return event
+
+
+def _dumps(event: dict[str, Any], **_: Any) -> str:
+    return orjson.dumps(event, default=repr).decode()
