@@ -1,7 +1,7 @@
 """What kinds of things ImageNet's 1000 classes are: the coarse tags that a classifier can be sure of.
 
 The classifier tells a tabby from an Egyptian cat poorly, a cat from a dog well. So probabilities are summed over
-groups: two cats of 0.3 and 0.4 make a cat of 0.7. Groups may contain one another (a cat is an animal). The class numbers
+groups: two cats of 0.3 and 0.4 make a cat of 0.7. Groups may contain one another (a cat is an animal). Class numbers
 are those of ILSVRC 2012 in the order all published weights share.
 """
 

@@ -1,0 +1,258 @@
+"""The stage runner: claim, work, commit, acknowledge (DESIGN, section 3, step 4).
+
+Redelivery is harmless and a late writer is refused by the database, so every doubt here is settled by doing nothing and
+letting the message come again. What is trouble of ours gives the try back; what is the image's counts.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+import structlog
+
+from imago.bus.consumer import Delivery
+from imago.database import work
+from imago.database.engine import Database, DatabaseUnavailable
+from imago.database.work import Claim, ClaimLost, Ended, Failed, Refused
+from imago.domain.claims import Die, Park, RetryInStream
+from imago.domain.failures import PermanentFailure, StageFailure, TransientFailure
+from imago.domain.lanes import lane_label
+from imago.domain.outbox import Announcer
+from imago.domain.stages import Stage
+from imago.domain.work import BadMessage, WorkMessage
+from imago.settings import Settings
+from imago.storage.store import ObjectMissing, StorageUnavailable
+from imago.telemetry import metrics
+from imago.telemetry.tracing import continued_span
+from imago.workers.stages.base import Outcome, StageWork
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A message that comes while the database or the storage is away is asked for again after this.
+AWAY = timedelta(seconds=5)
+
+# Between two tries to commit what a stage has worked out.
+COMMIT_RETRY_SECONDS = 1.0
+
+
+class StageRunner:
+    """Handles the deliveries of a worker's stages."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        db: Database,
+        announcer: Announcer,
+        stages: Mapping[Stage, StageWork],
+        on_database_away: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._announcer = announcer
+        self._stages = stages
+        self._on_database_away = on_database_away
+        self._lease = timedelta(seconds=settings.ack_wait)
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Settle one delivery."""
+        try:
+            message = WorkMessage.from_json(orjson.loads(delivery.data))
+        except (BadMessage, orjson.JSONDecodeError) as error:
+            log.error("a message that can't be read", stage=delivery.stage, error=str(error))
+            await delivery.term()
+            return
+        context = structlog.contextvars.bound_contextvars(
+            client=str(message.client), image=str(message.image), stage=str(message.stage), run=message.run
+        )
+        with context, continued_span(f"stage {message.stage}", delivery.headers, stage=message.stage):
+            await self._handle(delivery, message)
+
+    async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
+        headers = _trace_headers(delivery)
+        try:
+            claimed = await work.claim(
+                self._db,
+                message,
+                lease=self._lease,
+                max_tries=self._settings.worker_max_tries,
+                headers=headers,
+            )
+        except DatabaseUnavailable:
+            self._on_database_away()
+            await delivery.nak(AWAY)
+            return
+        if isinstance(claimed, Refused):
+            await self._refused(delivery, claimed)
+            return
+        metrics.JOBS_RUNNING.labels(_worker(message.stage)).inc()
+        started = time.monotonic()
+        if claimed.attempts == 1 and claimed.run == 1:
+            waited = time.time() - claimed.created_at.timestamp()
+            metrics.STAGE_WAIT_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(max(waited, 0.0))
+        try:
+            outcome = await self._work(delivery, claimed, headers)
+        finally:
+            metrics.JOBS_RUNNING.labels(_worker(message.stage)).dec()
+        seconds = time.monotonic() - started
+        metrics.STAGE_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(seconds)
+        metrics.STAGE_RUNS.labels(message.stage, lane_label(delivery.lane), outcome).inc()
+        log.info("stage tried", outcome=outcome, attempt=claimed.attempts, seconds=round(seconds, 3))
+
+    async def _refused(self, delivery: Delivery, refused: Refused) -> None:
+        log.debug("not claimed", reason=refused.reason)
+        if refused.retry_in is not None:
+            await delivery.nak(refused.retry_in)
+            return
+        if refused.ended is not None:
+            self._ended(refused.ended, delivery)
+            metrics.DEAD_LETTERS.labels(delivery.stage, work.LOST_WORKER.code).inc()
+        await delivery.ack()
+
+    async def _work(self, delivery: Delivery, held: Claim, headers: Mapping[str, str]) -> str:
+        """Do the work of a claim and settle it; return what became of it, as the metric names it."""
+        job = asyncio.create_task(self._run_stage(held))
+        beats = asyncio.create_task(self._beat(delivery, held, job))
+        try:
+            done = await job
+            ended = await self._committed(
+                lambda: work.finish(self._db, held, done.result, headers=headers, thumbnail_key=done.thumbnail_key)
+            )
+            self._ended(ended, delivery)
+            await delivery.ack()
+            return "done"
+        except StageFailure as failure:
+            return await self._failed(delivery, held, failure, headers)
+        except ClaimLost as lost:
+            # Another one is at it, or the image is gone; a thumbnail written meanwhile goes with the image's objects.
+            log.info("claim lost", reason=str(lost))
+            await delivery.ack()
+            return "lost"
+        except (DatabaseUnavailable, StorageUnavailable) as error:
+            log.warning("a part is away, the try is given back", error=type(error).__name__)
+            await self._give_back(held)
+            await delivery.nak(AWAY)
+            return "released"
+        except asyncio.CancelledError:
+            if job.cancelled() and not _is_cancelling():
+                # The heartbeat found that the claim is another's.
+                await delivery.ack()
+                return "lost"
+            job.cancel()
+            await asyncio.shield(self._give_back(held))
+            await delivery.nak()
+            raise
+        finally:
+            beats.cancel()
+
+    async def _run_stage(self, held: Claim) -> Outcome:
+        stage = self._stages[held.stage]
+        try:
+            with tempfile.TemporaryDirectory(prefix="imago-") as directory:
+                async with asyncio.timeout(self._settings.stage_timeout(held.stage) + _TIMEOUT_SLACK):
+                    return await stage.run(held, Path(directory))
+        except ObjectMissing:
+            raise PermanentFailure("original-missing", "The stored image is gone.") from None
+        except TimeoutError:
+            raise TransientFailure("stage-timeout", "The stage took too long.") from None
+        except (StageFailure, StorageUnavailable, DatabaseUnavailable, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("a stage failed unexpectedly")
+            raise TransientFailure("internal-error", "The stage failed unexpectedly.") from None
+
+    async def _failed(self, delivery: Delivery, held: Claim, failure: StageFailure, headers: Mapping[str, str]) -> str:
+        settings = self._settings
+        try:
+            failed = await self._committed(
+                lambda: work.fail(
+                    self._db,
+                    held,
+                    failure,
+                    max_tries=settings.worker_max_tries,
+                    base=timedelta(seconds=settings.retry_base),
+                    cap=timedelta(seconds=settings.retry_cap),
+                    headers=headers,
+                )
+            )
+        except ClaimLost:
+            await delivery.ack()
+            return "lost"
+        log.info("stage failed", error_code=failure.code, attempt=held.attempts)
+        self._announcer.announce(failed.outbox)
+        self._observe_end(failed, delivery)
+        match failed.decision:
+            case RetryInStream(delay):
+                await delivery.nak(delay)
+                return "retrying"
+            case Park():
+                await delivery.ack()
+                return "parked"
+            case Die():
+                metrics.DEAD_LETTERS.labels(held.stage, failure.code).inc()
+                await delivery.ack()
+                return "dead"
+
+    async def _committed(self, commit: Callable[[], Awaitable[T]]) -> T:
+        """Commit what a try came to, however long the database is away: it is no fault of the image."""
+        while True:
+            try:
+                return await commit()
+            except DatabaseUnavailable:
+                self._on_database_away()
+                await asyncio.sleep(COMMIT_RETRY_SECONDS)
+
+    async def _give_back(self, held: Claim) -> None:
+        with contextlib.suppress(DatabaseUnavailable):
+            await work.release(self._db, held)
+
+    async def _beat(self, delivery: Delivery, held: Claim, job: asyncio.Task[Outcome]) -> None:
+        """Keep the message and the lease while the work goes on; stop the work where the lease is another's.
+
+        The work itself runs in child processes and threads, so nothing starves this task.
+        """
+        while True:
+            await asyncio.sleep(self._settings.heartbeat)
+            await delivery.in_progress()
+            try:
+                mine = await work.extend(self._db, held, lease=self._lease)
+            except DatabaseUnavailable:
+                self._on_database_away()
+                continue
+            if not mine:
+                job.cancel()
+                return
+
+    def _ended(self, ended: Ended, delivery: Delivery) -> None:
+        self._announcer.announce(ended.outbox)
+        self._observe_end(ended, delivery)
+
+    def _observe_end(self, ended: Ended | Failed, delivery: Delivery) -> None:
+        if ended.image_done_after is not None:
+            label = lane_label(delivery.lane)
+            metrics.IMAGE_DONE_SECONDS.labels(label).observe(ended.image_done_after.total_seconds())
+
+
+# The child's own deadline comes first, because its failure says more.
+_TIMEOUT_SLACK = 10.0
+
+
+def _is_cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _trace_headers(delivery: Delivery) -> dict[str, str]:
+    return {key: value for key, value in delivery.headers.items() if key.lower() in ("traceparent", "tracestate")}
+
+
+def _worker(stage: Stage) -> str:
+    return "exif" if stage is Stage.THUMBNAIL else str(stage)

@@ -1,0 +1,36 @@
+"""What a stage is to the runner, and what stages share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from imago.database.work import Claim
+from imago.domain.results import StageResult
+from imago.settings import Settings
+from imago.storage.store import ObjectStore
+from imago.workers.children import ChildPool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage found out; `thumbnail_key` is where it put a thumbnail."""
+
+    result: StageResult
+    thumbnail_key: str | None = None
+
+
+class StageWork(Protocol):
+    """The work of one stage; raises a `StageFailure` where it can't be done."""
+
+    async def run(self, claim: Claim, directory: Path) -> Outcome:
+        """Do the work; `directory` is a temporary folder of this try."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What stages work with."""
+
+    settings: Settings
+    store: ObjectStore
+    children: ChildPool

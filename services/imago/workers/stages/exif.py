@@ -1,0 +1,21 @@
+"""The exif stage."""
+
+import asyncio
+from pathlib import Path
+
+from imago.database.work import Claim
+from imago.imaging.exif import read_exif
+from imago.workers.stages.base import Outcome, Tools
+
+
+class ExifStage:
+    """Reads EXIF from the few bytes of the original that hold it; pure Python, so in a thread and not in a child."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def run(self, claim: Claim, directory: Path) -> Outcome:
+        """Read what EXIF says."""
+        reader = self._tools.settings.exif_reader
+        async with self._tools.store.reader(claim.object_key) as stream:
+            return Outcome(await asyncio.to_thread(read_exif, stream, reader=reader))
