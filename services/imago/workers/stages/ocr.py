@@ -10,7 +10,7 @@ from imago.workers.stages.base import Outcome, Tools
 
 
 class OcrStage:
-    """Reads the text in a child process; what Tesseract is unsure of is read by a second engine too, where one is set."""
+    """Reads the text in a child process, and where Tesseract is unsure a second time with another engine."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -21,7 +21,7 @@ class OcrStage:
         languages = list(claim.ocr_languages or settings.ocr_languages.split("+"))
         page = directory / "page.pgm"
         timeout = settings.stage_timeout(Stage.OCR)
-        async with self._tools.store.local_copy(claim.object_key, directory) as source:
+        async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "ocr",
                 {

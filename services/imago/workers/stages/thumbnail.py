@@ -19,7 +19,7 @@ class ThumbnailStage:
         """Make and store the thumbnail."""
         settings = self._tools.settings
         target = directory / "thumbnail"
-        async with self._tools.store.local_copy(claim.object_key, directory) as source:
+        async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "thumbnail",
                 {

@@ -23,7 +23,7 @@ class VisionStage:
         """Prepare the image in a child process, and have it described."""
         settings = self._tools.settings
         target = directory / "prepared.jpg"
-        async with self._tools.store.local_copy(claim.object_key, directory) as source:
+        async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "prepare_for_vision",
                 {

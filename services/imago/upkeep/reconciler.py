@@ -1,0 +1,96 @@
+"""The reconciler: finds stages that wait for a message which isn't there, and publishes them anew.
+
+Streams may be wiped, deleted or restored, consumers recreated, messages used up. Whatever happened, a stage that is
+due, leased by nobody and absent from the outbox must have a message in its stream; where it has none, its run goes out
+again under the next epoch. Only the row's attempts make a dead letter.
+"""
+
+from datetime import timedelta
+
+import structlog
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NotFoundError
+
+from imago.bus import advisories
+from imago.bus.connection import Bus, BusUnavailable
+from imago.bus.topology import Topology, TopologyConflict, ensure
+from imago.database import clients, repair
+from imago.database.engine import Database
+from imago.database.repair import OpenStage
+from imago.domain.outbox import Announcer
+from imago.settings import Settings
+from imago.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+PAGE = 200
+
+
+class Reconciler:
+    """Keeps the streams in step with the database."""
+
+    def __init__(self, settings: Settings, db: Database, bus: Bus, announcer: Announcer) -> None:
+        self._db = db
+        self._bus = bus
+        self._announcer = announcer
+        self._topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        # A message that was published a moment ago may be on its way; one that is in a worker's hands is leased.
+        self._quiet = timedelta(seconds=settings.ack_wait / 2)
+
+    async def run_once(self) -> int:
+        """Ensure the streams, then look at every open stage; return how many were published anew."""
+        if not self._bus.connected:
+            return 0
+        try:
+            await ensure(self._bus.js, lanes=await clients.dedicated_lanes(self._db), topology=self._topology)
+            return await self._repair()
+        except TopologyConflict as conflict:
+            log.error("the streams can't be brought to what is needed", conflict=str(conflict))
+            return 0
+        except (NatsError, OSError) as error:
+            raise BusUnavailable(type(error).__name__) from error
+
+    async def read_advisories(self) -> int:
+        """Publish anew what consumers gave up; return how many."""
+        if not self._bus.connected:
+            return 0
+        count = 0
+        for received in await advisories.read_advisories(self._bus):
+            if received.advisory is not None:
+                found = await repair.find_by_sequence(self._db, received.advisory.stream, received.advisory.sequence)
+                if found is not None:
+                    count += await self._again(found, reason="given-up")
+            await received.ack()
+        return count
+
+    async def _repair(self) -> int:
+        count, after = 0, (0, "")
+        while True:
+            page = await repair.find_open_stages(self._db, quiet_for=self._quiet, limit=PAGE, after=after)
+            for found in page:
+                if not await self._is_in_stream(found):
+                    count += await self._again(found, reason="message-missing")
+            if len(page) < PAGE:
+                return count
+            after = (page[-1].image_id, page[-1].stage)
+
+    async def _is_in_stream(self, found: OpenStage) -> bool:
+        if found.stream is None or found.sequence is None:
+            return False
+        try:
+            message = await self._bus.js.get_msg(found.stream, found.sequence)
+        except NotFoundError:
+            return False
+        except APIError as error:
+            raise BusUnavailable(str(error.code)) from error
+        # A stream that was made anew counts from 1 again: another message may lie at that number.
+        return (message.headers or {}).get("Nats-Msg-Id") == found.message_id
+
+    async def _again(self, found: OpenStage, *, reason: str) -> int:
+        row = await repair.republish(self._db, found)
+        if row is None:
+            return 0
+        log.warning("a stage had lost its message", stage=found.stage, image_id=found.image_id, reason=reason)
+        metrics.RECONCILED.labels(reason).inc()
+        self._announcer.announce([row])
+        return 1

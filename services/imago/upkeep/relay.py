@@ -1,0 +1,62 @@
+"""The relay: publishes what is due in the outbox, which is what crashes and outages left behind, and what was parked."""
+
+from datetime import timedelta
+
+from imago.bus.connection import Bus, BusUnavailable
+from imago.bus.publisher import Publisher
+from imago.database import outbox
+from imago.database.engine import SYSTEM, Database
+from imago.database.outbox import Published
+from imago.domain.times import utc_now
+from imago.telemetry import metrics
+
+# Rows are locked while they are published, so a batch is what NATS takes in a fraction of a second.
+BATCH = 200
+
+# A row that JetStream doesn't take (its lane has no stream yet) must not keep the others from their turn.
+POSTPONE = timedelta(seconds=5)
+
+
+class Relay:
+    """Publishes due rows; several may run side by side."""
+
+    def __init__(self, db: Database, bus: Bus, publisher: Publisher) -> None:
+        self._db = db
+        self._bus = bus
+        self._publisher = publisher
+
+    async def run_once(self) -> int:
+        """Publish what is due until nothing is left or NATS is away; return how many rows were published."""
+        total = 0
+        while self._bus.connected:
+            done, taken = await self._batch()
+            total += done
+            if taken < BATCH:
+                break
+        waiting = await outbox.state(self._db)
+        metrics.OUTBOX_OVERDUE.set(waiting.overdue)
+        metrics.OUTBOX_PARKED.set(waiting.parked)
+        age = (utc_now() - waiting.oldest_due_at).total_seconds() if waiting.oldest_due_at else 0.0
+        metrics.OUTBOX_AGE.set(max(age, 0.0))
+        return total
+
+    async def _batch(self) -> tuple[int, int]:
+        # Most sweeps find nothing, and a write transaction on SQLite would keep others out for it.
+        if (await outbox.state(self._db)).overdue == 0:
+            return 0, 0
+        async with self._db.write(SYSTEM) as connection:
+            rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
+            outcomes = await self._publisher.publish_many(rows)
+            published = []
+            left = []
+            for row, outcome in zip(rows, outcomes, strict=True):
+                if isinstance(outcome, BusUnavailable):
+                    left.append(row.id)
+                    continue
+                published.append(Published(row, outcome.stream, outcome.sequence))
+                metrics.PUBLISHED.labels("relay", row.kind).inc()
+                if outcome.duplicate:
+                    metrics.PUBLISH_DUPLICATES.inc()
+            await outbox.settle(connection, published)
+            await outbox.postpone(connection, left, POSTPONE)
+        return len(published), len(rows)

@@ -1,0 +1,67 @@
+"""The chores of every API process, each done by one process at a time under a lease in the database."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from imago.bus.connection import BusUnavailable
+from imago.database import repair
+from imago.database.engine import Database, DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
+
+# A process that dies holding a lease keeps a chore undone for this many of its intervals, and this long at least.
+LEASE_INTERVALS = 3
+SHORTEST_LEASE = 5.0
+
+ADVISORY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Chore:
+    """Something done every `interval` seconds; `shared` chores need no lease."""
+
+    name: str
+    interval: float
+    run: Callable[[], Awaitable[int]]
+    shared: bool = False
+
+
+class Upkeep:
+    """Runs chores until it is closed; one that fails is logged and tried again at its next turn."""
+
+    def __init__(self, db: Database, chores: tuple[Chore, ...]) -> None:
+        self._db = db
+        self._chores = chores
+        self._holder = uuid.uuid4().hex
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin."""
+        self._tasks = [asyncio.create_task(self._loop(chore), name=f"upkeep-{chore.name}") for chore in self._chores]
+
+    async def close(self) -> None:
+        """Stop and give the leases back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(DatabaseUnavailable):
+            for chore in self._chores:
+                await repair.drop_lease(self._db, chore.name, self._holder)
+
+    async def _loop(self, chore: Chore) -> None:
+        ttl = timedelta(seconds=max(chore.interval * LEASE_INTERVALS, SHORTEST_LEASE))
+        while True:
+            try:
+                if chore.shared or await repair.take_lease(self._db, chore.name, self._holder, ttl=ttl):
+                    await chore.run()
+            except (DatabaseUnavailable, BusUnavailable) as error:
+                log.info("a chore has to wait", chore=chore.name, error=type(error).__name__)
+            except Exception:
+                log.exception("a chore failed", chore=chore.name)
+            await asyncio.sleep(chore.interval)
