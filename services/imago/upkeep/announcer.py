@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from imago.bus.connection import BusUnavailable
-from imago.bus.publisher import Publisher
+from imago.bus.publisher import Ack, Publisher
 from imago.database import outbox
 from imago.database.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.database.outbox import Published
@@ -32,12 +32,15 @@ class BackgroundAnnouncer:
         self._by = by
         self._waiting: list[OutboxRow] = []
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._task: asyncio.Task[None] | None = None
 
     def announce(self, rows: Sequence[OutboxRow]) -> None:
         """Take over the rows of a committed transaction."""
         if rows and len(self._waiting) < _MAX_WAITING:
             self._waiting.extend(rows)
+            self._idle.clear()
             self._wake.set()
 
     async def start(self) -> None:
@@ -50,8 +53,7 @@ class BackgroundAnnouncer:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
-                while self._waiting:
-                    await asyncio.sleep(0.01)
+                await self._idle.wait()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -69,11 +71,20 @@ class BackgroundAnnouncer:
                 except Exception:
                     log.exception("the announcer failed over a batch; the relay takes it")
                 del self._waiting[: len(batch)]
+            self._idle.set()
 
 
 async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
     """Publish rows and note where they lie; return how many were published."""
-    outcomes = await publisher.publish_many(rows)
+    published = published_rows(rows, await publisher.publish_many(rows), by=by)
+    if published:
+        async with db.write(SYSTEM) as connection:
+            await outbox.settle(connection, published)
+    return len(published)
+
+
+def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | BusUnavailable], *, by: str) -> list[Published]:
+    """Return the rows that JetStream has, and where; count them."""
     published = []
     for row, outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, BusUnavailable):
@@ -84,7 +95,4 @@ async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[
             # JetStream has this very id; where it lies is what it told. If that message is gone again, the reconciler
             # finds out and publishes under another epoch.
             metrics.PUBLISH_DUPLICATES.inc()
-    if published:
-        async with db.write(SYSTEM) as connection:
-            await outbox.settle(connection, published)
-    return len(published)
+    return published

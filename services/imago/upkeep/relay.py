@@ -1,14 +1,19 @@
-"""The relay: publishes what is due in the outbox, which is what crashes and outages left behind, and what was parked."""
+"""The relay: publishes what is due in the outbox, which is what crashes and outages left, and what was parked."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.bus.connection import Bus, BusUnavailable
 from imago.bus.publisher import Publisher
 from imago.database import outbox
 from imago.database.engine import SYSTEM, Database
 from imago.database.outbox import Published
+from imago.domain.outbox import OutboxRow
 from imago.domain.times import utc_now
 from imago.telemetry import metrics
+from imago.upkeep.announcer import published_rows
 
 # Rows are locked while they are published, so a batch is what NATS takes in a fraction of a second.
 BATCH = 200
@@ -44,19 +49,26 @@ class Relay:
         # Most sweeps find nothing, and a write transaction on SQLite would keep others out for it.
         if (await outbox.state(self._db)).overdue == 0:
             return 0, 0
-        async with self._db.write(SYSTEM) as connection:
-            rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
-            outcomes = await self._publisher.publish_many(rows)
-            published = []
-            left = []
-            for row, outcome in zip(rows, outcomes, strict=True):
-                if isinstance(outcome, BusUnavailable):
-                    left.append(row.id)
-                    continue
-                published.append(Published(row, outcome.stream, outcome.sequence))
-                metrics.PUBLISHED.labels("relay", row.kind).inc()
-                if outcome.duplicate:
-                    metrics.PUBLISH_DUPLICATES.inc()
-            await outbox.settle(connection, published)
-            await outbox.postpone(connection, left, POSTPONE)
+        if self._db.is_sqlite:
+            # There a lease keeps others away, because a write transaction would lock the database while NATS answers.
+            async with self._db.read(SYSTEM) as connection:
+                rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
+            published, left = await self._publish(rows)
+            async with self._db.write(SYSTEM) as connection:
+                await _note(connection, published, left)
+        else:
+            async with self._db.write(SYSTEM) as connection:
+                rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
+                published, left = await self._publish(rows)
+                await _note(connection, published, left)
         return len(published), len(rows)
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
+        outcomes = await self._publisher.publish_many(rows)
+        left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, BusUnavailable)]
+        return published_rows(rows, outcomes, by="relay"), left
+
+
+async def _note(connection: AsyncConnection, published: Sequence[Published], left: Sequence[int]) -> None:
+    await outbox.settle(connection, published)
+    await outbox.postpone(connection, left, POSTPONE)

@@ -1,6 +1,6 @@
 """The sweeper: deletes the objects of uploads that came to nothing and of images that are gone, and nothing else.
 
-Objects that the database doesn't know (after a restored backup, in a shared bucket) are counted and told, never deleted.
+Objects that the database doesn't know (after a restored backup, in a shared bucket) are never deleted.
 """
 
 import structlog
