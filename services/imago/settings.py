@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     """Bytes a second that an upload must keep on average after its first 30 seconds."""
     upload_total_timeout: float = Field(900.0, gt=0)
     shutdown_timeout: float = Field(8.0, gt=0)
+    drain_delay: float = Field(0.0, ge=0)
+    """Seconds between saying not ready and closing the port, for balancers to notice; the chart sets it."""
     idempotency_ttl: int = Field(24 * 3600, ge=60)
 
     # Stages.

@@ -1,0 +1,62 @@
+"""Who may call a route: declared beside each handler, enforced by the authentication middleware.
+
+A handler without a declaration can't be added to the application, so a new route can't forget it.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiohttp import web
+
+from imago.api.services import PRINCIPAL
+from imago.domain.clients import Client
+from imago.domain.problems import NotATenant
+from imago.domain.scopes import Scope
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Handler)
+
+_ATTRIBUTE = "__imago_access__"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a route asks for: nothing (`public`), the administrator, or a client's key, with a scope if one is named."""
+
+    public: bool = False
+    admin: bool = False
+    scope: Scope | None = None
+
+
+PUBLIC = Access(public=True)
+ADMIN = Access(admin=True, scope=Scope.ADMIN)
+ANY_CLIENT = Access()
+
+
+def access(rule: Access) -> Callable[[H], H]:
+    """Declare who may call a handler."""
+
+    def declare(handler: H) -> H:
+        setattr(handler, _ATTRIBUTE, rule)
+        return handler
+
+    return declare
+
+
+def needs(scope: Scope) -> Callable[[H], H]:
+    """Declare that a handler works on a client's data and asks for a scope."""
+    return access(Access(scope=scope))
+
+
+def access_of(handler: object) -> Access | None:
+    """Return what a handler declares."""
+    return getattr(handler, _ATTRIBUTE, None)
+
+
+def client_of(request: web.Request) -> Client:
+    """Return the client that asks; raise NotATenant for the administrator."""
+    client = request[PRINCIPAL].client
+    if client is None:
+        raise NotATenant("This route works on a client's own data; use a client's key.")
+    return client

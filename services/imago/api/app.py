@@ -1,0 +1,92 @@
+"""The application: routes, middlewares and the document, around the services it is given."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from aiohttp import web
+from aiohttp_apispec import AiohttpApiSpec, validation_middleware
+from marshmallow import Schema, ValidationError
+
+from imago.api.access import access_of
+from imago.api.middlewares.authentication import authentication
+from imago.api.middlewares.headers import secure_headers
+from imago.api.middlewares.observation import observation
+from imago.api.middlewares.problems import problems
+from imago.api.openapi import to_openapi
+from imago.api.routes import auth, docs, files, health, images, uploads
+from imago.api.services import SERVICES, Services
+from imago.domain.problems import Unprocessable
+
+# JSON bodies alone: an upload's form is streamed and counted by `receiving`.
+MAX_JSON_BYTES = 1024 * 1024
+
+
+def build_app(services: Services) -> web.Application:
+    """Build the public application."""
+    app = _application(services)
+    tables = [uploads.routes, images.routes, files.routes, auth.routes, health.routes, docs.routes]
+    if services.settings.metrics_port is None:
+        tables.append(health.private_routes)
+    _add(app, tables)
+    app[docs.DOCUMENT] = _document(app)
+    return app
+
+
+def build_private_app(services: Services) -> web.Application:
+    """Build the application of `METRICS_PORT`: metrics and health, for the platform alone."""
+    app = _application(services)
+    _add(app, [health.private_routes, health.routes])
+    return app
+
+
+def _application(services: Services) -> web.Application:
+    app = web.Application(
+        middlewares=[observation, problems, authentication, validation_middleware], client_max_size=MAX_JSON_BYTES
+    )
+    app[SERVICES] = services
+    app[health.DRAINING] = asyncio.Event()
+    app.on_response_prepare.append(secure_headers)
+    return app
+
+
+def _add(app: web.Application, tables: Iterable[web.RouteTableDef]) -> None:
+    for table in tables:
+        for route in table:
+            if isinstance(route, web.RouteDef) and access_of(route.handler) is None:
+                raise TypeError(f"{route.path} doesn't say who may call it")
+        app.add_routes(table)
+
+
+def _document(app: web.Application) -> dict[str, Any]:
+    # In place: the routes are all there, and the document is needed before the application starts.
+    spec = AiohttpApiSpec(
+        app=app,
+        url=None,
+        request_data_name="data",
+        swagger_path=None,
+        static_path=None,
+        in_place=True,
+        error_callback=_refuse,
+        schema_name_resolver=_schema_name,
+    )
+    public = frozenset(
+        (route.method.lower(), route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and (rule := access_of(route.handler)) is not None and rule.public
+    )
+    return to_openapi(spec.swagger_dict(), public=public)
+
+
+def _schema_name(schema: Schema | type[Schema]) -> str:
+    cls = schema if isinstance(schema, type) else type(schema)
+    return cls.__name__.removesuffix("Answer").removesuffix("Data") or cls.__name__
+
+
+def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoReturn:
+    """Answer what webargs refuses as a problem with the fields' errors."""
+    messages = error.normalized_messages() if hasattr(error, "normalized_messages") else error.messages
+    # webargs puts the place (json, querystring) around the fields.
+    if isinstance(messages, dict) and len(messages) == 1 and isinstance(next(iter(messages.values())), dict):
+        messages = next(iter(messages.values()))
+    raise Unprocessable("A field is missing or has a wrong value.", extra={"errors": messages})

@@ -1,0 +1,48 @@
+"""From a key as it is sent to the client it belongs to, with a small cache in between.
+
+The cache is bounded in size and in age: a revoked key, a changed scope or a deactivated client takes effect on every
+replica within `MAX_AGE` seconds.
+"""
+
+import time
+from collections import OrderedDict
+
+from imago.database.clients import StoredKey, find_key
+from imago.database.engine import Database
+from imago.domain import keys
+from imago.domain.times import utc_now
+
+MAX_AGE = 3.0
+MAX_ENTRIES = 10_000
+
+
+class KeyCache:
+    """Finds usable keys; unknown ids are remembered too, so that guessing doesn't reach the database each time."""
+
+    def __init__(self, db: Database, *, pepper: str) -> None:
+        self._db = db
+        self._pepper = pepper
+        self._entries: OrderedDict[str, tuple[float, StoredKey | None]] = OrderedDict()
+
+    async def authenticate(self, text: str) -> StoredKey | None:
+        """Return the key that a text is, if it is one of ours and usable now; raise DatabaseUnavailable."""
+        key = keys.parse(text)
+        if key is None:
+            return None
+        stored = await self._find(key.key_id)
+        digest = keys.digest_at_rest(key.wire_digest, self._pepper)
+        # Compared for unknown ids as well, so that the time doesn't tell which ids exist.
+        equal = keys.digests_equal(stored.digest if stored else bytes(32), digest)
+        return stored if stored is not None and equal and stored.usable(utc_now()) else None
+
+    async def _find(self, key_id: str) -> StoredKey | None:
+        entry = self._entries.get(key_id)
+        now = time.monotonic()
+        if entry is not None and now - entry[0] < MAX_AGE:
+            return entry[1]
+        stored = await find_key(self._db, key_id)
+        self._entries[key_id] = (now, stored)
+        self._entries.move_to_end(key_id)
+        while len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return stored

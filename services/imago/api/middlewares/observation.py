@@ -1,0 +1,59 @@
+"""Request ids, metrics and the log line of each request."""
+
+import re
+import time
+import uuid
+
+import structlog
+from aiohttp import web
+
+from imago.api.access import Handler
+from imago.api.services import PRINCIPAL, REQUEST_ID
+from imago.telemetry import metrics
+
+log = structlog.get_logger("imago.api.request")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+# Probes and scrapes come every few seconds and say nothing.
+_SILENT = frozenset({"/health", "/health/ready", "/metrics"})
+
+
+@web.middleware
+async def observation(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give a request its id, count and time it, and log it."""
+    given = request.headers.get("X-Request-ID", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id
+    route = _template(request)
+    started = time.monotonic()
+    metrics.HTTP_IN_FLIGHT.inc()
+    status = 499
+    try:
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            response = await handler(request)
+            status = response.status
+            if not response.prepared:
+                response.headers["X-Request-ID"] = request_id
+            return response
+    finally:
+        seconds = time.monotonic() - started
+        metrics.HTTP_IN_FLIGHT.dec()
+        metrics.HTTP_REQUESTS.labels(request.method, route, status).inc()
+        metrics.HTTP_SECONDS.labels(request.method, route).observe(seconds)
+        if route not in _SILENT:
+            principal = request.get(PRINCIPAL)
+            log.info(
+                "request",
+                request_id=request_id,
+                method=request.method,
+                route=route,
+                status=status,
+                seconds=round(seconds, 4),
+                client=str(principal.client.uuid) if principal and principal.client else None,
+            )
+
+
+def _template(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"

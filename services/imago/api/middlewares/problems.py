@@ -1,0 +1,74 @@
+"""Turns whatever goes wrong into `application/problem+json` (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+
+from imago.api.access import Handler
+from imago.database.engine import DatabaseUnavailable
+from imago.domain.problems import Problem, Unauthenticated
+from imago.storage.store import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+# How long a client should wait before it tries again after an outage of ours.
+RETRY_AFTER_SECONDS = 5
+
+_CODES = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large", 415: "unsupported-media-type"}
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer problems, refusals of aiohttp's own, outages and bugs alike as problem documents."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem_response(problem)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _http_error(error)
+    except (DatabaseUnavailable, StorageUnavailable) as error:
+        log.warning("a part is away", part=type(error).__name__, reason=str(error))
+        return unavailable_response()
+    except ConnectionResetError:
+        # The client is gone; whatever is answered, nobody reads it.
+        return _document(400, "connection-lost", "Connection lost", "The connection broke off.")
+    except Exception:
+        log.exception("a request failed unexpectedly", method=request.method, path=request.path)
+        return _document(500, "internal-error", "Internal error", "The request failed unexpectedly.")
+
+
+def problem_response(problem: Problem) -> web.Response:
+    """Return the document of a problem."""
+    response = _document(problem.status, problem.code, problem.title, problem.detail, problem.extra)
+    if problem.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(problem.retry_after)))
+    if isinstance(problem, Unauthenticated):
+        response.headers["WWW-Authenticate"] = 'ApiKey header="X-API-Key"'
+    return response
+
+
+def unavailable_response() -> web.Response:
+    """Return the answer to a request that a part of ours is needed for and away."""
+    response = _document(503, "unavailable", "Temporarily unavailable", "A part of the service is away; try again.")
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    title = HTTPStatus(error.status).phrase
+    response = _document(error.status, _CODES.get(error.status, "bad-request"), title, f"{title}.")
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _document(status: int, code: str, title: str, detail: str, extra: dict[str, Any] | None = None) -> web.Response:
+    body = {"type": f"urn:imago:problem:{code}", "title": title, "status": status, "code": code, "detail": detail}
+    return web.Response(
+        body=orjson.dumps({**(extra or {}), **body}), status=status, content_type="application/problem+json"
+    )

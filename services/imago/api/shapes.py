@@ -1,0 +1,88 @@
+"""The JSON shapes of the API (DESIGN, section 4), built from rows."""
+
+from typing import Any
+
+from imago.database.image_reads import ImageRow, StageRow
+from imago.domain.clients import Client
+from imago.domain.stages import Stage
+from imago.domain.times import iso_utc
+
+
+def image_detail(image: ImageRow) -> dict[str, Any]:
+    """Return the detail of an image; a list's items are the same."""
+    return {
+        "id": image.id,
+        "uuid": str(image.uuid),
+        "original_name": image.original_name,
+        "content_type": image.content_type,
+        "format": image.format,
+        "width": image.width,
+        "height": image.height,
+        "frames": image.frames,
+        "size_bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "duplicate_of": image.duplicate_of,
+        "created_at": iso_utc(image.created_at),
+        "processing_status": str(image.status),
+        "exif": exif(image),
+        "ocr": ocr(image),
+        "ai": ai(image),
+        "user": {"description": image.user_description, "tags": image.user_tags},
+    }
+
+
+def exif(image: ImageRow) -> dict[str, Any] | None:
+    """Return what the exif stage found, or None where there is no result yet."""
+    return image.results.get(Stage.EXIF)
+
+
+def ocr(image: ImageRow) -> dict[str, Any] | None:
+    """Return the reading that the ocr stage chose, or None."""
+    result = image.results.get(Stage.OCR)
+    return None if result is None else result["chosen"]
+
+
+def ai(image: ImageRow) -> dict[str, Any] | None:
+    """Return what the vision stage found, or None."""
+    return image.results.get(Stage.VISION)
+
+
+def stage(row: StageRow) -> dict[str, Any]:
+    """Return where a stage stands."""
+    return {
+        "status": str(row.status),
+        "run": row.run,
+        "attempts": row.attempts,
+        "error_code": row.error_code,
+        "error_text": row.error_text,
+        "started_at": iso_utc(row.started_at) if row.started_at else None,
+        "done_at": iso_utc(row.done_at) if row.done_at else None,
+    }
+
+
+def image_status(image: ImageRow, stages: dict[Stage, StageRow]) -> dict[str, Any]:
+    """Return where an image and each of its stages stand."""
+    return {
+        "id": image.id,
+        "status": str(image.status),
+        "started_at": iso_utc(image.started_at) if image.started_at else None,
+        "done_at": iso_utc(image.done_at) if image.done_at else None,
+        "stages": {str(name): stage(row) for name, row in stages.items()},
+    }
+
+
+def client(row: Client) -> dict[str, Any]:
+    """Return a client as administrators see it."""
+    return {
+        "id": row.id,
+        "uuid": str(row.uuid),
+        "name": row.name,
+        "plan": str(row.plan),
+        "scopes": sorted(str(scope) for scope in row.scopes),
+        "limits": row.limits.to_json(),
+        "lane": row.lane,
+        "pipeline": row.pipeline.to_json(),
+        "active": row.active,
+        "managed_by": row.managed_by,
+        "owner": row.owner,
+    }

@@ -1,0 +1,245 @@
+"""Puts the parts of a process together from the settings, and takes them apart in the opposite order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from imago.ai.providers import build_vision_provider
+from imago.api.keys import KeyCache
+from imago.api.services import Services
+from imago.bus.connection import Bus, BusUnavailable
+from imago.bus.publisher import Publisher
+from imago.database.engine import Database
+from imago.database.migrations import wait_for_schema
+from imago.database.uploads import InlineThumbnail
+from imago.domain.failures import StageFailure
+from imago.domain.results import ThumbnailResult
+from imago.domain.stages import WORKER_STAGES, Stage
+from imago.settings import Settings
+from imago.storage.factory import build_store
+from imago.storage.local import LocalStore
+from imago.storage.store import ObjectStore
+from imago.telemetry import metrics
+from imago.upkeep.announcer import BackgroundAnnouncer
+from imago.upkeep.reconciler import Reconciler
+from imago.upkeep.relay import Relay
+from imago.upkeep.service import ADVISORY_SECONDS, Chore, Upkeep
+from imago.upkeep.sweeper import Sweeper
+from imago.workers.children import ChildPool
+from imago.workers.service import Worker
+from imago.workers.stages.base import StageWork, Tools
+from imago.workers.stages.exif import ExifStage
+from imago.workers.stages.ocr import OcrStage
+from imago.workers.stages.thumbnail import ThumbnailStage
+from imago.workers.stages.vision import VisionStage
+
+SCHEMA_SECONDS = 120.0
+
+
+class MissingSetting(Exception):
+    """A setting that the process can't do without; the text is one line for a person."""
+
+
+@asynccontextmanager
+async def database(settings: Settings, *, wait: bool = True) -> AsyncIterator[Database]:
+    """Give the database, waiting for its schema first."""
+    db = Database.from_settings(settings)
+    try:
+        if wait:
+            await wait_for_schema(db, timeout=SCHEMA_SECONDS)
+        yield db
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def connected_bus(settings: Settings, *, name: str) -> AsyncIterator[Bus]:
+    """Give a connection to NATS that is being made in the background."""
+    bus = Bus(settings, name=name)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator[ObjectStore]:
+    """Give the object store."""
+    built = await build_store(settings)
+    try:
+        yield built
+    finally:
+        await built.close()
+
+
+@asynccontextmanager
+async def announcer(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[BackgroundAnnouncer]:
+    """Give an announcer that publishes in the background."""
+    background = BackgroundAnnouncer(db, publisher, by=by)
+    await background.start()
+    try:
+        yield background
+    finally:
+        await background.close()
+
+
+@asynccontextmanager
+async def api_services(settings: Settings) -> AsyncIterator[Services]:
+    """Give what the API works with, its chores running; raise MissingSetting."""
+    if settings.api_key_pepper is None:
+        raise MissingSetting("API_KEY_PEPPER is not set")
+    pepper = settings.api_key_pepper.get_secret_value()
+    async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
+        publisher = Publisher(bus, timeout=settings.nats_timeout)
+        async with announcer(db, publisher, by="api") as background, _inline(settings, objects) as inline:
+            upkeep = _upkeep(settings, db, bus, publisher, objects, background)
+            await upkeep.start()
+            try:
+                yield Services(
+                    settings=settings,
+                    db=db,
+                    store=objects,
+                    announcer=background,
+                    keys=KeyCache(db, pepper=pepper),
+                    checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
+                    exposition=_exposition(db, bus),
+                    local_file=objects.path if isinstance(objects, LocalStore) else None,
+                    inline_thumbnail=inline,
+                )
+            finally:
+                await upkeep.close()
+
+
+def _upkeep(
+    settings: Settings,
+    db: Database,
+    bus: Bus,
+    publisher: Publisher,
+    objects: ObjectStore,
+    background: BackgroundAnnouncer,
+) -> Upkeep:
+    relay = Relay(db, bus, publisher)
+    reconciler = Reconciler(settings, db, bus, background)
+    sweeper = Sweeper(db, objects)
+    return Upkeep(
+        db,
+        (
+            # On PostgreSQL relays share the rows among them; SQLite can't lock single rows.
+            Chore("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
+            Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
+            Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
+            Chore("sweeper", settings.sweep_interval, sweeper.run_once),
+        ),
+    )
+
+
+@asynccontextmanager
+async def _inline(
+    settings: Settings, objects: ObjectStore
+) -> AsyncIterator[Callable[[str, str], Awaitable[InlineThumbnail | None]] | None]:
+    """Give what makes thumbnails during uploads, in child processes like the stage; None in deferred mode."""
+    if settings.thumbnail_mode != "inline":
+        yield None
+        return
+    children = child_pool(settings)
+
+    async def make(original: str, target: str) -> InlineThumbnail | None:
+        with tempfile.TemporaryDirectory(prefix="imago-") as directory:
+            path = Path(directory) / "thumbnail"
+            try:
+                async with objects.local_copy(original) as source:
+                    answer = await children.run(
+                        "thumbnail",
+                        {
+                            "source": str(source.absolute()),
+                            "target": str(path),
+                            "size": settings.thumbnail_size,
+                            "format": settings.thumbnail_format,
+                            "max_pixels": settings.max_image_pixels,
+                        },
+                        timeout=settings.thumbnail_timeout,
+                    )
+            except StageFailure:
+                # The stage will find out what is wrong, and say so.
+                return None
+            result = ThumbnailResult.from_json(answer)
+            await objects.put(target, path, content_type=result.content_type)
+            return InlineThumbnail(target, result)
+
+    try:
+        yield make
+    finally:
+        await children.close()
+
+
+@asynccontextmanager
+async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
+    """Give a worker of a kind: `exif`, `ocr` or `vision`."""
+    async with (
+        database(settings) as db,
+        store(settings) as objects,
+        connected_bus(settings, name=f"worker-{kind}") as bus,
+        announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+    ):
+        children = child_pool(settings)
+        try:
+            tools = Tools(settings, objects, children)
+            stages = {stage: _stage(stage, tools) for stage in WORKER_STAGES[kind]}
+            yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
+        finally:
+            await children.close()
+
+
+def _stage(stage: Stage, tools: Tools) -> StageWork:
+    match stage:
+        case Stage.THUMBNAIL:
+            return ThumbnailStage(tools)
+        case Stage.EXIF:
+            return ExifStage(tools)
+        case Stage.OCR:
+            return OcrStage(tools)
+        case Stage.VISION:
+            return VisionStage(tools, build_vision_provider(tools.settings))
+
+
+def child_pool(settings: Settings) -> ChildPool:
+    """Build a pool of child processes: as many as there are cores, unless the settings say otherwise."""
+    size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
+    return ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """Give an event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _nats_check(bus: Bus) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        if not bus.connected:
+            raise BusUnavailable("not connected")
+
+    return check
+
+
+def _exposition(db: Database, bus: Bus) -> Callable[[], tuple[bytes, str]]:
+    def show() -> tuple[bytes, str]:
+        metrics.DATABASE_CONNECTIONS.set(db.pool_state()[0])
+        metrics.BUS_CONNECTED.set(bus.connected)
+        return metrics.exposition()
+
+    return show
