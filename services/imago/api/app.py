@@ -85,7 +85,7 @@ def _schema_name(schema: Schema | type[Schema]) -> str:
 
 def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoReturn:
     """Answer what webargs refuses as a problem with the fields' errors."""
-    messages = error.normalized_messages() if hasattr(error, "normalized_messages") else error.messages
+    messages: Any = error.messages
     # webargs puts the place (json, querystring) around the fields.
     if isinstance(messages, dict) and len(messages) == 1 and isinstance(next(iter(messages.values())), dict):
         messages = next(iter(messages.values()))

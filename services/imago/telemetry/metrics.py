@@ -76,10 +76,10 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def forget_process(pid: int) -> None:
-    """Drop the live gauges of a process that ended."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_process(pid: int, directory: str | None) -> None:
+    """Drop the live gauges that a process which ended left in the shared directory."""
+    if directory is not None:
+        mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
 def clear_directory(directory: Path) -> None:

@@ -1,0 +1,26 @@
+"""`imago migrate` and `imago topology`."""
+
+import click
+
+from imago.bus.topology import Topology, ensure
+from imago.cli.parts import connected_bus, database
+from imago.database import clients
+from imago.database.migrations import current, upgrade
+from imago.settings import Settings
+
+
+async def migrate_database(settings: Settings) -> None:
+    """Bring the database to this version's schema and say where it is."""
+    async with database(settings, wait=False) as db:
+        await upgrade(db)
+        click.echo(f"schema {await current(db)}")
+
+
+async def ensure_topology(settings: Settings) -> None:
+    """Create and update the streams, those of clients' own lanes too."""
+    async with database(settings) as db, connected_bus(settings, name="api") as bus:
+        await bus.wait_connected(settings.nats_timeout)
+        lanes = await clients.dedicated_lanes(db)
+        topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        await ensure(bus.js, lanes=lanes, topology=topology)
+        click.echo("streams and consumers are as they should be")

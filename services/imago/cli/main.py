@@ -1,0 +1,201 @@
+"""The `imago` command."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+
+import click
+import uvloop
+from pydantic import ValidationError
+
+from imago import __version__
+from imago.domain.stages import WORKER_STAGES
+from imago.settings import Settings
+
+
+class Refused(click.ClickException):
+    """Something a person has to put right: one line, exit code 1."""
+
+    def show(self, file: object = None) -> None:
+        """Print the line."""
+        del file
+        click.echo(f"imago: {self.message}", err=True)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment; raise Refused with the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise Refused(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def run(main: Awaitable[None]) -> None:
+    """Run a coroutine on uvloop."""
+
+    async def wrapped() -> None:
+        await main
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(wrapped())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imago")
+def cli() -> None:
+    """Upload images, and read back their camera, their text and what is in them."""
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for a free one.")
+@click.option(
+    "--data-dir",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where database, files and streams lie.",
+)
+def dev(host: str, port: int, data_dir: Path) -> None:
+    """Run all of Imago on this machine, on embedded parts."""
+    from imago.cli.dev import DevError, run_dev
+
+    try:
+        run(run_dev(host=host, port=port, data_dir=data_dir))
+    except DevError as error:
+        raise Refused(str(error)) from None
+
+
+@cli.command()
+@click.option("--fd", type=int, default=None, hidden=True, help="A listening socket that is open already.")
+def api(fd: int | None) -> None:
+    """Serve the HTTP API."""
+    from imago.cli.serve import ServeError, run_api
+
+    try:
+        run(run_api(load_settings(), fd=fd))
+    except ServeError as error:
+        raise Refused(str(error)) from None
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(sorted(WORKER_STAGES)))
+def worker(kind: str) -> None:
+    """Work on the stages of a kind."""
+    from imago.cli.serve import ServeError, run_worker
+
+    try:
+        run(run_worker(load_settings(), kind))
+    except ServeError as error:
+        raise Refused(str(error)) from None
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from imago.cli.administration import migrate_database
+
+    run(migrate_database(load_settings()))
+
+
+@cli.command()
+def topology() -> None:
+    """Create and update the streams and consumers."""
+    from imago.cli.administration import ensure_topology
+
+    run(ensure_topology(load_settings()))
+
+
+@cli.group()
+def client() -> None:
+    """Manage clients (tenants); needs the administrator's key."""
+
+
+_URL = click.option("--url", envvar="IMAGO_URL", default=None, help="Where the API is.  [env: IMAGO_URL]")
+_DATA = click.option(
+    "--data-dir",
+    default="data",
+    type=click.Path(path_type=Path),
+    help="Of a running `imago dev`, to find its URL and key in.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+@client.command("create")
+@click.argument("name")
+@click.option("--plan", type=click.Choice(["free", "standard", "premium"]), default="standard", show_default=True)
+@click.option("--scope", "scopes", multiple=True, help="A scope; may be given several times. Default: all of a client.")
+@_URL
+@_DATA
+def client_create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_dir: Path) -> None:
+    """Create a client and print it with its key, which is shown only this once."""
+    from imago.cli.remote import RemoteError, admin_target, create_client
+
+    try:
+        target = admin_target(url, data_dir, load_settings())
+        created = asyncio.run(create_client(target, name=name, plan=plan, scopes=scopes))
+    except RemoteError as error:
+        raise Refused(str(error)) from None
+    click.echo(json.dumps(created, indent=2, ensure_ascii=False))
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--wait", is_flag=True, help="Wait until all stages of each image have ended.")
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
+@_JSON
+@_URL
+@_DATA
+def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Upload files and folders; the exit code is not zero if any failed."""
+    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.uploading import upload_all
+
+    try:
+        target = client_target(url, data_dir)
+        failed = asyncio.run(upload_all(target, paths, wait=wait, timeout=timeout, as_json=as_json))
+    except RemoteError as error:
+        raise Refused(str(error)) from None
+    sys.exit(1 if failed else 0)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--tag", default=None, help="Only images with this tag.")
+@click.option("--camera", default=None, help="Only images of this camera.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
+@_JSON
+@_URL
+@_DATA
+def search(
+    words: tuple[str, ...],
+    tag: str | None,
+    camera: str | None,
+    limit: int,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    """Find images by words of their name, text or description."""
+    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.searching import search_images
+
+    query = {"q": " ".join(words), "tag": tag, "camera": camera, "limit": str(limit)}
+    try:
+        target = client_target(url, data_dir)
+        asyncio.run(search_images(target, {key: value for key, value in query.items() if value}, as_json=as_json))
+    except RemoteError as error:
+        raise Refused(str(error)) from None
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="imago")
+
+
+if __name__ == "__main__":
+    main()

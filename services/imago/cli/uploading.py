@@ -1,0 +1,149 @@
+"""`imago upload`: many files at once, a bar for each, and the pipeline's progress behind it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from imago.cli.remote import RemoteError, Target, answer
+
+PARALLEL = 4
+CHUNK = 256 * 1024
+POLL_SECONDS = 0.25
+
+_ENDED = frozenset({"done", "partial", "failed"})
+
+
+@dataclass
+class Result:
+    """What became of a file."""
+
+    path: Path
+    uploaded: dict[str, Any] | None = None
+    detail: dict[str, Any] | None = None
+    error: str | None = None
+    stages: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was refused, or a stage of it died."""
+        return self.error is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        return {"path": str(self.path), "upload": self.uploaded, "image": self.detail, "error": self.error}
+
+
+async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeout: float, as_json: bool) -> int:
+    """Upload files and what folders hold; return how many failed."""
+    files = list(_files(paths))
+    if not files:
+        raise RemoteError("there is no file in what was named")
+    console = Console(stderr=True)
+    gate = asyncio.Semaphore(PARALLEL)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    async with target.session() as session:
+        with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
+            jobs = [_one(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
+            results = await asyncio.gather(*jobs)
+    _report(results, as_json=as_json)
+    return sum(result.failed for result in results)
+
+
+async def _one(
+    session: aiohttp.ClientSession,
+    gate: asyncio.Semaphore,
+    progress: Progress,
+    path: Path,
+    *,
+    wait: bool,
+    timeout: float,
+) -> Result:
+    result = Result(path)
+    task = progress.add_task(path.name, total=max(1, path.stat().st_size), state="waiting")
+    try:
+        async with gate:
+            progress.update(task, state="uploading")
+            result.uploaded = await _upload(session, path, progress, task)
+        progress.update(task, state="uploaded")
+        if wait:
+            await _wait(session, result, progress, task, timeout=timeout)
+    except (RemoteError, OSError, TimeoutError) as error:
+        result.error = str(error) or f"not done after {timeout:g} s"
+        progress.update(task, state="failed")
+    return result
+
+
+async def _upload(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
+    form = aiohttp.MultipartWriter("form-data")
+    part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
+    part.set_content_disposition("form-data", name="file", filename=path.name)
+    return await answer(session, "POST", "images/upload", data=form)
+
+
+async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk
+            progress.advance(task, len(chunk))
+
+
+async def _wait(
+    session: aiohttp.ClientSession, result: Result, progress: Progress, task: TaskID, *, timeout: float
+) -> None:
+    image = (result.uploaded or {})["id"]
+    async with asyncio.timeout(timeout):
+        while True:
+            state = await answer(session, "GET", f"images/{image}/status")
+            result.stages = state["stages"]
+            ended = [name for name, stage in result.stages.items() if stage["status"] in ("done", "skipped")]
+            progress.update(task, state=f"{state['status']} ({len(ended)}/{len(result.stages)} stages)")
+            if state["status"] in _ENDED:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+    result.detail = await answer(session, "GET", f"images/{image}")
+    dead = {name: stage["error_code"] for name, stage in result.stages.items() if stage["status"] == "dead"}
+    if dead:
+        result.error = "; ".join(f"{name}: {code}" for name, code in dead.items())
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (found for found in sorted(path.rglob("*")) if found.is_file())
+        else:
+            yield path
+
+
+def _report(results: Iterable[Result], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([result.to_json() for result in results], ensure_ascii=False, indent=2))
+        return
+    for result in results:
+        if result.error:
+            click.echo(f"{result.path}: {result.error}", err=True)
+        elif result.detail:
+            click.echo(f"{result.path}: image {result.detail['id']}, {_summary(result.detail)}")
+        elif result.uploaded:
+            click.echo(f"{result.path}: image {result.uploaded['id']}")
+
+
+def _summary(detail: dict[str, Any]) -> str:
+    parts = []
+    camera = ((detail.get("exif") or {}).get("camera") or {}).get("model")
+    if camera:
+        parts.append(camera)
+    text = (detail.get("ocr") or {}).get("text")
+    if text:
+        parts.append(f"text {' '.join(text.split())[:40]!r}")
+    tags = (detail.get("ai") or {}).get("tags")
+    if tags:
+        parts.append(", ".join(tags))
+    return "; ".join(parts) or detail["processing_status"]
