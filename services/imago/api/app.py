@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec, validation_middleware
 from marshmallow import Schema, ValidationError
 
+from imago import __version__
 from imago.api.access import access_of
 from imago.api.middlewares.authentication import authentication
 from imago.api.middlewares.headers import secure_headers
@@ -69,6 +70,8 @@ def _document(app: web.Application) -> dict[str, Any]:
         in_place=True,
         error_callback=_refuse,
         schema_name_resolver=_schema_name,
+        title="Imago",
+        version=__version__,
     )
     public = frozenset(
         (route.method.lower(), route.resource.canonical)

@@ -44,9 +44,8 @@ class DevError(Exception):
 
 
 async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
-    """Run everything until Ctrl-C or SIGTERM; raise DevError."""
-    data_dir = data_dir.absolute()
-    configure_logging(debug=True, level="warning")
+    """Run everything until Ctrl-C or SIGTERM; `data_dir` is absolute; raise DevError."""
+    configure_logging(level="error", console=True)
     try:
         with _own(data_dir), stop_on_signals() as stop:
             listener = bind(host, port)
@@ -156,9 +155,7 @@ async def _prepare(settings: Settings, data_dir: Path, url: str) -> str | None:
 
 
 async def _default_client(db: Database, settings: Settings, path: Path, url: str) -> str | None:
-    saved: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        saved = json.loads(path.read_text())
+    saved = await asyncio.to_thread(_saved, path)
     if await first_client(db) is not None:
         if saved and saved.get("url") != url:
             _write_private(path, {**saved, "url": url})
@@ -223,6 +220,14 @@ def _announce(url: str, data_dir: Path, first_key: str | None) -> None:
     click.echo(f"  key file  {data_dir / DEFAULT_CLIENT}")
     click.echo("Ctrl-C stops it.")
     sys.stdout.flush()
+
+
+def _saved(path: Path) -> dict[str, str]:
+    try:
+        saved: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return saved
 
 
 def _uuid(saved: dict[str, str]) -> UUID:

@@ -65,7 +65,7 @@ def dev(host: str, port: int, data_dir: Path) -> None:
     from imago.cli.dev import DevError, run_dev
 
     try:
-        run(run_dev(host=host, port=port, data_dir=data_dir))
+        run(run_dev(host=host, port=port, data_dir=data_dir.absolute()))
     except DevError as error:
         raise Refused(str(error)) from None
 

@@ -45,5 +45,5 @@ async def run_worker(settings: Settings, kind: str) -> None:
 
 
 def _configure(settings: Settings, service: str) -> None:
-    configure_logging(debug=settings.debug, level=settings.log_level)
+    configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
     configure_tracing(settings, service=service)

@@ -67,8 +67,10 @@ async def _one(
     timeout: float,
 ) -> Result:
     result = Result(path)
-    task = progress.add_task(path.name, total=max(1, path.stat().st_size), state="waiting")
+    task = progress.add_task(path.name, total=None, state="waiting")
     try:
+        size = (await asyncio.to_thread(path.stat)).st_size
+        progress.update(task, total=max(1, size))
         async with gate:
             progress.update(task, state="uploading")
             result.uploaded = await _upload(session, path, progress, task)

@@ -24,14 +24,26 @@ _SECRETS = re.compile(
 _SECRET_KEYS = frozenset({"authorization", "x-api-key", "api_key", "password", "secret", "token", "cookie"})
 
 # Libraries that tell more than an operator of Imago wants to know.
-_QUIET = ("aiohttp.access", "botocore", "aiobotocore", "urllib3", "asyncio", "PIL", "google_genai", "httpx")
+# At level debug, aiosqlite would log every statement with its parameters: tenants' data.
+_QUIET = (
+    "aiosqlite",
+    "alembic",
+    "aiohttp.access",
+    "botocore",
+    "aiobotocore",
+    "urllib3",
+    "asyncio",
+    "PIL",
+    "google_genai",
+    "httpx",
+)
 
 
-def configure_logging(*, debug: bool, level: str) -> None:
-    """Set up structlog and the standard library's logging for the process."""
+def configure_logging(*, level: str, console: bool = False) -> None:
+    """Set up structlog and the standard library's logging for the process; `console` is for people's eyes."""
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if debug
+        if console
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )
     shared: list[Any] = [
@@ -39,7 +51,7 @@ def configure_logging(*, debug: bool, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
-        *([] if debug else [structlog.processors.dict_tracebacks]),
+        *([] if console else [structlog.processors.dict_tracebacks]),
         redact,
     ]
     structlog.configure(
@@ -57,7 +69,7 @@ def configure_logging(*, debug: bool, level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel("DEBUG" if debug else level.upper())
+    root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 
