@@ -1,0 +1,63 @@
+# Everything a contributor needs; `make help` lists it. ARGS= is passed on to the command behind a target.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make .venv, install what is missing, prepare the offline model; quick when there is nothing to do
+	@hack/setup.sh
+
+.PHONY: run
+run: setup ## Run all of Imago on this machine (Ctrl-C stops it); ARGS="--port 9000 --data-dir elsewhere"
+	@exec $(BIN)/imago dev $(ARGS)
+
+.PHONY: serve
+serve: setup ## Run the API alone, by the environment (.env.example)
+	@exec $(BIN)/imago api
+
+.PHONY: worker
+worker: setup ## Run one worker, by the environment; ARGS=exif, ocr or vision
+	@exec $(BIN)/imago worker $(ARGS)
+
+.PHONY: lint
+lint: setup ## Check style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 2
+
+.PHONY: format
+format: setup ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: test
+test: setup ## Run the default tier: unit, integration on real servers, end to end
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+.PHONY: cov
+cov: setup ## Run the default tier and show what it doesn't cover
+	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: ci
+ci: lint test ## What CI runs: lint and every tier that runs here
+
+.PHONY: audit
+audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)
+	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.lock $(ARGS)
+
+.PHONY: lock
+lock: ## Resolve the dependencies of pyproject.toml anew into requirements/dev.lock (needs uv)
+	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+	  --all-extras --group dev pyproject.toml --upgrade -o requirements/dev.lock --quiet
+
+.PHONY: clean
+clean: ## Remove .venv and what builds and tests left; not your data
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@find services operator tests hack -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Makes .venv and installs what the project needs; does nothing, and quickly, where that was done already.
+#
+# The stamp is written last and names what it was made from, so a set-up that was interrupted is done again by the next
+# run, and a changed lock file is noticed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+readonly STAMP=.venv/.imago-setup
+readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core)
+
+fingerprint() {
+  cat pyproject.toml requirements/dev.lock hack/setup.sh
+  printf '%s\n' "$PWD" "${PYTHON:-}"
+}
+
+# Packages of the system: what the tests and OCR need beside Python.
+installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
+
+install_system_packages() {
+  if [[ $(uname) == Darwin ]]; then
+    command -v tesseract >/dev/null || say "install Tesseract: brew install tesseract tesseract-lang"
+    return
+  fi
+  command -v dpkg-query >/dev/null || { say "install Tesseract with fra and eng, and PostgreSQL, by your own means"; return; }
+  local missing=() package
+  for package in "${PACKAGES[@]}"; do installed "$package" || missing+=("$package"); done
+  [[ ${#missing[@]} -eq 0 ]] && return
+  local sudo=()
+  if [[ $(id -u) -ne 0 ]]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo=(sudo -n); else
+      say "install as root: apt-get install ${missing[*]}"
+      return
+    fi
+  fi
+  say "installing ${missing[*]}"
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null
+  # PostgreSQL's package would start a server of its own on its port; the tests start theirs.
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3.14 python3 python}; do
+    command -v "$candidate" >/dev/null || continue
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 to 3.14 is needed; name one with PYTHON=/path/to/python"
+}
+
+make_environment() {
+  local python
+  python=$(find_python)
+  if [[ ! -x .venv/bin/python ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    rm -rf .venv
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv .venv || {
+      rm -rf .venv
+      fail "this Python can't make environments; on Debian: apt-get install python3-venv"
+    }
+  fi
+  say "installing the locked packages (a few minutes the first time)"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+}
+
+main() {
+  # Two set-ups at once would write over each other.
+  exec 9>.setup.lock
+  if command -v flock >/dev/null; then flock 9; fi
+  local wanted
+  wanted=$(fingerprint | cksum)
+  if [[ -f $STAMP && $(<"$STAMP") == "$wanted" ]]; then return; fi
+  rm -f "$STAMP"
+  install_system_packages
+  make_environment
+  say "preparing the offline vision model"
+  .venv/bin/python -m imago.ai.model >/dev/null
+  printf '%s' "$wanted" >"$STAMP"
+  say "done"
+}
+
+main
