@@ -170,7 +170,9 @@ def _conditions(wanted: ImageFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.status is not None:
         conditions.append(images.c.status == wanted.status)
     if wanted.camera is not None:
-        conditions.append(images.c.camera.contains(fold(wanted.camera), autoescape=True))
+        part = fold(wanted.camera)
+        # Nothing but punctuation is in no camera's name, though it is empty once folded.
+        conditions.append(images.c.camera.contains(part, autoescape=True) if part else sa.false())
     if wanted.taken_from is not None:
         conditions.append(images.c.taken_at >= wanted.taken_from)
     if wanted.taken_to is not None:

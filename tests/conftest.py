@@ -1,0 +1,114 @@
+"""Servers and databases that tests share."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.support.nats import NatsServer
+from tests.support.postgres import postgres_server
+
+from imago.bus.connection import Bus
+from imago.bus.topology import existing_lanes
+from imago.database.engine import Database
+from imago.database.migrations import upgrade
+from imago.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A real NATS server with JetStream."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    """A connection to an empty JetStream."""
+    connection = Bus(Settings(nats_url=(nats_server.url,)), name="test")
+    await connection.start()
+    await connection.wait_connected(10)
+    yield connection
+    for stream in await connection.js.streams_info():
+        await connection.js.delete_stream(stream.config.name or "")
+    assert await existing_lanes(connection.js) == ()
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server with a migrated database `template_imago` to copy."""
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
+        _run_apart(_migrate_template(url))
+        yield url
+
+
+def _run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a thread of its own, because a session's fixture may be asked for inside a running loop."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
+async def _migrate_template(url: str) -> None:
+    await _administer(url, "CREATE DATABASE template_imago")
+    db = Database(f"{url}/template_imago")
+    await upgrade(db)
+    await db.close()
+
+
+async def _administer(url: str, statement: str) -> None:
+    engine = create_async_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(sa.text(statement))
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+
+    async def make() -> None:
+        db = Database(f"sqlite+aiosqlite:///{path}")
+        await upgrade(db)
+        # Closing the last connection writes the log back into the file.
+        await db.close()
+
+    _run_apart(make())
+    return path
+
+
+@pytest.fixture
+async def sqlite_db(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh migrated SQLite database."""
+    path = tmp_path / "imago.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    db = Database(f"sqlite+aiosqlite:///{path}")
+    yield db
+    await db.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh migrated database, once on each backend."""
+    if request.param == "sqlite":
+        path = tmp_path / "imago.db"
+        path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
+        fresh = Database(f"sqlite+aiosqlite:///{path}")
+        yield fresh
+        await fresh.close()
+        return
+    server: str = request.getfixturevalue("postgres")
+    name = f"test_{uuid.uuid4().hex}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_imago")
+    fresh = Database(f"{server}/{name}", pool_size=20)
+    yield fresh
+    await fresh.close()
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,414 @@
+"""The transactions that everything rests on, on SQLite and on PostgreSQL."""
+
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.support.samples import make_client, make_image
+
+from imago.database import work
+from imago.database.clients import get_usage
+from imago.database.engine import Database
+from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
+from imago.database.image_reads import ImageFilter, get_image, get_stages, list_images, list_tags
+from imago.database.migrations import current, head, upgrade
+from imago.database.outbox import state
+from imago.database.repair import due_graves, find_open_stages, republish, take_lease
+from imago.database.tables import client_usage, dead_letters, image_stages, metadata, outbox
+from imago.database.uploads import NewImage, abandon_upload, accept_upload, begin_upload
+from imago.domain.claims import Die, Park, RetryInStream
+from imago.domain.clients import Client
+from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
+from imago.domain.images import ImageFormat, ImageHeader
+from imago.domain.problems import NotFound, QuotaExceeded, StageDisabled, UploadExpired
+from imago.domain.results import (
+    Camera,
+    ExifResult,
+    Gps,
+    OcrReading,
+    OcrResult,
+    StageResult,
+    ThumbnailResult,
+    VisionResult,
+)
+from imago.domain.stages import STAGES, ImageStatus, Stage, StageStatus
+from imago.domain.work import WorkMessage
+
+LEASE = timedelta(seconds=30)
+
+RESULTS: dict[Stage, StageResult] = {
+    Stage.THUMBNAIL: ThumbnailResult("image/webp", 512, 384, 77),
+    Stage.EXIF: ExifResult(Camera("NIKON", "D70", taken_at="2008-03-15T09:52:00"), Gps(43.5, 11.8, None, True, "u")),
+    Stage.OCR: OcrResult(OcrReading(True, "Été à Marseille", "fr", 0.9, "tesserocr"), ()),
+    Stage.VISION: VisionResult("A cat.", ("cat", "animal"), 0.8, "offline"),
+}
+
+
+def message(client: Client, image: work.UUID, stage: Stage, *, run: int = 1) -> WorkMessage:
+    return WorkMessage(image, client.uuid, stage, run, 1)
+
+
+async def claimed(
+    db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3
+) -> work.Claim:
+    held = await work.claim(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    assert isinstance(held, work.Claim), held
+    return held
+
+
+async def finish(db: Database, held: work.Claim) -> work.Ended:
+    return await work.finish(db, held, RESULTS[held.stage], headers={}, thumbnail_key="t")
+
+
+async def fail(db: Database, held: work.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
+    base = timedelta(seconds=1)
+    return await work.fail(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
+
+
+async def expire_leases(db: Database) -> None:
+    async with db.write() as connection:
+        await connection.execute(sa.update(image_stages).values(lease_until=None, due_at=None))
+
+
+async def test_migrations_are_idempotent_and_may_run_side_by_side(db: Database) -> None:
+    await asyncio.gather(*(upgrade(db) for _ in range(4)))
+    assert await current(db) == head()
+
+
+async def test_the_migrated_schema_is_the_one_the_code_describes(db: Database) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    def differences(connection: sa.Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"include_name": _ours})
+        return compare_metadata(context, metadata)
+
+    async with db.read() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    return not (kind == "table" and (name or "").startswith("image_search"))
+
+
+async def test_an_accepted_image_has_its_stages_its_messages_and_its_charge(db: Database) -> None:
+    client = await make_client(db)
+    accepted = await make_image(db, client, size=1000)
+    row, stages = await get_stages(db, client.id, accepted.uuid)
+    assert (row.status, set(stages)) == (ImageStatus.PENDING, set(STAGES))
+    assert [item.kind for item in accepted.outbox].count("work") == 4
+    assert (await get_usage(db, client.id)).storage_bytes == 1000
+    assert (await state(db)).parked == 5, "the relay leaves fresh rows to the announcer"
+
+
+async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database) -> None:
+    client = await make_client(db, storage_bytes=10_000)
+    outcomes = await asyncio.gather(*(make_image(db, client, size=1000) for _ in range(50)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert {type(problem) for problem in refused} == {QuotaExceeded}
+    assert len(refused) == 40
+    usage = await get_usage(db, client.id)
+    assert (usage.storage_bytes, usage.images) == (10_000, 10)
+
+
+async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(db: Database) -> None:
+    client = await make_client(db)
+    uuid = uuid4()
+    intent = await begin_upload(db, client, image=uuid, object_key="k", ttl=timedelta(minutes=1))
+    await abandon_upload(db, intent)
+    header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
+    with pytest.raises(UploadExpired):
+        await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "k", {}))
+    assert (await get_usage(db, client.id)).images == 0
+    assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["k"]
+
+
+async def test_the_same_bytes_are_told_as_a_duplicate_of_the_first(db: Database) -> None:
+    client, other = await make_client(db), await make_client(db, "other")
+    first = await make_image(db, client, sha256="a" * 64)
+    assert (await make_image(db, client, sha256="a" * 64)).duplicate_of == first.id
+    assert (await make_image(db, other, sha256="a" * 64)).duplicate_of is None
+
+
+async def test_results_are_stored_and_the_last_stage_ends_the_image(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    ended = [await finish(db, await claimed(db, client, image.uuid, stage)) for stage in STAGES]
+    assert [item.image_done_after is not None for item in ended] == [False, False, False, True]
+    row = await get_image(db, client.id, image.id)
+    assert row.status is ImageStatus.DONE
+    assert row.results[Stage.VISION]["tags"] == ["cat", "animal"]
+    assert (await get_usage(db, client.id)).storage_bytes == 1077, "the thumbnail counts"
+
+
+async def test_stages_that_end_at_the_same_moment_end_the_image_once(db: Database) -> None:
+    client = await make_client(db)
+    for _ in range(5):
+        image = await make_image(db, client)
+        held = [await claimed(db, client, image.uuid, stage) for stage in STAGES]
+        ended = await asyncio.gather(*(finish(db, item) for item in held))
+        assert sum(item.image_done_after is not None for item in ended) == 1
+        assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
+
+
+async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    await claimed(db, client, image.uuid, Stage.OCR)
+    second = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(second, work.Refused)
+    assert second.retry_in is not None
+
+
+async def test_a_late_writer_is_refused(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    frozen = await claimed(db, client, image.uuid, Stage.OCR)
+    await expire_leases(db)
+    second = await claimed(db, client, image.uuid, Stage.OCR)
+    with pytest.raises(work.ClaimLost):
+        await finish(db, frozen)
+    assert not await work.extend(db, frozen, lease=LEASE)
+    await finish(db, second)
+    with pytest.raises(work.ClaimLost):
+        await fail(db, frozen, TransientFailure("late", "late"))
+
+
+async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
+    again = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert again == work.Refused("ended")
+    gone = await work.claim(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert gone == work.Refused("image gone")
+
+
+async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    for attempt in (1, 2, 3):
+        held = await claimed(db, client, image.uuid, Stage.VISION)
+        assert held.attempts == attempt
+        failed = await fail(db, held, TransientFailure("child-died", "It died."))
+        await expire_leases(db)
+    assert failed.decision == Die()
+    assert {item.kind for item in failed.outbox} == {"dead", "event"}
+    async with db.read() as connection:
+        letters = (await connection.execute(sa.select(dead_letters))).all()
+    assert [(letter.stage, letter.attempts, letter.error_code) for letter in letters] == [("vision", 3, "child-died")]
+
+
+async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    for _ in range(3):
+        await claimed(db, client, image.uuid, Stage.OCR)
+        await expire_leases(db)
+    last = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(last, work.Refused)
+    assert last.ended is not None
+    _, stages = await get_stages(db, client.id, image.id)
+    assert (stages[Stage.OCR].status, stages[Stage.OCR].error_code) == (StageStatus.DEAD, "worker-lost")
+
+
+async def test_a_try_that_is_given_back_doesnt_count(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    for _ in range(5):
+        held = await claimed(db, client, image.uuid, Stage.OCR)
+        assert held.attempts == 1
+        await work.release(db, held)
+
+
+async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    held = await claimed(db, client, image.uuid, Stage.VISION)
+    failed = await fail(db, held, Throttled("throttled", "Wait.", timedelta(minutes=10)))
+    assert failed.decision == Park(timedelta(minutes=10), counted=False)
+    async with db.read() as connection:
+        epochs = list(await connection.scalars(sa.select(outbox.c.epoch).where(outbox.c.stage == "vision")))
+    assert 2 in epochs
+    _, stages = await get_stages(db, client.id, image.id)
+    assert (stages[Stage.VISION].status, stages[Stage.VISION].attempts) == (StageStatus.RETRYING, 0)
+
+
+async def test_a_transient_failure_is_retried_and_told(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    failed = await fail(db, await claimed(db, client, image.uuid, Stage.OCR), TransientFailure("x", "y"))
+    assert isinstance(failed.decision, RetryInStream)
+    assert [item.payload["name"] for item in failed.outbox] == ["stage.retrying"]
+
+
+async def test_an_image_with_a_dead_stage_is_partial_and_with_all_dead_failed(db: Database) -> None:
+    client = await make_client(db)
+    partial, failed = await make_image(db, client), await make_image(db, client)
+    for stage in STAGES:
+        held = await claimed(db, client, partial.uuid, stage)
+        await (finish(db, held) if stage is Stage.EXIF else fail(db, held, PermanentFailure("bad", "Bad.")))
+        await fail(db, await claimed(db, client, failed.uuid, stage), PermanentFailure("bad", "Bad."))
+    assert (await get_image(db, client.id, partial.id)).status is ImageStatus.PARTIAL
+    assert (await get_image(db, client.id, failed.id)).status is ImageStatus.FAILED
+
+
+async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    await finish(db, await claimed(db, client, image.uuid, Stage.THUMBNAIL))
+    late = await claimed(db, client, image.uuid, Stage.VISION)
+    await delete_image(db, client, image.id, headers={})
+    with pytest.raises(work.ClaimLost):
+        await finish(db, late)
+    with pytest.raises(NotFound):
+        await get_image(db, client.id, image.id)
+    usage = await get_usage(db, client.id)
+    assert (usage.storage_bytes, usage.images) == (0, 0)
+    assert len(await due_graves(db, limit=10)) == 2
+    assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()
+
+
+async def test_reprocessing_starts_a_new_run_and_keeps_the_old_result_until_then(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    for stage in STAGES:
+        await finish(db, await claimed(db, client, image.uuid, stage))
+    rows = await reprocess(db, client, image.id, [Stage.OCR], stages_off=frozenset(), headers={})
+    assert [row.work.run for row in rows if row.work] == [2]
+    row, stages = await get_stages(db, client.id, image.id)
+    assert (row.status, stages[Stage.OCR].status, stages[Stage.OCR].run) == (
+        ImageStatus.PROCESSING,
+        StageStatus.PENDING,
+        2,
+    )
+    assert row.results[Stage.OCR]["chosen"]["text"] == "Été à Marseille"
+    stale = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert stale == work.Refused("another run")
+    await finish(db, await claimed(db, client, image.uuid, Stage.OCR, run=2))
+    assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
+
+
+async def test_a_switched_off_stage_cant_be_run_again_by_name(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    with pytest.raises(StageDisabled):
+        await reprocess(db, client, image.id, [Stage.OCR], stages_off=frozenset({Stage.OCR}), headers={})
+    rows = await reprocess(db, client, image.id, None, stages_off=frozenset({Stage.OCR}), headers={})
+    assert Stage.OCR not in {row.work.stage for row in rows if row.work}
+
+
+async def test_a_persons_words_are_kept_apart_and_found(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    await finish(db, await claimed(db, client, image.uuid, Stage.VISION))
+    await set_user_words(db, client, image.id, description="Notre château", tags=["Vacances", "cat"])
+    row = await get_image(db, client.id, image.id)
+    assert (row.user_description, row.user_tags) == ("Notre château", ["vacances", "cat"])
+    assert row.results[Stage.VISION]["description"] == "A cat."
+    assert await list_tags(db, client.id, limit=10) == [("animal", 1), ("cat", 1), ("vacances", 1)]
+    assert len((await list_images(db, client.id, ImageFilter(q="CHATEAU"), limit=5)).items) == 1
+    await set_user_words(db, client, image.id, description=None, tags=UNSET)
+    assert (await get_image(db, client.id, image.id)).user_tags == ["vacances", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [("marseille", 1), ("mars", 1), ("MARSEILLE ete", 1), ("ete marse", 1), ("mars ete", 0), ("lyon", 0)]
+    + [(hostile, 0) for hostile in ('"', "* OR 1", "a & b | !", "NEAR(", "col:x", "';--", "\\", "---", "🙂")],
+)
+async def test_full_text_finds_words_and_no_query_breaks_it(db: Database, query: str, found: int) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
+    assert len((await list_images(db, client.id, ImageFilter(q=query), limit=5)).items) == found
+
+
+async def test_filters_find_what_they_name(db: Database) -> None:
+    from datetime import datetime
+
+    client = await make_client(db)
+    image, _plain = await make_image(db, client, sha256="b" * 64), await make_image(db, client)
+    for stage in (Stage.EXIF, Stage.VISION):
+        await finish(db, await claimed(db, client, image.uuid, stage))
+    wanted = [
+        ImageFilter(camera="nikon d70"),
+        ImageFilter(camera="D7"),
+        ImageFilter(has_gps=True),
+        ImageFilter(tag="CAT"),
+        ImageFilter(sha256="b" * 64),
+        ImageFilter(status=ImageStatus.PROCESSING),
+        ImageFilter(taken_from=datetime(2008, 3, 15), taken_to=datetime(2008, 3, 16)),
+    ]
+    for narrowed in wanted:
+        page = await list_images(db, client.id, narrowed, limit=5)
+        assert [item.id for item in page.items] == [image.id], narrowed
+    for nothing in (ImageFilter(camera="%"), ImageFilter(tag="dog"), ImageFilter(taken_from=datetime(2009, 1, 1))):
+        assert (await list_images(db, client.id, nothing, limit=5)).items == ()
+
+
+async def test_pages_hold_every_image_once(db: Database) -> None:
+    client = await make_client(db)
+    made = [(await make_image(db, client)).id for _ in range(7)]
+    seen, before = [], None
+    while True:
+        page = await list_images(db, client.id, ImageFilter(), limit=3, before=before)
+        seen += [item.id for item in page.items]
+        before = page.next_before
+        if before is None:
+            break
+    assert seen == sorted(made, reverse=True)
+
+
+async def test_another_clients_images_are_not_there(db: Database) -> None:
+    owner, stranger = await make_client(db), await make_client(db, "stranger")
+    image = await make_image(db, owner)
+    for read in (get_image, get_stages):
+        with pytest.raises(NotFound):
+            await read(db, stranger.id, image.id)
+    with pytest.raises(NotFound):
+        await delete_image(db, stranger, image.uuid, headers={})
+    with pytest.raises(NotFound):
+        await reprocess(db, stranger, image.id, None, stages_off=frozenset(), headers={})
+    with pytest.raises(NotFound):
+        await set_user_words(db, stranger, image.id, description="mine")
+    assert (await list_images(db, stranger.id, ImageFilter(q="photo"), limit=5)).items == ()
+
+
+async def test_ids_dont_come_back(db: Database) -> None:
+    client = await make_client(db)
+    first = await make_image(db, client)
+    await delete_image(db, client, first.id, headers={})
+    assert (await make_image(db, client)).id > first.id
+
+
+async def test_a_chore_is_one_processes_until_its_lease_ends(db: Database) -> None:
+    assert await take_lease(db, "chore", "a", ttl=LEASE)
+    assert not await take_lease(db, "chore", "b", ttl=LEASE)
+    assert await take_lease(db, "chore", "a", ttl=timedelta(seconds=-1))
+    assert await take_lease(db, "chore", "b", ttl=LEASE)
+
+
+async def test_a_stage_without_a_message_is_found_and_announced_anew(db: Database) -> None:
+    client = await make_client(db)
+    await make_image(db, client)
+    assert await find_open_stages(db, quiet_for=timedelta(0), limit=10) == [], "the outbox has them"
+    async with db.write() as connection:
+        await connection.execute(sa.delete(outbox))
+    found = await find_open_stages(db, quiet_for=timedelta(0), limit=10)
+    assert {item.stage for item in found} == set(STAGES)
+    row = await republish(db, found[0])
+    assert row is not None
+    assert row.work is not None
+    assert row.work.epoch == 2
+    assert await republish(db, found[0]) is None, "the epoch has moved on"
+
+
+async def test_usage_rows_are_there_for_every_client(db: Database) -> None:
+    client = await make_client(db)
+    async with db.read() as connection:
+        assert (
+            await connection.scalar(sa.select(client_usage.c.images).where(client_usage.c.client_id == client.id)) == 0
+        )

@@ -1,0 +1,40 @@
+"""Pages that look scanned, with a text that is known; and how far a reading is from it."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSerif.ttf")
+
+FRENCH = """Le vieux port de Marseille s'éveille à l'aube. Les pêcheurs rentrent déjà,
+leurs filets pleins de poissons argentés. Une odeur de café chaud et de pain
+grillé flotte près des quais, où l'été n'en finit pas. Où êtes-vous allée hier ?
+La façade du musée, restaurée en 1998, a coûté 12 500 euros à la mairie."""
+
+ENGLISH = """The old harbour wakes before sunrise. Fishermen come home with silver nets,
+and the smell of coffee drifts along the quays. Invoice number 20431 was paid
+on the third of March by bank transfer. Please keep this receipt for your
+records; goods may be returned within thirty days of purchase."""
+
+
+def page(text: str, *, skew: float = 0.5, noise: float = 4.0) -> Image.Image:
+    """Return a page with a text on it, slightly turned, soft and noisy, as a scanner gives it."""
+    font = ImageFont.truetype(str(FONT), 28)
+    image = Image.new("L", (1400, 460), 248)
+    ImageDraw.Draw(image).multiline_text((40, 40), text, font=font, fill=25, spacing=14)
+    image = image.rotate(skew, resample=Image.Resampling.BICUBIC, fillcolor=248).filter(ImageFilter.GaussianBlur(0.6))
+    grain = np.random.default_rng(7).normal(0, noise, (image.height, image.width))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def character_error_rate(read: str, truth: str) -> float:
+    """Return the edits per character between two texts, white space folded."""
+    one, other = " ".join(read.split()), " ".join(truth.split())
+    row = list(range(len(other) + 1))
+    for index, char in enumerate(one, 1):
+        following = [index]
+        for column, wanted in enumerate(other, 1):
+            following.append(min(row[column] + 1, following[-1] + 1, row[column - 1] + (char != wanted)))
+        row = following
+    return row[-1] / max(1, len(other))

@@ -1,0 +1,31 @@
+"""Clients and uploads for tests of what lies below the API."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+from imago.database.clients import NewClient, create_client
+from imago.database.engine import Database
+from imago.database.uploads import AcceptedImage, NewImage, accept_upload, begin_upload
+from imago.domain import keys
+from imago.domain.clients import Client, Pipeline, Plan, default_scopes
+from imago.domain.images import ImageFormat, ImageHeader, original_key
+
+PEPPER = "pepper of the tests"
+
+
+async def make_client(db: Database, name: str = "someone", **limits: int) -> Client:
+    """Create a client on the free plan, with limits of its own."""
+    new = NewClient(name, Plan.FREE, default_scopes(), limits, Pipeline())
+    return await create_client(db, new, key=keys.generate(), pepper=PEPPER)
+
+
+async def make_image(
+    db: Database, client: Client, *, name: str = "photo.jpg", size: int = 1000, sha256: str | None = None
+) -> AcceptedImage:
+    """Accept an image whose bytes nobody looks at."""
+    uuid = uuid4()
+    key = original_key("", client.uuid, uuid)
+    intent = await begin_upload(db, client, image=uuid, object_key=key, ttl=timedelta(minutes=20))
+    header = ImageHeader(ImageFormat.JPEG, 640, 480, 1)
+    digest = sha256 or uuid.hex * 2
+    return await accept_upload(db, client, NewImage(intent, uuid, name, header, size, digest, key, {}))
