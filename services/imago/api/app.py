@@ -83,7 +83,7 @@ def _document(app: web.Application) -> dict[str, Any]:
 
 def _schema_name(schema: Schema | type[Schema]) -> str:
     cls = schema if isinstance(schema, type) else type(schema)
-    return cls.__name__.removesuffix("Answer").removesuffix("Data") or cls.__name__
+    return cls.__name__.removesuffix("Answer") or cls.__name__
 
 
 def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoReturn:

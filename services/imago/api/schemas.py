@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from imago.domain.clients import PIPELINE_STAGES, Plan
@@ -26,6 +26,16 @@ def _printable(text: str) -> None:
     # PostgreSQL stores no NUL, UTF-8 no half of a surrogate pair.
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise ValidationError("Must not hold NUL or surrogates.")
+
+
+def _one_line(text: str) -> None:
+    if "\n" in text:
+        raise ValidationError("Must be one line.")
+
+
+def _pattern(pattern: str) -> list[Any]:
+    # JSON Schema's `$` is the end of the text, Python's also stands before a last newline.
+    return [validate.Regexp(pattern), _one_line]
 
 
 def _text(length: int, *, least: int = 0, **options: Any) -> fields.String:
@@ -63,7 +73,7 @@ class ImageQuery(PageQuery):
     taken_from = LocalTime(metadata={"description": "Camera-local time, inclusive"})
     taken_to = LocalTime(metadata={"description": "Camera-local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})
-    sha256 = fields.String(validate=validate.Regexp(r"^[0-9a-f]{64}\Z"))
+    sha256 = fields.String(validate=_pattern(r"^[0-9a-f]{64}$"))
     created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
     created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
 
@@ -83,6 +93,12 @@ class UserWordsBody(_Strict):
     description = _text(_MAX_DESCRIPTION, allow_none=True)
     tags = fields.List(_text(MAX_TAG_LENGTH, least=1), validate=validate.Length(max=MAX_TAGS), allow_none=True)
 
+    @validates_schema
+    def _names_something(self, data: dict[str, Any], **_: Any) -> None:
+        # An empty body is a mistake (a wrong content type, say), not a wish to change nothing.
+        if not data:
+            raise ValidationError("Name `description`, `tags` or both.")
+
 
 class PipelineBody(_Strict):
     """What is done with a client's images."""
@@ -92,9 +108,9 @@ class PipelineBody(_Strict):
         validate=validate.Length(min=1, max=len(PIPELINE_STAGES)),
     )
     ocr_languages = fields.List(
-        fields.String(validate=validate.Regexp(r"^[a-z]{3}(_[a-z]{2,8})?\Z")), validate=validate.Length(max=8)
+        fields.String(validate=_pattern(r"^[a-z]{3}(_[a-z]{2,8})?$")), validate=validate.Length(max=8)
     )
-    description_language = fields.String(validate=validate.Regexp(r"^[a-z]{2}\Z"))
+    description_language = fields.String(validate=_pattern(r"^[a-z]{2}$"))
 
 
 class LimitsBody(_Strict):

@@ -70,5 +70,8 @@ def _http_error(error: web.HTTPException) -> web.Response:
 def _document(status: int, code: str, title: str, detail: str, extra: dict[str, Any] | None = None) -> web.Response:
     body = {"type": f"urn:imago:problem:{code}", "title": title, "status": status, "code": code, "detail": detail}
     return web.Response(
-        body=orjson.dumps({**(extra or {}), **body}), status=status, content_type="application/problem+json"
+        # The errors of a list's items come under their numbers.
+        body=orjson.dumps({**(extra or {}), **body}, option=orjson.OPT_NON_STR_KEYS),
+        status=status,
+        content_type="application/problem+json",
     )

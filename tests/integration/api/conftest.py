@@ -1,0 +1,122 @@
+"""The API in the test's own process, on SQLite and local files, with an announcer that only remembers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import FormData, web
+from aiohttp.test_utils import TestClient, TestServer
+from tests.support.samples import PEPPER
+
+from imago.api.app import build_app
+from imago.api.keys import KeyCache
+from imago.api.services import Services
+from imago.database.clients import NewClient, create_client
+from imago.database.engine import Database
+from imago.domain import keys
+from imago.domain.clients import Client, Pipeline, Plan, default_scopes
+from imago.domain.outbox import OutboxRow
+from imago.domain.scopes import tenant_scopes
+from imago.settings import Settings
+from imago.storage.local import LocalStore
+from imago.telemetry.metrics import exposition
+
+ADMIN_KEY = "the administrator's key of the tests"
+
+
+@dataclass
+class Remembering:
+    """An announcer that publishes nothing."""
+
+    rows: list[OutboxRow] = field(default_factory=list)
+
+    def announce(self, rows: Sequence[OutboxRow]) -> None:
+        self.rows.extend(rows)
+
+
+@dataclass
+class Api:
+    """A served API and its parts."""
+
+    http: TestClient[web.Request, web.Application]
+    services: Services
+    announced: Remembering
+    storage: Path
+
+    async def new_client(
+        self, name: str = "someone", *, scopes: Sequence[str] | None = None, **limits: int
+    ) -> "Tenant":
+        key = keys.generate()
+        wanted = default_scopes() if scopes is None else tenant_scopes(scopes)
+        new = NewClient(name, Plan.STANDARD, wanted, limits, Pipeline())
+        client = await create_client(self.services.db, new, key=key, pepper=PEPPER)
+        return Tenant(self, client, key.reveal())
+
+    def files(self) -> list[Path]:
+        """What lies in storage, finished or not."""
+        return [path for path in self.storage.rglob("*") if path.is_file()]
+
+
+@dataclass
+class Tenant:
+    """A client with its key."""
+
+    api: Api
+    client: Client
+    key: str
+
+    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        """Make a request and return its status and JSON."""
+        headers = {"X-API-Key": self.key, **options.pop("headers", {})}
+        async with self.api.http.request(method, path, headers=headers, **options) as answer:
+            return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
+
+    async def upload(self, data: bytes, name: str = "photo.jpg", **headers: str) -> tuple[int, Any]:
+        """Upload a file."""
+        # Names go as they are, as curl sends them.
+        form = FormData(quote_fields=False)
+        form.add_field("file", data, filename=name, content_type="image/jpeg")
+        return await self.call("POST", "/images/upload", data=form, headers=headers)
+
+
+async def serve(db: Database, storage: Path, **settings: Any) -> Api:
+    configured = Settings(
+        admin_api_key=ADMIN_KEY,
+        api_key_pepper=PEPPER,
+        signed_url_secret="secret of signed URLs",
+        storage_dir=storage,
+        **settings,
+    )
+    store = LocalStore(storage, url_secret="secret of signed URLs")
+    await asyncio.to_thread(store.prepare)
+    announced = Remembering()
+    services = Services(
+        settings=configured,
+        db=db,
+        store=store,
+        announcer=announced,
+        keys=KeyCache(db, pepper=PEPPER),
+        checks={"database": db.check, "storage": store.check},
+        exposition=exposition,
+        local_file=store.path,
+    )
+    http = TestClient(TestServer(build_app(services)))
+    await http.start_server()
+    return Api(http, services, announced, storage)
+
+
+@pytest.fixture
+async def api(sqlite_db: Database, tmp_path: Path) -> AsyncIterator[Api]:
+    """A served API."""
+    served = await serve(sqlite_db, tmp_path / "objects", max_upload_size_mb=2, max_image_pixels=1_000_000)
+    yield served
+    await served.http.close()
+
+
+@pytest.fixture
+async def tenant(api: Api) -> Tenant:
+    """A client of it."""
+    return await api.new_client()

@@ -1,0 +1,175 @@
+"""Uploads: what is taken, what is refused, and that a refusal leaves nothing behind."""
+
+import asyncio
+import hashlib
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import FormData
+from tests.integration.api.conftest import Api, Tenant
+from tests.support.images import FORMATS, animated, encoded, picture
+from tests.support.waiting import until
+
+from imago.database.tables import images, upload_intents
+
+
+async def nothing_left(api: Api, tenant: Tenant) -> None:
+    """Check that no row, file, intent or charge remains."""
+    async with api.services.db.read() as connection:
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(images)) == 0
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(upload_intents)) == 0
+    assert api.files() == []
+    _, me = await tenant.call("GET", "/auth/me")
+    assert (me["usage"]["storage_bytes"], me["usage"]["images"]) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+async def test_every_format_is_taken_by_its_content(api: Api, tenant: Tenant, kind: str) -> None:
+    data = encoded(kind)
+    status, body = await tenant.upload(data, "no-extension.exe")
+    assert status == 201, body
+    assert body["status"] == "pending"
+    _, detail = await tenant.call("GET", f"/images/{body['id']}")
+    assert (detail["format"], detail["width"], detail["height"], detail["frames"]) == (kind, 64, 48, 1)
+    assert detail["sha256"] == hashlib.sha256(data).hexdigest()
+    assert detail["content_type"] == f"image/{kind}"
+    assert [detail[part] for part in ("exif", "ocr", "ai")] == [None, None, None]
+    assert len(api.announced.rows) == 5
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "tiff", "png", "avif", "heic"])
+async def test_a_file_of_several_frames_says_how_many(tenant: Tenant, kind: str) -> None:
+    _, body = await tenant.upload(animated(kind))
+    _, detail = await tenant.call("GET", f"/images/{body['uuid']}")
+    assert detail["frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"", 422, "empty-file"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "unsupported-media-type"),
+        (b"%PDF-1.7\n" + b"x" * 500, 415, "unsupported-media-type"),
+        (b"<!DOCTYPE html><script>alert(1)</script>" + b" " * 500, 415, "unsupported-media-type"),
+        (b"\x00\x00\x01\x00" + b"ico" * 200, 415, "unsupported-media-type"),
+        (b"just text", 415, "unsupported-media-type"),
+        (encoded("png")[:20], 422, "unreadable-image"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 400, 422, "unreadable-image"),
+        (b"GIF89a" + b"\0" * 10, 422, "unreadable-image"),
+        (encoded("png", picture(2000, 2000)), 413, "too-many-pixels"),
+        (b"\xff\xd8\xff" + b"x" * 2 * 2**20, 413, "file-too-large"),
+    ],
+)
+async def test_what_is_no_image_is_refused_and_leaves_nothing(
+    api: Api, tenant: Tenant, data: bytes, status: int, code: str
+) -> None:
+    answered, problem = await tenant.upload(data)
+    assert (answered, problem["code"]) == (status, code)
+    await nothing_left(api, tenant)
+
+
+async def test_a_form_without_the_field_is_refused(api: Api, tenant: Tenant) -> None:
+    form = FormData()
+    form.add_field("image", encoded(), filename="a.jpg")
+    status, problem = await tenant.call("POST", "/images/upload", data=form)
+    assert (status, problem["code"]) == (422, "validation-failed")
+    assert "file" in problem["errors"]
+    for body in ({"json": {}}, {"data": b"raw"}, {}):
+        status, problem = await tenant.call("POST", "/images/upload", **body)
+        assert (status, problem["code"]) == (422, "validation-failed"), body
+    await nothing_left(api, tenant)
+
+
+async def test_a_malformed_form_is_refused(api: Api, tenant: Tenant) -> None:
+    for body in (b"", b"--x", b"--x\r\n\r\n", b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n"):
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        status, problem = await tenant.call("POST", "/images/upload", data=body, headers=headers)
+        assert (status, problem["status"]) == (422, 422), (body, problem)
+    await nothing_left(api, tenant)
+
+
+async def test_small_fields_before_the_file_are_passed_over(tenant: Tenant) -> None:
+    form = FormData()
+    form.add_field("note", "hello")
+    form.add_field("file", encoded(), filename="a.jpg")
+    assert (await tenant.call("POST", "/images/upload", data=form))[0] == 201
+
+
+async def test_a_quota_refuses_with_its_numbers(api: Api) -> None:
+    tenant = await api.new_client(storage_bytes=1500)
+    data = encoded("bmp", picture(20, 15))
+    assert (await tenant.upload(data))[0] == 201
+    status, problem = await tenant.upload(data)
+    assert (status, problem["code"]) == (413, "quota-exceeded")
+    assert problem["storage_used_bytes"] == len(data)
+    assert problem["storage_limit_bytes"] == 1500
+    assert len(api.files()) == 1
+
+
+async def test_a_used_up_quota_refuses_before_the_body_is_read(api: Api) -> None:
+    tenant = await api.new_client(images=0)
+    status, problem = await tenant.upload(encoded())
+    assert (status, problem["code"]) == (413, "quota-exceeded")
+    assert api.files() == []
+
+
+async def test_a_connection_that_breaks_off_leaves_nothing(api: Api, tenant: Tenant) -> None:
+    assert api.http.port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.http.port)
+    head = (
+        "POST /images/upload HTTP/1.1\r\nHost: x\r\n"
+        f"X-API-Key: {tenant.key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    )
+    writer.write(head.encode() + encoded("jpeg", picture(600, 600)))
+    await writer.drain()
+    await until(_has_files(api), what="the upload to have begun")
+    writer.close()
+    await writer.wait_closed()
+    del reader
+
+    async def gone() -> bool:
+        try:
+            await nothing_left(api, tenant)
+        except AssertionError:
+            return False
+        return True
+
+    await until(gone, what="everything of the broken upload to be gone")
+
+
+def _has_files(api: Api):
+    async def condition() -> bool:
+        return bool(api.files())
+
+    return condition
+
+
+async def test_a_sender_that_stands_still_is_given_up(sqlite_db, tmp_path) -> None:
+    from tests.integration.api.conftest import serve
+
+    api = await serve(sqlite_db, tmp_path / "slow", upload_idle_timeout=0.2)
+    tenant = await api.new_client()
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.http.port)
+    head = (
+        "POST /images/upload HTTP/1.1\r\nHost: x\r\n"
+        f"X-API-Key: {tenant.key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    )
+    writer.write(head.encode() + b"\xff\xd8\xff" + b"x" * 1000)
+    answer = await asyncio.wait_for(reader.readline(), 10)
+    assert b" 408 " in answer
+    writer.close()
+    await nothing_left(api, tenant)
+    await api.http.close()
+
+
+async def test_the_same_bytes_again_are_a_duplicate(tenant: Tenant) -> None:
+    _, first = await tenant.upload(encoded())
+    _, second = await tenant.upload(encoded(), "again.jpg")
+    assert (first["duplicate_of"], second["duplicate_of"]) == (None, first["id"])
+
+
+async def test_a_hostile_name_is_kept_harmless(tenant: Tenant) -> None:
+    _, body = await tenant.upload(encoded(), "../../../etc/cron.d/x\u202egpj.exe")
+    assert body["original_name"] == "xgpj.exe"
