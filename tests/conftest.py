@@ -18,6 +18,12 @@ from imago.bus.topology import existing_lanes
 from imago.database.engine import Database
 from imago.database.migrations import upgrade
 from imago.settings import Settings
+from imago.telemetry.logs import configure_logging
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    configure_logging(level="warning", console=True)
 
 
 @pytest.fixture(scope="session")

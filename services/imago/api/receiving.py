@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, ClientPayloadError, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from imago.domain.problems import EmptyFile, RequestTimeout, TooLarge, Unprocessable, UnsupportedMediaType
 from imago.imaging.header import sniff
@@ -23,6 +24,9 @@ MAX_OTHER_BYTES = 64 * 1024
 
 # The parts' headers and boundaries, beside the file itself.
 FORM_OVERHEAD = 64 * 1024
+
+# What aiohttp's parser of forms raises on malformed ones.
+_BAD_FORM = (ValueError, AssertionError, RuntimeError, LookupError, HttpProcessingError)
 
 # A sender gets this long to come up to speed.
 RATE_GRACE_SECONDS = 30.0
@@ -76,7 +80,7 @@ async def find_file(request: web.Request, settings: Settings) -> FilePart:
                     _check_encoding(part)
                     return FilePart(part, part.filename)
                 await _skip(part)
-    except (ValueError, AssertionError, RuntimeError, LookupError):
+    except _BAD_FORM:
         raise _field_problem("The form can't be read.") from None
     raise _field_problem("The form has no field `file`.")
 
@@ -94,7 +98,7 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings) -> R
         async with asyncio.timeout(settings.upload_idle_timeout):
             try:
                 chunk = await file.part.read_chunk(CHUNK)
-            except (ValueError, AssertionError, RuntimeError):
+            except _BAD_FORM:
                 raise _field_problem("The form can't be read.") from None
         if not chunk:
             break

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from imago.domain.clients import PIPELINE_STAGES, Plan
@@ -381,7 +381,10 @@ class MeAnswer(Schema):
 
 
 class ProblemAnswer(Schema):
-    """A refusal (RFC 9457); `code` is stable."""
+    """A refusal (RFC 9457); `code` is stable, and some codes bring members of their own."""
+
+    class Meta:
+        unknown = INCLUDE
 
     type = fields.String(required=True)
     title = fields.String(required=True)

@@ -39,10 +39,14 @@ _QUIET = (
 )
 
 
+# Local variables hold keys, digests and tenants' data; a traceback is told without them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def configure_logging(*, level: str, console: bool = False) -> None:
     """Set up structlog and the standard library's logging for the process; `console` is for people's eyes."""
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )
@@ -51,7 +55,7 @@ def configure_logging(*, level: str, console: bool = False) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
-        *([] if console else [structlog.processors.dict_tracebacks]),
+        *([] if console else [_TRACEBACKS]),
         redact,
     ]
     structlog.configure(

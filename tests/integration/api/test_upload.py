@@ -81,7 +81,13 @@ async def test_a_form_without_the_field_is_refused(api: Api, tenant: Tenant) -> 
 
 
 async def test_a_malformed_form_is_refused(api: Api, tenant: Tenant) -> None:
-    for body in (b"", b"--x", b"--x\r\n\r\n", b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n"):
+    for body in (
+        b"",
+        b"--x",
+        b"--x\r\n\r\n",
+        b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n",
+        b'--x\r\nContent-Disposition: form-data; name="\0"\r\n\r\n',
+    ):
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         status, problem = await tenant.call("POST", "/images/upload", data=body, headers=headers)
         assert (status, problem["status"]) == (422, 422), (body, problem)

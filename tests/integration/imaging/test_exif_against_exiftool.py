@@ -1,0 +1,150 @@
+"""What we say of camera files, against what exiftool says."""
+
+import io
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import piexif
+import pytest
+from PIL import Image
+from tests.support.images import encoded
+from tests.support.photos import corpus, corpus_files
+
+from imago.imaging.exif import read_exif
+
+# Where exiftool knows more than EXIF says, or says less.
+EXCEPTIONS = {
+    ("Canon_DIGITAL_IXUS_400.jpg", "iso"): "in the maker notes alone",
+    ("Canon_PowerShot_S40.jpg", "iso"): "in the maker notes alone",
+    ("canon-ixus.jpg", "iso"): "in the maker notes alone",
+    ("11-tests.jpg", "iso"): "in the maker notes alone",
+    ("22-canon_tags.jpg", "iso"): "in the maker notes alone",
+    ("28-hex_value.jpg", "iso"): "in the maker notes alone",
+    (
+        "87_OSError.jpg",
+        "altitude",
+    ): "exiftool composes no altitude without a reference; EXIF's default is above sea level",
+}
+
+
+def exiftool(paths: list[Path]) -> dict[Path, dict[str, Any]]:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed (`make setup` installs libimage-exiftool-perl)")
+    answer = subprocess.run(["exiftool", "-json", "-n", "-G1", *map(str, paths)], capture_output=True, check=False)
+    return {Path(item["SourceFile"]): item for item in json.loads(answer.stdout)}
+
+
+def expected(truth: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields as we write them, from exiftool's; a field that it lacks is left out."""
+
+    def first(*names: str) -> Any:
+        return next((truth[name] for name in names if name in truth), None)
+
+    def text(value: Any) -> str | None:
+        return None if value is None else str(value).strip() or None
+
+    fields: dict[str, Any] = {"make": text(first("IFD0:Make")), "model": text(first("IFD0:Model"))}
+    fields["iso"] = first("ExifIFD:ISO", "Composite:ISO")
+    if isinstance(fields["iso"], str):
+        fields["iso"] = int(fields["iso"].split()[0])
+    if lens := first("ExifIFD:LensModel"):
+        fields["lens"] = text(lens)
+    if number := first("ExifIFD:FNumber"):
+        fields["aperture"] = f"f/{round(number, 1):g}"
+    if seconds := first("ExifIFD:ExposureTime"):
+        fields["shutter_speed"] = f"1/{round(1 / seconds)}" if seconds < 0.3 else f"{round(seconds, 1):g}s"
+    if length := first("ExifIFD:FocalLength"):
+        fields["focal_length"] = f"{round(length, 1):g}mm"
+    if taken := first("ExifIFD:DateTimeOriginal"):
+        fields["taken_at"] = None if taken.startswith("0000") else taken.replace(":", "-", 2).replace(" ", "T")
+    for name in ("Latitude", "Longitude", "Altitude"):
+        value = truth.get(f"Composite:GPS{name}")
+        fields[name.lower()] = round(value, 3) if isinstance(value, int | float) else None
+    if fields["latitude"] is None or fields["longitude"] is None:
+        fields["latitude"] = fields["longitude"] = None
+    return fields
+
+
+def ours(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        result = read_exif(stream)
+    fields = {**vars(result.camera), **vars(result.gps)}
+    fields["taken_at"] = (result.camera.taken_at or "")[:19] or None
+    for name in ("latitude", "longitude", "altitude"):
+        fields[name] = None if fields[name] is None else round(fields[name], 3)
+    return fields
+
+
+def test_every_field_of_every_camera_file_is_what_exiftool_says(record_property) -> None:
+    corpus()
+    paths = corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif")
+    compared, wrong = 0, []
+    for path, truth in exiftool(paths).items():
+        mine = ours(path)
+        for name, value in expected(truth).items():
+            compared += 1
+            if mine[name] != value and (path.name, name) not in EXCEPTIONS:
+                wrong.append(f"{path.name}: {name} is {mine[name]!r}, exiftool says {value!r}")
+    record_property("fields", compared)
+    assert not wrong, "\n".join(wrong)
+    assert compared >= 500, "hardly anything was compared"
+
+
+def degrees(value: float) -> tuple[tuple[int, int], ...]:
+    whole = int(value)
+    minutes = int((value - whole) * 60)
+    seconds = Fraction((value - whole - minutes / 60) * 3600).limit_denominator(10_000)
+    return (whole, 1), (minutes, 1), (seconds.numerator, seconds.denominator)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "png", "heic", "avif", "tiff"])
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "altitude"),
+    [(48.8584, 2.2945, 35), (-33.8568, 151.2153, 4), (40.6892, -74.0445, -12), (-22.9519, -43.2105, 710)],
+)
+def test_places_in_all_hemispheres_are_read_from_all_formats(
+    tmp_path: Path, kind: str, latitude: float, longitude: float, altitude: int
+) -> None:
+    if kind == "tiff":
+        # Pillow writes no GPS directory into TIFF from piexif's block.
+        pytest.skip("Pillow can't write this TIFF")
+    gps = {
+        piexif.GPSIFD.GPSLatitudeRef: "N" if latitude >= 0 else "S",
+        piexif.GPSIFD.GPSLatitude: degrees(abs(latitude)),
+        piexif.GPSIFD.GPSLongitudeRef: "E" if longitude >= 0 else "W",
+        piexif.GPSIFD.GPSLongitude: degrees(abs(longitude)),
+        piexif.GPSIFD.GPSAltitudeRef: 0 if altitude >= 0 else 1,
+        piexif.GPSIFD.GPSAltitude: (abs(altitude), 1),
+    }
+    exif = {
+        piexif.ExifIFD.DateTimeOriginal: "2024:02:29 13:14:15",
+        piexif.ExifIFD.OffsetTimeOriginal: "-03:30",
+        piexif.ExifIFD.SubSecTimeOriginal: "250",
+        piexif.ExifIFD.FNumber: (28, 10),
+        piexif.ExifIFD.ExposureTime: (1, 250),
+        piexif.ExifIFD.FocalLength: (50, 1),
+        piexif.ExifIFD.ISOSpeedRatings: 200,
+        piexif.ExifIFD.LensModel: "EF 50mm f/1.8",
+    }
+    block = piexif.dump(
+        {"0th": {piexif.ImageIFD.Make: "Canon", piexif.ImageIFD.Model: "EOS R5"}, "Exif": exif, "GPS": gps}
+    )
+    data = encoded(kind, Image.new("RGB", (64, 64)), exif=block)
+    result = read_exif(io.BytesIO(data))
+    camera = result.camera
+    assert camera.taken_at == "2024-02-29T13:14:15.250-03:30"
+    assert (camera.aperture, camera.shutter_speed, camera.focal_length) == ("f/2.8", "1/250", "50mm")
+    assert (camera.make, camera.model, camera.iso, camera.lens) == ("Canon", "EOS R5", 200, "EF 50mm f/1.8")
+    assert result.gps.has_gps
+    assert result.gps.latitude == pytest.approx(latitude, abs=1e-5)
+    assert result.gps.longitude == pytest.approx(longitude, abs=1e-5)
+    assert result.gps.altitude == altitude
+    path = tmp_path / f"file.{kind}"
+    path.write_bytes(data)
+    truth = expected(exiftool([path])[path])
+    assert truth["latitude"] == pytest.approx(latitude, abs=1e-3)
+    assert truth["altitude"] == altitude

@@ -1,0 +1,107 @@
+"""OCR on pages whose text is known, and on photographs that have none."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.support.pages import ENGLISH, FONT, FRENCH, character_error_rate, page
+from tests.support.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
+
+from imago.domain.failures import PermanentFailure
+from imago.domain.results import OcrReading
+from imago.imaging.ocr import read_text
+from imago.imaging.preparation import prepare_for_ocr
+
+LANGUAGES = ("fra", "eng")
+
+
+@pytest.fixture(autouse=True)
+def _font() -> None:
+    if not FONT.exists():
+        pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
+
+
+def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr") -> OcrReading:
+    source, prepared = folder / "source.png", folder / "page.pgm"
+    if isinstance(image, Path):
+        source = image
+    else:
+        image.save(source)
+    prepare_for_ocr(source, prepared, max_side=4700, max_pixels=50_000_000)
+    return read_text(prepared, languages=LANGUAGES, engine=engine, tessdata_dir=None)
+
+
+@pytest.mark.parametrize("engine", ["tesserocr", "pytesseract"])
+@pytest.mark.parametrize(("text", "language"), [(FRENCH, "fr"), (ENGLISH, "en")])
+def test_a_clean_page_is_read_with_under_three_percent_of_errors(
+    tmp_path: Path, engine: str, text: str, language: str
+) -> None:
+    reading = read(page(text), tmp_path, engine=engine)
+    rate = character_error_rate(reading.text, text)
+    assert rate < 0.03, f"{rate:.1%}: {reading.text}"
+    assert (reading.has_text, reading.language, reading.engine) == (True, language, engine)
+    assert reading.confidence > 0.8
+
+
+def test_accents_are_read(tmp_path: Path) -> None:
+    text = read(page(FRENCH), tmp_path).text
+    for word in ("s'éveille", "pêcheurs", "grillé", "façade", "musée"):
+        assert word in text.replace("’", "'"), text
+
+
+@pytest.mark.parametrize("photo", [CAT, COFFEE, ROCKET, CHINA, FLOWER], ids=lambda path: path.name)
+def test_a_photograph_without_text_has_none(tmp_path: Path, photo: Path) -> None:
+    reading = read(photo, tmp_path)
+    assert (reading.has_text, reading.text) == (False, ""), reading
+
+
+# These hold text: a title page cut from a magazine, a film poster, a caption.
+WITH_TEXT = {"image00971.jpg", "no_exif.jpg", "Jobagent.tiff"}
+
+
+def test_hardly_a_camera_photo_is_said_to_have_text(tmp_path: Path) -> None:
+    photos = [
+        path for path in corpus_files("jpg/*.jpg", "jpg/exif-org/*.jpg", "jpg/gps/*.jpg") if path.name not in WITH_TEXT
+    ]
+    assert len(photos) > 30
+    wrong = {path.name: read(path, tmp_path).text for path in photos if read(path, tmp_path).has_text}
+    assert wrong == {}
+
+
+def test_a_sign_with_one_word_is_read(tmp_path: Path) -> None:
+    sign = page("\n\n          BOULANGERIE", noise=8)
+    assert read(sign, tmp_path).text == "BOULANGERIE"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (3, 900)])
+def test_an_odd_page_is_read_as_empty(tmp_path: Path, size: tuple[int, int]) -> None:
+    assert not read(Image.new("L", size, 255), tmp_path).has_text
+
+
+def test_a_language_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "page.pgm"
+    Image.new("L", (10, 10)).save(path, "PPM")
+    with pytest.raises(PermanentFailure) as failure:
+        read_text(path, languages=("tlh",), engine="tesserocr", tessdata_dir=None)
+    assert (failure.value.code, "tlh" in failure.value.text) == ("ocr-language-missing", True)
+
+
+def test_the_second_engine_reads_a_page_without_any_network(tmp_path: Path) -> None:
+    from imago.imaging.ocr_fallback import read_text as read_again
+
+    # It loses the ends of lines that aren't straight, so the page is.
+    path = tmp_path / "page.png"
+    page(ENGLISH, skew=0).save(path)
+    reading = read_again(path, languages=LANGUAGES)
+    assert character_error_rate(reading.text, ENGLISH) < 0.15
+    assert reading.engine == "rapidocr"
+
+
+def test_tesseract_runs_one_thread() -> None:
+    assert os.environ["OMP_THREAD_LIMIT"] == "1"
+
+
+async def test_reading_leaves_an_event_loop_alone(tmp_path: Path) -> None:
+    assert (await asyncio.to_thread(read, page(ENGLISH), tmp_path)).has_text

@@ -1,0 +1,126 @@
+"""Local storage: whole objects or none, and URLs that open one thing."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from imago.domain.times import utc_now
+from imago.storage.disposition import content_disposition
+from imago.storage.local import LocalStore
+from imago.storage.signing import make_token, read_token
+from imago.storage.store import ObjectMissing, StorageFull, UrlRequest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    local = LocalStore(tmp_path / "objects", url_secret="s")
+    local.prepare()
+    return local
+
+
+def files(store: LocalStore) -> list[Path]:
+    return [path for path in store.path("x").parent.rglob("*") if path.is_file()]
+
+
+async def test_an_object_is_there_after_its_commit_and_not_before(store: LocalStore) -> None:
+    async with store.create("a/b/original") as writer:
+        await writer.write(b"x" * 3_000_000)
+        assert await store.size("a/b/original") is None
+        await writer.write(b"y")
+        await writer.commit()
+    assert await store.size("a/b/original") == 3_000_001
+    async with store.reader("a/b/original") as stream:
+        stream.seek(2_999_999)
+        assert stream.read() == b"xy"
+    async with store.local_copy("a/b/original") as path:
+        assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_what_isnt_committed_leaves_nothing(store: LocalStore) -> None:
+    async with store.create("a/original") as writer:
+        await writer.write(b"x")
+    with pytest.raises(RuntimeError):
+        async with store.create("a/original") as writer:
+            await writer.write(b"x" * 2_000_000)
+            raise RuntimeError
+
+    async def write_slowly() -> None:
+        async with store.create("a/original") as slow:
+            await slow.write(b"x" * 2_000_000)
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(write_slowly())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files(store) == []
+
+
+async def test_deleting_is_idempotent_and_takes_empty_folders_along(store: LocalStore, tmp_path: Path) -> None:
+    source = tmp_path / "thumb"
+    source.write_bytes(b"t")
+    await store.put("c/i/original", source, content_type="image/png")
+    await store.put("c/i/thumbnail", source, content_type="image/webp")
+    assert [info.key async for info in store.list()] == ["c/i/original", "c/i/thumbnail"]
+    for _ in range(2):
+        await store.delete("c/i/original")
+    assert [info.key async for info in store.list(prefix="c/")] == ["c/i/thumbnail"]
+    await store.delete("c/i/thumbnail")
+    assert not store.path("c").exists()
+
+
+async def test_a_missing_object_is_told_as_missing(store: LocalStore) -> None:
+    with pytest.raises(ObjectMissing):
+        async with store.reader("no/such"):
+            pass
+    with pytest.raises(ObjectMissing):
+        async with store.local_copy("no/such"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "key", ["", "../x", "a/../b", "/etc/passwd", "a//b", ".incoming/x", "a/.hidden", "a\0b", "a b"]
+)
+def test_no_key_leads_out_of_the_folder(store: LocalStore, key: str) -> None:
+    with pytest.raises(ValueError):
+        store.path(key)
+
+
+async def test_a_full_disk_is_told_as_full(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # /dev/full answers every write as a full disk does.
+    monkeypatch.setattr("imago.storage.local._open_new", lambda _path: open("/dev/full", "wb", buffering=0))
+    with pytest.raises(StorageFull):
+        async with store.create("a/original") as writer:
+            await writer.write(b"x" * 2_000_000)
+    assert files(store) == []
+
+
+def test_a_token_opens_what_it_names_until_it_expires() -> None:
+    request = UrlRequest(
+        "a/b", "image/png", "né.png", "inline", utc_now().replace(microsecond=0) + timedelta(minutes=1)
+    )
+    token = make_token(request, "secret")
+    assert read_token(token, "secret") == request
+    assert read_token(token, "other secret") is None
+    assert read_token(token, "secret", now=request.expires_at) is None
+    for index in range(len(token)):
+        for char in ("A", "B", "."):
+            wrong = token[:index] + char + token[index + 1 :]
+            assert wrong == token or read_token(wrong, "secret") is None, index
+    for wrong in ("", ".", "a.b", token + "=", token + "A", token[:-1]):
+        assert read_token(wrong, "secret") is None
+
+
+@pytest.mark.parametrize(
+    "name", ['a"; filename=evil.exe', "a\r\nSet-Cookie: x", "été.jpg", "\u202egpj.exe", "", "a;b", "%00"]
+)
+def test_no_name_breaks_out_of_its_header(name: str) -> None:
+    value = content_disposition("attachment", name)
+    assert value.isascii()
+    assert "\r" not in value
+    assert "\n" not in value
+    assert value.count('"') == 2
+    assert value.startswith('attachment; filename="')

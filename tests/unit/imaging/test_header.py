@@ -1,0 +1,108 @@
+"""What an upload is, by its bytes alone."""
+
+import contextlib
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.images import FORMATS, animated, encoded, picture
+from tests.support.photos import corpus_files
+
+from imago.domain.images import ImageFormat
+from imago.domain.problems import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
+from imago.imaging.header import probe
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_known_by_its_bytes(kind: str) -> None:
+    header = probe(io.BytesIO(encoded(kind, picture(120, 80))))
+    assert (header.format, header.width, header.height, header.frames) == (ImageFormat(kind), 120, 80, 1)
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "tiff", "png", "avif", "heic"])
+def test_frames_are_counted(kind: str) -> None:
+    assert probe(io.BytesIO(animated(kind, 4))).frames == 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<?xml version='1.0'?><svg/>",
+        b"%PDF-1.4",
+        b"<html>",
+        b"PK\x03\x04",
+        b"\0\0\1\0",
+        b"8BPS",
+        b"BMxxxx",
+        b"RIFF0000WAVE",
+    ]
+    + [b"\0\0\0\x18ftypisom\0\0\0\0isommp42", b"MZ", b"#!/bin/sh", b" \n\xff\xd8\xff"],
+)
+def test_everything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        probe(io.BytesIO(data + b"\0" * 300))
+
+
+def test_no_bytes_are_an_empty_file() -> None:
+    with pytest.raises(EmptyFile):
+        probe(io.BytesIO(b""))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_header_cut_short_is_unreadable(kind: str) -> None:
+    with pytest.raises((UnreadableImage, UnsupportedMediaType)):
+        probe(io.BytesIO(encoded(kind)[:17]))
+
+
+def test_a_polyglot_passes_as_the_image_it_is() -> None:
+    for data in (encoded("gif") + b"<script>alert(1)</script>", encoded("jpeg") + b"PK\x03\x04 and so on"):
+        assert probe(io.BytesIO(data)).width == 64
+
+
+def test_a_bomb_is_measured_without_being_decoded() -> None:
+    body = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + body
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    png += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    assert probe(io.BytesIO(png)).pixels == 10**10
+
+
+def test_few_bytes_of_a_large_file_are_read() -> None:
+    class Counting(io.BytesIO):
+        total = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            self.total += len(data)
+            return data
+
+    for kind in ("jpeg", "png", "webp", "bmp", "tiff", "avif", "heic"):
+        data = encoded(kind, picture(1500, 1000))
+        stream = Counting(data + b"\0" * 2**22)
+        probe(stream)
+        assert stream.total < 128 * 1024, (kind, stream.total)
+
+
+def test_every_camera_file_has_a_size() -> None:
+    for path in corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif"):
+        with path.open("rb") as stream:
+            header = probe(stream)
+        assert header.pixels > 0, path
+
+
+SAMPLES = [encoded(kind) for kind in FORMATS] + [animated(kind) for kind in ("gif", "webp", "tiff", "avif")]
+
+
+@settings(max_examples=600, derandomize=True, deadline=None)
+@given(st.data())
+def test_no_mutation_gives_anything_but_an_answer_or_a_refusal(data: st.DataObject) -> None:
+    mutated = bytearray(data.draw(st.sampled_from(SAMPLES)))
+    for _ in range(data.draw(st.integers(1, 10))):
+        mutated[data.draw(st.integers(0, min(len(mutated), 600) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(1, len(mutated)))
+    for body in (bytes(mutated), bytes(mutated[:cut])):
+        with contextlib.suppress(Problem):
+            probe(io.BytesIO(body))

@@ -1,0 +1,46 @@
+"""Logs hold no secret."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from imago.domain import keys
+from imago.telemetry.logs import configure_logging, redact
+
+
+def test_keys_tokens_and_credentials_are_taken_out_wherever_they_stand() -> None:
+    key = keys.generate().reveal()
+    event = {
+        "event": f"called with {key}",
+        "path": "/files/signed/WzEsIkdFVCJd.abc-_123 opened",
+        "url": "nats://user:hunter2@host:4222",
+        "s3": "https://b/o?X-Amz-Signature=deadbeef01&x=1",
+        "deep": [{"Authorization": "anything", "note": f"Bearer {key}"}],
+        "X-API-Key": "anything",
+    }
+    text = str(redact(None, "", event))
+    for secret in (key, "WzEsIkdFVCJd", "hunter2", "deadbeef01", "anything"):
+        assert secret not in text, text
+
+
+@pytest.mark.parametrize("console", [True, False])
+def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str], console: bool) -> None:
+    configure_logging(level="info", console=console)
+
+    def fails(password: str) -> None:
+        raise ValueError("went wrong")
+
+    secret = "".join(["hun", "ter2"])
+    try:
+        fails(secret)
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+        logging.getLogger("elsewhere").exception("failed too")
+    written = capsys.readouterr().err
+    configure_logging(level="warning", console=True)
+    assert "went wrong" in written
+    assert "hunter2" not in written
+    if not console:
+        assert [json.loads(line)["event"] for line in written.splitlines()] == ["failed", "failed too"]
