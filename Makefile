@@ -45,6 +45,10 @@ test: setup ## Run the default tier: unit, integration on real servers, end to e
 cov: setup ## Run the default tier and show what it doesn't cover
 	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered $(ARGS)
 
+.PHONY: measure
+measure: setup ## Measure an instance of its own: times of a photo, memory of the API under large uploads
+	@PYTHONPATH=. $(BIN)/python hack/measure.py
+
 .PHONY: ci
 ci: lint test ## What CI runs: lint and every tier that runs here
 

@@ -113,8 +113,8 @@ def _environment(data_dir: Path, nats: EmbeddedNats) -> dict[str, str]:
     defaults = {
         "WORKER_LANES": "premium,standard,*",
         "SHUTDOWN_TIMEOUT": str(DRAIN_SECONDS),
-        # One person waits for one image here, so a stage's try after a crash should not take half a minute.
-        "HEARTBEAT": "5",
+        # NATS forgets across its own restart what was given back to it: after one, such work waits three heartbeats.
+        "HEARTBEAT": "3",
         **_secrets(data_dir / SECRETS),
     }
     return {**defaults, **os.environ, **ours}

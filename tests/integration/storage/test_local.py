@@ -41,10 +41,14 @@ async def test_an_object_is_there_after_its_commit_and_not_before(store: LocalSt
 async def test_what_isnt_committed_leaves_nothing(store: LocalStore) -> None:
     async with store.create("a/original") as writer:
         await writer.write(b"x")
-    with pytest.raises(RuntimeError):
+
+    async def write_and_fail() -> None:
         async with store.create("a/original") as writer:
             await writer.write(b"x" * 2_000_000)
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await write_and_fail()
 
     async def write_slowly() -> None:
         async with store.create("a/original") as slow:
@@ -91,7 +95,10 @@ def test_no_key_leads_out_of_the_folder(store: LocalStore, key: str) -> None:
 
 async def test_a_full_disk_is_told_as_full(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # /dev/full answers every write as a full disk does.
-    monkeypatch.setattr("imago.storage.local._open_new", lambda _path: open("/dev/full", "wb", buffering=0))
+    def full(_path: Path) -> object:
+        return Path("/dev/full").open("wb", buffering=0)
+
+    monkeypatch.setattr("imago.storage.local._open_new", full)
     with pytest.raises(StorageFull):
         async with store.create("a/original") as writer:
             await writer.write(b"x" * 2_000_000)

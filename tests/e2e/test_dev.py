@@ -1,0 +1,173 @@
+"""The main job as a user does it: one command, real photos, and everything read back."""
+
+import json
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
+from tests.support.images import encoded, picture
+from tests.support.instance import IMAGO, Instance
+from tests.support.pages import ENGLISH, FRENCH, character_error_rate, page
+from tests.support.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
+
+from imago.domain.results import ExifResult
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    running = Instance(tmp_path_factory.mktemp("dev") / "data").start()
+    yield running
+    running.stop()
+    running.kill()
+
+
+def test_the_first_start_shows_the_key_and_keeps_it_private(instance: Instance) -> None:
+    assert f"http://127.0.0.1:{instance.port}/docs" in instance.output
+    assert instance.key in instance.output
+    for name in ("default-client.json", "secrets.json"):
+        assert stat.S_IMODE((instance.data_dir / name).stat().st_mode) == 0o600
+    saved = json.loads((instance.data_dir / "default-client.json").read_text())
+    assert set(saved) == {"client_id", "api_key", "url"}
+
+
+def test_real_camera_files_get_the_exif_that_exiftool_reads(instance: Instance) -> None:
+    paths = corpus_files("jpg/*.jpg", "jpg/gps/*.jpg", "heic/*", "tiff/*.tiff")[:48]
+    assert len(paths) >= 30
+    truths = exiftool(paths)
+    results = {Path(result["path"]): result for result in instance.upload(*paths)}
+    compared = 0
+    for path, truth in truths.items():
+        detail = results[path]["image"]
+        assert detail["processing_status"] == "done", results[path]
+        mine = ours(ExifResult.from_json(detail["exif"]))
+        for name, value in expected(truth).items():
+            compared += 1
+            assert mine[name] == value or (path.name, name) in EXCEPTIONS, (path.name, name, mine[name], value)
+    assert compared > 250
+
+
+def test_pages_are_read_in_both_languages(instance: Instance, tmp_path: Path) -> None:
+    for name, text in (("french.png", FRENCH), ("english.png", ENGLISH)):
+        page(text).save(tmp_path / name)
+    read = {Path(result["path"]).name: result["image"]["ocr"] for result in instance.upload(tmp_path)}
+    assert character_error_rate(read["french.png"]["text"], FRENCH) < 0.03
+    assert character_error_rate(read["english.png"]["text"], ENGLISH) < 0.03
+    assert (read["french.png"]["language"], read["english.png"]["language"]) == ("fr", "en")
+    found = json.loads(instance.imago("search", "poissons", "argentes", "--json").stdout)
+    assert [image["original_name"] for image in found] == ["french.png"]
+
+
+def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:
+    wanted = {CAT: "cat", COFFEE: "coffee", ROCKET: "rocket", CHINA: "building"}
+    results = {Path(result["path"]): result["image"] for result in instance.upload(*wanted, FLOWER)}
+    for path, tag in wanted.items():
+        assert tag in results[path]["ai"]["tags"], results[path]["ai"]
+    assert not any(image["ocr"]["has_text"] for image in results.values())
+
+
+def test_a_broken_body_ends_with_the_stages_errors_and_not_pending_for_ever(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(encoded("jpeg", picture(900, 900))[:5000])
+    (tmp_path / "whole.png").write_bytes(encoded("png"))
+    results = {Path(result["path"]).name: result for result in instance.upload(tmp_path, check=False)}
+    assert results["whole.png"]["error"] is None
+    assert "truncated-image" in results["cut.jpg"]["error"]
+    assert results["cut.jpg"]["image"]["processing_status"] == "partial"
+    assert instance.imago("upload", tmp_path / "cut.jpg", "--wait", check=False).returncode == 1
+
+
+def test_the_command_line_says_in_a_line_what_was_refused(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("no image")
+    done = instance.imago("upload", tmp_path / "note.txt", check=False)
+    assert (done.returncode, "unsupported-media-type" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+    created = json.loads(instance.imago("client", "create", "Atelier", "--plan", "free").stdout)
+    assert created["api_key"].startswith("imago_")
+
+
+def test_metrics_of_all_processes_are_in_one_place(instance: Instance) -> None:
+    import urllib.request
+
+    instance.upload(CAT)
+    with urllib.request.urlopen(f"http://127.0.0.1:{instance.port}/metrics") as answer:
+        text = answer.read().decode()
+    for stage in ("thumbnail", "exif", "ocr", "vision"):
+        assert f'imago_stage_duration_seconds_count{{lane="premium",stage="{stage}"}}' in text
+    assert instance.key not in text
+
+
+def test_no_log_holds_the_key(instance: Instance) -> None:
+    secrets = [instance.key, *json.loads((instance.data_dir / "secrets.json").read_text()).values()]
+    for log in instance.data_dir.rglob("*.log"):
+        text = log.read_text(errors="replace")
+        for secret in secrets:
+            assert secret not in text, log
+
+
+def test_a_second_instance_says_in_a_line_why_it_cant_start(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases = {
+        "in use by another": ["--port", "0", "--data-dir", instance.data_dir],
+        "Address already in use": ["--port", instance.port, "--data-dir", tmp_path / "other"],
+        "can't write to the data directory": ["--port", "0", "--data-dir", tmp_path / "file" / "data"],
+    }
+    for reason, arguments in cases.items():
+        done = subprocess.run(
+            [IMAGO, "dev", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 1, reason
+        assert reason in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_no_process_and_a_restart_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    instance = Instance(tmp_path / "data").start()
+    try:
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for index in range(12):
+            Image.open(CAT).rotate(index).save(photos / f"{index}.png")
+        instance.imago("upload", photos)
+        processes = instance.processes()
+        assert len(processes) >= 6
+        assert instance.stop(number) < 10
+        gone, alive = psutil.wait_procs(processes, timeout=1)
+        assert not alive, [process.cmdline() for process in alive]
+        assert len(gone) == len(processes)
+        again = Instance(tmp_path / "data", port=instance.port).start()
+        try:
+            assert again.key == instance.key
+            assert again.key not in again.output, "the key is shown at the first start alone"
+            deadline = time.monotonic() + 90
+            while True:
+                images = json.loads(again.imago("search", "--limit", "50", "--json").stdout)
+                states = {image["processing_status"] for image in images}
+                if states == {"done"}:
+                    break
+                assert time.monotonic() < deadline, f"what was pending did not go on: {states}"
+                time.sleep(0.5)
+            assert len(images) == 12
+        finally:
+            again.stop()
+            again.kill()
+    finally:
+        instance.kill()
+
+
+def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
+    instance = Instance(tmp_path / "data").start()
+    processes = instance.processes()
+    instance.kill()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive, [process.cmdline() for process in alive]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", instance.port))
