@@ -56,10 +56,20 @@ ci: lint test ## What CI runs: lint and every tier that runs here
 audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)
 	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.lock $(ARGS)
 
+.PHONY: image
+image: ## Build the container image (needs Docker); ARGS="--build-arg BASE=…"
+	@command -v docker >/dev/null || { echo "image: Docker is needed" >&2; exit 1; }
+	@docker build --tag imago $(ARGS) .
+
+UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+  --no-header --quiet --upgrade
+
 .PHONY: lock
-lock: ## Resolve the dependencies of pyproject.toml anew into requirements/dev.lock (needs uv)
-	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
-	  --all-extras --group dev pyproject.toml --upgrade -o requirements/dev.lock --quiet
+lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
+	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
+	@$(UV_COMPILE) --extra ocr --extra rapidocr --extra vision --extra model -c requirements/dev.lock \
+	  pyproject.toml -o requirements/runtime.lock
+	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock
 
 .PHONY: clean
 clean: ## Remove .venv and what builds and tests left; not your data

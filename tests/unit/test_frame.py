@@ -1,0 +1,45 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+
+from tests.support.photos import ROOT
+
+from imago.settings import Settings
+
+
+def test_the_example_lists_every_setting_and_no_other() -> None:
+    listed = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_the_example_has_the_defaults() -> None:
+    values = dict(re.findall(r"^([A-Z0-9_]+)=(.+)$", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+    assert Settings(**{name.lower(): value for name, value in values.items()}) == Settings()
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text, flags=re.MULTILINE))
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {line.split()[0] for line in shown.stdout.splitlines()} == targets
+
+
+def test_every_locked_package_has_hashes_and_no_address() -> None:
+    for lock in (ROOT / "requirements").glob("*.lock"):
+        text = lock.read_text()
+        assert "://" not in text, lock
+        for block in re.split(r"\n(?=\S)", text.strip()):
+            assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_the_readme_names_only_targets_and_pages_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text()
+        for target in re.findall(r"`make ([a-z-]+)", text):
+            assert f"\n{target}:" in makefile, (page, target)
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
+            assert (page.parent / link).exists(), (page, link)
