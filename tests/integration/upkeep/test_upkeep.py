@@ -1,0 +1,192 @@
+"""Upkeep on a real NATS server and both databases: what was lost is published anew, what came to nothing is swept."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.support.samples import make_client, make_image
+from tests.support.waiting import until
+
+from imago.bus.connection import Bus
+from imago.bus.publisher import Publisher
+from imago.bus.topology import Topology, ensure
+from imago.database import outbox
+from imago.database.engine import Database
+from imago.database.image_changes import delete_image
+from imago.database.tables import image_stages, tombstones, upload_intents
+from imago.database.tables import outbox as outbox_table
+from imago.database.uploads import begin_upload
+from imago.domain.lanes import work_stream
+from imago.domain.times import utc_now
+from imago.settings import Settings
+from imago.storage.local import LocalStore
+from imago.upkeep.announcer import BackgroundAnnouncer
+from imago.upkeep.reconciler import Reconciler
+from imago.upkeep.relay import Relay
+from imago.upkeep.service import Chore, Upkeep
+from imago.upkeep.sweeper import Sweeper
+
+SETTINGS = Settings(heartbeat=0.1)
+
+
+async def messages(bus: Bus, lane: str = "standard") -> int:
+    return (await bus.js.stream_info(work_stream(lane))).state.messages
+
+
+async def make_due(db: Database) -> None:
+    async with db.write() as connection:
+        await connection.execute(sa.update(outbox_table).values(due_at=utc_now() - timedelta(seconds=1)))
+
+
+async def located(db: Database) -> int:
+    async with db.read() as connection:
+        query = sa.select(sa.func.count()).where(image_stages.c.sequence.is_not(None)).select_from(image_stages)
+        return await connection.scalar(query) or 0
+
+
+@pytest.fixture
+async def publisher(bus: Bus) -> Publisher:
+    await ensure(bus.js, topology=Topology(ack_wait=SETTINGS.ack_wait))
+    return Publisher(bus, timeout=5)
+
+
+async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_where(
+    db: Database, bus: Bus, publisher: Publisher
+) -> None:
+    client = await make_client(db)
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    announcer.announce((await make_image(db, client)).outbox)
+
+    async def done() -> bool:
+        return await located(db) == 4
+
+    await until(done, what="four stages with the place of their message")
+    assert await messages(bus) == 4
+    assert (await outbox.state(db)).parked == 0
+    await announcer.close()
+
+
+async def test_the_relay_publishes_what_a_crash_left(db: Database, bus: Bus, publisher: Publisher) -> None:
+    client = await make_client(db)
+    for _ in range(3):
+        await make_image(db, client)
+    relay = Relay(db, bus, publisher)
+    assert await relay.run_once() == 0, "fresh rows are the announcer's"
+    await make_due(db)
+    assert await relay.run_once() == 15
+    assert await messages(bus) == 12
+    assert await located(db) == 12
+
+
+async def test_relays_side_by_side_publish_each_row_once(db: Database, bus: Bus, publisher: Publisher) -> None:
+    if db.is_sqlite:
+        pytest.skip("on SQLite a lease lets one relay work at a time")
+    client = await make_client(db)
+    for _ in range(20):
+        await make_image(db, client)
+    await make_due(db)
+    counts = await asyncio.gather(*(Relay(db, bus, publisher).run_once() for _ in range(4)))
+    assert sum(counts) == 100
+    assert await messages(bus) == 80
+
+
+async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
+    db: Database, bus: Bus, publisher: Publisher
+) -> None:
+    client = await make_client(db)
+    await make_image(db, client)
+    await make_due(db)
+    await Relay(db, bus, publisher).run_once()
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+    await asyncio.sleep(SETTINGS.ack_wait / 2)
+    assert await reconciler.run_once() == 0, "nothing is lost yet"
+    for stream in await bus.js.streams_info():
+        await bus.js.delete_stream(stream.config.name or "")
+    assert await reconciler.run_once() == 4
+
+    async def filled() -> bool:
+        return await messages(bus) == 4
+
+    await until(filled, what="the four messages in the new stream")
+    await asyncio.sleep(SETTINGS.ack_wait / 2)
+    assert await reconciler.run_once() == 0, "each is published anew once"
+    await announcer.close()
+
+
+async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publisher: Publisher) -> None:
+    client = await make_client(db)
+    await make_image(db, client)
+    await make_due(db)
+    await Relay(db, bus, publisher).run_once()
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    subscription = await bus.js.pull_subscribe_bind(consumer="ocr", stream=work_stream("standard"))
+    (message,) = await subscription.fetch(1, timeout=5)
+    await message.term()
+    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+
+    async def again() -> int:
+        return await reconciler.read_advisories()
+
+    assert await until(again, what="the advisory") == 1
+    (message,) = await subscription.fetch(1, timeout=5)
+    assert b'"epoch":2' in message.data
+    await announcer.close()
+
+
+async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Database, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "objects", url_secret="s")
+    store.prepare()
+    source = tmp_path / "file"
+    source.write_bytes(b"x")
+    client = await make_client(db)
+    kept, deleted = await make_image(db, client), await make_image(db, client)
+    await begin_upload(db, client, image=uuid4(), object_key="c/late/original", ttl=timedelta(seconds=-1))
+    await begin_upload(db, client, image=uuid4(), object_key="c/under-way/original", ttl=timedelta(minutes=9))
+    gone = f"{client.uuid}/{deleted.uuid}"
+    keep = [f"{client.uuid}/{kept.uuid}/original", "c/under-way/original", "stranger/unknown/original"]
+    for key in (*keep, f"{gone}/original", f"{gone}/thumbnail", "c/late/original"):
+        await store.put(key, source, content_type="image/png")
+    await delete_image(db, client, deleted.id, headers={})
+    sweeper = Sweeper(db, store)
+    assert await sweeper.run_once() == 3
+    assert sorted([info.key async for info in store.list()]) == sorted(keep)
+    async with db.read() as connection:
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(upload_intents)) == 1
+        waiting = await connection.scalar(sa.select(sa.func.count()).select_from(tombstones))
+    assert waiting == 2, "the deleted image's objects are looked for once more, later"
+    assert await sweeper.run_once() == 0
+
+
+async def test_a_chore_runs_in_one_process_at_a_time_and_moves_when_that_one_ends(db: Database) -> None:
+    ran: list[str] = []
+
+    def chore(name: str) -> Chore:
+        async def run() -> int:
+            ran.append(name)
+            return 0
+
+        return Chore("chore", 0.02, run)
+
+    first, second = Upkeep(db, (chore("first"),)), Upkeep(db, (chore("second"),))
+    await first.start()
+    await until(_value(lambda: len(ran) > 2), what="the first to work")
+    await second.start()
+    await until(_value(lambda: len(ran) > 6), what="more work")
+    assert set(ran) == {"first"}
+    await first.close()
+    await until(_value(lambda: "second" in ran), what="the second to take over")
+    await second.close()
+
+
+def _value(read):
+    async def condition() -> bool:
+        return bool(read())
+
+    return condition
