@@ -40,6 +40,7 @@ class Bus:
         self._connecting: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._js: JetStreamContext | None = None
+        self._closing = False
 
     @property
     def connected(self) -> bool:
@@ -67,6 +68,7 @@ class Bus:
 
     async def close(self) -> None:
         """Close the connection within a few seconds, whatever state it is in."""
+        self._closing = True
         if self._connecting is not None:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -76,8 +78,16 @@ class Bus:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 await self.client.close()
 
+    async def _on_closed(self) -> None:
+        """Connect anew where the library gave up, as it does on some errors of the server (an expired credential)."""
+        if not self._closing and self._ready.is_set():
+            log.warning("the connection to NATS was closed, connecting anew")
+            self._ready.clear()
+            self.client = Client()
+            await self.start()
+
     async def _connect(self) -> None:
-        options = _options(self._settings, name=self._name)
+        options = {**_options(self._settings, name=self._name), "closed_cb": self._on_closed}
         first = True
         while True:
             try:

@@ -1,8 +1,8 @@
 """The pull loop of a worker: messages of several stages and lanes, as many at once as there are job slots.
 
 Each pair of stage and lane is polled by a task of its own that holds at most one message; the slots are given to the
-held messages by the rules of the lanes, so premium is served first although no message can be put back into a poll. A
-message that finds no slot within `hold` seconds goes back for another worker, and its lane rests until a slot is free.
+held messages by the rules of the lanes, so premium is served first although no message can be put back into a poll.
+While it waits for a slot, a held message is kept from being delivered again.
 """
 
 import asyncio
@@ -115,13 +115,13 @@ class WorkConsumer:
         stages: Sequence[Stage],
         lanes: WorkerLanes,
         max_jobs: int,
-        hold: float,
+        heartbeat: float,
         handler: Handler,
     ) -> None:
         self._bus = bus
         self._stages = tuple(stages)
         self._lanes = lanes
-        self._hold = hold
+        self._heartbeat = heartbeat
         self._handler = handler
         self.slots = Slots(max_jobs)
         self._sources: dict[tuple[Stage, str], asyncio.Task[None]] = {}
@@ -224,10 +224,11 @@ class WorkConsumer:
         if self._stopping.is_set() or not self._going.is_set():
             await delivery.nak()
             return
-        if not await self.slots.acquire(delivery.lane, timeout=self._hold):
-            await delivery.nak()
-            await self.slots.wait_free()
-            return
+        keeping = asyncio.create_task(self._keep(delivery))
+        try:
+            await self.slots.acquire(delivery.lane)
+        finally:
+            keeping.cancel()
         if self._stopping.is_set():
             self.slots.release()
             await delivery.nak()
@@ -235,6 +236,11 @@ class WorkConsumer:
         job = asyncio.create_task(self._work(delivery))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+
+    async def _keep(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            await delivery.in_progress()
 
     async def _work(self, delivery: Delivery) -> None:
         try:

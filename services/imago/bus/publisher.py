@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
+import structlog
 from nats.errors import Error as NatsError
 
 from imago.bus.connection import Bus, BusUnavailable
 from imago.domain.outbox import OutboxRow
+
+log = structlog.get_logger(__name__)
 
 # Awaiting each publication gives 4 to 5 thousand a second, 500 in flight 19 to 25 thousand (FACTS).
 WINDOW = 500
@@ -51,7 +54,12 @@ class Publisher:
         outcomes = await asyncio.gather(*(self.publish(row) for row in rows), return_exceptions=True)
         acks: list[Ack | BusUnavailable] = []
         for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, BusUnavailable):
+            if isinstance(outcome, BusUnavailable | Ack):
+                acks.append(outcome)
+            elif isinstance(outcome, Exception):
+                # One row that can't be published doesn't keep the others from it.
+                log.error("a row can't be published", error=repr(outcome))
+                acks.append(BusUnavailable(type(outcome).__name__))
+            else:
                 raise outcome
-            acks.append(outcome)
         return acks

@@ -14,56 +14,42 @@ class Slots:
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._chooser = LaneChooser()
-        self._changed = asyncio.Event()
 
     @property
     def busy(self) -> int:
         """The number of slots taken."""
         return self.count - self._free
 
-    async def acquire(self, lane: str, *, timeout: float) -> bool:
-        """Wait for a slot for a message of a lane; False where none came free in time."""
+    async def acquire(self, lane: str) -> None:
+        """Wait for a slot for a message of a lane."""
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(lane, deque()).append(ticket)
         self._hand_out()
         try:
-            async with asyncio.timeout(timeout):
-                await ticket
-        except TimeoutError:
-            return self._withdraw(lane, ticket)
+            await ticket
         except asyncio.CancelledError:
-            if self._withdraw(lane, ticket):
+            if ticket.done() and not ticket.cancelled():
+                # The slot had been handed over at the very same moment.
                 self.release()
             raise
-        return True
 
     def release(self) -> None:
         """Give a slot back."""
         self._free += 1
         self._hand_out()
 
-    async def wait_free(self) -> None:
-        """Wait until a slot is free that nobody waits for."""
-        while not self._free:
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _withdraw(self, lane: str, ticket: asyncio.Future[None]) -> bool:
-        """Stop waiting; True where the slot had been handed over at the very same moment."""
-        if ticket.done() and not ticket.cancelled():
-            return True
-        self._waiting[lane].remove(ticket)
-        if not self._waiting[lane]:
-            del self._waiting[lane]
-        return False
-
     def _hand_out(self) -> None:
-        while self._free and self._waiting:
+        while self._free:
+            self._forget_cancelled()
+            if not self._waiting:
+                return
             lane = self._chooser.choose(self._waiting.keys())
-            ticket = self._waiting[lane].popleft()
-            if not self._waiting[lane]:
-                del self._waiting[lane]
             self._free -= 1
-            ticket.set_result(None)
-        if self._free:
-            self._changed.set()
+            self._waiting[lane].popleft().set_result(None)
+
+    def _forget_cancelled(self) -> None:
+        for lane, tickets in list(self._waiting.items()):
+            while tickets and tickets[0].done():
+                tickets.popleft()
+            if not tickets:
+                del self._waiting[lane]

@@ -42,7 +42,7 @@ DAY = 24 * HOUR
 DEDUPE_WINDOW = 120.0
 
 # A guard above our own count of tries: deliveries also count naks that were no tries (a lease not over, a shutdown).
-MAX_DELIVER = 100
+MAX_DELIVER = 1000
 
 # Reaching it looks like an empty fetch, so it is far above what all workers together hold.
 MAX_ACK_PENDING = 10_000

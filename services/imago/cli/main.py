@@ -40,8 +40,19 @@ def run(main: Awaitable[None]) -> None:
     async def wrapped() -> None:
         await main
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(wrapped())
+    from imago.bus.connection import BusUnavailable
+    from imago.bus.topology import TopologyConflict
+    from imago.database.engine import DatabaseUnavailable
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(wrapped())
+    except DatabaseUnavailable as error:
+        raise Refused(f"the database can't be reached ({error})") from None
+    except TimeoutError:
+        raise Refused("the database has not the schema that this version needs: run `imago migrate`") from None
+    except (BusUnavailable, TopologyConflict, ValueError) as error:
+        raise Refused(str(error)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -34,6 +34,8 @@ class Scope:
 
 SYSTEM = Scope(None)
 
+_DRIVERS = {"postgresql+asyncpg": "postgresql", "sqlite+aiosqlite": "sqlite"}
+
 # SQLite waits this long for another process's write to end; writes take milliseconds.
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 
@@ -49,6 +51,9 @@ _AWAY: tuple[type[BaseException], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    # Rolled back by the server for somebody else's sake; trying again is what it asks for.
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
 )
 
 
@@ -56,8 +61,12 @@ class Database:
     """The engine and its two kinds of transaction."""
 
     def __init__(self, url: str, *, pool_size: int = 10, timeout: float = 10.0) -> None:
-        self.url = sa.make_url(url)
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        try:
+            self.url = sa.make_url(url)
+            self.is_sqlite = _DRIVERS[self.url.drivername] == "sqlite"
+        except (sa.exc.ArgumentError, KeyError):
+            # The URL itself may hold a password.
+            raise ValueError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
         self._timeout = timeout
         self.engine: AsyncEngine = self._create(pool_size)
 
@@ -100,7 +109,7 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, scope: Scope, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        try:
+        async with mapped_errors():
             async with asyncio.timeout(self._timeout):
                 connection = await self.engine.connect()
             try:
@@ -112,12 +121,6 @@ class Database:
                     yield connection
             finally:
                 await connection.close()
-        except _AWAY as error:
-            raise DatabaseUnavailable(type(error).__name__) from error
-        except sa.exc.DBAPIError as error:
-            if _is_away(error):
-                raise DatabaseUnavailable(type(error.orig).__name__) from error
-            raise
 
     async def _set_scope(self, connection: AsyncConnection, scope: Scope) -> None:
         name, value = ("imago.scope", "system") if scope.client_id is None else ("imago.client", str(scope.client_id))
@@ -132,7 +135,10 @@ class Database:
         }
         if self.is_sqlite:
             if self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise ValueError(f"DATABASE_URL: its folder can't be made: {error.strerror}") from error
             engine = create_async_engine(self.url, **options)
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -150,6 +156,19 @@ class Database:
             },
             **options,
         )
+
+
+@asynccontextmanager
+async def mapped_errors() -> AsyncIterator[None]:
+    """Turn what drivers raise while the server is away into DatabaseUnavailable."""
+    try:
+        yield
+    except _AWAY as error:
+        raise DatabaseUnavailable(type(error).__name__) from error
+    except sa.exc.DBAPIError as error:
+        if _is_away(error):
+            raise DatabaseUnavailable(type(error.orig).__name__) from error
+        raise
 
 
 def _is_away(error: sa.exc.DBAPIError) -> bool:

@@ -16,6 +16,7 @@ from imago.database.search import delete_document
 from imago.database.tables import client_usage, clients, image_stages, images, outbox, tombstones
 from imago.domain.clients import Client
 from imago.domain.events import EventName
+from imago.domain.images import thumbnail_key_beside
 from imago.domain.outbox import OutboxKind, OutboxRow
 from imago.domain.problems import NotFound, StageDisabled
 from imago.domain.stages import ImageStatus, Stage, StageStatus, image_status
@@ -69,15 +70,8 @@ async def erase_image(
             for key in sorted(keys)
         ],
     )
-    await connection.execute(
-        sa.update(client_usage)
-        .where(client_usage.c.client_id == image.client_id)
-        .values(
-            storage_bytes=client_usage.c.storage_bytes - row.size_bytes - row.thumbnail_bytes,
-            images=client_usage.c.images - 1,
-        )
-    )
     await delete_document(connection, image.id)
+    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
     # In a fixed order before the cascade, which has none: the announcer locks these rows sorted, too.
     await connection.execute(
         sa.select(image_stages.c.stage)
@@ -87,12 +81,16 @@ async def erase_image(
     )
     await connection.execute(sa.delete(images).where(images.c.id == image.id))
     await connection.execute(sa.delete(outbox).where(outbox.c.image_id == image.id, outbox.c.kind == OutboxKind.WORK))
+    # Last, as every transaction does it: image, outbox, stages, usage.
+    await connection.execute(
+        sa.update(client_usage)
+        .where(client_usage.c.client_id == image.client_id)
+        .values(
+            storage_bytes=client_usage.c.storage_bytes - row.size_bytes - row.thumbnail_bytes,
+            images=client_usage.c.images - 1,
+        )
+    )
     return await outbox_rows.add_event(connection, image, EventName.IMAGE_DELETED, at=now, headers=headers)
-
-
-def thumbnail_key_beside(object_key: str) -> str:
-    """Return the key that the thumbnail of an original has, whether or not it was made yet."""
-    return object_key.rsplit("/", 1)[0] + "/thumbnail"
 
 
 async def reprocess(
@@ -133,6 +131,7 @@ async def start_runs(
     """Start a new run of each of the stages of a locked image, in the caller's transaction."""
     lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
     rows: list[OutboxRow] = []
+    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
     for stage in sorted(stages):
         # A run that is still waiting or at work is given up: its messages and claims fit no row any more.
         await connection.execute(

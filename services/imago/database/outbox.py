@@ -158,9 +158,18 @@ async def take_due(connection: AsyncConnection, *, now: datetime, limit: int) ->
     return [_row(row) for row in await connection.execute(query)]
 
 
+async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> None:
+    """Lock rows of the outbox in the order of their ids.
+
+    Every transaction that touches them locks in one order: the image, the outbox, the stages, the usage.
+    """
+    await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
+
+
 async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
     """Note where the rows lie in JetStream, and delete them from the outbox."""
     now = utc_now()
+    await lock_rows(connection, outbox.c.id.in_([item.row.id for item in published]))
     located = [item for item in published if item.row.work is not None]
     # A fixed order, so that two of these never wait for each other in a circle.
     for item in sorted(

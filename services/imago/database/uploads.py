@@ -15,7 +15,7 @@ from imago.database.search import upsert_document
 from imago.database.tables import client_usage, clients, image_stages, images, stage_results, tombstones, upload_intents
 from imago.domain.clients import Client, Usage
 from imago.domain.events import EventName
-from imago.domain.images import ImageHeader
+from imago.domain.images import ImageHeader, thumbnail_key_beside
 from imago.domain.outbox import OutboxRow
 from imago.domain.problems import Unauthenticated, UploadExpired
 from imago.domain.quotas import quota_exceeded, refuse_if_used_up
@@ -89,24 +89,30 @@ async def begin_upload(db: Database, client: Client, *, image: UUID, object_key:
     return int(intent_id or 0)
 
 
-async def abandon_upload(db: Database, intent_id: int) -> None:
-    """Give an upload up: its object is deleted by the sweeper, at once and once more after the intent's time."""
+async def abandon_upload(db: Database, intent_id: int) -> bool:
+    """Give an upload up: its objects are deleted by the sweeper, at once and once more after the intent's time.
+
+    Returns False where there is no intent: the image was accepted after all (the answer of the commit was lost), or the
+    sweeper came first. Its object is then not the caller's to delete.
+    """
     async with db.write(SYSTEM) as connection:
-        await bury_intents(connection, upload_intents.c.id == intent_id, now=utc_now())
+        return await bury_intents(connection, upload_intents.c.id == intent_id, now=utc_now()) == 1
 
 
 async def bury_intents(connection: AsyncConnection, condition: sa.ColumnElement[bool], *, now: datetime) -> int:
-    """Turn intents into tombstones of their objects, in one statement each; return how many there were."""
+    """Turn intents into tombstones of originals and of thumbnails made inline; return how many intents there were."""
     taken = await connection.execute(
         sa.delete(upload_intents).where(condition).returning(upload_intents.c.object_key, upload_intents.c.expires_at)
     )
+    rows = taken.all()
     graves = [
-        {"object_key": row.object_key, "created_at": now, "due_at": now, "final_at": max(row.expires_at, now)}
-        for row in taken
+        {"object_key": key, "created_at": now, "due_at": now, "final_at": max(row.expires_at, now)}
+        for row in rows
+        for key in (row.object_key, thumbnail_key_beside(row.object_key))
     ]
     if graves:
         await connection.execute(sa.insert(tombstones), graves)
-    return len(graves)
+    return len(rows)
 
 
 async def accept_upload(db: Database, client: Client, upload: NewImage) -> AcceptedImage:
@@ -121,6 +127,14 @@ async def accept_upload(db: Database, client: Client, upload: NewImage) -> Accep
 
 async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
     """Do what `accept_upload` says inside the caller's transaction."""
+    # Before the charge: stages lock their image first and the usage after it, and the foreign key locks this one.
+    duplicate_of = await connection.scalar(
+        sa.select(images.c.id)
+        .where(images.c.client_id == client.id, images.c.sha256 == upload.sha256)
+        .order_by(images.c.id)
+        .limit(1)
+        .with_for_update(read=True, key_share=True)
+    )
     kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
     await _charge(connection, client, upload.size_bytes, kept)
     intent = await connection.execute(sa.delete(upload_intents).where(upload_intents.c.id == upload.intent_id))
@@ -130,12 +144,6 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
     lane = await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == client.id, clients.c.active))
     if lane is None:
         raise Unauthenticated("The client is not active.")
-    duplicate_of = await connection.scalar(
-        sa.select(images.c.id)
-        .where(images.c.client_id == client.id, images.c.sha256 == upload.sha256)
-        .order_by(images.c.id)
-        .limit(1)
-    )
     statuses = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
     if upload.thumbnail:
         statuses[Stage.THUMBNAIL] = StageStatus.DONE

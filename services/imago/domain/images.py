@@ -59,6 +59,11 @@ def original_key(prefix: str, client: UUID, image: UUID) -> str:
     return object_prefix(prefix, client, image) + "/original"
 
 
+def thumbnail_key_beside(original: str) -> str:
+    """Return the key that the thumbnail of an original has, whether or not it was made yet."""
+    return original.rsplit("/", 1)[0] + "/thumbnail"
+
+
 def thumbnail_key(prefix: str, client: UUID, image: UUID) -> str:
     """Return the object key of an image's thumbnail."""
     return object_prefix(prefix, client, image) + "/thumbnail"

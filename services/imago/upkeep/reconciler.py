@@ -18,6 +18,7 @@ from imago.database import clients, repair
 from imago.database.engine import Database
 from imago.database.repair import OpenStage
 from imago.domain.outbox import Announcer
+from imago.domain.stages import Stage
 from imago.settings import Settings
 from imago.telemetry import metrics
 
@@ -36,17 +37,19 @@ class Reconciler:
         self._topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         # A message that was published a moment ago may be on its way; one that is in a worker's hands is leased.
         self._quiet = timedelta(seconds=settings.ack_wait / 2)
+        self._idle_up_to: dict[tuple[str, Stage], int] = {}
 
     async def run_once(self) -> int:
         """Ensure the streams, then look at every open stage; return how many were published anew."""
         if not self._bus.connected:
             return 0
         try:
-            await ensure(self._bus.js, lanes=await clients.dedicated_lanes(self._db), topology=self._topology)
+            try:
+                await ensure(self._bus.js, lanes=await clients.dedicated_lanes(self._db), topology=self._topology)
+            except TopologyConflict as conflict:
+                # One stream that a person must look at doesn't keep the others' work from being repaired.
+                log.error("the streams can't be brought to what is needed", conflict=str(conflict))
             return await self._repair()
-        except TopologyConflict as conflict:
-            log.error("the streams can't be brought to what is needed", conflict=str(conflict))
-            return 0
         except (NatsError, OSError) as error:
             raise BusUnavailable(type(error).__name__) from error
 
@@ -65,11 +68,14 @@ class Reconciler:
 
     async def _repair(self) -> int:
         count, after = 0, (0, "")
+        self._idle_up_to.clear()
         while True:
             page = await repair.find_open_stages(self._db, quiet_for=self._quiet, limit=PAGE, after=after)
             for found in page:
                 if not await self._is_in_stream(found):
                     count += await self._again(found, reason="message-missing")
+                elif await self._is_used_up(found):
+                    count += await self._again(found, reason="deliveries-used-up")
             if len(page) < PAGE:
                 return count
             after = (page[-1].image_id, page[-1].stage)
@@ -85,6 +91,23 @@ class Reconciler:
             raise BusUnavailable(str(error.code)) from error
         # A stream that was made anew counts from 1 again: another message may lie at that number.
         return (message.headers or {}).get("Nats-Msg-Id") == found.message_id
+
+    async def _is_used_up(self, found: OpenStage) -> bool:
+        """Tell whether a message lies in its stream and won't be delivered any more.
+
+        At its last delivery a message stays there, in no count; its advisory is sent once and may be missed. A consumer
+        that is past a message and waits for no acknowledgement will never deliver it.
+        """
+        stream, sequence = found.stream or "", found.sequence or 0
+        key = (stream, found.stage)
+        if key not in self._idle_up_to:
+            info = await self._bus.js.consumer_info(stream, found.stage)
+            delivered = info.delivered.stream_seq if info.delivered else 0
+            self._idle_up_to[key] = 0 if info.num_ack_pending else delivered
+        if sequence > self._idle_up_to[key]:
+            return False
+        await self._bus.js.delete_msg(stream, sequence)
+        return True
 
     async def _again(self, found: OpenStage, *, reason: str) -> int:
         row = await repair.republish(self._db, found)

@@ -132,9 +132,10 @@ class StageRunner:
         except StageFailure as failure:
             return await self._failed(delivery, held, failure, headers)
         except ClaimLost as lost:
-            # Another one is at it, or the image is gone; a thumbnail written meanwhile goes with the image's objects.
+            # Another one is at it, or the image is gone and a late thumbnail goes with its objects. The message may be
+            # the other one's too, so it is not acknowledged here: the next claim finds out.
             log.info("claim lost", reason=str(lost))
-            await delivery.ack()
+            await delivery.nak(AWAY)
             return "lost"
         except (DatabaseUnavailable, StorageUnavailable) as error:
             log.warning("a part is away, the try is given back", error=type(error).__name__)
@@ -144,12 +145,17 @@ class StageRunner:
         except asyncio.CancelledError:
             if job.cancelled() and not _is_cancelling():
                 # The heartbeat found that the claim is another's.
-                await delivery.ack()
+                await delivery.nak(AWAY)
                 return "lost"
             job.cancel()
             await asyncio.shield(self._give_back(held))
             await delivery.nak()
             raise
+        except Exception:
+            # The result can't be stored; unlike a lost worker, this says so.
+            log.exception("a result could not be committed")
+            unstorable = TransientFailure("internal-error", "The stage failed unexpectedly.")
+            return await self._failed(delivery, held, unstorable, headers)
         finally:
             beats.cancel()
 
@@ -184,7 +190,7 @@ class StageRunner:
                 )
             )
         except ClaimLost:
-            await delivery.ack()
+            await delivery.nak(AWAY)
             return "lost"
         log.info("stage failed", error_code=failure.code, attempt=held.attempts)
         self._announcer.announce(failed.outbox)
@@ -211,8 +217,10 @@ class StageRunner:
                 await asyncio.sleep(COMMIT_RETRY_SECONDS)
 
     async def _give_back(self, held: Claim) -> None:
-        with contextlib.suppress(DatabaseUnavailable):
-            await work.release(self._db, held)
+        """Uncount a try, as long as the claim's lease can last."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease.total_seconds()):
+                await self._committed(lambda: work.release(self._db, held))
 
     async def _beat(self, delivery: Delivery, held: Claim, job: asyncio.Task[Outcome]) -> None:
         """Keep the message and the lease while the work goes on; stop the work where the lease is another's.
@@ -226,6 +234,10 @@ class StageRunner:
                 mine = await work.extend(self._db, held, lease=self._lease)
             except DatabaseUnavailable:
                 self._on_database_away()
+                continue
+            except Exception:
+                # Without heartbeats a second worker would begin the same work.
+                log.exception("a heartbeat failed")
                 continue
             if not mine:
                 job.cancel()

@@ -38,7 +38,7 @@ class Worker:
             stages=tuple(stages),
             lanes=WorkerLanes.parse(settings.worker_lanes),
             max_jobs=settings.worker_max_jobs,
-            hold=settings.heartbeat,
+            heartbeat=settings.heartbeat,
             handler=self._runner.handle,
         )
 
@@ -71,6 +71,11 @@ class Worker:
                 try:
                     await self._db.check()
                 except DatabaseUnavailable:
+                    await asyncio.sleep(_DATABASE_POLL_SECONDS)
+                    continue
+                except Exception:
+                    # A server that refuses us is as good as away; this task must outlive it.
+                    log.exception("the database refuses")
                     await asyncio.sleep(_DATABASE_POLL_SECONDS)
                     continue
                 break

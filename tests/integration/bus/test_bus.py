@@ -30,9 +30,9 @@ def row(stage: Stage, lane: str, *, message_id: str | None = None) -> OutboxRow:
     return OutboxRow(1, OutboxKind.WORK, work_subject(lane, stage, uuid4()), {"n": message_id}, {}, message_id)
 
 
-def consumer(bus: Bus, handler, *, jobs: int = 4, lanes: str = "premium,standard", hold: float = 5.0) -> WorkConsumer:
+def consumer(bus: Bus, handler, *, jobs: int = 4, lanes: str = "premium,standard") -> WorkConsumer:
     return WorkConsumer(
-        bus, stages=(Stage.EXIF,), lanes=WorkerLanes.parse(lanes), max_jobs=jobs, hold=hold, handler=handler
+        bus, stages=(Stage.EXIF,), lanes=WorkerLanes.parse(lanes), max_jobs=jobs, heartbeat=0.3, handler=handler
     )
 
 

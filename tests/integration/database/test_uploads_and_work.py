@@ -116,13 +116,41 @@ async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database) 
 async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(db: Database) -> None:
     client = await make_client(db)
     uuid = uuid4()
-    intent = await begin_upload(db, client, image=uuid, object_key="k", ttl=timedelta(minutes=1))
+    intent = await begin_upload(db, client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
     await abandon_upload(db, intent)
     header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
     with pytest.raises(UploadExpired):
-        await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "k", {}))
+        await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
-    assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["k"]
+    assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+
+
+async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Database) -> None:
+    """The answer of a commit may be lost; what it accepted must keep its object."""
+    client = await make_client(db)
+    uuid = uuid4()
+    intent = await begin_upload(db, client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
+    header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
+    await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
+    assert not await abandon_upload(db, intent)
+    assert await due_graves(db, limit=10) == []
+
+
+async def test_the_same_bytes_uploaded_worked_on_and_deleted_at_once_never_deadlock(db: Database) -> None:
+    client = await make_client(db)
+
+    async def live(number: int) -> None:
+        image = await make_image(db, client, sha256="d" * 64)
+        held = await claimed(db, client, image.uuid, Stage.THUMBNAIL)
+        await finish(db, held)
+        if number % 2:
+            await reprocess(db, client, image.id, None, stages_off=frozenset(), headers={})
+            await delete_image(db, client, image.id, headers={})
+
+    for _ in range(4):
+        await asyncio.gather(*(live(number) for number in range(10)))
+    usage = await get_usage(db, client.id)
+    assert (usage.images, usage.storage_bytes) == (20, 20 * 1077)
 
 
 async def test_the_same_bytes_are_told_as_a_duplicate_of_the_first(db: Database) -> None:

@@ -140,6 +140,36 @@ async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publ
     await announcer.close()
 
 
+async def test_a_message_past_its_last_delivery_is_published_anew_without_its_advisory(
+    db: Database, bus: Bus, publisher: Publisher
+) -> None:
+    client = await make_client(db)
+    await make_image(db, client)
+    stream = work_stream("standard")
+    config = (await bus.js.consumer_info(stream, "ocr")).config
+    await bus.js.delete_consumer(stream, "ocr")
+    config.max_deliver, config.ack_wait = 1, 0.1
+    await bus.js.add_consumer(stream, config)
+    await make_due(db)
+    await Relay(db, bus, publisher).run_once()
+    subscription = await bus.js.pull_subscribe_bind(consumer="ocr", stream=stream)
+    await subscription.fetch(1, timeout=5)
+
+    async def given_up() -> bool:
+        return (await bus.js.consumer_info(stream, "ocr")).num_ack_pending == 0
+
+    await until(given_up, what="the consumer to give the message up")
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    await asyncio.sleep(SETTINGS.ack_wait / 2)
+    # Not `run_once`, which would give the consumer its ordinary number of deliveries again.
+    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 1
+    (message,) = await subscription.fetch(1, timeout=5)
+    assert b'"epoch":2' in message.data
+    assert await messages(bus) == 4
+    await announcer.close()
+
+
 async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Database, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "objects", url_secret="s")
     store.prepare()
@@ -155,7 +185,8 @@ async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Data
         await store.put(key, source, content_type="image/png")
     await delete_image(db, client, deleted.id, headers={})
     sweeper = Sweeper(db, store)
-    assert await sweeper.run_once() == 3
+    # Each original, and the thumbnail beside it, whether or not it was made.
+    assert await sweeper.run_once() == 4
     assert sorted([info.key async for info in store.list()]) == sorted(keep)
     async with db.read() as connection:
         assert await connection.scalar(sa.select(sa.func.count()).select_from(upload_intents)) == 1

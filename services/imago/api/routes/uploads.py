@@ -144,8 +144,7 @@ async def _accept(
 
 
 async def _abandon(services: Services, intent: int, key: str) -> None:
-    """Clean up now what the sweeper would clean up later."""
-    with contextlib.suppress(DatabaseUnavailable):
-        await abandon_upload(services.db, intent)
-    with contextlib.suppress(StorageUnavailable):
-        await services.store.delete(key)
+    """Clean up now what the sweeper would clean up later; an object without its intent is left alone."""
+    with contextlib.suppress(DatabaseUnavailable, StorageUnavailable):
+        if await abandon_upload(services.db, intent):
+            await services.store.delete(key)

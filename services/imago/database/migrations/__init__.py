@@ -5,6 +5,7 @@ nothing to do; on SQLite the database's own write lock does.
 """
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from imago.database.engine import Database
+from imago.database.engine import Database, DatabaseUnavailable, mapped_errors
 
 # Any constant will do that nobody else uses: the first eight bytes of sha256("imago migrations"), as a signed bigint.
 _ADVISORY_LOCK = 7756009011210278635
@@ -40,8 +41,11 @@ async def current(db: Database) -> str | None:
 
 
 async def upgrade(db: Database) -> None:
-    """Bring the schema to the newest revision; safe to run in several processes at once."""
-    async with db.engine.connect() as connection:
+    """Bring the schema to the newest revision; safe to run in several processes at once.
+
+    Raises DatabaseUnavailable.
+    """
+    async with mapped_errors(), db.engine.connect() as connection:
         if db.is_sqlite:
             await connection.execution_options(imago_write=True)
         async with connection.begin():
@@ -51,11 +55,15 @@ async def upgrade(db: Database) -> None:
 
 
 async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:
-    """Wait until the schema is at the revision this code needs or a later one; raise TimeoutError otherwise."""
+    """Wait until the schema is at the revision this code needs or a later one; raise TimeoutError otherwise.
+
+    A database that is away is waited for, too.
+    """
     async with asyncio.timeout(timeout):
         while True:
-            if await _is_new_enough(db):
-                return
+            with contextlib.suppress(DatabaseUnavailable):
+                if await _is_new_enough(db):
+                    return
             await asyncio.sleep(poll)
 
 
