@@ -42,4 +42,5 @@ async def test_standard_gets_one_slot_in_eight_however_long_the_jobs_take() -> N
             slots.release()
 
     await asyncio.gather(*(lane(name) for name in ("premium", "premium", "standard", "standard")))
-    assert served[:80].count("standard") == 10
+    # The first premium job began before standard waited.
+    assert served[1:81].count("standard") == 10
