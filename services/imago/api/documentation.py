@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema
 from marshmallow import Schema
 
 from imago.api.access import H, access_of
-from imago.api.schemas import ProblemAnswer
+from imago.api.answer_schemas import ProblemAnswer
 from imago.domain.problems import Problem
 
 

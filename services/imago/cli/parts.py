@@ -18,7 +18,6 @@ from imago.database.engine import Database
 from imago.database.migrations import wait_for_schema
 from imago.database.uploads import InlineThumbnail
 from imago.domain.failures import StageFailure
-from imago.domain.results import ThumbnailResult
 from imago.domain.stages import WORKER_STAGES, Stage
 from imago.settings import Settings
 from imago.storage.factory import build_store
@@ -35,7 +34,7 @@ from imago.workers.service import Worker
 from imago.workers.stages.base import StageWork, Tools
 from imago.workers.stages.exif import ExifStage
 from imago.workers.stages.ocr import OcrStage
-from imago.workers.stages.thumbnail import ThumbnailStage
+from imago.workers.stages.thumbnail import ThumbnailStage, store_thumbnail
 from imago.workers.stages.vision import VisionStage
 
 SCHEMA_SECONDS = 120.0
@@ -149,28 +148,15 @@ async def _inline(
         return
     children = child_pool(settings)
 
+    tools = Tools(settings, objects, children)
+
     async def make(original: str, target: str) -> InlineThumbnail | None:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
-            path = Path(directory) / "thumbnail"
             try:
-                async with objects.local_copy(original) as source:
-                    answer = await children.run(
-                        "thumbnail",
-                        {
-                            "source": str(source.absolute()),
-                            "target": str(path),
-                            "size": settings.thumbnail_size,
-                            "format": settings.thumbnail_format,
-                            "max_pixels": settings.max_image_pixels,
-                        },
-                        timeout=settings.thumbnail_timeout,
-                    )
+                return InlineThumbnail(target, await store_thumbnail(tools, original, target, Path(directory)))
             except StageFailure:
                 # The stage will find out what is wrong, and say so.
                 return None
-            result = ThumbnailResult.from_json(answer)
-            await objects.put(target, path, content_type=result.content_type)
-            return InlineThumbnail(target, result)
 
     try:
         yield make

@@ -90,11 +90,7 @@ class Page:
 async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
     """Return one image of a client; raise NotFound."""
     async with db.read(Scope(client_id)) as connection:
-        row = (
-            await connection.execute(sa.select(images).where(matches(ref), images.c.client_id == client_id))
-        ).one_or_none()
-        if row is None:
-            raise NotFound("No such image.")
+        row = await _one(connection, client_id, ref)
         results = await _results(connection, client_id, [row.id])
     return _image(row, results.get(row.id, {}))
 
@@ -102,11 +98,7 @@ async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
 async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
     """Return one image of a client with all its stages; raise NotFound."""
     async with db.read(Scope(client_id)) as connection:
-        row = (
-            await connection.execute(sa.select(images).where(matches(ref), images.c.client_id == client_id))
-        ).one_or_none()
-        if row is None:
-            raise NotFound("No such image.")
+        row = await _one(connection, client_id, ref)
         stage_rows = await connection.execute(
             sa.select(image_stages).where(image_stages.c.image_id == row.id, image_stages.c.client_id == client_id)
         )
@@ -163,6 +155,14 @@ async def list_tags(
         query = query.having(sa.or_(sa.func.count() < seen, sa.and_(sa.func.count() == seen, image_tags.c.tag > tag)))
     async with db.read(Scope(client_id)) as connection:
         return [(row.tag, row.images) for row in await connection.execute(query)]
+
+
+async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> sa.Row[tuple[object, ...]]:
+    query = sa.select(images).where(matches(ref), images.c.client_id == client_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound("No such image.")
+    return row
 
 
 def _conditions(wanted: ImageFilter) -> list[sa.ColumnElement[bool]]:

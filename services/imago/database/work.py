@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
-from imago.database.derived import refresh_derived
+from imago.database.endings import apply_result, bury_stage, end_if_last
 from imago.database.engine import SYSTEM, Database
 from imago.database.locking import lock_image
 from imago.database.outbox import ImageIdentity
-from imago.database.tables import client_usage, clients, dead_letters, image_stages, images, stage_results, tombstones
+from imago.database.tables import clients, image_stages, images, stage_results, tombstones
 from imago.domain.claims import (
     Die,
     Drop,
@@ -35,9 +35,8 @@ from imago.domain.events import EventName
 from imago.domain.failures import PermanentFailure, StageFailure
 from imago.domain.images import ImageFormat
 from imago.domain.outbox import OutboxRow
-from imago.domain.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
-from imago.domain.search import fold
-from imago.domain.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
+from imago.domain.results import StageResult
+from imago.domain.stages import ImageStatus, Stage, StageStatus
 from imago.domain.times import utc_now
 from imago.domain.work import WorkMessage
 
@@ -116,10 +115,10 @@ async def claim(
             case Wait(delay):
                 return Refused("not yet", retry_in=delay)
             case GiveUp():
-                rows = await _bury(
+                rows = await bury_stage(
                     connection, image, message.stage, stage_row, failure=LOST_WORKER, now=now, headers=headers
                 )
-                ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+                ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
                 return Refused("tries used up", ended=Ended((*rows, *ended), done_after))
             case Start():
                 pass
@@ -209,7 +208,7 @@ async def finish(
                 created_at=now,
             )
         )
-        await _apply(connection, image, row, result, thumbnail_key=thumbnail_key)
+        await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
         rows = [
             await outbox_rows.add_event(
                 connection,
@@ -222,7 +221,7 @@ async def finish(
                 status=StageStatus.DONE,
             )
         ]
-        ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+        ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
         return Ended((*rows, *ended), done_after)
 
 
@@ -248,8 +247,12 @@ async def fail(
             case Die():
                 await _check_mine(connection, held)
                 stage_row = await _stage_row(connection, image.id, held.stage)
-                rows = await _bury(connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers)
-                ended, done_after = await _end_if_last(connection, image, row, now=now, headers=headers)
+                if stage_row is None:
+                    raise ClaimLost("the stage is gone")
+                rows = await bury_stage(
+                    connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers
+                )
+                ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
                 return Failed(decision, (*rows, *ended), done_after)
             case RetryInStream(delay):
                 rows = await _retry(connection, image, held, failure, now=now, delay=delay, headers=headers)
@@ -373,123 +376,3 @@ async def _retry(
         status=StageStatus.RETRYING,
     )
     return [event]
-
-
-async def _bury(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    stage: Stage,
-    stage_row: sa.Row[tuple[object, ...]] | None,
-    *,
-    failure: StageFailure,
-    now: datetime,
-    headers: Mapping[str, str],
-) -> list[OutboxRow]:
-    """Make a stage dead: its row, a dead letter, and what announces it."""
-    if stage_row is None:
-        raise ClaimLost("the stage is gone")
-    where = (image_stages.c.image_id == image.id, image_stages.c.stage == stage)
-    await connection.execute(
-        sa.update(image_stages)
-        .where(*where)
-        .values(
-            status=StageStatus.DEAD,
-            done_at=now,
-            lease_until=None,
-            due_at=None,
-            error_code=failure.code,
-            error_text=failure.text,
-        )
-    )
-    await connection.execute(
-        sa.insert(dead_letters).values(
-            client_id=image.client_id,
-            image_id=image.id,
-            stage=stage,
-            run=stage_row.run,
-            lane=stage_row.lane,
-            attempts=stage_row.attempts,
-            error_code=failure.code,
-            error_text=failure.text,
-            created_at=now,
-        )
-    )
-    letter = await outbox_rows.add_dead_letter(
-        connection,
-        image,
-        stage,
-        run=stage_row.run,
-        lane=stage_row.lane,
-        attempts=stage_row.attempts,
-        error_code=failure.code,
-        at=now,
-        headers=headers,
-    )
-    event = await outbox_rows.add_event(
-        connection,
-        image,
-        EventName.STAGE_DEAD,
-        at=now,
-        headers=headers,
-        stage=stage,
-        run=stage_row.run,
-        status=StageStatus.DEAD,
-    )
-    return [letter, event]
-
-
-async def _end_if_last(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    row: sa.Row[tuple[object, ...]],
-    *,
-    now: datetime,
-    headers: Mapping[str, str],
-) -> tuple[list[OutboxRow], timedelta | None]:
-    """Set the image's status from its stages; where none is open any more, announce `image.done`."""
-    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
-    status = image_status(StageStatus(value) for value in statuses)
-    done = status in TERMINAL_IMAGE_STATUSES
-    await connection.execute(
-        sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
-    )
-    if not done:
-        return [], None
-    event = await outbox_rows.add_event(connection, image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
-    return [event], now - row.created_at
-
-
-async def _apply(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    row: sa.Row[tuple[object, ...]],
-    result: StageResult,
-    *,
-    thumbnail_key: str | None,
-) -> None:
-    """Copy what lists and searches need from a result to where they look for it."""
-    match result:
-        case ThumbnailResult():
-            await connection.execute(
-                sa.update(images)
-                .where(images.c.id == image.id)
-                .values(
-                    thumbnail_key=thumbnail_key,
-                    thumbnail_type=result.content_type,
-                    thumbnail_bytes=result.size_bytes,
-                )
-            )
-            await connection.execute(
-                sa.update(client_usage)
-                .where(client_usage.c.client_id == image.client_id)
-                .values(storage_bytes=client_usage.c.storage_bytes + result.size_bytes - row.thumbnail_bytes)
-            )
-        case ExifResult():
-            camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
-            await connection.execute(
-                sa.update(images)
-                .where(images.c.id == image.id)
-                .values(camera=camera or None, taken_at=result.taken_local, has_gps=result.gps.has_gps)
-            )
-        case OcrResult() | VisionResult():
-            await refresh_derived(connection, image.client_id, image.id)

@@ -4,9 +4,10 @@ from aiohttp import web
 
 from imago.api import shapes
 from imago.api.access import ADMIN, ANY_CLIENT, access, client_of
+from imago.api.answer_schemas import MeAnswer, NewClientAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented, reads_json
-from imago.api.schemas import MeAnswer, NewClientAnswer, NewClientBody
+from imago.api.request_schemas import NewClientBody
 from imago.api.services import PRINCIPAL, services_of
 from imago.database.clients import NewClient, create_client, get_usage
 from imago.domain import keys

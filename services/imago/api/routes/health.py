@@ -8,9 +8,9 @@ from aiohttp import web
 
 from imago import __version__
 from imago.api.access import PUBLIC, access
+from imago.api.answer_schemas import DetailedHealthAnswer, HealthAnswer, RootAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented
-from imago.api.schemas import DetailedHealthAnswer, HealthAnswer, RootAnswer
 from imago.api.services import Check, services_of
 
 routes = web.RouteTableDef()

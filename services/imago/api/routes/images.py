@@ -8,24 +8,20 @@ from aiohttp import web
 
 from imago.api import shapes
 from imago.api.access import client_of, needs
-from imago.api.answers import json_answer
-from imago.api.documentation import documented, reads_json, reads_query
-from imago.api.paging import decode_id, decode_tag, encode_cursor
-from imago.api.schemas import (
+from imago.api.answer_schemas import (
     AiAnswer,
     ExifAnswer,
     ImageAnswer,
-    ImageQuery,
     ImagesAnswer,
     OcrAnswer,
-    PageQuery,
-    ReprocessBody,
     StatusAnswer,
     TagsAnswer,
     UrlAnswer,
-    UserWordsBody,
-    image_ref,
 )
+from imago.api.answers import json_answer
+from imago.api.documentation import documented, reads_json, reads_query
+from imago.api.paging import decode_id, decode_tag, encode_cursor
+from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, image_ref
 from imago.api.services import services_of
 from imago.database.clients import get_usage
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 from aiohttp import web
 
 from imago.api.access import client_of, needs
+from imago.api.answer_schemas import UploadAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented
 from imago.api.receiving import FilePart, Received, deadlines, find_file, receive
-from imago.api.schemas import UploadAnswer
 from imago.api.services import Services, services_of
 from imago.database.engine import DatabaseUnavailable
 from imago.database.uploads import AcceptedImage, NewImage, abandon_upload, accept_upload, begin_upload

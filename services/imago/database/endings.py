@@ -1,0 +1,136 @@
+"""How stages and images end: what a result or a death writes beside the stage's row, in its transaction."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database import outbox as outbox_rows
+from imago.database.derived import refresh_derived
+from imago.database.outbox import ImageIdentity
+from imago.database.tables import client_usage, dead_letters, image_stages, images
+from imago.domain.events import EventName
+from imago.domain.failures import StageFailure
+from imago.domain.outbox import OutboxRow
+from imago.domain.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
+from imago.domain.search import fold
+from imago.domain.stages import TERMINAL_IMAGE_STATUSES, Stage, StageStatus, image_status
+
+
+async def bury_stage(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    stage: Stage,
+    stage_row: sa.Row[tuple[object, ...]],
+    *,
+    failure: StageFailure,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> list[OutboxRow]:
+    """Make a stage dead: its row, a dead letter, and what announces it."""
+    where = (image_stages.c.image_id == image.id, image_stages.c.stage == stage)
+    await connection.execute(
+        sa.update(image_stages)
+        .where(*where)
+        .values(
+            status=StageStatus.DEAD,
+            done_at=now,
+            lease_until=None,
+            due_at=None,
+            error_code=failure.code,
+            error_text=failure.text,
+        )
+    )
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            client_id=image.client_id,
+            image_id=image.id,
+            stage=stage,
+            run=stage_row.run,
+            lane=stage_row.lane,
+            attempts=stage_row.attempts,
+            error_code=failure.code,
+            error_text=failure.text,
+            created_at=now,
+        )
+    )
+    letter = await outbox_rows.add_dead_letter(
+        connection,
+        image,
+        stage,
+        run=stage_row.run,
+        lane=stage_row.lane,
+        attempts=stage_row.attempts,
+        error_code=failure.code,
+        at=now,
+        headers=headers,
+    )
+    event = await outbox_rows.add_event(
+        connection,
+        image,
+        EventName.STAGE_DEAD,
+        at=now,
+        headers=headers,
+        stage=stage,
+        run=stage_row.run,
+        status=StageStatus.DEAD,
+    )
+    return [letter, event]
+
+
+async def end_if_last(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: sa.Row[tuple[object, ...]],
+    *,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> tuple[list[OutboxRow], timedelta | None]:
+    """Set the image's status from its stages; where none is open any more, announce `image.done`."""
+    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
+    status = image_status(StageStatus(value) for value in statuses)
+    done = status in TERMINAL_IMAGE_STATUSES
+    await connection.execute(
+        sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
+    )
+    if not done:
+        return [], None
+    event = await outbox_rows.add_event(connection, image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
+    return [event], now - row.created_at
+
+
+async def apply_result(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: sa.Row[tuple[object, ...]],
+    result: StageResult,
+    *,
+    thumbnail_key: str | None,
+) -> None:
+    """Copy what lists and searches need from a result to where they look for it."""
+    match result:
+        case ThumbnailResult():
+            await connection.execute(
+                sa.update(images)
+                .where(images.c.id == image.id)
+                .values(
+                    thumbnail_key=thumbnail_key,
+                    thumbnail_type=result.content_type,
+                    thumbnail_bytes=result.size_bytes,
+                )
+            )
+            await connection.execute(
+                sa.update(client_usage)
+                .where(client_usage.c.client_id == image.client_id)
+                .values(storage_bytes=client_usage.c.storage_bytes + result.size_bytes - row.thumbnail_bytes)
+            )
+        case ExifResult():
+            camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
+            await connection.execute(
+                sa.update(images)
+                .where(images.c.id == image.id)
+                .values(camera=camera or None, taken_at=result.taken_local, has_gps=result.gps.has_gps)
+            )
+        case OcrResult() | VisionResult():
+            await refresh_derived(connection, image.client_id, image.id)
