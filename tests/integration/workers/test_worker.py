@@ -1,0 +1,261 @@
+"""A worker on a real NATS server and both databases, with stages that do what the test wants."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.support.samples import make_client, make_image
+from tests.support.waiting import until
+
+from imago.bus.connection import Bus
+from imago.bus.publisher import Publisher
+from imago.bus.topology import Topology, ensure
+from imago.database.engine import Database
+from imago.database.image_changes import delete_image, reprocess
+from imago.database.image_reads import StageRow, get_stages
+from imago.database.tables import stage_results
+from imago.database.uploads import AcceptedImage
+from imago.database.work import Claim
+from imago.domain.clients import Client
+from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
+from imago.domain.results import ExifResult
+from imago.domain.stages import Stage, StageStatus
+from imago.settings import Settings
+from imago.storage.store import ObjectMissing, StorageUnavailable
+from imago.upkeep.announcer import BackgroundAnnouncer
+from imago.upkeep.relay import Relay
+from imago.workers.service import Worker
+from imago.workers.stages.base import Outcome
+
+Behaviour = Callable[[Claim], Awaitable[None]]
+
+
+@dataclass
+class Stub:
+    """A stage that does what it is told, and remembers each try."""
+
+    behaviour: Behaviour
+    tries: list[Claim] = field(default_factory=list)
+
+    async def run(self, claim: Claim, directory: Path) -> Outcome:
+        assert directory.is_dir()
+        self.tries.append(claim)
+        await self.behaviour(claim)
+        return Outcome(ExifResult())
+
+
+@dataclass
+class Rig:
+    """What a test works with."""
+
+    db: Database
+    announcer: BackgroundAnnouncer
+    relay: Relay
+    bus: Bus
+    client: Client
+    settings: Settings
+
+    async def image(self) -> AcceptedImage:
+        accepted = await make_image(self.db, self.client)
+        self.announcer.announce(accepted.outbox)
+        return accepted
+
+    async def stage(self, image: AcceptedImage) -> StageRow:
+        return (await get_stages(self.db, self.client.id, image.id))[1][Stage.EXIF]
+
+    async def ended(self, image: AcceptedImage, status: StageStatus) -> StageRow:
+        async def reached() -> StageRow | None:
+            row = await self.stage(image)
+            return row if row.status is status else None
+
+        row = await until(reached, what=f"the stage to be {status}")
+        assert row is not None
+        return row
+
+    @asynccontextmanager
+    async def worker(self, stub: Stub) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        worker = Worker(
+            settings=self.settings, db=self.db, bus=self.bus, announcer=self.announcer, stages={Stage.EXIF: stub}
+        )
+        running = asyncio.create_task(worker.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+
+@pytest.fixture
+async def rig(db: Database, bus: Bus) -> AsyncIterator[Rig]:
+    settings = Settings(heartbeat=0.4, retry_base=0.05, retry_cap=0.1, shutdown_timeout=0.3, worker_max_tries=3)
+    await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
+    publisher = Publisher(bus, timeout=5)
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    yield Rig(db, announcer, Relay(db, bus, publisher), bus, await make_client(db), settings)
+    await announcer.close()
+
+
+def fails_with(error: BaseException, *, times: int = 99) -> Behaviour:
+    left = [times]
+
+    async def behaviour(_claim: Claim) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise error
+
+    return behaviour
+
+
+async def test_a_stage_is_done_once_and_its_message_is_gone(rig: Rig) -> None:
+    stub = Stub(fails_with(ValueError(), times=0))
+    image = await rig.image()
+    async with rig.worker(stub):
+        await rig.ended(image, StageStatus.DONE)
+    assert len(stub.tries) == 1
+    info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+    assert (info.num_pending, info.num_ack_pending) == (0, 0)
+
+
+async def test_a_failure_that_passes_is_tried_again_until_it_works(rig: Rig) -> None:
+    stub = Stub(fails_with(TransientFailure("x", "y"), times=2))
+    image = await rig.image()
+    async with rig.worker(stub):
+        row = await rig.ended(image, StageStatus.DONE)
+    assert (row.attempts, row.error_code) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "tries"),
+    [
+        (PermanentFailure("bad-image", "Bad."), "bad-image", 1),
+        (TransientFailure("child-died", "Died."), "child-died", 3),
+        (RuntimeError("a bug"), "internal-error", 3),
+        (ObjectMissing("gone"), "original-missing", 1),
+    ],
+)
+async def test_a_poison_image_takes_exactly_its_tries(rig: Rig, error: Exception, code: str, tries: int) -> None:
+    stub = Stub(fails_with(error))
+    image = await rig.image()
+    async with rig.worker(stub):
+        row = await rig.ended(image, StageStatus.DEAD)
+    assert (row.error_code, row.attempts, len(stub.tries)) == (code, tries, tries)
+    assert "a bug" not in (row.error_text or "")
+
+
+async def test_storage_away_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imago.workers.runner.AWAY", timedelta(seconds=0.05))
+    stub = Stub(fails_with(StorageUnavailable("away"), times=5))
+    image = await rig.image()
+    async with rig.worker(stub):
+        row = await rig.ended(image, StageStatus.DONE)
+    assert (row.attempts, len(stub.tries)) == (1, 6)
+
+
+async def test_a_throttled_try_leaves_the_stream_and_comes_back_when_it_is_due(rig: Rig) -> None:
+    stub = Stub(fails_with(Throttled("throttled", "Wait.", timedelta(seconds=1)), times=1))
+    image = await rig.image()
+    async with rig.worker(stub):
+        await rig.ended(image, StageStatus.RETRYING)
+
+        async def no_lag() -> bool:
+            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            return (info.num_pending, info.num_ack_pending) == (0, 0)
+
+        await until(no_lag, what="the message to leave the stream")
+
+        async def relayed() -> int:
+            return await rig.relay.run_once()
+
+        await until(relayed, what="the relay to publish the parked run")
+        row = await rig.ended(image, StageStatus.DONE)
+    assert row.attempts == 1
+
+
+async def test_stopping_gives_a_running_try_back_uncounted(rig: Rig) -> None:
+    begun = asyncio.Event()
+
+    async def hang(_claim: Claim) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    image = await rig.image()
+    async with rig.worker(Stub(hang)):
+        await begun.wait()
+    row = await rig.stage(image)
+    assert (row.status, row.attempts) == (StageStatus.PENDING, 0)
+    async with rig.worker(Stub(fails_with(ValueError(), times=0))):
+        assert (await rig.ended(image, StageStatus.DONE)).attempts == 1
+
+
+async def test_a_long_stage_is_worked_on_by_one_worker_alone(rig: Rig) -> None:
+    async def slow(_claim: Claim) -> None:
+        await asyncio.sleep(3 * rig.settings.ack_wait)
+
+    first, second = Stub(slow), Stub(slow)
+    image = await rig.image()
+    async with rig.worker(first), rig.worker(second):
+        await rig.ended(image, StageStatus.DONE)
+    assert len(first.tries) + len(second.tries) == 1
+
+
+async def test_a_reprocess_under_way_fences_the_old_run_out(rig: Rig) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait_once(claim: Claim) -> None:
+        if claim.run == 1:
+            begun.set()
+            await go_on.wait()
+
+    stub = Stub(wait_once)
+    image = await rig.image()
+    async with rig.worker(stub):
+        await begun.wait()
+        rows = await reprocess(rig.db, rig.client, image.id, [Stage.EXIF], stages_off=frozenset(), headers={})
+        rig.announcer.announce(rows)
+        await rig.ended(image, StageStatus.DONE)
+        go_on.set()
+    async with rig.db.read() as connection:
+        query = sa.select(stage_results.c.run).where(stage_results.c.image_id == image.id)
+        assert list(await connection.scalars(query)) == [2]
+
+
+async def test_an_image_deleted_while_in_work_stays_deleted(rig: Rig) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_claim: Claim) -> None:
+        begun.set()
+        await go_on.wait()
+
+    image = await rig.image()
+    async with rig.worker(Stub(wait)):
+        await begun.wait()
+        await delete_image(rig.db, rig.client, image.id, headers={})
+        go_on.set()
+
+        async def settled() -> bool:
+            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            return info.num_ack_pending == 0 and info.num_pending == 0
+
+        await until(settled, what="the message to be settled")
+    async with rig.db.read() as connection:
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(stage_results)) == 0
+
+
+async def test_a_message_that_cant_be_read_is_put_away(rig: Rig) -> None:
+    await rig.bus.js.publish("imago.work.standard.exif.0", b"\xff not json")
+    image = await rig.image()
+    async with rig.worker(Stub(fails_with(ValueError(), times=0))):
+        await rig.ended(image, StageStatus.DONE)
+
+        async def empty() -> bool:
+            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            return info.num_ack_pending == 0
+
+        await until(empty, what="the unreadable message to be terminated")
