@@ -1,12 +1,13 @@
 """Thumbnails and prepared images: upright, in sRGB, without metadata."""
 
+import io
 from pathlib import Path
 
 import piexif
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageStat
 from tests.support.images import FORMATS, animated, encoded, picture
-from tests.support.photos import corpus
+from tests.support.photos import ROCKET, corpus
 
 from imago.domain.failures import PermanentFailure
 from imago.imaging.preparation import prepare_for_ocr, prepare_for_vision
@@ -125,3 +126,20 @@ def test_ocr_gets_a_gray_page(tmp_path: Path) -> None:
     prepare_for_ocr(source, tmp_path / "page.pgm", max_side=4700, max_pixels=PIXELS)
     with Image.open(tmp_path / "page.pgm") as image:
         assert (image.mode, image.size) == ("L", (300, 200))
+
+
+def test_colours_of_another_profile_are_brought_to_srgb(tmp_path: Path) -> None:
+    # This photo is in Adobe RGB, whose numbers shown as they are look pale.
+    with Image.open(ROCKET) as original:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(original.info["icc_profile"]))
+        right = ImageCms.profileToProfile(original, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert right is not None
+        wrong = original.convert("RGB")
+    _, image = thumbnail(ROCKET, tmp_path, size=200)
+    assert difference(image, right.resize(image.size)) < 3
+    assert difference(image, wrong.resize(image.size)) > 4
+
+
+def test_a_broken_profile_is_ignored(tmp_path: Path) -> None:
+    _, image = thumbnail(encoded("jpeg", picture(300, 200), icc_profile=b"no profile at all"), tmp_path)
+    assert difference(image, picture(100, 67)) < 12
