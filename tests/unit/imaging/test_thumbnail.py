@@ -136,8 +136,9 @@ def test_colours_of_another_profile_are_brought_to_srgb(tmp_path: Path) -> None:
         assert right is not None
         wrong = original.convert("RGB")
     _, image = thumbnail(ROCKET, tmp_path, size=200)
-    assert difference(image, right.resize(image.size)) < 3
-    assert difference(image, wrong.resize(image.size)) > 4
+    # What is left is WebP's own loss.
+    assert difference(image, right.resize(image.size)) < 4
+    assert difference(image, wrong.resize(image.size)) > difference(image, right.resize(image.size)) + 1
 
 
 def test_a_broken_profile_is_ignored(tmp_path: Path) -> None:
