@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
 import secrets
@@ -49,7 +50,7 @@ async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
     try:
         with _own(data_dir), stop_on_signals() as stop:
             listener = bind(host, port)
-            url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{listener.getsockname()[1]}"  # noqa: S104
+            url = f"http://{reachable(host)}:{listener.getsockname()[1]}"
             listener.set_inheritable(True)
             nats = EmbeddedNats(data_dir / "nats", before_exec=die_with_parent)
             await nats.start()
@@ -79,6 +80,14 @@ async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
                 listener.close()
     except (PortInUse, EmbeddedNatsError) as error:
         raise DevError(str(error)) from error
+
+
+def reachable(host: str) -> str:
+    """Return the address that this machine reaches a server by which listens on `host`."""
+    try:
+        return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+    except ValueError:
+        return host
 
 
 @contextlib.contextmanager

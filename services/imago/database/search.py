@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.domain.search import document, query_words
 
-_SEARCH = sa.table("image_search", sa.column("client_id"), sa.column("image_id"), sa.column("document"))
+_SEARCH = sa.table(
+    "image_search", sa.column("rowid"), sa.column("client_id"), sa.column("image_id"), sa.column("document")
+)
 
 
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
@@ -33,8 +35,9 @@ async def upsert_document(connection: AsyncConnection, client_id: int, image_id:
 
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:
     """Forget the text of an image."""
-    column = "rowid" if connection.dialect.name == "sqlite" else "image_id"
-    await connection.execute(sa.text(f"DELETE FROM image_search WHERE {column} = :id"), {"id": image_id})  # noqa: S608
+    # FTS5 finds a row quickly by its rowid alone.
+    column = _SEARCH.c.rowid if connection.dialect.name == "sqlite" else _SEARCH.c.image_id
+    await connection.execute(sa.delete(_SEARCH).where(column == image_id))
 
 
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:

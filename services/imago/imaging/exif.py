@@ -179,7 +179,7 @@ def _taken_at(main: Tags, exif: Tags) -> str | None:
         if match is None:
             continue
         try:
-            local = datetime(*(int(part) for part in match.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
+            local = datetime.fromisoformat("{}-{}-{}T{}:{}:{}".format(*match.groups()))
         except ValueError:
             # 0000:00:00 and the like: the clock was never set.
             continue

@@ -72,14 +72,14 @@ def exposition() -> tuple[bytes, str]:
     if directory is None:
         return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, directory)
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 def forget_process(pid: int, directory: str | None) -> None:
     """Drop the live gauges that a process which ended left in the shared directory."""
     if directory is not None:
-        mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+        mark_process_dead(pid, directory)
 
 
 def clear_directory(directory: Path) -> None:
