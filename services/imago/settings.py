@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from imago import failpoints
 from imago.domain.lanes import WorkerLanes
 from imago.domain.stages import Stage
 
@@ -88,7 +89,13 @@ class Settings(BaseSettings):
     shutdown_timeout: float = Field(8.0, gt=0)
     drain_delay: float = Field(0.0, ge=0)
     """Seconds between saying not ready and closing the port, for balancers to notice; the chart sets it."""
+    header_timeout: float = Field(15.0, gt=0)
+    """Within this the first request's line and headers must have come on a new connection."""
+    events_heartbeat: float = Field(15.0, gt=0)
+    """Seconds between two comments on a quiet event stream, so that nothing in between takes it for dead."""
     idempotency_ttl: int = Field(24 * 3600, ge=60)
+    idempotency_lease: float = Field(30.0, gt=0)
+    """Seconds after which the Idempotency-Key of a killed upload may be used again."""
 
     # Stages.
     ocr_enabled: bool = True
@@ -145,6 +152,12 @@ class Settings(BaseSettings):
     sweep_interval: float = Field(60.0, gt=0)
     intent_ttl: float = Field(1200.0, gt=0)
     """Life of an upload's intent; longer than `upload_total_timeout`, or a slow upload would lose its object."""
+    audit_interval: float = Field(6 * 3600.0, gt=0)
+    """Seconds between two comparisons of all objects in storage with the database."""
+
+    # Tests.
+    failpoints: str = ""
+    """Where a test makes this process die, freeze or forget; never set in production (`imago.failpoints`)."""
 
     # Telemetry.
     otel_exporter_otlp_endpoint: str | None = None
@@ -167,6 +180,12 @@ class Settings(BaseSettings):
     @classmethod
     def _known_lanes(cls, value: str) -> str:
         WorkerLanes.parse(value)
+        return value
+
+    @field_validator("failpoints")
+    @classmethod
+    def _known_failpoints(cls, value: str) -> str:
+        failpoints.parse(value)
         return value
 
     @model_validator(mode="after")

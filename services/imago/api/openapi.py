@@ -78,7 +78,7 @@ def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
 
 
 def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json:
-    parameters = [_parameter(item) for item in operation.get("parameters", []) if item.get("in") == "query"]
+    parameters = [_parameter(item) for item in operation.get("parameters", []) if item.get("in") in ("query", "header")]
     parameters += [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in path]
     result: Json = {
         "operationId": operation.get("operationId") or _operation_id(method, path),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import BodyPartReader, ClientPayloadError, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from imago import failpoints
 from imago.domain.problems import EmptyFile, RequestTimeout, TooLarge, Unprocessable, UnsupportedMediaType
 from imago.imaging.header import sniff
 from imago.settings import Settings
@@ -46,6 +47,16 @@ class FilePart:
 
     part: BodyPartReader
     filename: str | None
+
+
+class Discarding:
+    """An `ObjectWriter` that keeps nothing: for uploads that are only hashed, to be compared with an earlier one."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Drop the bytes."""
+
+    async def commit(self) -> None:
+        """Do nothing."""
 
 
 @asynccontextmanager
@@ -110,6 +121,7 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings) -> R
         # 0.14 ms a chunk; a hop to a thread costs about the same.
         digest.update(chunk)
         await writer.write(bytes(chunk))
+        failpoints.reach("upload.streaming")
         _check_rate(size, time.monotonic() - started, settings)
     if size == 0:
         raise EmptyFile("The file has no bytes.")

@@ -4,6 +4,7 @@ import socket
 
 import structlog
 
+from imago import failpoints
 from imago.ai.providers import ProviderUnavailable
 from imago.api.server import PortInUse, bind, serving
 from imago.cli.parts import MissingSetting, api_services, stop_on_signals, worker
@@ -45,5 +46,6 @@ async def run_worker(settings: Settings, kind: str) -> None:
 
 
 def _configure(settings: Settings, service: str) -> None:
+    failpoints.arm(settings.failpoints)
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
     configure_tracing(settings, service=service)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
 from imago.database.engine import SYSTEM, Database, Scope
+from imago.database.idempotency import Completion, complete_key
 from imago.database.outbox import ImageIdentity
 from imago.database.search import upsert_document
 from imago.database.tables import client_usage, clients, image_stages, images, stage_results, tombstones, upload_intents
@@ -66,6 +68,16 @@ class AcceptedImage:
     duplicate_of: int | None
     outbox: tuple[OutboxRow, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what is answered to the upload, now and to every repetition of it."""
+        return {
+            "id": self.id,
+            "uuid": str(self.uuid),
+            "original_name": self.original_name,
+            "status": str(self.status),
+            "duplicate_of": self.duplicate_of,
+        }
+
 
 async def usage(connection: AsyncConnection, client_id: int) -> Usage:
     """Return what the client stores now."""
@@ -115,14 +127,20 @@ async def bury_intents(connection: AsyncConnection, condition: sa.ColumnElement[
     return len(rows)
 
 
-async def accept_upload(db: Database, client: Client, upload: NewImage) -> AcceptedImage:
+async def accept_upload(
+    db: Database, client: Client, upload: NewImage, *, once: Completion | None = None
+) -> AcceptedImage:
     """Charge the quota and create the image, its stages and its messages, in one transaction.
 
-    Raises QuotaExceeded, UploadExpired where the intent was swept meanwhile, and Unauthenticated where the client was
-    deactivated meanwhile; then nothing was written, and the caller abandons the upload.
+    With `once`, the answer is noted under its Idempotency-Key in the same transaction. Raises QuotaExceeded,
+    UploadExpired where the intent was swept meanwhile, Unauthenticated where the client was deactivated meanwhile, and
+    IdempotencyInFlight where the key was taken over; then nothing was written, and the caller abandons the upload.
     """
     async with db.write(Scope(client.id)) as connection:
-        return await accept_in(connection, client, upload, now=utc_now())
+        accepted = await accept_in(connection, client, upload, now=utc_now())
+        if once is not None:
+            await complete_key(connection, once, accepted.to_json())
+        return accepted
 
 
 async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:

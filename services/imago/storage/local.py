@@ -55,7 +55,7 @@ class LocalStore:
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
         """Begin an object; leaving the block without `commit` leaves nothing behind."""
         target = self.path(key)
-        temporary = self._incoming / uuid.uuid4().hex
+        temporary = self._temporary(key)
         with _mapped():
             file = await asyncio.to_thread(_open_new, temporary)
         writer = _LocalWriter(file, temporary, target)
@@ -68,7 +68,7 @@ class LocalStore:
     async def put(self, key: str, path: Path, *, content_type: str) -> None:
         """Store a small finished file, in place of what the key held."""
         with _mapped():
-            await asyncio.to_thread(self._put, path, self.path(key))
+            await asyncio.to_thread(self._put, path, key)
 
     async def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None where there is none."""
@@ -95,9 +95,12 @@ class LocalStore:
         yield self.path(key)
 
     async def delete(self, key: str) -> None:
-        """Delete an object and the folders it leaves empty; nothing happens where there is none."""
+        """Delete an object, what a killed process had written of it, and the folders it leaves empty.
+
+        Nothing happens where there is none.
+        """
         with _mapped():
-            await asyncio.to_thread(self._delete, self.path(key))
+            await asyncio.to_thread(self._delete, key)
 
     async def list(self, *, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         """Give all objects under a prefix, in the order of their keys."""
@@ -120,8 +123,12 @@ class LocalStore:
     async def close(self) -> None:
         """Nothing to let go of."""
 
-    def _put(self, source: Path, target: Path) -> None:
-        temporary = self._incoming / uuid.uuid4().hex
+    def _temporary(self, key: str) -> Path:
+        # The name tells the key, so that deleting the key finds what was never finished.
+        return self._incoming / f"{_flat(key)}{uuid.uuid4().hex}"
+
+    def _put(self, source: Path, key: str) -> None:
+        target, temporary = self.path(key), self._temporary(key)
         try:
             shutil.copyfile(source, temporary)
             temporary.chmod(0o600)
@@ -131,7 +138,10 @@ class LocalStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _delete(self, path: Path) -> None:
+    def _delete(self, key: str) -> None:
+        path = self.path(key)
+        for unfinished in self._incoming.glob(f"{_flat(key)}*"):
+            unfinished.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self._root:
@@ -187,6 +197,10 @@ class _LocalWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         _rename(self._temporary, self._target)
+
+
+def _flat(key: str) -> str:
+    return key.replace("/", "+") + "+"
 
 
 def _open_new(path: Path) -> BinaryIO:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from imago import failpoints
 from imago.bus.connection import BusUnavailable
 from imago.bus.publisher import Ack, Publisher
 from imago.database import outbox
@@ -76,7 +77,9 @@ class BackgroundAnnouncer:
 
 async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
     """Publish rows and note where they lie; return how many were published."""
+    failpoints.reach("announcer.publishing")
     published = published_rows(rows, await publisher.publish_many(rows), by=by)
+    failpoints.reach("announcer.published")
     if published:
         async with db.write(SYSTEM) as connection:
             await outbox.settle(connection, published)

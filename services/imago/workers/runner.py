@@ -16,6 +16,7 @@ from typing import TypeVar
 import orjson
 import structlog
 
+from imago import failpoints
 from imago.bus.consumer import Delivery
 from imago.database import work
 from imago.database.engine import Database, DatabaseUnavailable
@@ -93,6 +94,7 @@ class StageRunner:
         if isinstance(claimed, Refused):
             await self._refused(delivery, claimed)
             return
+        failpoints.reach("stage.claimed")
         metrics.JOBS_RUNNING.labels(_worker(message.stage)).inc()
         started = time.monotonic()
         if claimed.attempts == 1 and claimed.run == 1:
@@ -123,11 +125,14 @@ class StageRunner:
         beats = asyncio.create_task(self._beat(delivery, held, job))
         try:
             done = await job
+            failpoints.reach("stage.worked")
             ended = await self._committed(
                 lambda: work.finish(self._db, held, done.result, headers=headers, thumbnail_key=done.thumbnail_key)
             )
+            failpoints.reach("stage.committed")
             self._ended(ended, delivery)
-            await delivery.ack()
+            if not failpoints.reach("stage.acking"):
+                await delivery.ack()
             return "done"
         except StageFailure as failure:
             return await self._failed(delivery, held, failure, headers)

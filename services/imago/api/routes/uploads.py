@@ -3,22 +3,35 @@
 import asyncio
 import contextlib
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from aiohttp import web
 
+from imago import failpoints
 from imago.api.access import client_of, needs
 from imago.api.answer_schemas import UploadAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented
-from imago.api.receiving import FilePart, Received, deadlines, find_file, receive
+from imago.api.idempotency import fingerprint, requested_key, turn
+from imago.api.receiving import Discarding, FilePart, deadlines, find_file, receive
 from imago.api.services import Services, services_of
 from imago.database.engine import DatabaseUnavailable
-from imago.database.uploads import AcceptedImage, NewImage, abandon_upload, accept_upload, begin_upload
+from imago.database.idempotency import Completion, FirstAnswer, KeyLease
+from imago.database.uploads import (
+    AcceptedImage,
+    InlineThumbnail,
+    NewImage,
+    abandon_upload,
+    accept_upload,
+    begin_upload,
+)
 from imago.domain.clients import Client
-from imago.domain.images import ImageHeader, clean_name, original_key, thumbnail_key
+from imago.domain.images import clean_name, original_key, thumbnail_key
 from imago.domain.problems import (
     EmptyFile,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
     Problem,
     QuotaExceeded,
     RequestTimeout,
@@ -46,6 +59,8 @@ routes = web.RouteTableDef()
     problems=(
         RequestTimeout,
         UploadExpired,
+        IdempotencyInFlight,
+        IdempotencyMismatch,
         TooLarge,
         TooManyPixels,
         QuotaExceeded,
@@ -54,36 +69,57 @@ routes = web.RouteTableDef()
         UnreadableImage,
         EmptyFile,
     ),
+    parameters=(
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": "^[!-~]+$",
+            "description": "A name of this upload of your choosing: sent again with the same file, it gives the first "
+            "answer again instead of a second image",
+        },
+    ),
 )
 @needs(Scope.IMAGES_WRITE)
 async def upload(request: web.Request) -> web.Response:
-    """Stores the file of the form field `file` and answers at once; the stages work on it afterwards."""
+    """Stores the file of the form field `file` and answers at once; the stages work on it afterwards.
+
+    With an Idempotency-Key the same upload may be sent again after a broken connection: for 24 hours it gives the first
+    answer, with the header Idempotency-Replayed.
+    """
     services, client = services_of(request), client_of(request)
     try:
-        async with deadlines(services.settings):
+        async with deadlines(services.settings), turn(services, client, requested_key(request)) as held:
             file = await find_file(request, services.settings)
-            accepted, size = await _take(services, client, file)
+            if isinstance(held, FirstAnswer):
+                return await _again(services, file, held)
+            accepted, size = await _take(services, client, file, held)
     except Problem as problem:
         metrics.UPLOADS.labels(problem.code).inc()
         raise
     metrics.UPLOADS.labels("accepted").inc()
     metrics.UPLOAD_BYTES.inc(size)
     services.announcer.announce(accepted.outbox)
-    return json_answer(
-        {
-            "id": accepted.id,
-            "uuid": str(accepted.uuid),
-            "original_name": accepted.original_name,
-            "status": str(accepted.status),
-            "duplicate_of": accepted.duplicate_of,
-            "message": "The image is stored and will be worked on.",
-        },
-        status=201,
-        headers={"Location": f"/images/{accepted.id}"},
-    )
+    return _answer(accepted.to_json())
 
 
-async def _take(services: Services, client: Client, file: FilePart) -> tuple[AcceptedImage, int]:
+def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
+    body = {**accepted, "message": "The image is stored and will be worked on."}
+    return json_answer(body, status=201, headers={"Location": f"/images/{accepted['id']}", **(headers or {})})
+
+
+async def _again(services: Services, file: FilePart, first: FirstAnswer) -> web.Response:
+    """Answer a repetition as its first upload was answered; raise IdempotencyMismatch where it is another upload."""
+    received = await receive(file, Discarding(), services.settings)
+    if fingerprint(received.sha256, clean_name(file.filename)) != first.fingerprint:
+        raise IdempotencyMismatch("The Idempotency-Key was used for another file or another name.")
+    metrics.UPLOADS.labels("replayed").inc()
+    return _answer(first.answer, headers={"Idempotency-Replayed": "true"})
+
+
+async def _take(services: Services, client: Client, file: FilePart, held: KeyLease | None) -> tuple[AcceptedImage, int]:
     """Store and accept a file; whatever goes wrong leaves no row, no object, no intent and no charge."""
     settings, uuid = services.settings, uuid4()
     key = original_key(settings.s3_prefix, client.uuid, uuid)
@@ -102,45 +138,36 @@ async def _take(services: Services, client: Client, file: FilePart) -> tuple[Acc
                 f"The image has {header.pixels} pixels; this server takes {settings.max_image_pixels}.",
                 extra={"pixels": header.pixels, "max_image_pixels": settings.max_image_pixels},
             )
-        accepted = await _accept(services, client, file, received, header, intent=intent, uuid=uuid, key=key)
-    finally:
-        if accepted is None:
-            # Shielded, because a client that hangs up cancels this very task.
-            await asyncio.shield(_abandon(services, intent, key))
-    return accepted, received.size_bytes
-
-
-async def _accept(
-    services: Services,
-    client: Client,
-    file: FilePart,
-    received: Received,
-    header: ImageHeader,
-    *,
-    intent: int,
-    uuid: UUID,
-    key: str,
-) -> AcceptedImage:
-    thumbnail = None
-    if services.inline_thumbnail is not None:
-        target = thumbnail_key(services.settings.s3_prefix, client.uuid, uuid)
-        thumbnail = await services.inline_thumbnail(key, target)
-    return await accept_upload(
-        services.db,
-        client,
-        NewImage(
+        name = clean_name(file.filename)
+        new = NewImage(
             intent_id=intent,
             uuid=uuid,
-            original_name=clean_name(file.filename),
+            original_name=name,
             header=header,
             size_bytes=received.size_bytes,
             sha256=received.sha256,
             object_key=key,
             traceparent=carried_headers(),
-            stages_off=services.settings.stages_off,
-            thumbnail=thumbnail,
-        ),
-    )
+            stages_off=settings.stages_off,
+            thumbnail=await _inline_thumbnail(services, client, uuid, key),
+        )
+        once = None
+        if held is not None:
+            once = Completion(held, fingerprint(received.sha256, name), timedelta(seconds=settings.idempotency_ttl))
+        failpoints.reach("upload.stored")
+        accepted = await accept_upload(services.db, client, new, once=once)
+    finally:
+        if accepted is None:
+            # Shielded, because a client that hangs up cancels this very task.
+            await asyncio.shield(_abandon(services, intent, key))
+    failpoints.reach("upload.committed")
+    return accepted, received.size_bytes
+
+
+async def _inline_thumbnail(services: Services, client: Client, uuid: UUID, original: str) -> InlineThumbnail | None:
+    if services.inline_thumbnail is None:
+        return None
+    return await services.inline_thumbnail(original, thumbnail_key(services.settings.s3_prefix, client.uuid, uuid))
 
 
 async def _abandon(services: Services, intent: int, key: str) -> None:

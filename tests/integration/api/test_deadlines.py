@@ -1,0 +1,53 @@
+"""Connections that send too slowly are closed, and those that behave are not."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from tests.integration.api.conftest import Api
+
+from imago.api.server import bind, serving
+
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def served(api: Api, **settings: float) -> AsyncIterator[int]:
+    """Serve the API as the command does, and give its port."""
+    services = dataclasses.replace(api.services, settings=api.services.settings.model_copy(update=settings))
+    listener = bind("127.0.0.1", 0)
+    async with serving(services, listener):
+        yield listener.getsockname()[1]
+
+
+async def test_a_header_that_drips_is_cut_off_and_others_are_not(api: Api) -> None:
+    async with served(api, header_timeout=0.5) as port:
+        slow_reader, slow = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        assert b" 200 " in await reader.readuntil(b'{"status":"ok"}')
+
+        async def drip() -> None:
+            for char in "GET /health HTTP/1.1\r\nX-A: " + "a" * 1000:
+                slow.write(char.encode())
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert await slow_reader.read() == b""
+        dripping.cancel()
+        writer.write(GET)
+        async with asyncio.timeout(10):
+            assert b" 200 " in await reader.readuntil(b'{"status":"ok"}'), "the connection that behaved was closed too"
+        writer.close()
+
+
+async def test_an_idle_connection_is_closed_after_the_keep_alive(api: Api) -> None:
+    async with served(api, keepalive_timeout=0.3) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        async with asyncio.timeout(10):
+            assert b" 200 " in await reader.read()
+        writer.close()
