@@ -15,7 +15,7 @@ from imago.api.middlewares.headers import secure_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
-from imago.api.routes import auth, docs, files, health, images, uploads
+from imago.api.routes import auth, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
 from imago.domain.problems import Unprocessable
 
@@ -26,7 +26,7 @@ MAX_JSON_BYTES = 1024 * 1024
 def build_app(services: Services) -> web.Application:
     """Build the public application."""
     app = _application(services)
-    tables = [uploads.routes, images.routes, files.routes, auth.routes, health.routes, docs.routes]
+    tables = [uploads.routes, events.routes, images.routes, files.routes, auth.routes, health.routes, docs.routes]
     if services.settings.metrics_port is None:
         tables.append(health.private_routes)
     _add(app, tables)
@@ -48,7 +48,15 @@ def _application(services: Services) -> web.Application:
     app[SERVICES] = services
     app[health.DRAINING] = asyncio.Event()
     app.on_response_prepare.append(secure_headers)
+    app.on_shutdown.append(_end_event_streams)
     return app
+
+
+async def _end_event_streams(app: web.Application) -> None:
+    # They never end by themselves, and would keep the process from stopping.
+    hub = app[SERVICES].events
+    if hub is not None:
+        hub.dismiss()
 
 
 def _add(app: web.Application, tables: Iterable[web.RouteTableDef]) -> None:

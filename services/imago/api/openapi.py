@@ -22,6 +22,7 @@ _MEDIA: dict[tuple[str, str], Json] = {
     ("/metrics", "200"): {"text/plain": {"schema": {"type": "string"}}},
     ("/files/signed/{token}", "200"): {"*/*": {"schema": _BINARY}},
     ("/files/signed/{token}", "206"): {"*/*": {"schema": _BINARY}},
+    ("/images/events", "200"): {"text/event-stream": {"schema": {"type": "string"}}},
     ("/docs", "200"): {"text/html": {"schema": {"type": "string"}}},
     ("/docs/assets/{name}", "200"): {"*/*": {"schema": _BINARY}},
     ("/openapi.json", "200"): {"application/json": {"schema": {"type": "object"}}},

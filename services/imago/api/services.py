@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
@@ -32,6 +33,7 @@ class Services:
     keys: KeyCache
     checks: Mapping[str, Check]
     exposition: Callable[[], tuple[bytes, str]]
+    events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None
     inline_thumbnail: InlineThumbnailer | None = None
 

@@ -12,6 +12,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from imago.settings import Settings
+from imago.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +70,7 @@ class Bus:
     async def close(self) -> None:
         """Close the connection within a few seconds, whatever state it is in."""
         self._closing = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+        await end_tasks(self._connecting)
         # Not `drain`: after a timed-out fetch it waits for its whole timeout (FACTS, reproduced).
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT):

@@ -203,6 +203,25 @@ def search(
         raise Refused(str(error)) from None
 
 
+@cli.command()
+@click.option("--since", default=None, metavar="EVENT_ID", help="Begin behind this event instead of now.")
+@_JSON
+@_URL
+@_DATA
+def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show what happens to a client's images, live, until Ctrl-C."""
+    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.watching import watch_events
+
+    try:
+        target = client_target(url, data_dir)
+        asyncio.run(watch_events(target, since=since, as_json=as_json))
+    except RemoteError as error:
+        raise Refused(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def main() -> None:
     """Run the command line."""
     cli(prog_name="imago")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from imago.ai.providers import build_vision_provider
+from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.services import Services
 from imago.bus.connection import Bus, BusUnavailable
@@ -98,7 +99,9 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         publisher = Publisher(bus, timeout=settings.nats_timeout)
         async with announcer(db, publisher, by="api") as background, _inline(settings, objects) as inline:
             upkeep = _upkeep(settings, db, bus, publisher, objects, background)
+            hub = EventHub(bus)
             await upkeep.start()
+            await hub.start()
             try:
                 yield Services(
                     settings=settings,
@@ -108,10 +111,12 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     keys=KeyCache(db, pepper=pepper),
                     checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
                     exposition=_exposition(db, bus),
+                    events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
                     inline_thumbnail=inline,
                 )
             finally:
+                await hub.close()
                 await upkeep.close()
 
 

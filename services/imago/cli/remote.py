@@ -70,8 +70,14 @@ async def answer(session: aiohttp.ClientSession, method: str, path: str, **optio
     if not isinstance(body, dict):
         raise RemoteError("what answered is not Imago")
     if response.status >= 400:
-        raise RemoteError(f"{body.get('code', response.status)}: {body.get('detail', 'refused')}")
+        raise RemoteError(refusal(response.status, body))
     return body
+
+
+def refusal(status: int, body: Any) -> str:
+    """Return what a problem document says, in a line."""
+    problem = body if isinstance(body, dict) else {}
+    return f"{problem.get('code', status)}: {problem.get('detail', 'refused')}"
 
 
 def _base(url: str | None, saved: dict[str, str]) -> str:

@@ -33,6 +33,9 @@ HTTP_IN_FLIGHT = Gauge("imago_http_requests_in_flight", "Requests being answered
 UPLOADS = Counter("imago_uploads_total", "Uploads, by what became of them (201, or a problem's code).", ["outcome"])
 UPLOAD_BYTES = Counter("imago_upload_bytes_total", "Bytes of accepted uploads.")
 
+EVENT_LISTENERS = Gauge("imago_event_listeners", "Event streams that are open now.", multiprocess_mode="livesum")
+EVENT_LISTENERS_DROPPED = Counter("imago_event_listeners_dropped_total", "Event streams ended for reading too slowly.")
+
 STAGE_RUNS = Counter(
     "imago_stage_runs_total",
     "Tries of stages, by outcome: done, retrying, parked, dead, lost, released.",
@@ -46,6 +49,7 @@ STAGE_WAIT_SECONDS = Histogram(
 )
 JOBS_RUNNING = Gauge("imago_worker_jobs_running", "Jobs in work now.", ["worker"], multiprocess_mode="livesum")
 DEAD_LETTERS = Counter("imago_dead_letters_total", "Stages that died.", ["stage", "error_code"])
+DEAD_LETTERS_REPLAYED = Counter("imago_dead_letters_replayed_total", "Dead letters that were given a new run.")
 CHILD_EXITS = Counter("imago_child_exits_total", "Child processes that ended by themselves, by cause.", ["cause"])
 IMAGE_DONE_SECONDS = Histogram(
     "imago_image_done_seconds", "Time from acceptance until all stages ended.", ["lane"], buckets=_DONE_BUCKETS
@@ -60,6 +64,12 @@ PUBLISHED = Counter("imago_published_total", "Messages published, by who did it.
 PUBLISH_DUPLICATES = Counter("imago_publish_duplicates_total", "Publications that JetStream dropped as duplicates.")
 RECONCILED = Counter("imago_reconciled_total", "Stages that were published anew, by why.", ["reason"])
 SWEPT = Counter("imago_swept_total", "What the sweeper cleared: intents, objects, keys.", ["kind"])
+UNKNOWN_OBJECTS = Gauge(
+    "imago_storage_unknown_objects", "Objects the database doesn't know.", multiprocess_mode="mostrecent"
+)
+MISSING_OBJECTS = Gauge(
+    "imago_storage_missing_objects", "Objects that images need and storage lacks.", multiprocess_mode="mostrecent"
+)
 DATABASE_CONNECTIONS = Gauge(
     "imago_database_connections", "Connections of the pool in use.", multiprocess_mode="livesum"
 )

@@ -13,6 +13,7 @@ from imago.database import outbox
 from imago.database.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.database.outbox import Published
 from imago.domain.outbox import OutboxRow
+from imago.tasks import end_tasks
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -55,9 +56,7 @@ class BackgroundAnnouncer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 await self._idle.wait()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_tasks(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -12,6 +12,7 @@ import structlog
 from imago.bus.connection import BusUnavailable
 from imago.database import repair
 from imago.database.engine import Database, DatabaseUnavailable
+from imago.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +48,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """Stop and give the leases back."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         with contextlib.suppress(DatabaseUnavailable):
             for chore in self._chores:
                 await repair.drop_lease(self._db, chore.name, self._holder)

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.support.samples import PEPPER
 
 from imago.api.app import build_app
+from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.services import Services
 from imago.database.clients import NewClient, create_client
@@ -82,7 +83,7 @@ class Tenant:
         return await self.call("POST", "/images/upload", data=form, headers=headers)
 
 
-async def serve(db: Database, storage: Path, **settings: Any) -> Api:
+async def serve(db: Database, storage: Path, *, events: EventHub | None = None, **settings: Any) -> Api:
     configured = Settings(
         admin_api_key=ADMIN_KEY,
         api_key_pepper=PEPPER,
@@ -101,6 +102,7 @@ async def serve(db: Database, storage: Path, **settings: Any) -> Api:
         keys=KeyCache(db, pepper=PEPPER),
         checks={"database": db.check, "storage": store.check},
         exposition=exposition,
+        events=events,
         local_file=store.path,
     )
     http = TestClient(TestServer(build_app(services)))

@@ -87,6 +87,9 @@ def test_generated_requests_are_answered_as_documented(live: tuple[str, str]) ->
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) > 20
     for operation in operations:
+        if _key(operation) == ("GET", "/images/events"):
+            # A stream that never ends; test_events.py holds it to what is documented.
+            continue
         excluded = [positive_data_acceptance] if _key(operation) in REFUSED_FOR_MORE_THAN_THEIR_SCHEMA else []
 
         @given(case=operation.as_strategy())

@@ -7,6 +7,7 @@ from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.access import Access, Handler, access_of
 from imago.api.services import PRINCIPAL, Principal, services_of
+from imago.database.engine import DatabaseUnavailable
 from imago.domain.problems import MissingScope, NotATenant, Unauthenticated
 from imago.domain.scopes import Scope
 
@@ -19,7 +20,7 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     rule = access_of(request.match_info.handler) or Access(admin=True, scope=Scope.ADMIN)
     if not rule.public:
-        principal = await _principal(request)
+        principal = await authenticated(request)
         _check(rule, principal)
         request[PRINCIPAL] = principal
     return await handler(request)
@@ -32,7 +33,23 @@ def _check(rule: Access, principal: Principal) -> None:
         raise MissingScope(f"The key lacks the scope {rule.scope}.", extra={"scope": str(rule.scope)})
 
 
-async def _principal(request: web.Request) -> Principal:
+async def still_allowed(request: web.Request) -> bool:
+    """Tell whether a request that was let through would be now; for answers that last.
+
+    While the database is away nobody is shut out: nothing says that the key was revoked.
+    """
+    try:
+        principal = await authenticated(request)
+        _check(access_of(request.match_info.handler) or Access(admin=True, scope=Scope.ADMIN), principal)
+    except (Unauthenticated, NotATenant, MissingScope):
+        return False
+    except DatabaseUnavailable:
+        return True
+    return True
+
+
+async def authenticated(request: web.Request) -> Principal:
+    """Return who a request's key belongs to; raise Unauthenticated."""
     text = request.headers.get("X-API-Key", "")
     if not text:
         raise Unauthenticated("Send a client's key in the header X-API-Key.")

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from imago.api.access import Handler
+from imago.bus.connection import BusUnavailable
 from imago.database.engine import DatabaseUnavailable
 from imago.domain.problems import Problem, Unauthenticated
 from imago.storage.store import StorageUnavailable
@@ -31,7 +32,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status < 400:
             raise
         return _http_error(error)
-    except (DatabaseUnavailable, StorageUnavailable) as error:
+    except (DatabaseUnavailable, StorageUnavailable, BusUnavailable) as error:
         log.warning("a part is away", part=type(error).__name__, reason=str(error))
         return unavailable_response()
     except ConnectionResetError:
