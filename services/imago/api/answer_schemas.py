@@ -252,6 +252,39 @@ class MeAnswer(Schema):
     usage = fields.Nested(UsageData, required=True)
 
 
+class DeadLetterAnswer(Schema):
+    """A run of a stage that ended without a result."""
+
+    id = fields.Integer(required=True)
+    client = fields.UUID(required=True)
+    image_id = fields.Integer(required=True)
+    image_uuid = fields.UUID(required=True)
+    stage = fields.String(required=True)
+    run = fields.Integer(required=True)
+    lane = fields.String(required=True)
+    attempts = fields.Integer(required=True)
+    error_code = fields.String(required=True)
+    error_text = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
+    replayed_at = fields.DateTime(required=True, allow_none=True)
+
+
+class DeadLettersAnswer(Schema):
+    """A page of dead letters."""
+
+    items = fields.List(fields.Nested(DeadLetterAnswer), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class ReplayAnswer(Schema):
+    """What became of the dead letters that were to be replayed."""
+
+    replayed = fields.Integer(required=True)
+    skipped = fields.Integer(required=True)
+    missing = fields.Integer(required=True)
+    remaining = fields.Integer(required=True, metadata={"description": "Of the filter's, not reached by this request"})
+
+
 class ProblemAnswer(Schema):
     """A refusal (RFC 9457); `code` is stable, and some codes bring members of their own."""
 

@@ -15,7 +15,7 @@ from imago.api.middlewares.headers import secure_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
-from imago.api.routes import auth, docs, events, files, health, images, uploads
+from imago.api.routes import admin, auth, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
 from imago.domain.problems import Unprocessable
 
@@ -26,7 +26,16 @@ MAX_JSON_BYTES = 1024 * 1024
 def build_app(services: Services) -> web.Application:
     """Build the public application."""
     app = _application(services)
-    tables = [uploads.routes, events.routes, images.routes, files.routes, auth.routes, health.routes, docs.routes]
+    tables = [
+        uploads.routes,
+        events.routes,
+        images.routes,
+        files.routes,
+        auth.routes,
+        admin.routes,
+        health.routes,
+        docs.routes,
+    ]
     if services.settings.metrics_port is None:
         tables.append(health.private_routes)
     _add(app, tables)

@@ -133,8 +133,42 @@ class NewClientBody(_Strict):
     pipeline = fields.Nested(PipelineBody)
 
 
-def image_ref(text: str) -> int | UUID | None:
-    """Return the id or uuid that a path names an image by; None where it is neither."""
+_STAGE = validate.OneOf([str(stage) for stage in STAGES])
+
+
+class DeadLetterQuery(PageQuery):
+    """The filters of a list of dead letters; all that are given must hold."""
+
+    client = _text(36, least=1, metadata={"description": "A client's id or uuid"})
+    stage = fields.String(validate=_STAGE)
+    error_code = _text(100, least=1)
+    created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
+    created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
+    replayed = fields.Boolean(truthy={"true"}, falsy={"false"})
+
+
+class ReplayBody(_Strict):
+    """Which dead letters to replay: some by their ids, or all that filters leave."""
+
+    ids = fields.List(
+        fields.Integer(strict=True, validate=validate.Range(min=1, max=_MAX_BIGINT)),
+        validate=validate.Length(min=1, max=1000),
+    )
+    client = _text(36, least=1, metadata={"description": "A client's id or uuid"})
+    stage = fields.String(validate=_STAGE)
+    error_code = _text(100, least=1)
+    created_from = fields.AwareDateTime(default_timezone=None)
+    created_to = fields.AwareDateTime(default_timezone=None)
+
+    @validates_schema
+    def _names_something(self, data: dict[str, Any], **_: Any) -> None:
+        # An empty body would replay everything there is: nobody means that who doesn't say it.
+        if not data or ("ids" in data and len(data) > 1):
+            raise ValidationError("Name either `ids`, or at least one filter.")
+
+
+def entity_ref(text: str) -> int | UUID | None:
+    """Return the id or uuid that an image or a client is named by; None where it is neither."""
     if text.isascii() and text.isdigit():
         number = int(text[:20])
         return number if 0 < number <= _MAX_BIGINT else None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from imago.database.dead_letters import DeadLetter
 from imago.database.image_reads import ImageRow, StageRow
 from imago.domain.clients import Client
 from imago.domain.stages import Stage
@@ -68,6 +69,24 @@ def image_status(image: ImageRow, stages: dict[Stage, StageRow]) -> dict[str, An
         "started_at": iso_utc(image.started_at) if image.started_at else None,
         "done_at": iso_utc(image.done_at) if image.done_at else None,
         "stages": {str(name): stage(row) for name, row in stages.items()},
+    }
+
+
+def dead_letter(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter."""
+    return {
+        "id": letter.id,
+        "client": str(letter.client),
+        "image_id": letter.image_id,
+        "image_uuid": str(letter.image_uuid),
+        "stage": str(letter.stage),
+        "run": letter.run,
+        "lane": letter.lane,
+        "attempts": letter.attempts,
+        "error_code": letter.error_code,
+        "error_text": letter.error_text,
+        "created_at": iso_utc(letter.created_at),
+        "replayed_at": iso_utc(letter.replayed_at) if letter.replayed_at else None,
     }
 
 

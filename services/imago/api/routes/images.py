@@ -21,7 +21,7 @@ from imago.api.answer_schemas import (
 from imago.api.answers import json_answer
 from imago.api.documentation import documented, reads_json, reads_query
 from imago.api.paging import decode_id, decode_tag, encode_cursor
-from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, image_ref
+from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
 from imago.api.services import services_of
 from imago.database.clients import get_usage
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
@@ -246,7 +246,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 def _ref(request: web.Request) -> int | UUID:
-    ref = image_ref(request.match_info["id"])
+    ref = entity_ref(request.match_info["id"])
     if ref is None:
         # What can't be an id is an unknown one.
         raise NotFound("No such image.")
