@@ -4,13 +4,19 @@ import asyncio
 
 from imago.settings import Settings
 from imago.storage.local import LocalStore
+from imago.storage.s3 import S3Store
 from imago.storage.store import ObjectStore
 
 
 async def build_store(settings: Settings) -> ObjectStore:
-    """Build the object store; raise ValueError where a setting it needs is missing."""
+    """Build the object store; raise ValueError where a setting it needs is missing.
+
+    A store that is away at this moment is no reason not to start.
+    """
     if settings.storage_backend == "s3":
-        raise ValueError("STORAGE_BACKEND=s3 is not in this version")
+        s3 = S3Store(settings)
+        await s3.open()
+        return s3
     if settings.signed_url_secret is None:
         raise ValueError("STORAGE_BACKEND=local needs SIGNED_URL_SECRET")
     store = LocalStore(settings.storage_dir, url_secret=settings.signed_url_secret.get_secret_value())

@@ -1,0 +1,146 @@
+"""A real S3 server for tests, which may also be killed and started again on its data."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ACCESS_KEY = "access-key-of-the-tests"
+SECRET_KEY = "secret-key-of-the-tests"
+BUCKET = "imago-test"
+
+
+class S3Server:
+    """A SeaweedFS process on free ports of 127.0.0.1 with one identity and one bucket."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._ports = dict(zip(("master", "volume", "filer", "s3"), _port_pairs(4), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint."""
+        return f"http://127.0.0.1:{self._ports['s3']}"
+
+    @property
+    def port(self) -> int:
+        """The endpoint's port."""
+        return self._ports["s3"]
+
+    def environment(self) -> dict[str, str]:
+        """The settings of a process that stores its objects here."""
+        return {
+            "STORAGE_BACKEND": "s3",
+            "S3_BUCKET": BUCKET,
+            "S3_ENDPOINT_URL": self.url,
+            "S3_ACCESS_KEY": ACCESS_KEY,
+            "S3_SECRET_KEY": SECRET_KEY,
+        }
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        config = self._directory / "s3.json"
+        config.write_text(json.dumps({"identities": [identity]}))
+        data = self._directory / "data"
+        data.mkdir(exist_ok=True)
+        log = (self._directory / "log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                Path(sys.executable).parent / "weed",
+                "server",
+                f"-dir={data}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+                "-master.volumeSizeLimitMB=64",
+                f"-master.port={self._ports['master']}",
+                f"-volume.port={self._ports['volume']}",
+                "-volume.max=0",
+                "-filer",
+                f"-filer.port={self._ports['filer']}",
+                "-s3",
+                f"-s3.port={self._ports['s3']}",
+                f"-s3.config={config}",
+                "-s3.domainName=localhost",
+            ],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "HOME": str(self._directory)},
+            cwd=self._directory,
+        )
+        deadline = time.monotonic() + 40
+        while not self._answers():
+            assert self._process.poll() is None, f"the S3 server ended, see {self._directory / 'log'}"
+            assert time.monotonic() < deadline, "the S3 server did not get ready in 40 s"
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        # Without a signature it refuses, and shows by that that it is there; the bucket is made by a signed request.
+        try:
+            urllib.request.urlopen(f"{self.url}/", timeout=2).close()
+        except urllib.error.HTTPError:
+            return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill the server as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Stop the server."""
+        if self._process is not None and self._process.poll() is None:
+            # Asked to end it takes 15 seconds, and nobody needs what it holds.
+            self.kill()
+
+
+async def make_bucket(url: str, name: str = BUCKET) -> None:
+    """Make a bucket, as whoever installs Imago does; one that exists is fine."""
+    from aiobotocore.session import get_session
+
+    client = get_session().create_client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    async with client as s3:
+        if name not in [bucket["Name"] for bucket in (await s3.list_buckets())["Buckets"]]:
+            await s3.create_bucket(Bucket=name)
+
+
+def _port_pairs(count: int) -> list[int]:
+    """Return free ports whose gRPC twin (10,000 above) is free as well."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 20_000, 50_000):
+        if len(found) == count:
+            return found
+        if _free(port) and _free(port + 10_000) and port not in found:
+            found.append(port)
+    raise AssertionError("no free ports")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
