@@ -1,12 +1,16 @@
-"""`imago migrate` and `imago topology`."""
+"""`imago migrate`, `imago topology` and `imago audit`."""
+
+import dataclasses
+import json
 
 import click
 
 from imago.bus.topology import Topology, ensure
-from imago.cli.parts import connected_bus, database
+from imago.cli.parts import connected_bus, database, store
 from imago.database import clients
 from imago.database.migrations import current, upgrade
 from imago.settings import Settings
+from imago.upkeep.auditor import Auditor
 
 
 async def migrate_database(settings: Settings) -> None:
@@ -24,3 +28,10 @@ async def ensure_topology(settings: Settings) -> None:
         topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         await ensure(bus.js, lanes=lanes, topology=topology)
         click.echo("streams and consumers are as they should be")
+
+
+async def audit_storage(settings: Settings) -> None:
+    """Compare storage with the database and print what was found as JSON."""
+    async with database(settings) as db, store(settings) as objects:
+        findings = await Auditor(settings, db, objects).compare()
+    click.echo(json.dumps(dataclasses.asdict(findings), indent=2))

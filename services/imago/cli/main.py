@@ -43,12 +43,15 @@ def run(main: Awaitable[None]) -> None:
     from imago.bus.connection import BusUnavailable
     from imago.bus.topology import TopologyConflict
     from imago.database.engine import DatabaseUnavailable
+    from imago.storage.store import StorageUnavailable
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(wrapped())
     except DatabaseUnavailable as error:
         raise Refused(f"the database can't be reached ({error})") from None
+    except StorageUnavailable as error:
+        raise Refused(f"the storage can't be reached ({error})") from None
     except TimeoutError:
         raise Refused("the database has not the schema that this version needs: run `imago migrate`") from None
     except (BusUnavailable, TopologyConflict, ValueError) as error:
@@ -119,6 +122,14 @@ def topology() -> None:
     from imago.cli.administration import ensure_topology
 
     run(ensure_topology(load_settings()))
+
+
+@cli.command()
+def audit() -> None:
+    """Compare all objects in storage with the database, and print how they differ; changes nothing."""
+    from imago.cli.administration import audit_storage
+
+    run(audit_storage(load_settings()))
 
 
 @cli.group()

@@ -26,6 +26,7 @@ from imago.storage.local import LocalStore
 from imago.storage.store import ObjectStore
 from imago.telemetry import metrics
 from imago.upkeep.announcer import BackgroundAnnouncer
+from imago.upkeep.auditor import Auditor
 from imago.upkeep.reconciler import Reconciler
 from imago.upkeep.relay import Relay
 from imago.upkeep.service import ADVISORY_SECONDS, Chore, Upkeep
@@ -131,6 +132,7 @@ def _upkeep(
     relay = Relay(db, bus, publisher)
     reconciler = Reconciler(settings, db, bus, background)
     sweeper = Sweeper(db, objects)
+    auditor = Auditor(settings, db, objects)
     return Upkeep(
         db,
         (
@@ -138,6 +140,7 @@ def _upkeep(
             Chore("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
             Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
             Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
+            Chore("auditor", settings.audit_interval, auditor.run_once),
             Chore("sweeper", settings.sweep_interval, sweeper.run_once),
         ),
     )

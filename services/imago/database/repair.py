@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from imago.database import outbox as outbox_rows
 from imago.database.engine import SYSTEM, Database
 from imago.database.locking import lock_image
-from imago.database.tables import idempotency_keys, image_stages, images, leases, outbox, tombstones, upload_intents
+from imago.database.tables import idempotency_keys, image_stages, leases, outbox, tombstones, upload_intents
 from imago.database.uploads import bury_intents
 from imago.domain.outbox import OutboxKind, OutboxRow
 from imago.domain.stages import OPEN_STATUSES, Stage
@@ -163,18 +163,6 @@ async def close_graves(db: Database, graves: Sequence[Grave]) -> None:
             await connection.execute(
                 sa.update(tombstones).where(tombstones.c.id.in_(again)).values(due_at=tombstones.c.final_at)
             )
-
-
-async def known_objects(db: Database, keys: Sequence[str]) -> set[str]:
-    """Return which of the keys belong to an image, an upload under way or a grave."""
-    queries = (
-        sa.select(images.c.object_key).where(images.c.object_key.in_(keys)),
-        sa.select(images.c.thumbnail_key).where(images.c.thumbnail_key.in_(keys)),
-        sa.select(upload_intents.c.object_key).where(upload_intents.c.object_key.in_(keys)),
-        sa.select(tombstones.c.object_key).where(tombstones.c.object_key.in_(keys)),
-    )
-    async with db.read(SYSTEM) as connection:
-        return {key for query in queries for key in await connection.scalars(query) if key is not None}
 
 
 def _open_stage(row: sa.Row[tuple[object, ...]]) -> OpenStage:

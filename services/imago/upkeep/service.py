@@ -12,6 +12,7 @@ import structlog
 from imago.bus.connection import BusUnavailable
 from imago.database import repair
 from imago.database.engine import Database, DatabaseUnavailable
+from imago.storage.store import StorageUnavailable
 from imago.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ class Upkeep:
             try:
                 if chore.shared or await repair.take_lease(self._db, chore.name, self._holder, ttl=ttl):
                     await chore.run()
-            except (DatabaseUnavailable, BusUnavailable) as error:
+            except (DatabaseUnavailable, BusUnavailable, StorageUnavailable) as error:
                 log.info("a chore has to wait", chore=chore.name, error=type(error).__name__)
             except Exception:
                 log.exception("a chore failed", chore=chore.name)
