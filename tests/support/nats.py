@@ -14,9 +14,15 @@ class NatsServer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         self._monitor = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that clients connect to."""
+        return self._port
 
     @property
     def url(self) -> str:

@@ -1,13 +1,17 @@
 """A PostgreSQL server of the tests' own: initialised in a temporary folder, on a free port of 127.0.0.1."""
 
+import contextlib
 import getpass
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from imago.bus.embedded import free_port
@@ -23,26 +27,80 @@ def _binaries() -> Path:
     return Path(on_path).parent
 
 
+class PostgresServer:
+    """A server that may also be killed and started again on its data; fsync is off: no power failure is tested."""
+
+    def __init__(self, directory: Path) -> None:
+        self._binaries = _binaries()
+        self._directory = directory
+        self._data = directory / "data"
+        self.port = free_port()
+        as_root = os.geteuid() == 0
+        self._prefix = ["runuser", "-u", "postgres", "--"] if as_root else []
+        self._user = "postgres" if as_root else getpass.getuser()
+        directory.mkdir(parents=True, exist_ok=True)
+        if as_root:
+            # The server refuses to run as root; the folders above must let its user through.
+            shutil.chown(directory, "postgres")
+            for parent in directory.parents:
+                if parent.owner() == "root" and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        self._run("initdb", "-D", self._data, "-A", "trust", "-U", self._user, "--no-sync")
+
+    @property
+    def url(self) -> str:
+        """The URL of the superuser's connection, without a database's name at its end."""
+        return self.url_by(self.port)
+
+    def url_by(self, port: int) -> str:
+        """The same through another port, of a proxy."""
+        return f"postgresql+asyncpg://{self._user}@127.0.0.1:{port}"
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections=200"
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._run("pg_ctl", "-D", self._data, "-o", options, "-l", self._directory / "log", "-w", "start")
+                return
+            except subprocess.CalledProcessError:
+                # After a kill, the last of its processes may still be about to end.
+                assert time.monotonic() < deadline, f"PostgreSQL did not start, see {self._directory / 'log'}"
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Kill the server and all its processes as a crash of the machine's memory killer would."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(pid)
+            family = [server, *server.children(recursive=True)]
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs(family, timeout=10)
+
+    def stop(self) -> None:
+        """Stop the server."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: object) -> None:
+        subprocess.run(
+            [*self._prefix, self._binaries / program, *map(str, arguments)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+
+
 @contextmanager
 def postgres_server(directory: Path) -> Iterator[str]:
     """Run a server and give the URL of its superuser's connection, without a database's name at its end."""
-    binaries, data, port = _binaries(), directory / "data", free_port()
-    as_root = os.geteuid() == 0
-    prefix = ["runuser", "-u", "postgres", "--"] if as_root else []
-    directory.mkdir(parents=True, exist_ok=True)
-    if as_root:
-        # The server refuses to run as root; the folders above must let its user through.
-        shutil.chown(directory, "postgres")
-        for parent in directory.parents:
-            if parent.owner() == "root" and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    user = "postgres" if as_root else getpass.getuser()
-    run = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": "/"}
-    subprocess.run([*prefix, binaries / "initdb", "-D", data, "-A", "trust", "-U", user, "--no-sync"], **run)
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k '' -c fsync=off -c max_connections=200"
-    start = [*prefix, binaries / "pg_ctl", "-D", data, "-o", options, "-l", directory / "log", "-w", "start"]
-    subprocess.run(start, **{**run, "stderr": subprocess.DEVNULL})
+    server = PostgresServer(directory)
+    server.start()
     try:
-        yield f"postgresql+asyncpg://{user}@127.0.0.1:{port}"
+        yield server.url
     finally:
-        subprocess.run([*prefix, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **run)
+        server.stop()

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -36,7 +35,15 @@ async def expected_objects(db: Database) -> AsyncIterator[ExpectedObject]:
             last = rows[-1].uuid
 
 
-async def _page(db: Database, client_id: int, last: UUID | None) -> Sequence[sa.Row[Any]]:
+@dataclass(frozen=True)
+class _Row:
+    id: int
+    uuid: UUID
+    object_key: str
+    thumbnail_key: str | None
+
+
+async def _page(db: Database, client_id: int, last: UUID | None) -> list[_Row]:
     query = (
         sa.select(images.c.id, images.c.uuid, images.c.object_key, images.c.thumbnail_key)
         .where(images.c.client_id == client_id)
@@ -46,7 +53,7 @@ async def _page(db: Database, client_id: int, last: UUID | None) -> Sequence[sa.
     if last is not None:
         query = query.where(images.c.uuid > last)
     async with db.read(SYSTEM) as connection:
-        return (await connection.execute(query)).all()
+        return [_Row(*row) for row in await connection.execute(query)]
 
 
 async def still_expected(db: Database, expected: ExpectedObject) -> bool:

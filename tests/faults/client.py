@@ -1,0 +1,157 @@
+"""A client of an installation that writes down what it did: the journal that the outcome is held against."""
+
+import asyncio
+import hashlib
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from tests.faults.platform import ADMIN_KEY, Platform
+from tests.support.images import encoded, picture
+from tests.support.waiting import until
+
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+ENDED = frozenset({"done", "partial", "failed"})
+
+
+def photo(number: int) -> bytes:
+    """Return a small photo that differs from all others."""
+    return encoded("jpeg", picture(64, 48, seed=number % 100), comment=f"{number}-{uuid4()}".encode())
+
+
+@dataclass
+class Answer:
+    """What came back; `status` 0 means that the connection broke and nobody knows what became of the request."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Operation:
+    """An upload as its client knows it: what was sent, under which key, and the id that was answered, if any was."""
+
+    key: str
+    sha256: str
+    size: int
+    image_id: int | None = None
+    image_uuid: str | None = None
+    attempts: list[int] = field(default_factory=list)
+
+
+class Tenant:
+    """A client (tenant) of an installation, with a journal."""
+
+    def __init__(self, platform: Platform, session: aiohttp.ClientSession, uuid: str, key: str, number: int) -> None:
+        self.platform = platform
+        self.uuid = uuid
+        self.number = number
+        self.key = key
+        self.journal: list[Operation] = []
+        self._session = session
+        self._turn = itertools.count()
+
+    async def call(self, method: str, path: str, *, api: int | None = None, **options: Any) -> Answer:
+        """Make a request to one of the API processes, in turn unless one is named."""
+        apis = self.platform.apis
+        url = apis[next(self._turn) % len(apis) if api is None else api].url + path
+        headers = {"X-API-Key": self.key, **options.pop("headers", {})}
+        try:
+            async with self._session.request(method, url, headers=headers, **options) as answer:
+                body = await answer.json(content_type=None) if answer.status != 204 else None
+                return Answer(answer.status, body, dict(answer.headers))
+        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
+            return Answer(0, None)
+
+    async def upload_once(self, data: bytes, *, key: str | None = None, api: int | None = None) -> Answer:
+        """Upload once, whatever comes of it."""
+        form = aiohttp.FormData(quote_fields=False)
+        form.add_field("file", data, filename="photo.jpg", content_type="image/jpeg")
+        headers = {"Idempotency-Key": key} if key else {}
+        return await self.call("POST", "/images/upload", api=api, data=form, headers=headers)
+
+    async def upload(self, data: bytes, *, pause: float = 0.2, patience: float = 90) -> Operation:
+        """Upload as a good client does: under a key, again after every 5xx and broken connection, until it is sure."""
+        done = Operation(uuid4().hex, hashlib.sha256(data).hexdigest(), len(data))
+        self.journal.append(done)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            answer = await self.upload_once(data, key=done.key)
+            done.attempts.append(answer.status)
+            if answer.status == 201:
+                done.image_id, done.image_uuid = answer.body["id"], answer.body["uuid"]
+                return done
+            assert answer.status in (0, 409, 429) or answer.status >= 500, f"refused: {answer.body}"
+            await asyncio.sleep(pause)
+        raise AssertionError(f"an upload was not accepted in {patience:g} s: {done.attempts[-20:]}")
+
+    async def status(self, image: int) -> dict[str, Any]:
+        """Return an image's status document; retried while the platform is away."""
+
+        async def ask() -> Any:
+            answer = await self.call("GET", f"/images/{image}/status")
+            return answer.body if answer.status in (200, 404) else None
+
+        document: dict[str, Any] = await until(ask, what=f"the status of image {image}", timeout=60)
+        return document
+
+    async def ended(self, image: int, *, timeout: float = 60, statuses: Sequence[str] = ("done",)) -> dict[str, Any]:
+        """Wait until an image has ended, in one of the statuses."""
+
+        async def over() -> dict[str, Any] | None:
+            document = await self.status(image)
+            return document if document.get("status") in ENDED else None
+
+        document = await until(over, what=f"image {image} to end", timeout=timeout)
+        assert document is not None
+        assert document["status"] in statuses, document
+        return document
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of the client's images have each status, by the database."""
+        rows = self.platform.query(
+            "SELECT status, count(*) AS n FROM images WHERE client_id = :client GROUP BY status", client=self.number
+        )
+        return {row["status"]: row["n"] for row in rows}
+
+    async def all_ended(self, *, timeout: float) -> float:
+        """Wait until all of the client's images have ended; return how long it took."""
+        began = time.monotonic()
+
+        async def over() -> bool:
+            return set(await asyncio.to_thread(self.counts)) <= ENDED
+
+        await until(over, what="all images to end", timeout=timeout)
+        return time.monotonic() - began
+
+
+async def new_tenant(
+    platform: Platform, session: aiohttp.ClientSession, *, plan: str = "standard", **more: Any
+) -> Tenant:
+    """Create a client of an installation."""
+    name = f"tenant {uuid4()}"
+
+    async def create() -> Any:
+        try:
+            async with session.post(
+                f"{platform.apis[0].url}/auth/clients",
+                json={"name": name, "plan": plan, **more},
+                headers={"X-API-Key": ADMIN_KEY},
+            ) as answer:
+                return await answer.json() if answer.status == 201 else None
+        except aiohttp.ClientError:
+            return None
+
+    created = await until(create, what="a client to be created")
+    return Tenant(platform, session, created["uuid"], created["api_key"], created["id"])
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return a session whose connections are not kept: a killed server's would only be found dead."""
+    return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(force_close=True, limit=0))

@@ -1,0 +1,63 @@
+"""The fault tier: one installation that tests break and mend, and the figures they leave."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.faults.client import Tenant, new_session, new_tenant
+from tests.faults.figures import Figures
+from tests.faults.platform import Platform
+from tests.faults.proxy import Mode
+
+_BUILD = Path(__file__).parents[2] / "build"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the size of the run."""
+    parser.addoption("--full", action="store_true", help="the full size of the targets instead of CI's")
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether this is a run at the full size of the targets."""
+    return bool(pytestconfig.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def figures() -> Iterator[Figures]:
+    """The figures of this run."""
+    gathered = Figures("faults")
+    yield gathered
+    gathered.write(_BUILD)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """An installation that lasts for the session."""
+    built = Platform(tmp_path_factory.mktemp("installation"))
+    built.start()
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def platform(installation: Platform) -> Platform:
+    """The installation, whole again whatever the test before did to it."""
+    for proxy in (installation.postgres_proxy, installation.nats_proxy):
+        proxy.set(Mode.PASS)
+    installation.start()
+    return installation
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session of a client outside."""
+    async with new_session() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tenant(platform: Platform, session: aiohttp.ClientSession) -> Tenant:
+    """A client of its own for each test."""
+    return await new_tenant(platform, session)

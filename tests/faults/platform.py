@@ -1,0 +1,288 @@
+"""A whole installation of real processes that tests kill, freeze, cut off and start again."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.faults.proxy import Proxy
+from tests.support.nats import NatsServer
+from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server, make_bucket
+
+from imago.bus.embedded import free_port
+from imago.domain.stages import WORKER_STAGES
+
+ADMIN_KEY = "the administrator's key of the fault tests"
+
+# A third of what production has, and less: what is promised in heartbeats is measured in heartbeats.
+HEARTBEAT = 1.0
+ACK_WAIT = 3 * HEARTBEAT
+
+BASE_ENVIRONMENT = {
+    "ADMIN_API_KEY": ADMIN_KEY,
+    "API_KEY_PEPPER": "pepper of the fault tests",
+    "SIGNED_URL_SECRET": "secret of the fault tests",
+    "AI_PROVIDER": "offline",
+    "HEARTBEAT": str(HEARTBEAT),
+    "RELAY_INTERVAL": "0.5",
+    "RECONCILE_INTERVAL": "2",
+    "SWEEP_INTERVAL": "1",
+    "RETRY_BASE": "0.2",
+    "RETRY_CAP": "2",
+    "UPLOAD_TOTAL_TIMEOUT": "8",
+    "INTENT_TTL": "9",
+    "IDEMPOTENCY_LEASE": "3",
+    "NATS_TIMEOUT": "2",
+    "DATABASE_TIMEOUT": "5",
+    "SHUTDOWN_TIMEOUT": "8",
+    "LOG_LEVEL": "info",
+    "WORKER_LANES": "premium,standard,*",
+}
+
+
+class Process:
+    """One process of Imago."""
+
+    def __init__(
+        self, name: str, arguments: list[str], environment: dict[str, str], log: Path, port: int | None
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.log = log
+        self._arguments = arguments
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.deaths = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs (or is frozen)."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        """Where it serves HTTP."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *, wait: bool = True, **environment: str) -> None:
+        """Start it, with more environment than usual if wanted, and wait until an API answers."""
+        assert not self.running, f"{self.name} runs already"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "imago.cli.main", *self._arguments],
+                env={**self._environment, **environment},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        if wait and self.port is not None:
+            self.wait_ready()
+
+    def wait_ready(self, timeout: float = 40) -> None:
+        """Wait until it says that it takes requests."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=1) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+            assert self.running, f"{self.name} ended while starting, see {self.log}"
+            assert time.monotonic() < deadline, f"{self.name} was not ready in {timeout} s, see {self.log}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill it; its children die with it."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            self._process.wait()
+            self.deaths += 1
+
+    def wait_death(self, timeout: float = 20) -> None:
+        """Wait until it has died of a failpoint."""
+        assert self._process is not None
+        code = self._process.wait(timeout)
+        assert code == -signal.SIGKILL, f"{self.name} ended with {code} instead of being killed, see {self.log}"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait_frozen(self, timeout: float = 20) -> None:
+        """Wait until it has frozen itself at a failpoint."""
+        deadline = time.monotonic() + timeout
+        while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, f"{self.name} did not freeze"
+            time.sleep(0.02)
+
+    def stop(self, timeout: float = 20) -> float:
+        """Ask it to end, and return how long that took."""
+        if self._process is None or not self.running:
+            return 0.0
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end {timeout} s after SIGTERM, see {self.log}") from None
+        return time.monotonic() - began
+
+    def peak_memory(self) -> int:
+        """The most memory it has used by itself, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+class Platform:
+    """PostgreSQL, NATS, storage, two API processes and the three workers, each behind a handle."""
+
+    def __init__(self, directory: Path, *, s3: bool = False, apis: int = 2, **environment: str) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.postgres = PostgresServer(directory / "postgres")
+        self.postgres.start()
+        self.nats = NatsServer(directory / "nats")
+        self.nats.start()
+        self.postgres_proxy = Proxy(self.postgres.port)
+        self.nats_proxy = Proxy(self.nats.port)
+        self.s3 = S3Server(directory / "s3") if s3 else None
+        self.s3_proxy: Proxy | None = None
+        self.objects = directory / "objects"
+        asyncio.run(self._prepare())
+        storage = {"STORAGE_BACKEND": "local", "STORAGE_DIR": str(self.objects)}
+        if self.s3 is not None:
+            self.s3_proxy = Proxy(self.s3.port)
+            storage = {**self.s3.environment(), "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3_proxy.port}"}
+        self.environment = {
+            **os.environ,
+            **BASE_ENVIRONMENT,
+            **storage,
+            "DATABASE_URL": f"{self.postgres.url_by(self.postgres_proxy.port)}/imago",
+            "NATS_URL": f"nats://127.0.0.1:{self.nats_proxy.port}",
+            **environment,
+        }
+        self.run("migrate")
+        self.run("topology")
+        self.apis = [self._api(index) for index in range(apis)]
+        self.workers = {kind: self._worker(kind) for kind in WORKER_STAGES}
+
+    @property
+    def processes(self) -> list[Process]:
+        """All of Imago's processes."""
+        return [*self.apis, *self.workers.values()]
+
+    @property
+    def database_url(self) -> str:
+        """The database, past the proxy."""
+        return f"{self.postgres.url}/imago"
+
+    def start(self) -> None:
+        """Start what doesn't run."""
+        for process in self.processes:
+            if not process.running:
+                process.start(wait=False)
+        for api in self.apis:
+            api.wait_ready()
+
+    def extra_worker(self, kind: str) -> Process:
+        """Return another worker of a kind, not started yet."""
+        return self._worker(kind, suffix="-extra")
+
+    def run(self, *arguments: str) -> None:
+        """Run a command of Imago to its end."""
+        subprocess.run(
+            [sys.executable, "-m", "imago.cli.main", *arguments],
+            env=self.environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def wipe_nats(self) -> None:
+        """Lose everything that NATS has, and start it again empty."""
+        self.nats.kill()
+        shutil.rmtree(self.directory / "nats" / "store")
+        self.nats.start()
+
+    def files(self) -> list[str]:
+        """What lies in local storage, unfinished writes included, as paths from its root."""
+        return sorted(path.relative_to(self.objects).as_posix() for path in self.objects.rglob("*") if path.is_file())
+
+    def query(self, statement: str, **values: object) -> list[Mapping[str, Any]]:
+        """Ask the database, as an outsider."""
+
+        async def ask() -> list[Mapping[str, Any]]:
+            engine = create_async_engine(self.database_url)
+            try:
+                async with engine.connect() as connection:
+                    return [dict(row._mapping) for row in await connection.execute(sa.text(statement), values)]
+            finally:
+                await engine.dispose()
+
+        return _apart(ask())
+
+    def scalar(self, statement: str, **values: object) -> Any:
+        """Ask the database for one value."""
+        return next(iter(self.query(statement, **values)[0].values()))
+
+    def close(self) -> None:
+        """Stop everything."""
+        for process in self.processes:
+            with contextlib.suppress(AssertionError):
+                process.stop()
+        self.nats.stop()
+        self.postgres.stop()
+        for proxy in (self.postgres_proxy, self.nats_proxy, self.s3_proxy):
+            if proxy is not None:
+                proxy.close()
+        if self.s3 is not None:
+            self.s3.stop()
+
+    async def _prepare(self) -> None:
+        engine = create_async_engine(f"{self.postgres.url}/postgres", isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(sa.text("CREATE DATABASE imago"))
+        await engine.dispose()
+        if self.s3 is not None:
+            self.s3.start()
+            await make_bucket(self.s3.url)
+
+    def _api(self, index: int) -> Process:
+        port = free_port()
+        environment = {**self.environment, "PORT": str(port), "HOST": "127.0.0.1"}
+        return Process(f"api-{index}", ["api"], environment, self.directory / f"api-{index}.log", port)
+
+    def _worker(self, kind: str, suffix: str = "") -> Process:
+        name = f"worker-{kind}{suffix}"
+        return Process(name, ["worker", kind], self.environment, self.directory / f"{name}.log", None)
+
+
+def _apart(work: Any) -> Any:
+    """Run a coroutine whether or not a loop runs in this thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,84 @@
+"""A TCP proxy that can cut, refuse and hang, to stand in front of NATS, PostgreSQL and S3."""
+
+import asyncio
+import contextlib
+import threading
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """What the proxy does with connections."""
+
+    PASS = "pass"
+    REFUSE = "refuse"
+    HANG = "hang"
+    """Connections are accepted and stay open, and nothing goes through them any more."""
+
+
+class Proxy:
+    """Forwards a port of 127.0.0.1 to another; runs in a thread of its own, so that tests may change it at any time."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = target_port
+        self._mode = Mode.PASS
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def set(self, mode: Mode) -> None:
+        """Change what happens, to open connections too."""
+        asyncio.run_coroutine_threadsafe(self._set(mode), self._loop).result(10)
+
+    def close(self) -> None:
+        """Stop."""
+        self.set(Mode.REFUSE)
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    async def _listen(self) -> asyncio.Server:
+        self._flowing.set()
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def _set(self, mode: Mode) -> None:
+        hung = self._mode is Mode.HANG
+        self._mode = mode
+        if mode is Mode.HANG:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+        if mode is Mode.REFUSE or hung:
+            # What hung for long is a dead connection to both sides by now.
+            for writer in tuple(self._writers):
+                writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._mode is Mode.REFUSE:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
+        other: asyncio.StreamWriter | None = None
+        try:
+            await self._flowing.wait()
+            there, other = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.add(other)
+            await asyncio.gather(self._pump(reader, other), self._pump(there, writer))
+        except OSError:
+            pass
+        finally:
+            for end in (writer, other):
+                if end is not None:
+                    self._writers.discard(end)
+                    end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.write_eof()
