@@ -78,12 +78,19 @@ async def list_letters(
     return [_letter(row) for row in page], page[-1].id if len(rows) > limit else None
 
 
-async def waiting_letters(db: Database, wanted: LetterFilter, *, limit: int, after: int = 0) -> list[int]:
-    """Return the ids of letters that were not replayed yet, oldest first."""
+async def newest_letter(db: Database) -> int:
+    """Return the id of the newest letter, 0 where there is none."""
+    async with db.read(SYSTEM) as connection:
+        return int(await connection.scalar(sa.select(sa.func.max(dead_letters.c.id))) or 0)
+
+
+async def waiting_letters(db: Database, wanted: LetterFilter, *, limit: int, after: int = 0, up_to: int) -> list[int]:
+    """Return the ids of letters that were not replayed yet, oldest first, behind `after` and up to `up_to`."""
     query = (
         sa.select(dead_letters.c.id)
         .join(clients, clients.c.id == dead_letters.c.client_id)
-        .where(*_conditions(wanted), dead_letters.c.replayed_at.is_(None), dead_letters.c.id > after)
+        .where(*_conditions(wanted), dead_letters.c.replayed_at.is_(None))
+        .where(dead_letters.c.id > after, dead_letters.c.id <= up_to)
         .order_by(dead_letters.c.id)
         .limit(limit)
     )
@@ -91,13 +98,14 @@ async def waiting_letters(db: Database, wanted: LetterFilter, *, limit: int, aft
         return list(await connection.scalars(query))
 
 
-async def count_waiting(db: Database, wanted: LetterFilter) -> int:
-    """Return how many letters were not replayed yet."""
+async def count_waiting(db: Database, wanted: LetterFilter, *, after: int, up_to: int) -> int:
+    """Return how many letters `waiting_letters` would give without a limit."""
     query = (
         sa.select(sa.func.count())
         .select_from(dead_letters)
         .join(clients, clients.c.id == dead_letters.c.client_id)
         .where(*_conditions(wanted), dead_letters.c.replayed_at.is_(None))
+        .where(dead_letters.c.id > after, dead_letters.c.id <= up_to)
     )
     async with db.read(SYSTEM) as connection:
         return int(await connection.scalar(query) or 0)

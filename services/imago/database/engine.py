@@ -152,7 +152,13 @@ class Database:
             connect_args={
                 "timeout": self._timeout,
                 "command_timeout": self._timeout,
-                "server_settings": {"application_name": "imago", "timezone": "UTC", "jit": "off"},
+                "server_settings": {
+                    "application_name": "imago",
+                    "timezone": "UTC",
+                    "jit": "off",
+                    # A process that is frozen (or cut off) inside a transaction holds its locks; the server ends it.
+                    "idle_in_transaction_session_timeout": str(int(self._timeout * 1000)),
+                },
             },
             **options,
         )

@@ -18,6 +18,7 @@ from imago.database.dead_letters import (
     ReplayOutcome,
     count_waiting,
     list_letters,
+    newest_letter,
     replay,
     waiting_letters,
 )
@@ -80,16 +81,18 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
         remaining = 0
     else:
         wanted = _filter(body)
-        after, left = 0, MAX_REPLAYS
-        while left and (batch := await waiting_letters(services.db, wanted, limit=min(_BATCH, left), after=after)):
+        # Letters of the very runs that this request begins are not its own: it would run in a circle.
+        after, left, up_to = 0, MAX_REPLAYS, await newest_letter(services.db)
+        while left:
+            batch = await waiting_letters(services.db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
+            if not batch:
+                break
             for letter in batch:
                 counts[await _replay(services, letter)] += 1
             after, left = batch[-1], left - len(batch)
-        # What was skipped stays as it is; only what this request did not reach is left.
-        remaining = 0 if left else await count_waiting(services.db, wanted)
-    return json_answer(
-        {**{str(outcome): count for outcome, count in counts.items()}, "remaining": remaining}, status=202
-    )
+        remaining = await count_waiting(services.db, wanted, after=after, up_to=up_to)
+    answer = {str(outcome): count for outcome, count in counts.items()}
+    return json_answer({**answer, "remaining": remaining}, status=202)
 
 
 async def _replay(services: Services, letter: int) -> ReplayOutcome:
