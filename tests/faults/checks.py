@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 
 from tests.faults.client import Tenant
+from tests.support.waiting import until
 
 
 async def check_all(tenant: Tenant, *, statuses: frozenset[str] = frozenset({"done"})) -> None:
@@ -89,3 +90,23 @@ async def check_api(tenant: Tenant) -> None:
         assert (answer.body["uuid"], answer.body["sha256"]) == (done.image_uuid, done.sha256)
     me = (await tenant.call("GET", "/auth/me")).body
     assert me["usage"]["images"] == len(tenant.journal)
+
+
+async def swept(tenant: Tenant, *, timeout: float = 30) -> None:
+    """Wait until no intent and no object of the client's is left but what its images have (local storage)."""
+    platform = tenant.platform
+
+    async def clean() -> bool:
+        intents = platform.scalar("SELECT count(*) FROM upload_intents WHERE client_id = :c", c=tenant.number)
+        unfinished = [name for name in platform.files() if name.startswith(".incoming/") and tenant.uuid in name]
+        keys = {
+            key
+            for row in platform.query(
+                "SELECT object_key, thumbnail_key FROM images WHERE client_id = :c", c=tenant.number
+            )
+            for key in row.values()
+        }
+        present = {name for name in platform.files() if name.startswith(tenant.uuid)}
+        return intents == 0 and not unfinished and present <= keys
+
+    await until(clean, what="what the dead upload left to be swept", timeout=timeout, interval=0.2)

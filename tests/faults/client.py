@@ -127,7 +127,7 @@ class Tenant:
         async def over() -> bool:
             return set(await asyncio.to_thread(self.counts)) <= ENDED
 
-        await until(over, what="all images to end", timeout=timeout)
+        await until(over, what="all images to end", timeout=timeout, interval=0.3)
         return time.monotonic() - began
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from PIL import Image
-from tests.faults.checks import check_all
+from tests.faults.checks import check_all, swept
 from tests.faults.client import Operation, Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ACK_WAIT, ADMIN_KEY, Platform, Process
@@ -44,25 +44,6 @@ def known(tenant: Tenant, data: bytes, body: dict[str, object]) -> None:
     tenant.journal.append(done)
 
 
-async def swept(platform: Platform, tenant: Tenant) -> None:
-    """Wait until no intent and no object of the client's is left but what its images have."""
-
-    async def clean() -> bool:
-        intents = platform.scalar("SELECT count(*) FROM upload_intents WHERE client_id = :c", c=tenant.number)
-        unfinished = [name for name in platform.files() if name.startswith(".incoming/") and tenant.uuid in name]
-        keys = {
-            key
-            for row in platform.query(
-                "SELECT object_key, thumbnail_key FROM images WHERE client_id = :c", c=tenant.number
-            )
-            for key in row.values()
-        }
-        present = {name for name in platform.files() if name.startswith(tenant.uuid)}
-        return intents == 0 and not unfinished and present <= keys
-
-    await until(clean, what="what the dead upload left to be swept", timeout=30)
-
-
 async def test_c1_killed_mid_upload_leaves_nothing(platform: Platform, tenant: Tenant, figures: Figures) -> None:
     arm(platform.apis[0], "upload.streaming=kill")
     answer = await tenant.upload_once(photo(1), api=0)
@@ -71,7 +52,7 @@ async def test_c1_killed_mid_upload_leaves_nothing(platform: Platform, tenant: T
     platform.apis[0].start()
     assert platform.scalar("SELECT count(*) FROM images WHERE client_id = :c", c=tenant.number) == 0
     began = time.monotonic()
-    await swept(platform, tenant)
+    await swept(tenant)
     figures.note("C1 half an object swept after (s; the intent lives 9)", time.monotonic() - began)
     await check_all(tenant)
 
@@ -92,7 +73,7 @@ async def test_c2_killed_between_storing_and_commit_makes_one_image(platform: Pl
     assert body is not None
     known(tenant, data, body)
     await tenant.ended(int(str(body["id"])))
-    await swept(platform, tenant)
+    await swept(tenant)
     await check_all(tenant)
 
 
@@ -332,7 +313,7 @@ async def test_c12_postgres_killed_answers_503_and_burns_no_try(
             tenant.journal.append(done)
     await tenant.all_ended(timeout=60)
     # What the refused uploads had stored goes with their intents.
-    await swept(platform, tenant)
+    await swept(tenant)
     await check_all(tenant)
     worst = platform.scalar("SELECT max(attempts) FROM image_stages WHERE client_id = :c", c=tenant.number)
     figures.hold("C12 tries of the most tried stage", worst, "<=", 1)
@@ -463,9 +444,9 @@ async def test_c16_an_image_deleted_while_in_work_stays_deleted(platform: Platfo
     await until(deleted, what="the image to be deleted", timeout=30)
     worker.send(signal.SIGCONT)
     tenant.journal.clear()
-    await swept(platform, tenant)
+    await swept(tenant)
     await _drained(platform)
-    await swept(platform, tenant)
+    await swept(tenant)
     assert platform.scalar("SELECT count(*) FROM stage_results WHERE client_id = :c", c=tenant.number) == 0
     assert (await tenant.call("GET", f"/images/{image}")).status == 404
     await check_all(tenant)
