@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,9 @@ class Process:
 class Platform:
     """PostgreSQL, NATS, storage, two API processes and the three workers, each behind a handle."""
 
-    def __init__(self, directory: Path, *, s3: bool = False, apis: int = 2, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *, s3: bool = False, apis: int = 2, migrated: bool = True, **environment: str
+    ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.postgres = PostgresServer(directory / "postgres")
@@ -172,7 +175,7 @@ class Platform:
         self.s3 = S3Server(directory / "s3") if s3 else None
         self.s3_proxy: Proxy | None = None
         self.objects = directory / "objects"
-        asyncio.run(self._prepare())
+        _apart(self._prepare())
         storage = {"STORAGE_BACKEND": "local", "STORAGE_DIR": str(self.objects)}
         if self.s3 is not None:
             self.s3_proxy = Proxy(self.s3.port)
@@ -185,8 +188,9 @@ class Platform:
             "NATS_URL": f"nats://127.0.0.1:{self.nats_proxy.port}",
             **environment,
         }
-        self.run("migrate")
-        self.run("topology")
+        if migrated:
+            self.run("migrate")
+            self.run("topology")
         self.apis = [self._api(index) for index in range(apis)]
         self.workers = {kind: self._worker(kind) for kind in WORKER_STAGES}
 
@@ -200,13 +204,19 @@ class Platform:
         """The database, past the proxy."""
         return f"{self.postgres.url}/imago"
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         """Start what doesn't run."""
         for process in self.processes:
             if not process.running:
-                process.start(wait=False)
+                process.start(wait=False, **environment)
         for api in self.apis:
             api.wait_ready()
+
+    def restart(self, **environment: str) -> None:
+        """Start all of Imago's processes anew, with more environment than usual if wanted."""
+        for process in self.processes:
+            process.stop()
+        self.start(**environment)
 
     def extra_worker(self, kind: str) -> Process:
         """Return another worker of a kind, not started yet."""
@@ -214,12 +224,12 @@ class Platform:
 
     def run(self, *arguments: str) -> None:
         """Run a command of Imago to its end."""
-        subprocess.run(
-            [sys.executable, "-m", "imago.cli.main", *arguments],
-            env=self.environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        assert self.begin(*arguments).wait(120) == 0, arguments
+
+    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Begin a command of Imago."""
+        command = [sys.executable, "-m", "imago.cli.main", *arguments]
+        return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
 
     def wipe_nats(self) -> None:
         """Lose everything that NATS has, and start it again empty."""
@@ -282,7 +292,5 @@ class Platform:
 
 def _apart(work: Any) -> Any:
     """Run a coroutine whether or not a loop runs in this thread."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -13,6 +13,8 @@ class Mode(StrEnum):
     REFUSE = "refuse"
     HANG = "hang"
     """Connections are accepted and stay open, and nothing goes through them any more."""
+    ERROR = "error"
+    """Every HTTP request is answered with 500."""
 
 
 class Proxy:
@@ -51,7 +53,7 @@ class Proxy:
             self._flowing.clear()
         else:
             self._flowing.set()
-        if mode is Mode.REFUSE or hung:
+        if mode in (Mode.REFUSE, Mode.ERROR) or hung:
             # What hung for long is a dead connection to both sides by now.
             for writer in tuple(self._writers):
                 writer.transport.abort()
@@ -59,6 +61,9 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._mode is Mode.REFUSE:
             writer.transport.abort()
+            return
+        if self._mode is Mode.ERROR:
+            await _answer_500(reader, writer)
             return
         self._writers.add(writer)
         other: asyncio.StreamWriter | None = None
@@ -76,9 +81,23 @@ class Proxy:
                     end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await self._flowing.wait()
-            writer.write(data)
-            await writer.drain()
+        # Either side may end the connection at any time; the other one is told by the end of both.
         with contextlib.suppress(OSError, RuntimeError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
             writer.write_eof()
+
+
+async def _answer_500(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        # A body may still be on its way; closing at once would reset the connection before the answer is read.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while await reader.read(65536):
+                    pass
+    writer.close()

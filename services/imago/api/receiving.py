@@ -59,19 +59,39 @@ class Discarding:
         """Do nothing."""
 
 
-@asynccontextmanager
-async def deadlines(settings: Settings) -> AsyncIterator[None]:
-    """Bound an upload's whole time; a broken or malformed body inside is a problem too."""
-    try:
-        async with asyncio.timeout(settings.upload_total_timeout):
-            yield
-    except TimeoutError:
-        raise RequestTimeout("The upload took too long or stood still.") from None
-    except ClientPayloadError:
-        raise Unprocessable("The body broke off.") from None
+class Sender:
+    """The patience with one sender: how long a pause may be, and how long all the waiting for its bytes together.
+
+    Time that our own storage takes is not the sender's, and has deadlines of its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._idle = settings.upload_idle_timeout
+        self._total = settings.upload_total_timeout
+        self._least_rate = settings.upload_min_rate
+        self._waited = 0.0
+
+    @asynccontextmanager
+    async def awaited(self) -> AsyncIterator[None]:
+        """Bound one wait for bytes; raise RequestTimeout, and Unprocessable for a body that broke off."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(self._idle, self._total - self._waited))):
+                yield
+        except TimeoutError:
+            raise RequestTimeout("The upload took too long or stood still.") from None
+        except ClientPayloadError:
+            raise Unprocessable("The body broke off.") from None
+        finally:
+            self._waited += time.monotonic() - began
+
+    def check_rate(self, size: int) -> None:
+        """Raise RequestTimeout where the bytes came too slowly on average."""
+        if self._waited > RATE_GRACE_SECONDS and size / self._waited < self._least_rate:
+            raise RequestTimeout("The upload is too slow.")
 
 
-async def find_file(request: web.Request, settings: Settings) -> FilePart:
+async def find_file(request: web.Request, settings: Settings, sender: Sender) -> FilePart:
     """Return the form's part named `file`; raise Unprocessable where there is none, and TooLarge early."""
     length = request.content_length
     if length is not None and length > settings.max_upload_bytes + FORM_OVERHEAD:
@@ -81,7 +101,7 @@ async def find_file(request: web.Request, settings: Settings) -> FilePart:
     try:
         form = await request.multipart()
         for _ in range(MAX_OTHER_FIELDS):
-            async with asyncio.timeout(settings.upload_idle_timeout):
+            async with sender.awaited():
                 part = await form.next()
                 if part is None:
                     break
@@ -96,7 +116,7 @@ async def find_file(request: web.Request, settings: Settings) -> FilePart:
     raise _field_problem("The form has no field `file`.")
 
 
-async def receive(file: FilePart, writer: ObjectWriter, settings: Settings) -> Received:
+async def receive(file: FilePart, writer: ObjectWriter, settings: Settings, sender: Sender) -> Received:
     """Stream the file to storage; raise TooLarge as soon as the limit is passed, EmptyFile, UnsupportedMediaType.
 
     What is no image of ours is refused after its first bytes. Raises RequestTimeout for a sender that stands still or
@@ -104,9 +124,8 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings) -> R
     """
     digest = hashlib.sha256()
     size = 0
-    started = time.monotonic()
     while True:
-        async with asyncio.timeout(settings.upload_idle_timeout):
+        async with sender.awaited():
             try:
                 chunk = await file.part.read_chunk(CHUNK)
             except _BAD_FORM:
@@ -122,7 +141,7 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings) -> R
         digest.update(chunk)
         await writer.write(bytes(chunk))
         failpoints.reach("upload.streaming")
-        _check_rate(size, time.monotonic() - started, settings)
+        sender.check_rate(size)
     if size == 0:
         raise EmptyFile("The file has no bytes.")
     return Received(size, digest.hexdigest())
@@ -134,11 +153,6 @@ def too_large(settings: Settings) -> TooLarge:
         f"The file is larger than {settings.max_upload_size_mb} MB.",
         extra={"max_upload_size_bytes": settings.max_upload_bytes},
     )
-
-
-def _check_rate(size: int, seconds: float, settings: Settings) -> None:
-    if seconds > RATE_GRACE_SECONDS and size / seconds < settings.upload_min_rate:
-        raise RequestTimeout("The upload is too slow.")
 
 
 def _check_encoding(part: BodyPartReader) -> None:

@@ -14,7 +14,7 @@ from imago.api.answer_schemas import UploadAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented
 from imago.api.idempotency import fingerprint, requested_key, turn
-from imago.api.receiving import Discarding, FilePart, deadlines, find_file, receive
+from imago.api.receiving import Discarding, FilePart, Sender, find_file, receive
 from imago.api.services import Services, services_of
 from imago.database.engine import DatabaseUnavailable
 from imago.database.idempotency import Completion, FirstAnswer, KeyLease
@@ -91,11 +91,12 @@ async def upload(request: web.Request) -> web.Response:
     """
     services, client = services_of(request), client_of(request)
     try:
-        async with deadlines(services.settings), turn(services, client, requested_key(request)) as held:
-            file = await find_file(request, services.settings)
+        sender = Sender(services.settings)
+        async with turn(services, client, requested_key(request)) as held:
+            file = await find_file(request, services.settings, sender)
             if isinstance(held, FirstAnswer):
-                return await _again(services, file, held)
-            accepted, size = await _take(services, client, file, held)
+                return await _again(services, file, held, sender)
+            accepted, size = await _take(services, client, file, held, sender)
     except Problem as problem:
         metrics.UPLOADS.labels(problem.code).inc()
         raise
@@ -110,26 +111,27 @@ def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) 
     return json_answer(body, status=201, headers={"Location": f"/images/{accepted['id']}", **(headers or {})})
 
 
-async def _again(services: Services, file: FilePart, first: FirstAnswer) -> web.Response:
+async def _again(services: Services, file: FilePart, first: FirstAnswer, sender: Sender) -> web.Response:
     """Answer a repetition as its first upload was answered; raise IdempotencyMismatch where it is another upload."""
-    received = await receive(file, Discarding(), services.settings)
+    received = await receive(file, Discarding(), services.settings, sender)
     if fingerprint(received.sha256, clean_name(file.filename)) != first.fingerprint:
         raise IdempotencyMismatch("The Idempotency-Key was used for another file or another name.")
     metrics.UPLOADS.labels("replayed").inc()
     return _answer(first.answer, headers={"Idempotency-Replayed": "true"})
 
 
-async def _take(services: Services, client: Client, file: FilePart, held: KeyLease | None) -> tuple[AcceptedImage, int]:
+async def _take(
+    services: Services, client: Client, file: FilePart, held: KeyLease | None, sender: Sender
+) -> tuple[AcceptedImage, int]:
     """Store and accept a file; whatever goes wrong leaves no row, no object, no intent and no charge."""
     settings, uuid = services.settings, uuid4()
     key = original_key(settings.s3_prefix, client.uuid, uuid)
     intent = await begin_upload(
         services.db, client, image=uuid, object_key=key, ttl=timedelta(seconds=settings.intent_ttl)
     )
-    accepted: AcceptedImage | None = None
     try:
         async with services.store.create(key) as writer:
-            received = await receive(file, writer, settings)
+            received = await receive(file, writer, settings, sender)
             await writer.commit()
         async with services.store.reader(key) as stream:
             header = await asyncio.to_thread(probe, stream)
@@ -156,10 +158,14 @@ async def _take(services: Services, client: Client, file: FilePart, held: KeyLea
             once = Completion(held, fingerprint(received.sha256, name), timedelta(seconds=settings.idempotency_ttl))
         failpoints.reach("upload.stored")
         accepted = await accept_upload(services.db, client, new, once=once)
-    finally:
-        if accepted is None:
-            # Shielded, because a client that hangs up cancels this very task.
-            await asyncio.shield(_abandon(services, intent, key))
+    except StorageUnavailable:
+        # Asking it to delete would only wait again; the sweeper does it.
+        await asyncio.shield(_abandon(services, intent))
+        raise
+    except BaseException:
+        # Shielded, because a client that hangs up cancels this very task.
+        await asyncio.shield(_abandon(services, intent, key))
+        raise
     failpoints.reach("upload.committed")
     return accepted, received.size_bytes
 
@@ -170,8 +176,8 @@ async def _inline_thumbnail(services: Services, client: Client, uuid: UUID, orig
     return await services.inline_thumbnail(original, thumbnail_key(services.settings.s3_prefix, client.uuid, uuid))
 
 
-async def _abandon(services: Services, intent: int, key: str) -> None:
+async def _abandon(services: Services, intent: int, key: str | None = None) -> None:
     """Clean up now what the sweeper would clean up later; an object without its intent is left alone."""
     with contextlib.suppress(DatabaseUnavailable, StorageUnavailable):
-        if await abandon_upload(services.db, intent):
+        if await abandon_upload(services.db, intent) and key is not None:
             await services.store.delete(key)
