@@ -41,6 +41,15 @@ format: setup ## Format the code and mend what can be mended
 test: setup ## Run the default tier: unit, integration on real servers, end to end
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Break a whole installation in every way that docs/reliability.md names; ARGS=--full for the full size
+	@$(BIN)/pytest --timeout 300 tests/faults $(ARGS)
+
+DIR ?=
+.PHONY: test-corpus
+test-corpus: setup ## Send a folder of hostile files through a whole instance: DIR=folder ARGS="--mutants 4000"
+	@PYTHONPATH=. $(BIN)/python -m tests.faults.corpus $(DIR) $(ARGS)
+
 .PHONY: cov
 cov: setup ## Run the default tier and show what it doesn't cover
 	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered $(ARGS)
@@ -50,7 +59,7 @@ measure: setup ## Measure an instance of its own: times of a photo, memory of th
 	@PYTHONPATH=. $(BIN)/python hack/measure.py
 
 .PHONY: ci
-ci: lint test ## What CI runs: lint and every tier that runs here
+ci: lint test test-faults ## What CI runs: lint and every tier that runs here
 
 .PHONY: audit
 audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)

@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 
+# After a refusal the rest of a body is read for so long, so that its sender gets to see the answer.
+LINGERING_SECONDS = 2.0
+
 
 class PortInUse(Exception):
     """The address can't be listened on; the text is one line for a person."""
@@ -49,6 +52,7 @@ async def serving(services: Services, listener: socket.socket) -> AsyncIterator[
                 app,
                 keepalive_timeout=settings.keepalive_timeout,
                 shutdown_timeout=settings.shutdown_timeout,
+                lingering_time=LINGERING_SECONDS,
                 access_log=None,
             )
             await runner.setup()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import secrets
 import shutil
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 import aiohttp
 
 READY_SECONDS = 15.0
+
+_PORTS = (20_000, 32_000)
+_PORT_TRIES = 100
 STOP_SECONDS = 5.0
 
 
@@ -141,8 +145,15 @@ def find_server() -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody uses at this moment, and that the system gives to nobody else by itself.
+
+    Below the range that outgoing connections take their ports from (from 32768 on Linux), so that a server that died
+    finds its port free when it is started again.
+    """
+    chance = random.SystemRandom()
+    for _ in range(_PORT_TRIES):
+        port = chance.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EmbeddedNatsError("no free port found")
