@@ -10,10 +10,11 @@ from imago.bus.embedded import find_server, free_port
 
 
 class NatsServer:
-    """A nats-server process with JetStream on free ports of 127.0.0.1."""
+    """A nats-server process with JetStream on free ports of 127.0.0.1; `config` is more of its configuration."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, config: str = "") -> None:
         self._directory = directory
+        self.config = config
         directory.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         self._monitor = free_port()
@@ -29,14 +30,23 @@ class NatsServer:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self._port}"
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it is healthy."""
+        config = self._directory / "server.conf"
+        config.write_text(self.config)
         self._process = subprocess.Popen(
-            [find_server(), "-a", "127.0.0.1", "-p", str(self._port), "-m", str(self._monitor), "-js"]
-            + ["-sd", str(self._directory / "store"), "-l", str(self._directory / "log")]
+            [find_server(), "-c", str(config), "-a", "127.0.0.1", "-p", str(self._port), "-m", str(self._monitor)]
+            + ["-js", "-sd", str(self._directory / "store"), "-l", str(self._directory / "log")]
         )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until the server is healthy; one of a cluster is so when it has met the others."""
+        assert self._process is not None
         deadline = time.monotonic() + 20
         while True:
+            assert self._process.poll() is None, f"nats-server ended, see {self._directory / 'log'}"
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor}/healthz") as answer:
                     if answer.status == 200:
@@ -52,7 +62,7 @@ class NatsServer:
         self._process.wait()
 
     def stop(self) -> None:
-        """Stop the server."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(10)
+        """Stop the server; nothing happens where it doesn't run."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(10)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -55,31 +56,34 @@ class S3Server:
         config.write_text(json.dumps({"identities": [identity]}))
         data = self._directory / "data"
         data.mkdir(exist_ok=True)
-        log = (self._directory / "log").open("ab")
-        self._process = subprocess.Popen(
-            [
-                Path(sys.executable).parent / "weed",
-                "server",
-                f"-dir={data}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-master.telemetry=false",
-                "-master.volumeSizeLimitMB=64",
-                f"-master.port={self._ports['master']}",
-                f"-volume.port={self._ports['volume']}",
-                "-volume.max=0",
-                "-filer",
-                f"-filer.port={self._ports['filer']}",
-                "-s3",
-                f"-s3.port={self._ports['s3']}",
-                f"-s3.config={config}",
-                "-s3.domainName=localhost",
-            ],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "HOME": str(self._directory)},
-            cwd=self._directory,
-        )
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    Path(sys.executable).parent / "weed",
+                    "server",
+                    f"-dir={data}",
+                    "-ip=127.0.0.1",
+                    "-ip.bind=127.0.0.1",
+                    "-master.telemetry=false",
+                    "-master.volumeSizeLimitMB=64",
+                    f"-master.port={self._ports['master']}",
+                    f"-volume.port={self._ports['volume']}",
+                    "-volume.max=0",
+                    "-filer",
+                    f"-filer.port={self._ports['filer']}",
+                    "-s3",
+                    f"-s3.port={self._ports['s3']}",
+                    f"-s3.config={config}",
+                    "-s3.domainName=localhost",
+                    # What listens on fixed ports unless told not to, so that two of these servers couldn't run at once.
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "HOME": str(self._directory)},
+                cwd=self._directory,
+            )
         deadline = time.monotonic() + 40
         while not self._answers():
             assert self._process.poll() is None, f"the S3 server ended, see {self._directory / 'log'}"
@@ -107,6 +111,10 @@ class S3Server:
         if self._process is not None and self._process.poll() is None:
             # Asked to end it takes 15 seconds, and nobody needs what it holds.
             self.kill()
+        for port in self._ports.values():
+            for used in (port, port + 10_000):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{used}.sock"):
+                    left.unlink(missing_ok=True)
 
 
 async def make_bucket(url: str, name: str = BUCKET) -> None:
@@ -126,12 +134,16 @@ async def make_bucket(url: str, name: str = BUCKET) -> None:
 
 
 def _port_pairs(count: int) -> list[int]:
-    """Return free ports whose gRPC twin (10,000 above) is free as well."""
+    """Return free ports whose gRPC twin (10,000 above) is free as well.
+
+    They are drawn at random, so that test runs beside each other don't try the same ones, and with their twins from
+    below the ports that the system gives to outgoing connections.
+    """
     found: list[int] = []
-    for port in range(20_000 + os.getpid() % 20_000, 50_000):
+    for port in random.sample(range(11_000, 21_000), 1000):
         if len(found) == count:
             return found
-        if _free(port) and _free(port + 10_000) and port not in found:
+        if _free(port) and _free(port + 10_000):
             found.append(port)
     raise AssertionError("no free ports")
 

@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import io
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit
 
-import structlog
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -27,11 +28,10 @@ from imago.storage.disposition import content_disposition
 from imago.storage.s3_reader import RangeReader
 from imago.storage.store import ObjectInfo, ObjectMissing, ObjectWriter, StorageFull, StorageUnavailable, UrlRequest
 
-log = structlog.get_logger(__name__)
-
 T = TypeVar("T")
 
-# A multipart upload's parts; S3 takes none under 5 MiB but the last, and 10,000 at most.
+# A multipart upload's parts; S3 takes none under 5 MiB but the last, and 10,000 at most. Some stores that speak its
+# language want all but the last to be of one size.
 PART_BYTES = 8 * 2**20
 
 # A read of a header takes this much at once; what follows is mostly in it.
@@ -46,8 +46,15 @@ _TRIES = 3
 # Signature version 4 allows no longer life of a URL.
 _LONGEST_URL = 7 * 24 * 3600
 
-_MISSING = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchUpload"})
-_FULL = frozenset({"507", "InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "EntityTooLarge"})
+# Cleaning up behind a failed upload must not keep its sender waiting as long as the failure did.
+_CLEANUP_SECONDS = 10.0
+
+# An answer to a HEAD has no body and so no code of S3's own.
+_MISSING = frozenset({("GetObject", "NoSuchKey"), ("HeadObject", "404"), ("DeleteObject", "NoSuchKey")})
+_FULL = re.compile(r"InsufficientStorage|StorageFull|QuotaExceeded")
+
+# What a code of an error looks like; anything else a server sends as one is not repeated.
+_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 
 # What the server answers of a part's checksum goes back to it with the list of parts.
 _PART_CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumSHA256", "ChecksumCRC64NVME")
@@ -56,14 +63,23 @@ _PART_CHECKSUMS = ("ChecksumCRC32", "ChecksumCRC32C", "ChecksumSHA256", "Checksu
 _INERT = {"ContentType": "application/octet-stream", "ContentDisposition": "attachment"}
 
 
+class _UploadGone(StorageUnavailable):
+    """There is no multipart upload of that id, or no longer."""
+
+
 class S3Store:
-    """An `ObjectStore` in a bucket; `open` it before use, `close` it in the end."""
+    """An `ObjectStore` in a bucket; `open` it before use, `close` it in the end.
+
+    Raises ValueError where settings are missing or can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         if not settings.s3_bucket:
             raise ValueError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
             raise ValueError("S3_ACCESS_KEY and S3_SECRET_KEY go together")
+        _check_url("S3_ENDPOINT_URL", settings.s3_endpoint_url)
+        _check_url("S3_PUBLIC_ENDPOINT_URL", settings.s3_public_endpoint_url)
         self._settings = settings
         self._bucket = settings.s3_bucket
         self._timeout = settings.s3_timeout
@@ -72,16 +88,25 @@ class S3Store:
         self._signer: Any = None
 
     async def open(self) -> None:
-        """Make the clients; nothing connects yet."""
+        """Make the clients, which don't ask the store for anything yet; raise ValueError for settings of no use."""
         settings = self._settings
-        self._client = await self._stack.enter_async_context(self._connect(settings.s3_endpoint_url))
-        # A signature holds the host's name, so URLs for the outside are signed by a client that knows that name.
-        public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
-        self._signer = await self._stack.enter_async_context(self._connect(public))
+        # One session, so that keys that a role lends are fetched and renewed once for both.
+        session = get_session()
+        try:
+            self._client = await self._stack.enter_async_context(self._connect(session, settings.s3_endpoint_url))
+            self._signer = self._client
+            if settings.s3_public_endpoint_url:
+                # A signature holds the host's name, so another client, which knows the name outside, signs the URLs.
+                public = self._connect(session, settings.s3_public_endpoint_url)
+                self._signer = await self._stack.enter_async_context(public)
+        except (BotoCoreError, ValueError) as error:
+            await self.close()
+            # Their texts may hold the URL.
+            raise ValueError(f"S3 can't be used with these settings ({type(error).__name__})") from None
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
-        """Begin an object; leaving the block without `commit` leaves nothing behind."""
+        """Begin an object under a new key; leaving the block without `commit` leaves nothing behind."""
         writer = _S3Writer(self, key)
         try:
             yield writer
@@ -99,6 +124,9 @@ class S3Store:
         try:
             return int((await self.call("head_object", Key=key))["ContentLength"])
         except ObjectMissing:
+            # A HEAD doesn't tell a missing object from a missing bucket, and the difference is that between one image
+            # that is lost and a store to wait for.
+            await self.check()
             return None
 
     @asynccontextmanager
@@ -109,19 +137,22 @@ class S3Store:
             raise ObjectMissing(key)
 
         async def fetch(start: int, length: int) -> bytes:
-            answer = await self.call("get_object", Key=key, Range=f"bytes={start}-{start + length - 1}")
-            return cast(bytes, await self._within(answer["Body"].read()))
+            return await self._within(self._range(key, start, length))
 
         raw = RangeReader(size, fetch, deadline=self._deadline)
+        stream = io.BufferedReader(raw, BLOCK_BYTES)
         try:
-            yield cast(BinaryIO, io.BufferedReader(raw, BLOCK_BYTES))
+            yield cast(BinaryIO, stream)
         finally:
-            raw.close()
+            # Closing waits for a thread that still reads, and that thread for this loop.
+            raw.end()
+            await asyncio.shield(asyncio.to_thread(stream.close))
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         """Give a copy to read from while the block lasts; raises ObjectMissing."""
-        handle, name = await asyncio.to_thread(tempfile.mkstemp, prefix="imago-")
+        # Made here and not in a thread, because a cancellation in between would leave the file behind.
+        handle, name = tempfile.mkstemp(prefix="imago-")
         path = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -136,7 +167,7 @@ class S3Store:
         begun = await self.call("list_multipart_uploads", Prefix=key)
         for upload in begun.get("Uploads", ()):
             if upload["Key"] == key:
-                with contextlib.suppress(ObjectMissing):
+                with contextlib.suppress(_UploadGone):
                     await self.call("abort_multipart_upload", Key=key, UploadId=upload["UploadId"])
         with contextlib.suppress(ObjectMissing):
             await self.call("delete_object", Key=key)
@@ -161,17 +192,17 @@ class S3Store:
             "ResponseContentType": request.content_type,
             "ResponseContentDisposition": content_disposition(request.disposition, request.filename),
         }
-        url: str = await self._signer.generate_presigned_url(
-            "get_object", Params=parameters, ExpiresIn=min(max(seconds, 1), _LONGEST_URL)
+        # Signing needs no server, but the keys may have to be renewed.
+        url: str = await self._within(
+            self._signer.generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=min(max(seconds, 1), _LONGEST_URL)
+            )
         )
         return url
 
     async def check(self) -> None:
         """Raise StorageUnavailable unless the bucket answers."""
-        try:
-            await self.call("head_bucket")
-        except ObjectMissing:
-            raise StorageUnavailable("no such bucket") from None
+        await self.call("head_bucket")
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -192,15 +223,19 @@ class S3Store:
             # Their texts hold the endpoint's URL.
             raise StorageUnavailable(type(error).__name__) from None
 
+    async def _range(self, key: str, start: int, length: int) -> bytes:
+        wanted = f"bytes={start}-{start + length - 1}"
+        answer = await self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)
+        async with answer["Body"] as body:
+            return cast(bytes, await body.read())
+
     async def _download(self, key: str, file: BinaryIO) -> None:
         answer = await self.call("get_object", Key=key)
-        body, size = answer["Body"], 0
-        try:
+        size = 0
+        async with answer["Body"] as body:
             while chunk := await self._within(body.read(2**20)):
                 size += len(chunk)
                 await asyncio.to_thread(file.write, chunk)
-        finally:
-            body.close()
         if size != answer["ContentLength"]:
             raise StorageUnavailable("the object broke off")
 
@@ -209,10 +244,10 @@ class S3Store:
         """Seconds for one call with its repetitions: each has a deadline of its own in the client."""
         return self._timeout * (_TRIES + 1)
 
-    def _connect(self, endpoint: str | None) -> Any:
+    def _connect(self, session: AioSession, endpoint: str | None) -> Any:
         settings = self._settings
         access, secret = settings.s3_access_key, settings.s3_secret_key
-        return get_session().create_client(
+        return session.create_client(
             "s3",
             endpoint_url=endpoint,
             region_name=settings.s3_region,
@@ -235,55 +270,88 @@ class _S3Writer:
         self._store = store
         self._key = key
         self._buffer = bytearray()
+        self._size = 0
         self._upload: str | None = None
         self._parts: list[dict[str, Any]] = []
+        self._begun = False
         self._committed = False
 
     async def write(self, chunk: bytes) -> None:
         self._buffer += chunk
-        if len(self._buffer) >= PART_BYTES:
-            await self._flush()
+        self._size += len(chunk)
+        while len(self._buffer) >= PART_BYTES:
+            await self._send_part()
 
     async def commit(self) -> None:
         if self._upload is None:
+            self._begun = True
             # The client sends a checksum with it, which the server compares before it stores anything.
-            await self._store.call("put_object", Key=self._key, Body=bytes(self._buffer), **_INERT)
+            await self._store.call("put_object", Key=self._key, Body=self._take(), **_INERT)
         else:
             if self._buffer:
-                await self._flush()
-            await self._store.call(
-                "complete_multipart_upload",
-                Key=self._key,
-                UploadId=self._upload,
-                MultipartUpload={"Parts": self._parts},
-            )
+                await self._send_part()
+            await self._complete(self._upload)
         self._committed = True
 
     async def discard(self) -> None:
         self._buffer = bytearray()
-        if self._committed:
+        if self._committed or not self._begun:
             return
-        # What can't be cleaned up now, the sweeper deletes with the upload's intent.
-        with contextlib.suppress(StorageUnavailable, ObjectMissing):
-            if self._upload is not None:
-                await self._store.call("abort_multipart_upload", Key=self._key, UploadId=self._upload)
+        # A request without an answer may have been done all the same, so everything under the key goes. What can't be
+        # cleaned up now, the sweeper deletes with the upload's intent.
+        with contextlib.suppress(StorageUnavailable, TimeoutError):
+            async with asyncio.timeout(_CLEANUP_SECONDS):
+                await self._store.delete(self._key)
 
-    async def _flush(self) -> None:
+    def _take(self) -> bytes:
+        with memoryview(self._buffer) as view:
+            part = bytes(view[:PART_BYTES])
+        del self._buffer[:PART_BYTES]
+        return part
+
+    async def _send_part(self) -> None:
+        self._begun = True
         if self._upload is None:
             begun = await self._store.call("create_multipart_upload", Key=self._key, **_INERT)
             self._upload = begun["UploadId"]
-        body, self._buffer = bytes(self._buffer), bytearray()
         number = len(self._parts) + 1
-        done = await self._store.call("upload_part", Key=self._key, UploadId=self._upload, PartNumber=number, Body=body)
+        done = await self._store.call(
+            "upload_part", Key=self._key, UploadId=self._upload, PartNumber=number, Body=self._take()
+        )
         checksums = {name: value for name, value in done.items() if name in _PART_CHECKSUMS}
         self._parts.append({"PartNumber": number, "ETag": done["ETag"], **checksums})
+
+    async def _complete(self, upload: str) -> None:
+        try:
+            await self._store.call(
+                "complete_multipart_upload",
+                Key=self._key,
+                UploadId=upload,
+                MultipartUpload={"Parts": self._parts},
+            )
+        except _UploadGone:
+            # Where the answer was lost, its repetition finds the upload gone and the object there.
+            if await self._store.size(self._key) != self._size:
+                raise
+
+
+def _check_url(name: str, url: str | None) -> None:
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{name} must begin with http:// or https:// and name a host")
 
 
 def _mapped(error: ClientError) -> Exception:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-    if code in _MISSING:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code == "NoSuchUpload":
+        return _UploadGone("the upload is gone")
+    if (error.operation_name, code) in _MISSING:
         return ObjectMissing("no such object")
-    if code in _FULL or status in _FULL:
+    if (error.operation_name, code) == ("HeadBucket", "404"):
+        code = "NoSuchBucket"
+    if status == 507 or _FULL.search(code):
         return StorageFull("no room left")
-    return StorageUnavailable(f"S3 answered {code or status}")
+    return StorageUnavailable(f"S3 answered {code if _CODE.fullmatch(code) else status}")

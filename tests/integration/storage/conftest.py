@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.s3 import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, make_bucket
@@ -21,7 +22,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.stop()
 
 
-def s3_settings(url: str, **more: object) -> Settings:
+def s3_settings(url: str, **more: Any) -> Settings:
     """Return settings of a store on a server."""
     return Settings(
         storage_backend="s3",
@@ -29,7 +30,7 @@ def s3_settings(url: str, **more: object) -> Settings:
         s3_endpoint_url=url,
         s3_access_key=ACCESS_KEY,
         s3_secret_key=SECRET_KEY,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

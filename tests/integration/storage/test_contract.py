@@ -53,6 +53,15 @@ async def test_a_reader_seeks_and_reads_in_a_thread(store: ObjectStore, tmp_path
         await asyncio.to_thread(look)
 
 
+async def test_nothing_is_read_after_the_block(store: ObjectStore, tmp_path: Path) -> None:
+    await put(store, "a/original", os.urandom(300_000), tmp_path)
+    async with store.reader("a/original") as stream:
+        await asyncio.to_thread(stream.read, 10)
+    async with asyncio.timeout(2):
+        with pytest.raises(ValueError):
+            await asyncio.to_thread(stream.read, 10)
+
+
 @pytest.mark.parametrize("size", [1000, LARGE])
 async def test_what_isnt_committed_leaves_nothing(store: ObjectStore, size: int) -> None:
     async with store.create("a/original") as writer:
