@@ -18,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the full size of the targets instead of CI's")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat at full size what asks for it."""
+    if "again" in metafunc.fixturenames and metafunc.config.getoption("--full"):
+        metafunc.parametrize("again", range(20), indirect=True)
+
+
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> bool:
     """Whether this is a run at the full size of the targets."""

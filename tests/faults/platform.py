@@ -258,6 +258,13 @@ class Platform:
         """Ask the database for one value."""
         return next(iter(self.query(statement, **values)[0].values()))
 
+    def locks(self) -> list[Mapping[str, Any]]:
+        """Who holds transactions open or waits for one, by the database."""
+        return self.query(
+            "SELECT pid, state, wait_event, pg_blocking_pids(pid) AS blocked_by, now() - state_change AS since,"
+            " left(query, 80) AS query FROM pg_stat_activity WHERE datname = 'imago' AND state <> 'idle'"
+        )
+
     def close(self) -> None:
         """Stop everything."""
         for process in self.processes:

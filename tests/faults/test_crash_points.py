@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 from tests.faults.checks import check_all, swept
-from tests.faults.client import Operation, Tenant, photo
+from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ACK_WAIT, ADMIN_KEY, Platform, Process
 from tests.support.images import encoded, picture
@@ -21,11 +21,9 @@ from imago.domain.stages import Stage
 from imago.settings import Settings
 
 
-@pytest.fixture(params=range(20))
-def again(request: pytest.FixtureRequest, full: bool) -> None:
-    """Each crash point once in CI, 20 times at full size."""
-    if request.param and not full:
-        pytest.skip("20 times at full size (--full)")
+@pytest.fixture
+def again(request: pytest.FixtureRequest) -> None:
+    """Each crash point once in CI, 20 times at full size (see conftest)."""
 
 
 pytestmark = pytest.mark.usefixtures("again")
@@ -437,12 +435,19 @@ async def test_c16_an_image_deleted_while_in_work_stays_deleted(platform: Platfo
     image = await _uploaded(tenant, 16)
     await asyncio.to_thread(worker.wait_frozen)
 
+    answers: list[Answer] = []
+
     async def deleted() -> bool:
         # A worker that froze inside a transaction holds the image's lock until the server ends that transaction.
-        return (await tenant.call("DELETE", f"/images/{image}")).status in (204, 404)
+        answers.append(await tenant.call("DELETE", f"/images/{image}"))
+        return answers[-1].status in (204, 404)
 
-    await until(deleted, what="the image to be deleted", timeout=30)
-    worker.send(signal.SIGCONT)
+    try:
+        await until(deleted, what="the image to be deleted", timeout=30)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; answers: {answers[-3:]}; locks: {platform.locks()}") from None
+    finally:
+        worker.send(signal.SIGCONT)
     tenant.journal.clear()
     await swept(tenant)
     await _drained(platform)

@@ -37,6 +37,11 @@ async def test_nothing_is_lost_while_everything_is_killed_at_random(
     await tenant.all_ended(timeout=120)
     figures.hold("random kills: everything ended after the last one (s)", time.monotonic() - last, "<=", 120)
     await swept(tenant, timeout=60)
+    for process in platform.processes:
+        assert process.running, f"{process.name} ended by itself, see {process.log}"
+    for api in platform.apis:
+        # The last one killed may still be starting.
+        await asyncio.to_thread(api.wait_ready)
     await check_all(tenant)
     counts = tenant.counts()
     figures.hold("random kills: accepted uploads that were lost", uploads - counts.get("done", 0), "<=", 0)
