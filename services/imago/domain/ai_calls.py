@@ -39,7 +39,7 @@ class CallContext:
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """What a call used, as the provider says it, and its price in millionths of a US dollar where we know the prices."""
+    """What a call used, as the provider says it, and its price in millionths of a US dollar where that is known."""
 
     model: str
     input_tokens: int = 0
