@@ -12,10 +12,13 @@ from imago.database.migrations import current, upgrade
 from imago.settings import Settings
 from imago.upkeep.auditor import Auditor
 
+# An index on many rows takes its time, and so does waiting for another replica that is building it.
+MIGRATION_SECONDS = 3600.0
+
 
 async def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema and say where it is."""
-    async with database(settings, wait=False) as db:
+    async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
         await upgrade(db)
         click.echo(f"schema {await current(db)}")
 

@@ -7,6 +7,8 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from imago.ai.providers import build_vision_provider
@@ -30,6 +32,7 @@ from imago.upkeep.auditor import Auditor
 from imago.upkeep.reconciler import Reconciler
 from imago.upkeep.relay import Relay
 from imago.upkeep.service import ADVISORY_SECONDS, Chore, Upkeep
+from imago.upkeep.sessions import end_silent_sessions
 from imago.upkeep.sweeper import Sweeper
 from imago.workers.children import ChildPool
 from imago.workers.service import Worker
@@ -47,9 +50,9 @@ class MissingSetting(Exception):
 
 
 @asynccontextmanager
-async def database(settings: Settings, *, wait: bool = True) -> AsyncIterator[Database]:
-    """Give the database, waiting for its schema first."""
-    db = Database.from_settings(settings)
+async def database(settings: Settings, *, wait: bool = True, timeout: float | None = None) -> AsyncIterator[Database]:
+    """Give the database, waiting for its schema first; `timeout` replaces the settings' for statements."""
+    db = Database.from_settings(settings, timeout=timeout)
     try:
         if wait:
             await wait_for_schema(db, timeout=SCHEMA_SECONDS)
@@ -133,6 +136,7 @@ def _upkeep(
     reconciler = Reconciler(settings, db, bus, background)
     sweeper = Sweeper(db, objects)
     auditor = Auditor(settings, db, objects)
+    silent_for = timedelta(seconds=settings.database_timeout)
     return Upkeep(
         db,
         (
@@ -142,6 +146,8 @@ def _upkeep(
             Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
             Chore("auditor", settings.audit_interval, auditor.run_once),
             Chore("sweeper", settings.sweep_interval, sweeper.run_once),
+            # Without a lease: its holder may be the very process that froze.
+            Chore("sessions", settings.database_timeout / 2, partial(end_silent_sessions, db, silent_for), shared=True),
         ),
     )
 

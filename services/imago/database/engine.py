@@ -36,6 +36,9 @@ SYSTEM = Scope(None)
 
 _DRIVERS = {"postgresql+asyncpg": "postgresql", "sqlite+aiosqlite": "sqlite"}
 
+# How PostgreSQL's lists of sessions name ours.
+APPLICATION_NAME = "imago"
+
 # SQLite waits this long for another process's write to end; writes take milliseconds.
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 
@@ -71,9 +74,13 @@ class Database:
         self.engine: AsyncEngine = self._create(pool_size)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Database":
-        """Build the database that the settings name; nothing connects yet."""
-        return cls(settings.database_url, pool_size=settings.database_pool_size, timeout=settings.database_timeout)
+    def from_settings(cls, settings: Settings, *, timeout: float | None = None) -> "Database":
+        """Build the database that the settings name, with another deadline if one is given; nothing connects yet."""
+        return cls(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            timeout=timeout or settings.database_timeout,
+        )
 
     @asynccontextmanager
     async def read(self, scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
@@ -153,10 +160,11 @@ class Database:
                 "timeout": self._timeout,
                 "command_timeout": self._timeout,
                 "server_settings": {
-                    "application_name": "imago",
+                    "application_name": APPLICATION_NAME,
                     "timezone": "UTC",
                     "jit": "off",
-                    # A process that is frozen (or cut off) inside a transaction holds its locks; the server ends it.
+                    # A process that is frozen (or cut off) inside a transaction holds its locks; the server ends it,
+                    # and `database.sessions` those that it doesn't see.
                     "idle_in_transaction_session_timeout": str(int(self._timeout * 1000)),
                 },
             },

@@ -73,6 +73,9 @@ MISSING_OBJECTS = Gauge(
 DATABASE_CONNECTIONS = Gauge(
     "imago_database_connections", "Connections of the pool in use.", multiprocess_mode="livesum"
 )
+FROZEN_SESSIONS = Counter(
+    "imago_database_frozen_sessions_ended_total", "Sessions of processes that froze within a statement, ended by us."
+)
 BUS_CONNECTED = Gauge("imago_nats_connected", "Whether the process is connected to NATS.", multiprocess_mode="livemin")
 
 
