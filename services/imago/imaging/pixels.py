@@ -51,7 +51,8 @@ def open_image(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
                 if image.width * image.height > max_pixels:
                     raise PermanentFailure("too-many-pixels", "The image has more pixels than this server decodes.")
                 yield image
-    except PARSER_ERRORS as error:
+    except (*PARSER_ERRORS, RuntimeError) as error:
+        # RuntimeError is what libavif and libheif raise on broken planes, missing items and absurd sizes.
         raise _failure(error) from error
 
 
