@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.support.nats import NatsServer
-from tests.support.postgres import postgres_server
+from tests.support.postgres import OWNER, RUNTIME, create_database, postgres_server, url_as
 
 from imago.bus.connection import Bus
 from imago.bus.topology import existing_lanes
@@ -63,9 +63,9 @@ def _run_apart(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _migrate_template(url: str) -> None:
-    await _administer(url, "CREATE DATABASE template_imago")
-    db = Database(f"{url}/template_imago")
-    await upgrade(db)
+    await create_database(url, "template_imago")
+    db = Database(f"{url_as(url, OWNER)}/template_imago")
+    await upgrade(db, runtime_role=RUNTIME)
     await db.close()
 
 
@@ -113,8 +113,8 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
         return
     server: str = request.getfixturevalue("postgres")
     name = f"test_{uuid.uuid4().hex}"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_imago")
-    fresh = Database(f"{server}/{name}", pool_size=20)
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_imago OWNER {OWNER}")
+    fresh = Database(f"{url_as(server, RUNTIME)}/{name}", pool_size=20)
     yield fresh
     await fresh.close()
     await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     # Database.
     database_url: str = "sqlite+aiosqlite:///data/imago.db"
+    database_runtime_role: str | None = None
+    """PostgreSQL's role that `imago migrate` lets use the tables; API and workers log in as it and own nothing."""
     database_pool_size: int = Field(10, ge=1)
     database_timeout: float = Field(10.0, gt=0)
     """The longest wait for a connection or for one statement."""

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.faults.proxy import Proxy
 from tests.support.nats import NatsServer
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
 from tests.support.s3 import S3Server, make_bucket
 
 from imago.bus.embedded import free_port
@@ -184,12 +184,12 @@ class Platform:
             **os.environ,
             **BASE_ENVIRONMENT,
             **storage,
-            "DATABASE_URL": f"{self.postgres.url_by(self.postgres_proxy.port)}/imago",
+            "DATABASE_URL": f"{url_as(self.postgres.url_by(self.postgres_proxy.port), RUNTIME)}/imago",
             "NATS_URL": f"nats://127.0.0.1:{self.nats_proxy.port}",
             **environment,
         }
         if migrated:
-            self.run("migrate")
+            self.run("migrate", DATABASE_URL=self.owner_url, DATABASE_RUNTIME_ROLE=RUNTIME)
             self.run("topology")
         self.apis = [self._api(index) for index in range(apis)]
         self.workers = {kind: self._worker(kind) for kind in WORKER_STAGES}
@@ -203,6 +203,11 @@ class Platform:
     def database_url(self) -> str:
         """The database, past the proxy."""
         return f"{self.postgres.url}/imago"
+
+    @property
+    def owner_url(self) -> str:
+        """The database, as the role that migrates."""
+        return f"{url_as(self.postgres.url, OWNER)}/imago"
 
     def start(self, **environment: str) -> None:
         """Start what doesn't run."""
@@ -222,14 +227,14 @@ class Platform:
         """Return another worker of a kind, not started yet."""
         return self._worker(kind, suffix="-extra")
 
-    def run(self, *arguments: str) -> None:
+    def run(self, *arguments: str, **environment: str) -> None:
         """Run a command of Imago to its end."""
-        assert self.begin(*arguments).wait(120) == 0, arguments
+        assert self.begin(*arguments, **environment).wait(120) == 0, arguments
 
-    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def begin(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Begin a command of Imago."""
         command = [sys.executable, "-m", "imago.cli.main", *arguments]
-        return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(command, env={**self.environment, **environment}, stdout=subprocess.DEVNULL)
 
     def wipe_nats(self) -> None:
         """Lose everything that NATS has, and start it again empty."""
@@ -279,10 +284,7 @@ class Platform:
             self.s3.stop()
 
     async def _prepare(self) -> None:
-        engine = create_async_engine(f"{self.postgres.url}/postgres", isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
-            await connection.execute(sa.text("CREATE DATABASE imago"))
-        await engine.dispose()
+        await create_database(self.postgres.url, "imago")
         if self.s3 is not None:
             self.s3.start()
             await make_bucket(self.s3.url)

@@ -17,6 +17,7 @@ from tests.faults.client import Answer, Tenant, new_tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
 from tests.faults.proxy import Mode
+from tests.support.postgres import RUNTIME
 from tests.support.waiting import until
 
 from imago.bus.connection import Bus
@@ -129,7 +130,8 @@ async def test_every_message_three_times_in_random_order_is_done_once(platform: 
 async def test_migrations_at_once_make_one_schema(platform: Platform, tmp_path: Path) -> None:
     fresh = Platform(tmp_path / "fresh", apis=0, migrated=False)
     try:
-        commands = [fresh.begin("migrate") for _ in range(6)]
+        owner = {"DATABASE_URL": fresh.owner_url, "DATABASE_RUNTIME_ROLE": RUNTIME}
+        commands = [fresh.begin("migrate", **owner) for _ in range(6)]
         codes = [await asyncio.to_thread(command.wait, 60) for command in commands]
         assert codes == [0] * 6
         assert fresh.scalar("SELECT count(*) FROM alembic_version") == 1

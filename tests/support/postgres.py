@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from imago.bus.embedded import free_port
 
@@ -25,6 +27,28 @@ def _binaries() -> Path:
     if on_path is None:
         pytest.skip("no PostgreSQL server is installed (`make setup` installs Debian's)")
     return Path(on_path).parent
+
+
+# As in production: one role owns the tables and migrates, another reads and writes them and is bound by row security.
+OWNER = "imago_owner"
+RUNTIME = "imago_app"
+
+
+def url_as(url: str, role: str) -> str:
+    """Return a server's URL with another role in it; the tests' servers trust everybody."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{role}@{rest.partition('@')[2]}"
+
+
+async def create_database(url: str, name: str) -> None:
+    """Create a database of `OWNER`'s, and both roles where the server has them not yet."""
+    engine = create_async_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        for role in (OWNER, RUNTIME):
+            if not await connection.scalar(sa.text("SELECT count(*) FROM pg_roles WHERE rolname = :r"), {"r": role}):
+                await connection.execute(sa.text(f"CREATE ROLE {role} LOGIN"))
+        await connection.execute(sa.text(f"CREATE DATABASE {name} OWNER {OWNER}"))
+    await engine.dispose()
 
 
 class PostgresServer:

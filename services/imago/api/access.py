@@ -3,7 +3,7 @@
 A handler without a declaration can't be added to the application, so a new route can't forget it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,15 +22,25 @@ _ATTRIBUTE = "__imago_access__"
 
 @dataclass(frozen=True)
 class Access:
-    """What a route asks for: nothing (`public`), the administrator, or a client's key, with a scope if one is named."""
+    """What a route asks for: nothing (`public`), a key of the platform, or a client's; with a scope if one is named.
+
+    `or_scope` opens it as well.
+    """
 
     public: bool = False
-    admin: bool = False
+    platform: bool = False
     scope: Scope | None = None
+    or_scope: Scope | None = None
+
+    def allows(self, scopes: Collection[str]) -> bool:
+        """Tell whether these scopes open the route."""
+        return self.scope is None or self.scope in scopes or (self.or_scope is not None and self.or_scope in scopes)
 
 
 PUBLIC = Access(public=True)
-ADMIN = Access(admin=True, scope=Scope.ADMIN)
+ADMIN = Access(platform=True, scope=Scope.ADMIN)
+MANAGER = Access(platform=True, scope=Scope.CLIENTS_MANAGE)
+ADMIN_OR_MANAGER = Access(platform=True, scope=Scope.ADMIN, or_scope=Scope.CLIENTS_MANAGE)
 ANY_CLIENT = Access()
 
 
@@ -55,7 +65,7 @@ def access_of(handler: object) -> Access | None:
 
 
 def client_of(request: web.Request) -> Client:
-    """Return the client that asks; raise NotATenant for the administrator."""
+    """Return the client that asks; raise NotATenant for a key of the platform."""
     client = request[PRINCIPAL].client
     if client is None:
         raise NotATenant("This route works on a client's own data; use a client's key.")

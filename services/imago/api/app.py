@@ -15,7 +15,7 @@ from imago.api.middlewares.headers import secure_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
-from imago.api.routes import admin, auth, docs, events, files, health, images, uploads
+from imago.api.routes import admin, auth, clients, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
 from imago.domain.problems import Unprocessable
 
@@ -32,6 +32,7 @@ def build_app(services: Services) -> web.Application:
         images.routes,
         files.routes,
         auth.routes,
+        clients.routes,
         admin.routes,
         health.routes,
         docs.routes,

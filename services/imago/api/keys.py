@@ -6,7 +6,9 @@ replica within `MAX_AGE` seconds.
 
 import time
 from collections import OrderedDict
+from datetime import datetime
 
+from imago.database.client_keys import note_uses
 from imago.database.clients import StoredKey, find_key
 from imago.database.engine import Database
 from imago.domain import keys
@@ -23,6 +25,7 @@ class KeyCache:
         self._db = db
         self._pepper = pepper
         self._entries: OrderedDict[str, tuple[float, StoredKey | None]] = OrderedDict()
+        self._uses: dict[str, datetime] = {}
 
     async def authenticate(self, text: str) -> StoredKey | None:
         """Return the key that a text is, if it is one of ours and usable now; raise DatabaseUnavailable."""
@@ -33,7 +36,30 @@ class KeyCache:
         digest = keys.digest_at_rest(key.wire_digest, self._pepper)
         # Compared for unknown ids as well, so that the time doesn't tell which ids exist.
         equal = keys.digests_equal(stored.digest if stored else bytes(32), digest)
-        return stored if stored is not None and equal and stored.usable(utc_now()) else None
+        return self._used(stored) if stored is not None and equal else None
+
+    async def usable(self, key_id: str) -> StoredKey | None:
+        """Return the key with an id if it is usable now: who holds a token of ours needs no secret."""
+        stored = await self._find(key_id)
+        return self._used(stored) if stored is not None else None
+
+    async def write_uses(self) -> int:
+        """Write down when the keys were last used, all at once instead of at each request; return how many."""
+        uses, self._uses = self._uses, {}
+        if uses:
+            try:
+                await note_uses(self._db, uses)
+            except BaseException:
+                self._uses = {**uses, **self._uses}
+                raise
+        return len(uses)
+
+    def _used(self, stored: StoredKey) -> StoredKey | None:
+        now = utc_now()
+        if not stored.usable(now):
+            return None
+        self._uses[stored.key_id] = now
+        return stored
 
     async def _find(self, key_id: str) -> StoredKey | None:
         entry = self._entries.get(key_id)

@@ -49,9 +49,20 @@ _PATH_PARAMETERS: dict[str, Json] = {
         "description": "The integer id or the uuid",
         "schema": {"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "format": "uuid"}]},
     },
+    "key_id": {
+        "name": "key_id",
+        "in": "path",
+        "required": True,
+        "description": "The second part of a key: 8 letters and digits",
+        "schema": {"type": "string", "pattern": "^[0-9A-Za-z]{8}$"},
+    },
     "name": {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
     "token": {"name": "token", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
 }
+
+
+# Where the caller chooses the uuid, an integer names nothing.
+_UUID_ALONE = frozenset({("put", "/auth/clients/{id}")})
 
 
 def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
@@ -61,7 +72,7 @@ def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
         "openapi": "3.0.3",
         "info": {"title": "Imago", "version": __version__, "description": _DESCRIPTION, "license": {"name": "MIT"}},
         "servers": [{"url": "/"}],
-        "security": [{"ApiKey": []}],
+        "security": [{"ApiKey": []}, {"Token": []}],
         "tags": [{"name": name} for name in ("images", "files", "auth", "admin", "service")],
         "paths": {
             path: {
@@ -73,14 +84,17 @@ def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
         },
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "securitySchemes": {
+                "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "Token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
         },
     }
 
 
 def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json:
     parameters = [_parameter(item) for item in operation.get("parameters", []) if item.get("in") in ("query", "header")]
-    parameters += [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in path]
+    parameters += [_path_parameter(method, path, name) for name in _PATH_PARAMETERS if f"{{{name}}}" in path]
     result: Json = {
         "operationId": operation.get("operationId") or _operation_id(method, path),
         "tags": operation.get("tags", []),
@@ -107,6 +121,13 @@ def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json
 def _operation_id(method: str, path: str) -> str:
     words = [part.strip("{}").replace("-", "_") for part in path.split("/") if part]
     return "_".join([method, *words]) if words else f"{method}_root"
+
+
+def _path_parameter(method: str, path: str, name: str) -> Json:
+    if name == "id" and (method, path) in _UUID_ALONE:
+        uuid = {"type": "string", "format": "uuid"}
+        return {**_PATH_PARAMETERS[name], "description": "The uuid, of the caller's choice", "schema": uuid}
+    return _PATH_PARAMETERS[name]
 
 
 def _parameter(item: Json) -> Json:

@@ -7,17 +7,17 @@ from uuid import UUID
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import DEFAULT_LIMIT, MAX_LIMIT
-from imago.domain.clients import PIPELINE_STAGES, Plan
-from imago.domain.scopes import TENANT_SCOPES
 from imago.domain.stages import STAGES, ImageStatus
 from imago.domain.tags import MAX_TAG_LENGTH, MAX_TAGS
 
-_MAX_BIGINT = 2**63 - 1
+MAX_BIGINT = 2**63 - 1
 _MAX_DESCRIPTION = 10_000
 _MAX_CURSOR = 512
 
 
-class _Strict(Schema):
+class Strict(Schema):
+    """Refuses members it doesn't know: a misspelt one would silently do nothing."""
+
     class Meta:
         unknown = RAISE
 
@@ -33,12 +33,14 @@ def _one_line(text: str) -> None:
         raise ValidationError("Must be one line.")
 
 
-def _pattern(pattern: str) -> list[Any]:
+def matching(pattern: str) -> list[Any]:
+    """Return validators for one line of a pattern."""
     # JSON Schema's `$` is the end of the text, Python's also stands before a last newline.
     return [validate.Regexp(pattern), _one_line]
 
 
-def _text(length: int, *, least: int = 0, **options: Any) -> fields.String:
+def text_field(length: int, *, least: int = 0, **options: Any) -> fields.String:
+    """Return a field of text that every database and encoding can hold; lengths are in characters."""
     return fields.String(validate=[validate.Length(min=least, max=length), _printable], **options)
 
 
@@ -52,33 +54,33 @@ class LocalTime(fields.NaiveDateTime):
         return moment
 
 
-class PageQuery(_Strict):
+class PageQuery(Strict):
     """The paging of every list."""
 
     limit = fields.Integer(
         load_default=DEFAULT_LIMIT, validate=validate.Range(min=1, max=MAX_LIMIT), metadata={"description": "Page size"}
     )
-    cursor = _text(_MAX_CURSOR, least=1, metadata={"description": "`next_cursor` of the page before"})
+    cursor = text_field(_MAX_CURSOR, least=1, metadata={"description": "`next_cursor` of the page before"})
 
 
 class ImageQuery(PageQuery):
     """The filters of a list of images; all that are given must hold."""
 
     status = fields.String(validate=validate.OneOf([str(status) for status in ImageStatus]))
-    tag = _text(MAX_TAG_LENGTH * 4, least=1, metadata={"description": "A tag of the model's or of a person's"})
-    q = _text(
+    tag = text_field(MAX_TAG_LENGTH * 4, least=1, metadata={"description": "A tag of the model's or of a person's"})
+    q = text_field(
         500, least=1, metadata={"description": "Words of the name, the text or a description; the last may be begun"}
     )
-    camera = _text(200, least=1, metadata={"description": "A part of make and model"})
+    camera = text_field(200, least=1, metadata={"description": "A part of make and model"})
     taken_from = LocalTime(metadata={"description": "Camera-local time, inclusive"})
     taken_to = LocalTime(metadata={"description": "Camera-local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})
-    sha256 = fields.String(validate=_pattern(r"^[0-9a-f]{64}$"))
+    sha256 = fields.String(validate=matching(r"^[0-9a-f]{64}$"))
     created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
     created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
 
 
-class ReprocessBody(_Strict):
+class ReprocessBody(Strict):
     """Which stages to run again; without `stages`, those of the client's pipeline."""
 
     stages = fields.List(
@@ -87,11 +89,11 @@ class ReprocessBody(_Strict):
     )
 
 
-class UserWordsBody(_Strict):
+class UserWordsBody(Strict):
     """A person's own words on an image; null clears."""
 
-    description = _text(_MAX_DESCRIPTION, allow_none=True)
-    tags = fields.List(_text(MAX_TAG_LENGTH, least=1), validate=validate.Length(max=MAX_TAGS), allow_none=True)
+    description = text_field(_MAX_DESCRIPTION, allow_none=True)
+    tags = fields.List(text_field(MAX_TAG_LENGTH, least=1), validate=validate.Length(max=MAX_TAGS), allow_none=True)
 
     @validates_schema
     def _names_something(self, data: dict[str, Any], **_: Any) -> None:
@@ -100,63 +102,30 @@ class UserWordsBody(_Strict):
             raise ValidationError("Name `description`, `tags` or both.")
 
 
-class PipelineBody(_Strict):
-    """What is done with a client's images."""
-
-    stages = fields.List(
-        fields.String(validate=validate.OneOf([str(stage) for stage in PIPELINE_STAGES])),
-        validate=validate.Length(min=1, max=len(PIPELINE_STAGES)),
-    )
-    ocr_languages = fields.List(
-        fields.String(validate=_pattern(r"^[a-z]{3}(_[a-z]{2,8})?$")), validate=validate.Length(max=8)
-    )
-    description_language = fields.String(validate=_pattern(r"^[a-z]{2}$"))
-
-
-class LimitsBody(_Strict):
-    """Limits that differ from the plan's."""
-
-    requests_per_minute = fields.Integer(strict=True, validate=validate.Range(min=1, max=10_000_000))
-    burst = fields.Integer(strict=True, validate=validate.Range(min=1, max=10_000_000))
-    storage_bytes = fields.Integer(strict=True, validate=validate.Range(min=0, max=_MAX_BIGINT))
-    images = fields.Integer(strict=True, validate=validate.Range(min=0, max=_MAX_BIGINT))
-    ai_calls_per_month = fields.Integer(strict=True, validate=validate.Range(min=0, max=_MAX_BIGINT))
-
-
-class NewClientBody(_Strict):
-    """A client to create."""
-
-    name = _text(200, least=1, required=True)
-    plan = fields.String(required=True, validate=validate.OneOf([str(plan) for plan in Plan]))
-    scopes = fields.List(fields.String(validate=validate.OneOf(sorted(str(scope) for scope in TENANT_SCOPES))))
-    limits = fields.Nested(LimitsBody)
-    pipeline = fields.Nested(PipelineBody)
-
-
 _STAGE = validate.OneOf([str(stage) for stage in STAGES])
 
 
 class DeadLetterQuery(PageQuery):
     """The filters of a list of dead letters; all that are given must hold."""
 
-    client = _text(36, least=1, metadata={"description": "A client's id or uuid"})
+    client = text_field(36, least=1, metadata={"description": "A client's id or uuid"})
     stage = fields.String(validate=_STAGE)
-    error_code = _text(100, least=1)
+    error_code = text_field(100, least=1)
     created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
     created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
     replayed = fields.Boolean(truthy={"true"}, falsy={"false"})
 
 
-class ReplayBody(_Strict):
+class ReplayBody(Strict):
     """Which dead letters to replay: some by their ids, or all that filters leave."""
 
     ids = fields.List(
-        fields.Integer(strict=True, validate=validate.Range(min=1, max=_MAX_BIGINT)),
+        fields.Integer(strict=True, validate=validate.Range(min=1, max=MAX_BIGINT)),
         validate=validate.Length(min=1, max=1000),
     )
-    client = _text(36, least=1, metadata={"description": "A client's id or uuid"})
+    client = text_field(36, least=1, metadata={"description": "A client's id or uuid"})
     stage = fields.String(validate=_STAGE)
-    error_code = _text(100, least=1)
+    error_code = text_field(100, least=1)
     created_from = fields.AwareDateTime(default_timezone=None)
     created_to = fields.AwareDateTime(default_timezone=None)
 
@@ -171,7 +140,7 @@ def entity_ref(text: str) -> int | UUID | None:
     """Return the id or uuid that an image or a client is named by; None where it is neither."""
     if text.isascii() and text.isdigit():
         number = int(text[:20])
-        return number if 0 < number <= _MAX_BIGINT else None
+        return number if 0 < number <= MAX_BIGINT else None
     try:
         ref = UUID(text)
     except ValueError:

@@ -8,8 +8,10 @@ from aiohttp import web
 
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
+from imago.api.tokens import Tokens
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
+from imago.domain.audit import Actor
 from imago.domain.clients import Client
 from imago.domain.outbox import Announcer
 from imago.settings import Settings
@@ -36,20 +38,30 @@ class Services:
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None
     inline_thumbnail: InlineThumbnailer | None = None
+    tokens: Tokens | None = None
+    ensure_lane: Callable[[str], Awaitable[None]] | None = None
+    move_lanes: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking: a client by one of its keys, or the platform's administrator (`client` None)."""
+    """Who is asking: a client by one of its keys or by a token of one, or a key of the platform (`client` None)."""
 
     client: Client | None
     scopes: frozenset[str]
     key_id: str | None = None
+    by_token: bool = False
+    name: str = "client"
 
 
 SERVICES = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+def actor_of(request: web.Request) -> Actor:
+    """Return who acts, for the audit log."""
+    return Actor(request[PRINCIPAL].name, request.get(REQUEST_ID))
 
 
 def services_of(request: web.Request) -> Services:

@@ -4,7 +4,6 @@ from typing import Any
 
 from imago.database.dead_letters import DeadLetter
 from imago.database.image_reads import ImageRow, StageRow
-from imago.domain.clients import Client
 from imago.domain.stages import Stage
 from imago.domain.times import iso_utc
 
@@ -87,21 +86,4 @@ def dead_letter(letter: DeadLetter) -> dict[str, Any]:
         "error_text": letter.error_text,
         "created_at": iso_utc(letter.created_at),
         "replayed_at": iso_utc(letter.replayed_at) if letter.replayed_at else None,
-    }
-
-
-def client(row: Client) -> dict[str, Any]:
-    """Return a client as administrators see it."""
-    return {
-        "id": row.id,
-        "uuid": str(row.uuid),
-        "name": row.name,
-        "plan": str(row.plan),
-        "scopes": sorted(str(scope) for scope in row.scopes),
-        "limits": row.limits.to_json(),
-        "lane": row.lane,
-        "pipeline": row.pipeline.to_json(),
-        "active": row.active,
-        "managed_by": row.managed_by,
-        "owner": row.owner,
     }

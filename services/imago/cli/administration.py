@@ -19,7 +19,7 @@ MIGRATION_SECONDS = 3600.0
 async def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema and say where it is."""
     async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
-        await upgrade(db)
+        await upgrade(db, runtime_role=settings.database_runtime_role)
         click.echo(f"schema {await current(db)}")
 
 

@@ -11,16 +11,21 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from nats.errors import Error as NatsError
+
 from imago.ai.providers import build_vision_provider
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.services import Services
+from imago.api.tokens import Tokens
 from imago.bus.connection import Bus, BusUnavailable
 from imago.bus.publisher import Publisher
+from imago.bus.topology import Topology, TopologyConflict, ensure
 from imago.database.engine import Database
 from imago.database.migrations import wait_for_schema
 from imago.database.uploads import InlineThumbnail
 from imago.domain.failures import StageFailure
+from imago.domain.lanes import is_dedicated
 from imago.domain.stages import WORKER_STAGES, Stage
 from imago.settings import Settings
 from imago.storage.factory import build_store
@@ -29,6 +34,8 @@ from imago.storage.store import ObjectStore
 from imago.telemetry import metrics
 from imago.upkeep.announcer import BackgroundAnnouncer
 from imago.upkeep.auditor import Auditor
+from imago.upkeep.eraser import Eraser
+from imago.upkeep.lanes import LaneMover
 from imago.upkeep.reconciler import Reconciler
 from imago.upkeep.relay import Relay
 from imago.upkeep.service import ADVISORY_SECONDS, Chore, Upkeep
@@ -43,6 +50,9 @@ from imago.workers.stages.thumbnail import ThumbnailStage, store_thumbnail
 from imago.workers.stages.vision import VisionStage
 
 SCHEMA_SECONDS = 120.0
+
+# `last_used_at` of keys may lag behind by this.
+KEY_USES_SECONDS = 30.0
 
 
 class MissingSetting(Exception):
@@ -102,7 +112,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
     async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
         publisher = Publisher(bus, timeout=settings.nats_timeout)
         async with announcer(db, publisher, by="api") as background, _inline(settings, objects) as inline:
-            upkeep = _upkeep(settings, db, bus, publisher, objects, background)
+            cache = KeyCache(db, pepper=pepper)
+            upkeep = _upkeep(settings, db, bus, publisher, objects, background, cache)
             hub = EventHub(bus)
             await upkeep.start()
             await hub.start()
@@ -112,12 +123,15 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     db=db,
                     store=objects,
                     announcer=background,
-                    keys=KeyCache(db, pepper=pepper),
+                    keys=cache,
                     checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
                     exposition=_exposition(db, bus),
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
                     inline_thumbnail=inline,
+                    tokens=_tokens(settings),
+                    ensure_lane=_lane_ensurer(settings, bus),
+                    move_lanes=upkeep.nudger("lanes"),
                 )
             finally:
                 await hub.close()
@@ -131,6 +145,7 @@ def _upkeep(
     publisher: Publisher,
     objects: ObjectStore,
     background: BackgroundAnnouncer,
+    keys: KeyCache,
 ) -> Upkeep:
     relay = Relay(db, bus, publisher)
     reconciler = Reconciler(settings, db, bus, background)
@@ -143,6 +158,10 @@ def _upkeep(
             # On PostgreSQL relays share the rows among them; SQLite can't lock single rows.
             Chore("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
             Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
+            # Whoever changed a client's lane nudges its own process.
+            Chore("lanes", settings.reconcile_interval, LaneMover(db, background).run_once, shared=True),
+            Chore("eraser", settings.sweep_interval, Eraser(db, bus).run_once),
+            Chore("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
             Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
             Chore("auditor", settings.audit_interval, auditor.run_once),
             Chore("sweeper", settings.sweep_interval, sweeper.run_once),
@@ -226,6 +245,26 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    return Tokens(settings.jwt_secret_key.get_secret_value()) if settings.jwt_secret_key else None
+
+
+def _lane_ensurer(settings: Settings, bus: Bus) -> Callable[[str], Awaitable[None]]:
+    async def ensure_lane(lane: str) -> None:
+        if not is_dedicated(lane):
+            # `imago topology` and the reconciler see to those that all share.
+            return
+        if not bus.connected:
+            raise BusUnavailable("not connected")
+        try:
+            topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+            await ensure(bus.js, lanes=(lane,), topology=topology)
+        except (NatsError, OSError, TopologyConflict) as error:
+            raise BusUnavailable(type(error).__name__) from error
+
+    return ensure_lane
 
 
 def _nats_check(bus: Bus) -> Callable[[], Awaitable[None]]:

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.database import audit
 from imago.database.engine import SYSTEM, Database, Scope
 from imago.database.tables import api_keys, client_usage, clients
 from imago.domain import keys
+from imago.domain.audit import IMAGO, Action, Actor
 from imago.domain.clients import PLAN_LANES, PLAN_LIMITS, Client, Pipeline, Plan, Usage
 from imago.domain.keys import ApiKey
 from imago.domain.scopes import Scope as KeyScope
@@ -51,10 +54,22 @@ class StoredKey:
         )
 
 
-async def create_client(db: Database, new: NewClient, *, key: ApiKey, pepper: str) -> Client:
+@dataclass(frozen=True)
+class ClientRow:
+    """A client with what only its administration asks for."""
+
+    client: Client
+    created_at: datetime
+    updated_at: datetime
+    erasure: dict[str, Any] | None
+
+
+async def create_client(db: Database, new: NewClient, *, key: ApiKey, pepper: str, by: Actor = IMAGO) -> Client:
     """Create a client with its first key, whose digest alone is stored."""
     async with db.write(SYSTEM) as connection:
-        client = await _insert_client(connection, new)
+        client = await insert_client(connection, new, lane=PLAN_LANES[new.plan])
+        details = {"plan": str(new.plan), "key_id": key.key_id}
+        await audit.record(connection, by, Action.CLIENT_CREATED, client=client.uuid, details=details)
         await add_key(connection, client.id, key_id=key.key_id, digest=keys.digest_at_rest(key.wire_digest, pepper))
     return client
 
@@ -92,10 +107,38 @@ async def find_key(db: Database, key_id: str) -> StoredKey | None:
 
 async def get_client(db: Database, ref: int | UUID) -> Client | None:
     """Return a client by its id or uuid."""
-    condition = clients.c.uuid == ref if isinstance(ref, UUID) else clients.c.id == ref
     async with db.read(SYSTEM) as connection:
-        row = (await connection.execute(sa.select(clients).where(condition))).one_or_none()
+        row = (await connection.execute(sa.select(clients).where(matches(ref)))).one_or_none()
     return None if row is None else client_of(row)
+
+
+def matches(ref: int | UUID) -> sa.ColumnElement[bool]:
+    """Return the condition that a client is the one referred to, by its id or its uuid."""
+    return clients.c.uuid == ref if isinstance(ref, UUID) else clients.c.id == ref
+
+
+async def get_client_row(db: Database, ref: int | UUID) -> ClientRow | None:
+    """Return a client with what its administration asks for."""
+    async with db.read(SYSTEM) as connection:
+        row = (await connection.execute(sa.select(clients).where(matches(ref)))).one_or_none()
+    return None if row is None else ClientRow(client_of(row), row.created_at, row.updated_at, row.erasure)
+
+
+async def list_clients(
+    db: Database, *, limit: int, after: int | None = None, active: bool | None = None, plan: Plan | None = None
+) -> tuple[list[Client], int | None]:
+    """Return a page of clients, the oldest first, and the id that the next page continues behind, if there is one."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if after is not None:
+        conditions.append(clients.c.id > after)
+    if active is not None:
+        conditions.append(clients.c.active == active)
+    if plan is not None:
+        conditions.append(clients.c.plan == plan)
+    query = sa.select(clients).where(*conditions).order_by(clients.c.id).limit(limit + 1)
+    async with db.read(SYSTEM) as connection:
+        found = [client_of(row) for row in await connection.execute(query)]
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 async def first_client(db: Database) -> Client | None:
@@ -142,7 +185,8 @@ def client_of(row: sa.Row[tuple[object, ...]]) -> Client:
     )
 
 
-async def _insert_client(connection: AsyncConnection, new: NewClient) -> Client:
+async def insert_client(connection: AsyncConnection, new: NewClient, *, lane: str, active: bool = True) -> Client:
+    """Insert a client and its usage in the caller's transaction."""
     now = utc_now()
     row = (
         await connection.execute(
@@ -153,13 +197,14 @@ async def _insert_client(connection: AsyncConnection, new: NewClient) -> Client:
                 plan=new.plan,
                 scopes=sorted(new.scopes),
                 limits={name: value for name, value in new.limits.items() if value is not None},
-                lane=PLAN_LANES[new.plan],
+                lane=lane,
                 stages=[str(stage) for stage in new.pipeline.stages],
                 ocr_languages=list(new.pipeline.ocr_languages),
                 description_language=new.pipeline.description_language,
                 managed_by=new.managed_by,
                 owner=new.owner,
-                active=True,
+                active=active,
+                deactivated_at=None if active else now,
                 created_at=now,
                 updated_at=now,
             )

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from imago.database import audit
 from imago.database.engine import SYSTEM, Database
 from imago.database.image_changes import start_runs
 from imago.database.locking import lock_image
 from imago.database.tables import clients, dead_letters, image_stages, images
+from imago.domain.audit import Action, Actor
 from imago.domain.outbox import OutboxRow
 from imago.domain.stages import Stage, StageStatus
 from imago.domain.times import utc_now
@@ -188,3 +191,9 @@ def _letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:
         created_at=row.created_at,
         replayed_at=row.replayed_at,
     )
+
+
+async def note_replay(db: Database, actor: Actor, details: Mapping[str, Any]) -> None:
+    """Write a replay down in the audit log."""
+    async with db.write(SYSTEM) as connection:
+        await audit.record(connection, actor, Action.LETTERS_REPLAYED, details=details)

@@ -50,18 +50,14 @@ async def delete_image(
         if locked is None:
             raise NotFound("No such image.")
         image, row = locked
-        return (await erase_image(connection, image, row, now=now, headers=headers),)
+        await erase_image(connection, image, row, now=now)
+        return (await outbox_rows.add_event(connection, image, EventName.IMAGE_DELETED, at=now, headers=headers),)
 
 
 async def erase_image(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    row: sa.Row[tuple[object, ...]],
-    *,
-    now: datetime,
-    headers: Mapping[str, str],
-) -> OutboxRow:
-    """Delete a locked image's rows, bury its objects and announce that; return the announcement."""
+    connection: AsyncConnection, image: ImageIdentity, row: sa.Row[tuple[object, ...]], *, now: datetime
+) -> None:
+    """Delete a locked image's rows and bury its objects; the caller announces it where there is someone to tell."""
     keys = {row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}
     await connection.execute(
         sa.insert(tombstones),
@@ -90,7 +86,6 @@ async def erase_image(
             images=client_usage.c.images - 1,
         )
     )
-    return await outbox_rows.add_event(connection, image, EventName.IMAGE_DELETED, at=now, headers=headers)
 
 
 async def reprocess(

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from imago.database import outbox as outbox_rows
 from imago.database.engine import SYSTEM, Database
 from imago.database.locking import lock_image
-from imago.database.tables import idempotency_keys, image_stages, leases, outbox, tombstones, upload_intents
+from imago.database.tables import clients, idempotency_keys, image_stages, leases, outbox, tombstones, upload_intents
 from imago.database.uploads import bury_intents
 from imago.domain.outbox import OutboxKind, OutboxRow
 from imago.domain.stages import OPEN_STATUSES, Stage
@@ -88,7 +88,7 @@ async def find_open_stages(
         .limit(limit)
     )
     async with db.read(SYSTEM) as connection:
-        return [_open_stage(row) for row in await connection.execute(query)]
+        return [open_stage(row) for row in await connection.execute(query)]
 
 
 async def find_by_sequence(db: Database, stream: str, sequence: int) -> OpenStage | None:
@@ -100,7 +100,7 @@ async def find_by_sequence(db: Database, stream: str, sequence: int) -> OpenStag
     )
     async with db.read(SYSTEM) as connection:
         row = (await connection.execute(query)).first()
-    return None if row is None else _open_stage(row)
+    return None if row is None else open_stage(row)
 
 
 async def republish(db: Database, found: OpenStage) -> OutboxRow | None:
@@ -120,11 +120,11 @@ async def republish(db: Database, found: OpenStage) -> OutboxRow | None:
                 image_stages.c.status.in_([str(status) for status in OPEN_STATUSES]),
             )
             .values(epoch=found.epoch + 1, stream=None, sequence=None, message_id=None)
-            .returning(image_stages.c.lane)
         )
-        lane = moved.scalar_one_or_none()
-        if lane is None:
+        if moved.rowcount != 1:
             return None
+        # Not the lane it had: the client may have changed its own since.
+        lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
         return await outbox_rows.add_work(
             connection, image, found.stage, run=found.run, epoch=found.epoch + 1, lane=lane, headers={}
         )
@@ -165,5 +165,6 @@ async def close_graves(db: Database, graves: Sequence[Grave]) -> None:
             )
 
 
-def _open_stage(row: sa.Row[tuple[object, ...]]) -> OpenStage:
+def open_stage(row: sa.Row[tuple[object, ...]]) -> OpenStage:
+    """Build an open stage from a row of `image_stages`."""
     return OpenStage(row.image_id, Stage(row.stage), row.run, row.epoch, row.stream, row.sequence, row.message_id)

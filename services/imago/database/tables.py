@@ -280,3 +280,18 @@ leases = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
 )
+
+# Who did what to which client; without a foreign key, so that it outlives the client.
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    _id(),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("client_uuid", sa.Uuid),
+    sa.Column("request_id", sa.Text),
+    sa.Column("details", Json, nullable=False),
+    sa.Index("ix_audit_log_client_uuid_id", "client_uuid", "id"),
+    sqlite_autoincrement=True,
+)

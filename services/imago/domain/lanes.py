@@ -9,6 +9,9 @@ STANDARD = "standard"
 PREMIUM = "premium"
 SHARED_LANES: tuple[str, ...] = (PREMIUM, STANDARD)
 
+# What a client asks for that is to have a lane of its own.
+DEDICATED = "dedicated"
+
 # In `WORKER_LANES`: every client's own lane.
 ANY_DEDICATED = "*"
 
@@ -50,6 +53,18 @@ def valid_lane(lane: str) -> bool:
         return False
 
 
+def lane_of(choice: str, *, plan_lane: str, client: UUID) -> str:
+    """Return the lane that a choice means: `dedicated` is the client's own, nothing is the plan's.
+
+    Raises ValueError on what is neither, another client's lane included.
+    """
+    own = client_token(client)
+    named = {"": plan_lane, DEDICATED: own, own: own, STANDARD: STANDARD, PREMIUM: PREMIUM}
+    if choice not in named:
+        raise ValueError(f"not a lane of this client: {choice!r}")
+    return named[choice]
+
+
 def work_stream(lane: str) -> str:
     """Return the name of the work stream of a lane."""
     return WORK_STREAM_PREFIX + (lane if is_dedicated(lane) else lane.upper())
@@ -77,6 +92,16 @@ def work_subject(lane: str, stage: Stage, client: UUID) -> str:
 def dead_subject(lane: str, stage: Stage, client: UUID) -> str:
     """Return the subject of one client's dead letters of a stage."""
     return f"imago.dead.{lane}.{stage}.{client_token(client)}"
+
+
+def dead_subjects_of(client: UUID) -> str:
+    """Return the subject filter of all dead letters of a client."""
+    return f"imago.dead.*.*.{client_token(client)}"
+
+
+def work_subjects_of(lane: str, client: UUID) -> str:
+    """Return the subject filter of all work of a client in a lane."""
+    return f"imago.work.{lane}.*.{client_token(client)}"
 
 
 def event_subject(client: UUID, image: UUID, name: str) -> str:

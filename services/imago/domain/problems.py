@@ -43,6 +43,14 @@ class MissingScope(Problem):
     title = "Scope missing"
 
 
+class KeyNeeded(Problem):
+    """A token where only a key will do."""
+
+    status = 403
+    code = "key-needed"
+    title = "A key is needed"
+
+
 class NotATenant(Problem):
     """A platform key (admin, operator) on a route that works on a client's own data."""
 

@@ -73,6 +73,7 @@ MISSING_OBJECTS = Gauge(
 DATABASE_CONNECTIONS = Gauge(
     "imago_database_connections", "Connections of the pool in use.", multiprocess_mode="livesum"
 )
+CLIENTS_ERASED = Counter("imago_clients_erased_total", "Clients that were erased, with all that was theirs.")
 FROZEN_SESSIONS = Counter(
     "imago_database_frozen_sessions_ended_total", "Sessions of processes that froze within a statement, ended by us."
 )

@@ -42,6 +42,11 @@ class Upkeep:
         self._chores = chores
         self._holder = uuid.uuid4().hex
         self._tasks: list[asyncio.Task[None]] = []
+        self._nudges = {chore.name: asyncio.Event() for chore in chores}
+
+    def nudger(self, name: str) -> Callable[[], None]:
+        """Return what makes a chore's next turn come now."""
+        return self._nudges[name].set
 
     async def start(self) -> None:
         """Begin."""
@@ -64,4 +69,6 @@ class Upkeep:
                 log.info("a chore has to wait", chore=chore.name, error=type(error).__name__)
             except Exception:
                 log.exception("a chore failed", chore=chore.name)
-            await asyncio.sleep(chore.interval)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudges[chore.name].wait(), chore.interval)
+            self._nudges[chore.name].clear()

@@ -5,11 +5,12 @@ import hmac
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
-from imago.api.access import Access, Handler, access_of
+from imago.api.access import ADMIN, Access, Handler, access_of
 from imago.api.services import PRINCIPAL, Principal, services_of
 from imago.database.engine import DatabaseUnavailable
 from imago.domain.problems import MissingScope, NotATenant, Unauthenticated
 from imago.domain.scopes import Scope
+from imago.settings import Settings
 
 
 @web.middleware
@@ -18,7 +19,7 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
     if isinstance(request.match_info.route, SystemRoute):
         # No such path or method: it says so without asking for a key.
         return await handler(request)
-    rule = access_of(request.match_info.handler) or Access(admin=True, scope=Scope.ADMIN)
+    rule = access_of(request.match_info.handler) or ADMIN
     if not rule.public:
         principal = await authenticated(request)
         _check(rule, principal)
@@ -27,9 +28,9 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _check(rule: Access, principal: Principal) -> None:
-    if not rule.admin and principal.client is None:
+    if not rule.platform and principal.client is None:
         raise NotATenant("This route works on a client's own data; use a client's key.")
-    if rule.scope is not None and rule.scope not in principal.scopes:
+    if not rule.allows(principal.scopes):
         raise MissingScope(f"The key lacks the scope {rule.scope}.", extra={"scope": str(rule.scope)})
 
 
@@ -40,7 +41,7 @@ async def still_allowed(request: web.Request) -> bool:
     """
     try:
         principal = await authenticated(request)
-        _check(access_of(request.match_info.handler) or Access(admin=True, scope=Scope.ADMIN), principal)
+        _check(access_of(request.match_info.handler) or ADMIN, principal)
     except (Unauthenticated, NotATenant, MissingScope):
         return False
     except DatabaseUnavailable:
@@ -49,16 +50,41 @@ async def still_allowed(request: web.Request) -> bool:
 
 
 async def authenticated(request: web.Request) -> Principal:
-    """Return who a request's key belongs to; raise Unauthenticated."""
+    """Return who a request's key or token belongs to; raise Unauthenticated."""
+    services = services_of(request)
     text = request.headers.get("X-API-Key", "")
     if not text:
-        raise Unauthenticated("Send a client's key in the header X-API-Key.")
-    services = services_of(request)
-    admin = services.settings.admin_api_key
-    if admin is not None and hmac.compare_digest(text.encode(), admin.get_secret_value().encode()):
-        return Principal(None, frozenset({Scope.ADMIN}))
+        return await _by_token(request)
+    platform = _platform(text, services.settings)
+    if platform is not None:
+        return platform
     stored = await services.keys.authenticate(text)
     if stored is None:
         # One answer for malformed, unknown, expired and revoked keys: which it was is nobody else's business.
         raise Unauthenticated("The key is not valid.")
     return Principal(stored.client, frozenset(stored.client.scopes), stored.key_id)
+
+
+def _platform(text: str, settings: Settings) -> Principal | None:
+    for name, secret, scope in (
+        ("admin", settings.admin_api_key, Scope.ADMIN),
+        ("operator", settings.operator_api_key, Scope.CLIENTS_MANAGE),
+    ):
+        # A header may hold bytes that are no UTF-8; they are compared like any others.
+        sent = text.encode(errors="surrogateescape")
+        if secret is not None and hmac.compare_digest(sent, secret.get_secret_value().encode()):
+            return Principal(None, frozenset({scope}), name=name)
+    return None
+
+
+async def _by_token(request: web.Request) -> Principal:
+    services = services_of(request)
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthenticated("Send a client's key in the header X-API-Key, or a token as Authorization: Bearer.")
+    token = services.tokens.verify(text.strip()) if services.tokens is not None else None
+    # The key behind a token is asked for each time: a token dies with its key, and its client.
+    stored = await services.keys.usable(token.key_id) if token is not None else None
+    if token is None or stored is None or stored.client.uuid != token.client:
+        raise Unauthenticated("The token is not valid.")
+    return Principal(stored.client, frozenset(stored.client.scopes & token.scopes), stored.key_id, by_token=True)

@@ -1,5 +1,6 @@
 """What administrators do about work that failed."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,20 +9,26 @@ from aiohttp import web
 from imago.api.access import ADMIN, access
 from imago.api.answer_schemas import DeadLettersAnswer, ReplayAnswer
 from imago.api.answers import json_answer
+from imago.api.client_answers import AuditAnswer
+from imago.api.client_schemas import AuditQuery
+from imago.api.client_shapes import audit_record
 from imago.api.documentation import documented, reads_json, reads_query
 from imago.api.paging import decode_id, encode_cursor
 from imago.api.request_schemas import DeadLetterQuery, ReplayBody, entity_ref
-from imago.api.services import Services, services_of
+from imago.api.services import Services, actor_of, services_of
 from imago.api.shapes import dead_letter
+from imago.database.audit import AuditFilter, list_records
 from imago.database.dead_letters import (
     LetterFilter,
     ReplayOutcome,
     count_waiting,
     list_letters,
     newest_letter,
+    note_replay,
     replay,
     waiting_letters,
 )
+from imago.domain.audit import Action
 from imago.domain.problems import Unprocessable
 from imago.domain.stages import Stage
 from imago.telemetry import metrics
@@ -92,7 +99,35 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
             after, left = batch[-1], left - len(batch)
         remaining = await count_waiting(services.db, wanted, after=after, up_to=up_to)
     answer = {str(outcome): count for outcome, count in counts.items()}
+    await note_replay(services.db, actor_of(request), {**answer, "filter": _audited(body)})
     return json_answer({**answer, "remaining": remaining}, status=202)
+
+
+@routes.get("/admin/audit", allow_head=False)
+@documented(
+    tag="admin",
+    summary="List administrative acts",
+    answers={200: (AuditAnswer, "A page of the audit log, newest first.")},
+    problems=(Unprocessable,),
+)
+@reads_query(AuditQuery)
+@access(ADMIN)
+async def audit_log(request: web.Request) -> web.Response:
+    """Lists what was done to clients, keys and dead letters, by whom and when; it outlives the clients."""
+    query = request["querystring"]
+    records, before = await list_records(
+        services_of(request).db,
+        AuditFilter(
+            client=query.get("client"),
+            action=Action(query["action"]) if "action" in query else None,
+            created_from=query.get("created_from"),
+            created_to=query.get("created_to"),
+        ),
+        limit=query["limit"],
+        before=decode_id(query.get("cursor")),
+    )
+    cursor = None if before is None else encode_cursor(before)
+    return json_answer({"items": [audit_record(record) for record in records], "next_cursor": cursor})
 
 
 async def _replay(services: Services, letter: int) -> ReplayOutcome:
@@ -103,6 +138,10 @@ async def _replay(services: Services, letter: int) -> ReplayOutcome:
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()
     return outcome
+
+
+def _audited(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in body.items()}
 
 
 def _filter(values: dict[str, Any]) -> LetterFilter:

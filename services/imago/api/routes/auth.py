@@ -1,21 +1,17 @@
-"""Who a key is, and creating clients."""
+"""Who a key is, and tokens made from it."""
 
 from aiohttp import web
 
-from imago.api import shapes
-from imago.api.access import ADMIN, ANY_CLIENT, access, client_of
-from imago.api.answer_schemas import MeAnswer, NewClientAnswer
+from imago.api.access import ANY_CLIENT, access, client_of
 from imago.api.answers import json_answer
+from imago.api.client_answers import MeAnswer, TokenAnswer
+from imago.api.client_schemas import TokenBody
 from imago.api.documentation import documented, reads_json
-from imago.api.request_schemas import NewClientBody
 from imago.api.services import PRINCIPAL, services_of
-from imago.database.clients import NewClient, create_client, get_usage
-from imago.domain import keys
-from imago.domain.clients import Pipeline, Plan, default_scopes
-from imago.domain.problems import Unavailable, Unprocessable
+from imago.database.clients import get_usage
+from imago.domain.problems import KeyNeeded, MissingScope, Unavailable, Unprocessable
 from imago.domain.quotas import quota_json
 from imago.domain.scopes import tenant_scopes
-from imago.domain.stages import Stage
 
 routes = web.RouteTableDef()
 
@@ -26,7 +22,7 @@ routes = web.RouteTableDef()
 )
 @access(ANY_CLIENT)
 async def me(request: web.Request) -> web.Response:
-    """Shows the client that the key belongs to, what it may and what it uses."""
+    """Shows the client that the key belongs to, what it may and what it uses; thumbnails count as storage."""
     client = client_of(request)
     usage = await get_usage(services_of(request).db, client.id)
     return json_answer(
@@ -45,39 +41,30 @@ async def me(request: web.Request) -> web.Response:
     )
 
 
-@routes.post("/auth/clients")
+@routes.post("/auth/token")
 @documented(
     tag="auth",
-    summary="Create a client",
-    answers={201: (NewClientAnswer, "The client, and its key: the only time it is shown.")},
-    problems=(Unprocessable,),
+    summary="Make a token",
+    answers={201: (TokenAnswer, "A token that lives for minutes, for browsers.")},
+    problems=(Unprocessable, KeyNeeded),
 )
-@reads_json(NewClientBody)
-@access(ADMIN)
-async def create(request: web.Request) -> web.Response:
-    """Creates a client with the limits of its plan, and shows its first key once."""
-    services = services_of(request)
-    pepper = services.settings.api_key_pepper
-    if pepper is None:
-        raise Unavailable("The server has no API_KEY_PEPPER.")
-    body = request["json"]
-    wanted = body.get("pipeline", {})
-    ordinary = Pipeline()
-    key = keys.generate()
-    client = await create_client(
-        services.db,
-        NewClient(
-            name=body["name"],
-            plan=Plan(body["plan"]),
-            scopes=tenant_scopes(body["scopes"]) if "scopes" in body else default_scopes(),
-            limits=body.get("limits", {}),
-            pipeline=Pipeline(
-                stages=tuple(Stage(name) for name in dict.fromkeys(wanted.get("stages", ordinary.stages))),
-                ocr_languages=tuple(dict.fromkeys(wanted.get("ocr_languages", ()))),
-                description_language=wanted.get("description_language", ordinary.description_language),
-            ),
-        ),
-        key=key,
-        pepper=pepper.get_secret_value(),
-    )
-    return json_answer({**shapes.client(client), "api_key": key.reveal()}, status=201)
+@reads_json(TokenBody)
+@access(ANY_CLIENT)
+async def token(request: web.Request) -> web.Response:
+    """Makes a short-lived token of the key; it may no more than the key and dies with it."""
+    services, principal, body = services_of(request), request[PRINCIPAL], request["json"]
+    client = client_of(request)
+    if services.tokens is None:
+        raise Unavailable("This server makes no tokens: JWT_SECRET_KEY is not set.")
+    if principal.by_token or principal.key_id is None:
+        # Otherwise a stolen token could be renewed for ever.
+        raise KeyNeeded("A token is made with a key, not with another token.")
+    held = tenant_scopes(principal.scopes)
+    scopes = tenant_scopes(body["scopes"]) if "scopes" in body else held
+    beyond = scopes - held
+    if beyond:
+        raise MissingScope(f"The key lacks the scope {min(beyond)}.", extra={"scope": str(min(beyond))})
+    seconds = body["expires_in"]
+    text = services.tokens.issue(client=client.uuid, key_id=principal.key_id, scopes=scopes, seconds=seconds)
+    answer = {"token": text, "token_type": "Bearer", "expires_in": seconds, "scopes": sorted(scopes)}
+    return json_answer(answer, status=201)

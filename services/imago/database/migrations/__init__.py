@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database.engine import Database, DatabaseUnavailable, mapped_errors
 
@@ -40,10 +41,11 @@ async def current(db: Database) -> str | None:
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
-async def upgrade(db: Database) -> None:
+async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
     """Bring the schema to the newest revision; safe to run in several processes at once.
 
-    Raises DatabaseUnavailable.
+    On PostgreSQL `runtime_role`, where given, may read and write the tables afterwards and own nothing. Raises
+    DatabaseUnavailable, and ValueError where there is no such role.
     """
     async with mapped_errors(), db.engine.connect() as connection:
         if db.is_sqlite:
@@ -51,7 +53,26 @@ async def upgrade(db: Database) -> None:
         async with connection.begin():
             if not db.is_sqlite:
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                # Row-level security binds the tables' owner too.
+                await connection.execute(sa.select(sa.func.set_config("imago.scope", "system", True)))
             await connection.run_sync(_upgrade)
+            if runtime_role is not None and not db.is_sqlite:
+                await _grant(connection, runtime_role)
+
+
+async def _grant(connection: AsyncConnection, role: str) -> None:
+    known = sa.text("SELECT count(*) FROM pg_roles WHERE rolname = :role")
+    if not await connection.scalar(known, {"role": role}):
+        raise ValueError(f"DATABASE_RUNTIME_ROLE: there is no role {role!r}")
+    quoted = connection.dialect.identifier_preparer.quote_identifier(role)
+    for statement in (
+        f"GRANT USAGE ON SCHEMA public TO {quoted}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+        # The schema's revision is the migrations' alone to write.
+        f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
+    ):
+        await connection.execute(sa.text(statement))
 
 
 async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:

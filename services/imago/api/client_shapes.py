@@ -1,0 +1,79 @@
+"""The JSON shapes of clients, their keys and the audit log."""
+
+from datetime import datetime
+from typing import Any
+
+from imago.database.client_keys import KeyState
+from imago.database.clients import ClientRow
+from imago.domain.audit import AuditRecord
+from imago.domain.clients import Client, Usage
+from imago.domain.keys import ApiKey
+from imago.domain.times import iso_utc
+
+
+def client(row: Client) -> dict[str, Any]:
+    """Return a client as administrators see it."""
+    return {
+        "id": row.id,
+        "uuid": str(row.uuid),
+        "name": row.name,
+        "plan": str(row.plan),
+        "scopes": sorted(str(scope) for scope in row.scopes),
+        "limits": row.limits.to_json(),
+        "lane": row.lane,
+        "pipeline": row.pipeline.to_json(),
+        "active": row.active,
+        "managed_by": row.managed_by,
+        "owner": row.owner,
+    }
+
+
+def client_detail(row: ClientRow, *, usage: Usage, keys: list[KeyState], lane_open: int) -> dict[str, Any]:
+    """Return all that administrators and the operator see of a client."""
+    return {
+        **client(row.client),
+        "created_at": iso_utc(row.created_at),
+        "updated_at": iso_utc(row.updated_at),
+        "usage": {
+            "storage_bytes": usage.storage_bytes,
+            "images": usage.images,
+            "ai_calls_this_month": usage.ai_calls_this_month,
+        },
+        "lane_open": lane_open,
+        "keys": [key(state) for state in keys],
+        "erasure": row.erasure,
+    }
+
+
+def key(state: KeyState) -> dict[str, Any]:
+    """Return a key without anything secret."""
+    return {
+        "key_id": state.key_id,
+        "created_at": iso_utc(state.created_at),
+        "expires_at": iso_utc(state.expires_at) if state.expires_at else None,
+        "revoked_at": iso_utc(state.revoked_at) if state.revoked_at else None,
+        "last_used_at": iso_utc(state.last_used_at) if state.last_used_at else None,
+    }
+
+
+def rotated(row: Client, new: ApiKey, previous_expires_at: datetime) -> dict[str, Any]:
+    """Return a new key; for the one answer that shows it."""
+    return {
+        "uuid": str(row.uuid),
+        "key_id": new.key_id,
+        "api_key": new.reveal(),
+        "previous_expires_at": iso_utc(previous_expires_at),
+    }
+
+
+def audit_record(record: AuditRecord) -> dict[str, Any]:
+    """Return an act of the audit log."""
+    return {
+        "id": record.id,
+        "at": iso_utc(record.at),
+        "actor": record.actor,
+        "action": str(record.action),
+        "client": str(record.client) if record.client else None,
+        "request_id": record.request_id,
+        "details": record.details,
+    }

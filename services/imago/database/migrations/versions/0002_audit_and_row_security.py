@@ -1,0 +1,68 @@
+"""The audit log; row-level security on PostgreSQL.
+
+Every transaction sets `imago.client` (a client's id) or `imago.scope` (`system`); without either nothing is seen. The
+policies are forced, so that they bind the owner of the tables too; superusers and roles with BYPASSRLS are bound by
+nothing. `image_search` stays without (`database.search`), and so do tables that hold nothing of a client's.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+Moment = sa.DateTime(timezone=True)
+
+# Sub-selects are evaluated once a query instead of once a row.
+SYSTEM = "(SELECT current_setting('imago.scope', true)) = 'system'"
+CLIENT = "(SELECT nullif(current_setting('imago.client', true), '')::bigint)"
+
+OF_CLIENTS = (
+    "api_keys",
+    "client_usage",
+    "dead_letters",
+    "idempotency_keys",
+    "image_stages",
+    "image_tags",
+    "images",
+    "outbox",
+    "stage_results",
+    "upload_intents",
+)
+
+
+def upgrade() -> None:
+    """Create the audit log and the policies."""
+    op.create_table(
+        "audit_log",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("at", Moment, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("client_uuid", sa.Uuid(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("details", Json, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_audit_log_client_uuid_id", "audit_log", ["client_uuid", "id"], unique=False)
+    if op.get_context().dialect.name != "postgresql":
+        return
+    for table in OF_CLIENTS:
+        _protect(table, f"client_id = {CLIENT} OR {SYSTEM}")
+    _protect("clients", f"id = {CLIENT} OR {SYSTEM}")
+    _protect("audit_log", SYSTEM)
+    # A client's transaction buries its own objects and needs to see no grave.
+    _protect("tombstones", SYSTEM)
+    op.execute(f"CREATE POLICY bury ON tombstones FOR INSERT WITH CHECK ({CLIENT} IS NOT NULL)")
+
+
+def _protect(table: str, condition: str) -> None:
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY own ON {table} USING ({condition}) WITH CHECK ({condition})")
