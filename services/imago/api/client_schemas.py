@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from imago.api.request_schemas import MAX_BIGINT, PageQuery, Strict, matching, text_field
+from imago.api.request_schemas import MAX_BIGINT, Moment, PageQuery, Strict, matching, text_field
 from imago.api.tokens import DEFAULT_SECONDS, LONGEST_SECONDS
 from imago.domain.audit import Action
 from imago.domain.clients import PIPELINE_STAGES, Plan
@@ -93,7 +93,7 @@ class KeyBody(Strict):
     """A key to register: the SHA-256 of its secret, in hexadecimal, and when it expires."""
 
     sha256 = fields.String(required=True, validate=matching(r"^[0-9a-f]{64}$"))
-    expires_at = fields.AwareDateTime(default_timezone=None, allow_none=True)
+    expires_at = Moment(allow_none=True)
 
 
 class RotateBody(Strict):
@@ -129,5 +129,5 @@ class AuditQuery(PageQuery):
 
     client = fields.UUID()
     action = fields.String(validate=validate.OneOf([str(action) for action in Action]))
-    created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
-    created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
+    created_from = Moment(metadata={"description": "With offset, inclusive"})
+    created_to = Moment(metadata={"description": "With offset, inclusive"})

@@ -1,6 +1,6 @@
 """The schemas of requests, as marshmallow has them: they validate and document."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +54,20 @@ class LocalTime(fields.NaiveDateTime):
         return moment
 
 
+class Moment(fields.AwareDateTime):
+    """A moment: RFC 3339 with an offset, brought to UTC."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default_timezone=None, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        moment = super()._deserialize(value.upper() if isinstance(value, str) else value, attr, data, **kwargs)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from None
+
+
 class PageQuery(Strict):
     """The paging of every list."""
 
@@ -76,8 +90,8 @@ class ImageQuery(PageQuery):
     taken_to = LocalTime(metadata={"description": "Camera-local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})
     sha256 = fields.String(validate=matching(r"^[0-9a-f]{64}$"))
-    created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
-    created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
+    created_from = Moment(metadata={"description": "With offset, inclusive"})
+    created_to = Moment(metadata={"description": "With offset, inclusive"})
 
 
 class ReprocessBody(Strict):
@@ -111,8 +125,8 @@ class DeadLetterQuery(PageQuery):
     client = text_field(36, least=1, metadata={"description": "A client's id or uuid"})
     stage = fields.String(validate=_STAGE)
     error_code = text_field(100, least=1)
-    created_from = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
-    created_to = fields.AwareDateTime(default_timezone=None, metadata={"description": "With offset, inclusive"})
+    created_from = Moment(metadata={"description": "With offset, inclusive"})
+    created_to = Moment(metadata={"description": "With offset, inclusive"})
     replayed = fields.Boolean(truthy={"true"}, falsy={"false"})
 
 
@@ -126,8 +140,8 @@ class ReplayBody(Strict):
     client = text_field(36, least=1, metadata={"description": "A client's id or uuid"})
     stage = fields.String(validate=_STAGE)
     error_code = text_field(100, least=1)
-    created_from = fields.AwareDateTime(default_timezone=None)
-    created_to = fields.AwareDateTime(default_timezone=None)
+    created_from = Moment()
+    created_to = Moment()
 
     @validates_schema
     def _names_something(self, data: dict[str, Any], **_: Any) -> None:

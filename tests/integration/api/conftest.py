@@ -15,6 +15,7 @@ from imago.api.app import build_app
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.services import Services
+from imago.api.tokens import Tokens
 from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
 from imago.domain import keys
@@ -26,6 +27,8 @@ from imago.storage.local import LocalStore
 from imago.telemetry.metrics import exposition
 
 ADMIN_KEY = "the administrator's key of the tests"
+OPERATOR_KEY = "the operator's key of the tests"
+JWT_SECRET = "the tests' secret of tokens, of 32 bytes and more"
 
 
 @dataclass
@@ -55,6 +58,12 @@ class Api:
         new = NewClient(name, Plan.STANDARD, wanted, limits, Pipeline())
         client = await create_client(self.services.db, new, key=key, pepper=PEPPER)
         return Tenant(self, client, key.reveal())
+
+    async def call(self, method: str, path: str, *, key: str = ADMIN_KEY, **options: Any) -> tuple[int, Any]:
+        """Make a request with the administrator's key, or another, and return its status and JSON."""
+        headers = {"X-API-Key": key, **options.pop("headers", {})}
+        async with self.http.request(method, path, headers=headers, **options) as answer:
+            return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
 
     def files(self) -> list[Path]:
         """What lies in storage, finished or not."""
@@ -86,6 +95,8 @@ class Tenant:
 async def serve(db: Database, storage: Path, *, events: EventHub | None = None, **settings: Any) -> Api:
     configured = Settings(
         admin_api_key=ADMIN_KEY,
+        operator_api_key=OPERATOR_KEY,
+        jwt_secret_key=JWT_SECRET,
         api_key_pepper=PEPPER,
         signed_url_secret="secret of signed URLs",
         storage_dir=storage,
@@ -104,6 +115,7 @@ async def serve(db: Database, storage: Path, *, events: EventHub | None = None, 
         exposition=exposition,
         events=events,
         local_file=store.path,
+        tokens=Tokens(JWT_SECRET),
     )
     http = TestClient(TestServer(build_app(services)))
     await http.start_server()
