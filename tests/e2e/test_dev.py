@@ -92,6 +92,23 @@ def test_the_command_line_says_in_a_line_what_was_refused(instance: Instance, tm
     assert created["api_key"].startswith("imago_")
 
 
+def test_clients_are_managed_from_the_command_line(instance: Instance) -> None:
+    made = json.loads(instance.imago("client", "create", "Studio", "--plan", "premium").stdout)
+    listed = json.loads(instance.imago("client", "list", "--json").stdout)
+    assert made["uuid"] in {row["uuid"] for row in listed}
+    rotated = json.loads(instance.imago("client", "rotate-key", made["uuid"], "--grace", "60").stdout)
+    assert rotated["api_key"] not in (made["api_key"], None)
+    owned = json.loads(instance.imago("client", "transfer", str(made["id"]), "cluster/namespace/studio").stdout)
+    assert (owned["owner"], owned["managed_by"]) == ("cluster/namespace/studio", "operator")
+    assert instance.imago("client", "deactivate", made["uuid"]).returncode == 0
+    shown = json.loads(instance.imago("client", "show", made["uuid"]).stdout)
+    assert shown["active"] is False
+    begun = json.loads(instance.imago("client", "erase", made["uuid"], "--yes").stdout)
+    assert begun["erasure"]["images_total"] == 0
+    missing = instance.imago("client", "show", "999999", check=False)
+    assert (missing.returncode, missing.stderr.strip()) == (1, "imago: not-found: No such client.")
+
+
 def test_metrics_of_all_processes_are_in_one_place(instance: Instance) -> None:
     import urllib.request
 

@@ -1,37 +1,17 @@
 """The `imago` command."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
 
 import click
 import uvloop
-from pydantic import ValidationError
 
 from imago import __version__
+from imago.cli.clients import client
+from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION, Refused, load_settings
 from imago.domain.stages import WORKER_STAGES
-from imago.settings import Settings
-
-
-class Refused(click.ClickException):
-    """Something a person has to put right: one line, exit code 1."""
-
-    def show(self, file: object = None) -> None:
-        """Print the line."""
-        del file
-        click.echo(f"imago: {self.message}", err=True)
-
-
-def load_settings() -> Settings:
-    """Read the settings from the environment; raise Refused with the variable that is wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise Refused(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def run(main: Awaitable[None]) -> None:
@@ -132,46 +112,13 @@ def audit() -> None:
     run(audit_storage(load_settings()))
 
 
-@cli.group()
-def client() -> None:
-    """Manage clients (tenants); needs the administrator's key."""
-
-
-_URL = click.option("--url", envvar="IMAGO_URL", default=None, help="Where the API is.  [env: IMAGO_URL]")
-_DATA = click.option(
-    "--data-dir",
-    default="data",
-    type=click.Path(path_type=Path),
-    help="Of a running `imago dev`, to find its URL and key in.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-
-
-@client.command("create")
-@click.argument("name")
-@click.option("--plan", type=click.Choice(["free", "standard", "premium"]), default="standard", show_default=True)
-@click.option("--scope", "scopes", multiple=True, help="A scope; may be given several times. Default: all of a client.")
-@_URL
-@_DATA
-def client_create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_dir: Path) -> None:
-    """Create a client and print it with its key, which is shown only this once."""
-    from imago.cli.remote import RemoteError, admin_target, create_client
-
-    try:
-        target = admin_target(url, data_dir, load_settings())
-        created = asyncio.run(create_client(target, name=name, plan=plan, scopes=scopes))
-    except RemoteError as error:
-        raise Refused(str(error)) from None
-    click.echo(json.dumps(created, indent=2, ensure_ascii=False))
-
-
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--wait", is_flag=True, help="Wait until all stages of each image have ended.")
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
-@_JSON
-@_URL
-@_DATA
+@JSON_OPTION
+@URL_OPTION
+@DATA_OPTION
 def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, url: str | None, data_dir: Path) -> None:
     """Upload files and folders; the exit code is not zero if any failed."""
     from imago.cli.remote import RemoteError, client_target
@@ -190,9 +137,9 @@ def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, u
 @click.option("--tag", default=None, help="Only images with this tag.")
 @click.option("--camera", default=None, help="Only images of this camera.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
-@_JSON
-@_URL
-@_DATA
+@JSON_OPTION
+@URL_OPTION
+@DATA_OPTION
 def search(
     words: tuple[str, ...],
     tag: str | None,
@@ -216,9 +163,9 @@ def search(
 
 @cli.command()
 @click.option("--since", default=None, metavar="EVENT_ID", help="Begin behind this event instead of now.")
-@_JSON
-@_URL
-@_DATA
+@JSON_OPTION
+@URL_OPTION
+@DATA_OPTION
 def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
     """Show what happens to a client's images, live, until Ctrl-C."""
     from imago.cli.remote import RemoteError, client_target
@@ -231,6 +178,9 @@ def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> 
         raise Refused(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+cli.add_command(client)
 
 
 def main() -> None:

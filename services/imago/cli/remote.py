@@ -49,20 +49,11 @@ def admin_target(url: str | None, data_dir: Path, settings: Settings) -> Target:
     return Target(_base(url, _saved(data_dir / DEFAULT_CLIENT)), key)
 
 
-async def create_client(target: Target, *, name: str, plan: str, scopes: tuple[str, ...]) -> dict[str, Any]:
-    """Create a client; raise RemoteError."""
-    body: dict[str, Any] = {"name": name, "plan": plan}
-    if scopes:
-        body["scopes"] = list(scopes)
-    async with target.session() as session:
-        return await answer(session, "POST", "/auth/clients", json=body)
-
-
 async def answer(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> dict[str, Any]:
     """Make a request and return its JSON; raise RemoteError with what the problem says."""
     try:
         async with session.request(method, path, **options) as response:
-            body = await response.json(content_type=None)
+            body = await response.json(content_type=None) if response.status != 204 else {}
     except (aiohttp.ClientError, TimeoutError) as error:
         raise RemoteError(f"the API can't be reached ({type(error).__name__})") from error
     except json.JSONDecodeError as error:
