@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imago import failpoints
+from imago.domain.forwarded import Network, networks
 from imago.domain.lanes import WorkerLanes
 from imago.domain.stages import Stage
 
@@ -80,6 +81,15 @@ class Settings(BaseSettings):
     cors_origins: CommaList = ()
     trusted_proxies: CommaList = ()
     """Networks whose `X-Forwarded-For` is believed."""
+    anonymous_per_minute: int = Field(300, ge=1)
+    """Requests a minute of one address without a valid key, with `anonymous_burst` at once; in each process."""
+    anonymous_burst: int = Field(100, ge=1)
+    files_per_minute: int = Field(6000, ge=1)
+    """The same for signed URLs of local storage."""
+    files_burst: int = Field(1000, ge=1)
+    uploads_per_client: int = Field(32, ge=1)
+    """Uploads of one client under way at once, and the size of all of them; in each process."""
+    upload_mb_per_client: int = Field(1024, ge=1)
     max_upload_size_mb: int = Field(50, ge=1)
     max_image_pixels: int = Field(50_000_000, ge=1)
     keepalive_timeout: float = Field(75.0, gt=0)
@@ -184,6 +194,12 @@ class Settings(BaseSettings):
         WorkerLanes.parse(value)
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        networks(value)
+        return value
+
     @field_validator("failpoints")
     @classmethod
     def _known_failpoints(cls, value: str) -> str:
@@ -212,6 +228,11 @@ class Settings(BaseSettings):
     def provider(self) -> str:
         """The AI provider in use: the one named, else Gemini where its key is set, else the offline one."""
         return self.ai_provider or ("gemini" if self.gemini_api_key else "offline")
+
+    @cached_property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return networks(self.trusted_proxies)
 
     @cached_property
     def stages_off(self) -> frozenset[Stage]:

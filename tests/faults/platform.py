@@ -51,6 +51,11 @@ BASE_ENVIRONMENT = {
     "SHUTDOWN_TIMEOUT": "8",
     "LOG_LEVEL": "info",
     "WORKER_LANES": "premium,standard,*",
+    # One client of the tests does what hundreds of real ones do.
+    "UPLOADS_PER_CLIENT": "1000",
+    "UPLOAD_MB_PER_CLIENT": "100000",
+    "ANONYMOUS_BURST": "100000",
+    "FILES_BURST": "100000",
 }
 
 

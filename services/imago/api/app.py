@@ -11,7 +11,9 @@ from marshmallow import Schema, ValidationError
 from imago import __version__
 from imago.api.access import access_of
 from imago.api.middlewares.authentication import authentication
+from imago.api.middlewares.cors import allow_origins
 from imago.api.middlewares.headers import secure_headers
+from imago.api.middlewares.limits import address_limits, client_limits, rate_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
@@ -41,6 +43,7 @@ def build_app(services: Services) -> web.Application:
         tables.append(health.private_routes)
     _add(app, tables)
     app[docs.DOCUMENT] = _document(app)
+    allow_origins(app, services.settings)
     return app
 
 
@@ -53,11 +56,13 @@ def build_private_app(services: Services) -> web.Application:
 
 def _application(services: Services) -> web.Application:
     app = web.Application(
-        middlewares=[observation, problems, authentication, validation_middleware], client_max_size=MAX_JSON_BYTES
+        middlewares=[observation, problems, address_limits, authentication, client_limits, validation_middleware],
+        client_max_size=MAX_JSON_BYTES,
     )
     app[SERVICES] = services
     app[health.DRAINING] = asyncio.Event()
     app.on_response_prepare.append(secure_headers)
+    app.on_response_prepare.append(rate_headers)
     app.on_shutdown.append(_end_event_streams)
     return app
 

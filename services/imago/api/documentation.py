@@ -33,6 +33,8 @@ def documented(
         if rule is not None and not rule.public:
             codes.setdefault(401, ["`unauthenticated`"])
             codes.setdefault(403, ["`missing-scope`", "`not-a-tenant`"])
+            if not rule.platform:
+                codes.setdefault(429, []).append("`rate-limited`")
             codes.setdefault(503, ["`unavailable`"])
         for status, names in codes.items():
             responses[status] = {"schema": ProblemAnswer, "description": ", ".join(dict.fromkeys(names))}

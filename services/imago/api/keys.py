@@ -38,6 +38,12 @@ class KeyCache:
         equal = keys.digests_equal(stored.digest if stored else bytes(32), digest)
         return self._used(stored) if stored is not None and equal else None
 
+    def knows(self, text: str) -> bool:
+        """Tell whether a key has been found here lately, right or wrong; asks no database."""
+        key = keys.parse(text)
+        entry = self._entries.get(key.key_id) if key is not None else None
+        return entry is not None and entry[1] is not None
+
     async def usable(self, key_id: str) -> StoredKey | None:
         """Return the key with an id if it is usable now: who holds a token of ours needs no secret."""
         stored = await self._find(key_id)

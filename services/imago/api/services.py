@@ -1,19 +1,22 @@
 """What the routes work with, put together by the command line and kept in the application."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
 
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
+from imago.api.local_rates import LocalRates
 from imago.api.tokens import Tokens
+from imago.api.upload_slots import UploadSlots
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
 from imago.domain.audit import Actor
 from imago.domain.clients import Client
 from imago.domain.outbox import Announcer
+from imago.domain.rates import Rates
 from imago.settings import Settings
 from imago.storage.store import ObjectStore
 
@@ -33,6 +36,8 @@ class Services:
     store: ObjectStore
     announcer: Announcer
     keys: KeyCache
+    rates: Rates
+    uploads: UploadSlots
     checks: Mapping[str, Check]
     exposition: Callable[[], tuple[bytes, str]]
     events: EventHub | None = None
@@ -40,6 +45,7 @@ class Services:
     inline_thumbnail: InlineThumbnailer | None = None
     tokens: Tokens | None = None
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
+    addresses: LocalRates = field(default_factory=LocalRates)
     move_lanes: Callable[[], None] | None = None
 
 
@@ -56,6 +62,7 @@ class Principal:
 
 SERVICES = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+ADDRESS_BLOCKED: web.RequestKey[float] = web.RequestKey("address blocked", float)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 

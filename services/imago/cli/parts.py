@@ -16,13 +16,16 @@ from nats.errors import Error as NatsError
 from imago.ai.providers import build_vision_provider
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
+from imago.api.local_rates import LocalRates
 from imago.api.services import Services
 from imago.api.tokens import Tokens
+from imago.api.upload_slots import UploadSlots
 from imago.bus.connection import Bus, BusUnavailable
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, TopologyConflict, ensure
 from imago.database.engine import Database
 from imago.database.migrations import wait_for_schema
+from imago.database.rates import DatabaseRates
 from imago.database.uploads import InlineThumbnail
 from imago.domain.failures import StageFailure
 from imago.domain.lanes import is_dedicated
@@ -129,6 +132,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
                     inline_thumbnail=inline,
+                    rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+                    uploads=UploadSlots(settings),
                     tokens=_tokens(settings),
                     ensure_lane=_lane_ensurer(settings, bus),
                     move_lanes=upkeep.nudger("lanes"),

@@ -98,6 +98,22 @@ class Database:
         async with self._transaction(scope, write=True) as connection:
             yield connection
 
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection on which each statement is a transaction of its own, on nobody's behalf.
+
+        For tables without row-level security, where a transaction's further round trips would cost more than the
+        statement. Raises DatabaseUnavailable.
+        """
+        async with mapped_errors():
+            async with asyncio.timeout(self._timeout):
+                connection = await self.engine.connect()
+            try:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                yield connection
+            finally:
+                await connection.close()
+
     async def check(self) -> None:
         """Raise DatabaseUnavailable unless the database answers a query."""
         async with self.read() as connection:

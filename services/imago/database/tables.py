@@ -295,3 +295,11 @@ audit_log = sa.Table(
     sa.Index("ix_audit_log_client_uuid_id", "client_uuid", "id"),
     sqlite_autoincrement=True,
 )
+
+# UNLOGGED on PostgreSQL; see `database.rates`.
+rate_limits = sa.Table(
+    "rate_limits",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("tat", sa.BigInteger, nullable=False),
+)

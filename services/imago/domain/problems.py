@@ -187,6 +187,14 @@ class RateLimited(Problem):
     title = "Too many requests"
 
 
+class TooManyUploads(Problem):
+    """The client has as many uploads under way as it may; the limits are in the answer."""
+
+    status = 429
+    code = "too-many-uploads"
+    title = "Too many uploads at once"
+
+
 class Unavailable(Problem):
     """A part that the request needs is away; nothing was done."""
 

@@ -73,6 +73,10 @@ MISSING_OBJECTS = Gauge(
 DATABASE_CONNECTIONS = Gauge(
     "imago_database_connections", "Connections of the pool in use.", multiprocess_mode="livesum"
 )
+RATE_LIMITED = Counter("imago_rate_limited_total", "Requests refused for coming too often, by whose they were.", ["of"])
+RATE_FALLBACK = Counter(
+    "imago_rate_limit_fallback_total", "Reads counted in this process alone, because the database was away."
+)
 CLIENTS_ERASED = Counter("imago_clients_erased_total", "Clients that were erased, with all that was theirs.")
 FROZEN_SESSIONS = Counter(
     "imago_database_frozen_sessions_ended_total", "Sessions of processes that froze within a statement, ended by us."

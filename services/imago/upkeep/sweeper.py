@@ -3,16 +3,22 @@
 Objects that the database doesn't know (after a restored backup, in a shared bucket) are never deleted.
 """
 
+from datetime import timedelta
+
 import structlog
 
 from imago.database import repair
 from imago.database.engine import Database
+from imago.database.rates import expire_rates
 from imago.storage.store import ObjectStore, StorageUnavailable
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+
+# A client that sent nothing for so long has a full burst anyway.
+RATE_MEMORY = timedelta(days=1)
 
 
 class Sweeper:
@@ -27,6 +33,7 @@ class Sweeper:
         intents = await repair.expire_intents(self._db)
         metrics.SWEPT.labels("intents").inc(intents)
         metrics.SWEPT.labels("idempotency-keys").inc(await repair.expire_idempotency_keys(self._db))
+        metrics.SWEPT.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
         deleted = 0
         while graves := await repair.due_graves(self._db, limit=BATCH):
             done = []

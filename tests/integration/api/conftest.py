@@ -14,10 +14,13 @@ from tests.support.samples import PEPPER
 from imago.api.app import build_app
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
+from imago.api.local_rates import LocalRates
 from imago.api.services import Services
 from imago.api.tokens import Tokens
+from imago.api.upload_slots import UploadSlots
 from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
+from imago.database.rates import DatabaseRates
 from imago.domain import keys
 from imago.domain.clients import Client, Pipeline, Plan, default_scopes
 from imago.domain.outbox import OutboxRow
@@ -53,6 +56,7 @@ class Api:
     async def new_client(
         self, name: str = "someone", *, scopes: Sequence[str] | None = None, **limits: int
     ) -> "Tenant":
+        limits = {"burst": 1_000_000, **limits}
         key = keys.generate()
         wanted = default_scopes() if scopes is None else tenant_scopes(scopes)
         new = NewClient(name, Plan.STANDARD, wanted, limits, Pipeline())
@@ -93,6 +97,8 @@ class Tenant:
 
 
 async def serve(db: Database, storage: Path, *, events: EventHub | None = None, **settings: Any) -> Api:
+    # Tests ask more than people do.
+    settings = {"anonymous_burst": 100_000, "files_burst": 100_000, **settings}
     configured = Settings(
         admin_api_key=ADMIN_KEY,
         operator_api_key=OPERATOR_KEY,
@@ -116,6 +122,8 @@ async def serve(db: Database, storage: Path, *, events: EventHub | None = None, 
         events=events,
         local_file=store.path,
         tokens=Tokens(JWT_SECRET),
+        rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+        uploads=UploadSlots(configured),
     )
     http = TestClient(TestServer(build_app(services)))
     await http.start_server()

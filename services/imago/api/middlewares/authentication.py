@@ -6,9 +6,9 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.access import ADMIN, Access, Handler, access_of
-from imago.api.services import PRINCIPAL, Principal, services_of
+from imago.api.services import ADDRESS_BLOCKED, PRINCIPAL, Principal, services_of
 from imago.database.engine import DatabaseUnavailable
-from imago.domain.problems import MissingScope, NotATenant, Unauthenticated
+from imago.domain.problems import MissingScope, NotATenant, RateLimited, Unauthenticated
 from imago.domain.scopes import Scope
 from imago.settings import Settings
 
@@ -16,8 +16,8 @@ from imago.settings import Settings
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler where its key may call it."""
-    if isinstance(request.match_info.route, SystemRoute):
-        # No such path or method: it says so without asking for a key.
+    if isinstance(request.match_info.route, SystemRoute) or request.method == "OPTIONS":
+        # No such path or method, or a browser's preflight: it is answered without asking for a key.
         return await handler(request)
     rule = access_of(request.match_info.handler) or ADMIN
     if not rule.public:
@@ -58,6 +58,9 @@ async def authenticated(request: web.Request) -> Principal:
     platform = _platform(text, services.settings)
     if platform is not None:
         return platform
+    blocked = request.get(ADDRESS_BLOCKED)
+    if blocked is not None and not services.keys.knows(text):
+        raise RateLimited("Too many requests without a valid key.", retry_after=blocked)
     stored = await services.keys.authenticate(text)
     if stored is None:
         # One answer for malformed, unknown, expired and revoked keys: which it was is nobody else's business.

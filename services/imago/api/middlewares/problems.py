@@ -1,5 +1,6 @@
 """Turns whatever goes wrong into `application/problem+json` (RFC 9457)."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,13 @@ log = structlog.get_logger(__name__)
 # How long a client should wait before it tries again after an outage of ours.
 RETRY_AFTER_SECONDS = 5
 
-_CODES = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large", 415: "unsupported-media-type"}
+_CODES = {
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "request-too-large",
+    415: "unsupported-media-type",
+}
 
 
 @web.middleware
@@ -47,7 +54,7 @@ def problem_response(problem: Problem) -> web.Response:
     """Return the document of a problem."""
     response = _document(problem.status, problem.code, problem.title, problem.detail, problem.extra)
     if problem.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(problem.retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
     if isinstance(problem, Unauthenticated):
         response.headers["WWW-Authenticate"] = 'ApiKey header="X-API-Key"'
     return response

@@ -37,6 +37,7 @@ from imago.domain.problems import (
     RequestTimeout,
     TooLarge,
     TooManyPixels,
+    TooManyUploads,
     Unprocessable,
     UnreadableImage,
     UnsupportedMediaType,
@@ -63,6 +64,7 @@ routes = web.RouteTableDef()
         IdempotencyMismatch,
         TooLarge,
         TooManyPixels,
+        TooManyUploads,
         QuotaExceeded,
         UnsupportedMediaType,
         Unprocessable,
@@ -91,12 +93,13 @@ async def upload(request: web.Request) -> web.Response:
     """
     services, client = services_of(request), client_of(request)
     try:
-        sender = Sender(services.settings)
-        async with turn(services, client, requested_key(request)) as held:
-            file = await find_file(request, services.settings, sender)
-            if isinstance(held, FirstAnswer):
-                return await _again(services, file, held, sender)
-            accepted, size = await _take(services, client, file, held, sender)
+        with services.uploads.hold(client.id, request.content_length):
+            sender = Sender(services.settings)
+            async with turn(services, client, requested_key(request)) as held:
+                file = await find_file(request, services.settings, sender)
+                if isinstance(held, FirstAnswer):
+                    return await _again(services, file, held, sender)
+                accepted, size = await _take(services, client, file, held, sender)
     except Problem as problem:
         metrics.UPLOADS.labels(problem.code).inc()
         raise

@@ -1,0 +1,226 @@
+"""Rates, addresses, uploads at once, and CORS, by real requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import FormData
+from tests.integration.api.conftest import ADMIN_KEY, Api, serve
+from tests.support.images import encoded
+from tests.support.waiting import until
+
+from imago.database.engine import Database, DatabaseUnavailable
+from imago.database.rates import expire_rates
+from imago.domain.rates import Rate
+from imago.telemetry.metrics import RATE_FALLBACK
+
+
+@pytest.fixture
+async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
+    """A served API with an ordinary allowance of addresses, once on each database."""
+    served = await serve(
+        db, tmp_path / "objects", anonymous_per_minute=60, anonymous_burst=5, files_burst=50, uploads_per_client=2
+    )
+    yield served
+    await served.http.close()
+
+
+async def headers_of(api: Api, key: str, method: str = "GET", path: str = "/auth/me") -> tuple[int, dict[str, str]]:
+    async with api.http.request(method, path, headers={"X-API-Key": key}) as answer:
+        return answer.status, dict(answer.headers)
+
+
+async def test_a_client_has_its_burst_and_is_told_where_it_stands(api: Api) -> None:
+    tenant = await api.new_client(requests_per_minute=60, burst=3)
+    seen = []
+    for _ in range(3):
+        status, headers = await headers_of(api, tenant.key)
+        assert status == 200
+        seen.append((headers["RateLimit-Limit"], headers["RateLimit-Remaining"], headers["RateLimit-Reset"]))
+    assert seen == [("3", "2", "1"), ("3", "1", "2"), ("3", "0", "3")]
+    async with api.http.get("/auth/me", headers={"X-API-Key": tenant.key}) as answer:
+        body = await answer.json()
+        assert (answer.status, body["code"]) == (429, "rate-limited")
+        assert answer.content_type == "application/problem+json"
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["RateLimit-Remaining"] == "0"
+
+    async def again() -> bool:
+        return (await headers_of(api, tenant.key))[0] == 200
+
+    await until(again, what="the next request to fit", timeout=3)
+
+
+async def test_one_clients_haste_is_not_anothers_trouble(api: Api) -> None:
+    hasty, calm = await api.new_client(burst=1, requests_per_minute=1), await api.new_client(burst=1)
+    assert [(await headers_of(api, hasty.key))[0] for _ in range(2)] == [200, 429]
+    assert (await headers_of(api, calm.key))[0] == 200
+
+
+async def test_at_once_no_more_than_the_burst_are_taken(api: Api) -> None:
+    tenant = await api.new_client(requests_per_minute=1, burst=10)
+    statuses = await asyncio.gather(*(headers_of(api, tenant.key) for _ in range(40)))
+    assert sorted(status for status, _ in statuses) == [200] * 10 + [429] * 30
+
+
+async def test_rows_of_rates_that_nobody_uses_are_swept(db: Database, api: Api) -> None:
+    await api.services.rates.spend("client 1", Rate(600_000, 1))
+
+    async def swept() -> bool:
+        return await expire_rates(db, idle=timedelta(0)) == 1
+
+    if not db.is_sqlite:
+        await until(swept, what="a row whose time is over to be swept")
+
+
+async def test_while_the_database_is_away_reads_are_counted_here_and_writes_are_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = await api.new_client(requests_per_minute=1, burst=2)
+
+    async def away(*_: object) -> Any:
+        raise DatabaseUnavailable("away")
+
+    assert (await headers_of(api, tenant.key))[0] == 200
+    monkeypatch.setattr(type(api.services.rates), "spend", away)
+    before = RATE_FALLBACK._value.get()
+    statuses = [(await headers_of(api, tenant.key))[0] for _ in range(3)]
+    assert statuses in ([200, 200, 429], [200, 429, 429]), "a read is counted by this process meanwhile"
+    assert RATE_FALLBACK._value.get() == before + 3
+    assert (await headers_of(api, tenant.key, "DELETE", "/images/1"))[0] == 503
+
+
+async def test_requests_without_a_key_are_counted_by_address(api: Api) -> None:
+    statuses = []
+    for _ in range(7):
+        async with api.http.get("/") as answer:
+            statuses.append(answer.status)
+    assert statuses == [200] * 5 + [429] * 2
+    async with api.http.get("/no/such/path") as answer:
+        assert answer.status == 429
+    for path in ("/health", "/health/ready", "/metrics"):
+        async with api.http.get(path) as answer:
+            assert answer.status == 200, "probes are never counted"
+    async with api.http.get("/files/signed/x") as answer:
+        assert answer.status == 404, "signed URLs have an allowance of their own"
+
+
+async def test_guessing_keys_ends_while_keys_that_are_known_go_on(api: Api) -> None:
+    tenant = await api.new_client()
+    assert (await headers_of(api, tenant.key))[0] == 200
+    statuses = [(await headers_of(api, "imago_wrong"))[0] for _ in range(8)]
+    assert statuses == [401] * 5 + [429] * 3
+    assert (await headers_of(api, tenant.key))[0] == 200
+    assert (await api.call("GET", "/auth/clients", key=ADMIN_KEY))[0] == 200
+
+
+async def test_a_spoofed_header_changes_nothing_without_a_trusted_proxy(api: Api) -> None:
+    statuses = []
+    for number in range(7):
+        async with api.http.get("/", headers={"X-Forwarded-For": f"198.51.100.{number}"}) as answer:
+            statuses.append(answer.status)
+    assert statuses == [200] * 5 + [429] * 2
+
+
+async def test_behind_a_trusted_proxy_each_address_has_its_own_allowance(db: Database, tmp_path: Path) -> None:
+    api = await serve(
+        db, tmp_path / "objects", anonymous_per_minute=60, anonymous_burst=1, trusted_proxies=("127.0.0.0/8",)
+    )
+    statuses = []
+    for number in (1, 2, 1):
+        async with api.http.get("/", headers={"X-Forwarded-For": f"198.51.100.{number}"}) as answer:
+            statuses.append(answer.status)
+    await api.http.close()
+    assert statuses == [200, 200, 429]
+
+
+async def test_a_client_has_so_many_uploads_at_once_and_the_next_is_told_to_wait(api: Api) -> None:
+    tenant, other = await api.new_client(), await api.new_client()
+    go_on = asyncio.Event()
+    data = encoded()
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield data[:100]
+        await go_on.wait()
+        yield data[100:]
+
+    async def slow() -> int:
+        form = FormData()
+        form.add_field("file", dripping(), filename="slow.jpg", content_type="image/jpeg")
+        return (await tenant.call("POST", "/images/upload", data=form))[0]
+
+    running = [asyncio.create_task(slow()) for _ in range(2)]
+
+    async def both_held() -> bool:
+        return api.services.uploads._count[tenant.client.id] == 2
+
+    await until(both_held, what="two uploads to be under way")
+    status, refused = await tenant.upload(data)
+    assert (status, refused["code"], refused["uploads"]) == (429, "too-many-uploads", 2)
+    assert (await other.upload(data))[0] == 201
+    go_on.set()
+    assert await asyncio.gather(*running) == [201, 201]
+    assert (await tenant.upload(data))[0] == 201
+    assert not api.services.uploads._count, "places are given back"
+
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture
+async def browser_api(sqlite_db: Database, tmp_path: Path) -> AsyncIterator[Api]:
+    served = await serve(sqlite_db, tmp_path / "objects", cors_origins=(ORIGIN,))
+    yield served
+    await served.http.close()
+
+
+async def preflight(
+    api: Api, origin: str, method: str = "POST", path: str = "/images/upload"
+) -> tuple[int, dict[str, str]]:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "x-api-key,idempotency-key,content-type",
+    }
+    async with api.http.options(path, headers=headers) as answer:
+        return answer.status, dict(answer.headers)
+
+
+async def test_a_named_origin_may_call_and_read_answers_and_problems(browser_api: Api) -> None:
+    status, headers = await preflight(browser_api, ORIGIN)
+    assert status == 200
+    assert headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "X-API-KEY" in headers["Access-Control-Allow-Headers"].upper()
+    assert "Access-Control-Allow-Credentials" not in headers
+    for method, path in (("DELETE", "/images/{id}"), ("PATCH", "/images/{id}"), ("GET", "/images/events")):
+        assert (await preflight(browser_api, ORIGIN, method, path.format(id=1)))[0] == 200
+
+    tenant = await browser_api.new_client()
+    for key, path, expected in (
+        (tenant.key, "/images", 200),
+        (tenant.key, "/images/999", 404),
+        ("wrong", "/images", 401),
+    ):
+        async with browser_api.http.get(path, headers={"Origin": ORIGIN, "X-API-Key": key}) as answer:
+            assert answer.status == expected
+            assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN, path
+            assert "RateLimit-Remaining" in answer.headers["Access-Control-Expose-Headers"]
+
+
+async def test_another_origin_is_told_nothing(browser_api: Api) -> None:
+    status, headers = await preflight(browser_api, "https://evil.example")
+    assert status == 403
+    assert "Access-Control-Allow-Origin" not in headers
+    tenant = await browser_api.new_client()
+    answer = await browser_api.http.get("/images", headers={"Origin": "https://evil.example", "X-API-Key": tenant.key})
+    assert answer.status == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_without_the_setting_there_is_no_cors_at_all(api: Api) -> None:
+    status, headers = await preflight(api, ORIGIN)
+    assert status == 405
+    assert not [name for name in headers if name.startswith("Access-Control")]
