@@ -57,7 +57,8 @@ ENGLISH = DraftWords(
     politeness=re.compile(
         r"^(?:(?:please|hello|hi|first|then|next|finally|also|so)[,!]? |"
         r"(?:we|you|i|someone|somebody) (?:really |also )?(?:need|needs|have|has|want|would like|must|should)"
-        r"(?: you)?(?: to)? |(?:could|can|would) (?:you|we) (?:please )?|let's |make sure (?:to |that )?|remember to |it would be (?:nice|good|great) to |(?:todo|task): ?){1,3}",
+        r"(?: you)?(?: to)? |(?:could|can|would) (?:you|we) (?:please )?|let's |make sure (?:to |that )?|"
+        r"remember to |it would be (?:nice|good|great) to |(?:todo|task): ?){1,3}",
         re.IGNORECASE,
     ),
     condition=_any(

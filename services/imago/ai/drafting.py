@@ -30,14 +30,13 @@ def draft(description: str, *, context: str) -> TaskDraft:
     # A description of list items alone begins with the first.
     first = told[0] if told else (items[0] if items else description.strip())
     criteria = _criteria(lines, words) or _criteria(lines_of(context), words)
-    objective = next((sentence for sentence in told if words.purpose.search(sentence)), first)
-    steps = [step for step in _steps(lines, words) if step not in criteria]
+    objective = next((text for text in told if words.purpose.search(text) and text not in criteria), first)
     steps = (
-        steps or [step for step in _steps(lines_of(context), words) if step not in criteria] or [_plain(first, words)]
+        _steps(lines, criteria, words) or _steps(lines_of(context), criteria, words) or [_plain(first, words) or first]
     )
     return TaskDraft(
-        title=shortened(_plain(first, words).rstrip(" .:;!?…"), MAX_TITLE),
-        objective=shortened(objective, MAX_OBJECTIVE),
+        title=shortened(_plain(first, words).rstrip(" .:;!?…") or first, MAX_TITLE),
+        objective=shortened(objective.rstrip(" :;") or objective, MAX_OBJECTIVE),
         steps=_items(steps),
         acceptance_criteria=_items(criteria or [words.fulfilled.format(shortened(objective.rstrip(" .:;"), 200))]),
         estimate=_estimate(f"{description}\n{context}", len(steps), words),
@@ -53,13 +52,13 @@ def _words_for(text: str) -> DraftWords:
     return FRENCH if french > english else ENGLISH
 
 
-def _steps(lines: list[Line], words: DraftWords) -> list[str]:
-    """Return what is to be done: the items of lists, else demands, else parts of one sentence."""
+def _steps(lines: list[Line], criteria: list[str], words: DraftWords) -> list[str]:
+    """Return what is to be done: the items of lists, else demands, in parts where one asks for several things."""
     listed = [line.text for line in _before_criteria(lines, words) if line.listed]
     if listed:
         return listed
     sentences = [sentence for line in lines for sentence in sentences_of(line.text)]
-    demands = [sentence for sentence in sentences if words.demand.search(sentence)]
+    demands = [text for text in sentences if words.demand.search(text) and text not in criteria]
     parts = [part for sentence in demands for part in words.sequence.split(sentence)]
     return [plain for part in parts if (plain := _plain(part, words))]
 
@@ -79,9 +78,8 @@ def _criteria(lines: list[Line], words: DraftWords) -> list[str]:
     found = [line.text for line in behind if line.listed]
     for line in lines:
         if not line.listed:
-            found += [
-                text for text in sentences_of(line.text) if words.condition.search(text) and not text.endswith(":")
-            ]
+            sentences = [text for text in sentences_of(line.text) if not text.endswith(":")]
+            found += [text for text in sentences if words.condition.search(text)]
     return list(dict.fromkeys(found))
 
 

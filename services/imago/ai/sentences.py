@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 _LIST_MARK = re.compile(r"[ \t]{0,40}(?:[-*•–—·]|\[[ xX]?\]|\(?[0-9]{1,2}[.)]|[a-z]\))[ \t]{1,10}(?:\[[ xX]?\][ \t]+)?")
 
+_LINE_ENDS = frozenset(".!?…:;|。！？")
+
 # The end of a sentence: its mark, closing quotes, white space, and something that may begin one. CJK has no space.
 _END = re.compile(r"""[.!?…]["'”’»)\]]{0,3}[ \t\u00a0\u202f]+(?=["'“‘«(\[]{0,3}[^\W_a-zß-öø-ÿ])|[。！？]""")
 
@@ -28,14 +30,18 @@ class Line:
 
 
 def lines_of(text: str) -> list[Line]:
-    """Return the lines that hold something."""
-    found = []
+    """Return the lines that hold something; those that only go on with a sentence are joined to its beginning."""
+    found: list[tuple[list[str], bool]] = []
+    adjacent = False
     for raw in text.splitlines():
         mark = _LIST_MARK.match(raw)
         line = " ".join(raw[mark.end() if mark else 0 :].split())
-        if line:
-            found.append(Line(line, listed=mark is not None))
-    return found
+        if line and adjacent and mark is None and line[0].islower() and found[-1][0][-1][-1] not in _LINE_ENDS:
+            found[-1][0].append(line)
+        elif line:
+            found.append(([line], mark is not None))
+        adjacent = bool(line)
+    return [Line(" ".join(parts), listed=listed) for parts, listed in found]
 
 
 def sentences_of(line: str) -> list[str]:
