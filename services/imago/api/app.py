@@ -15,7 +15,7 @@ from imago.api.middlewares.headers import secure_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
-from imago.api.routes import admin, auth, docs, events, files, health, images, uploads
+from imago.api.routes import admin, ai, auth, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
 from imago.domain.problems import Unprocessable
 
@@ -31,6 +31,7 @@ def build_app(services: Services) -> web.Application:
         events.routes,
         images.routes,
         files.routes,
+        ai.routes,
         auth.routes,
         admin.routes,
         health.routes,

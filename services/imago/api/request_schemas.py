@@ -11,9 +11,11 @@ from imago.domain.clients import PIPELINE_STAGES, Plan
 from imago.domain.scopes import TENANT_SCOPES
 from imago.domain.stages import STAGES, ImageStatus
 from imago.domain.tags import MAX_TAG_LENGTH, MAX_TAGS
+from imago.domain.urls import MAX_URL_LENGTH
 
 _MAX_BIGINT = 2**63 - 1
 _MAX_DESCRIPTION = 10_000
+_MAX_CONTEXT = 20_000
 _MAX_CURSOR = 512
 
 
@@ -131,6 +133,55 @@ class NewClientBody(_Strict):
     scopes = fields.List(fields.String(validate=validate.OneOf(sorted(str(scope) for scope in TENANT_SCOPES))))
     limits = fields.Nested(LimitsBody)
     pipeline = fields.Nested(PipelineBody)
+
+
+def _not_blank(text: str) -> None:
+    if not text.strip():
+        raise ValidationError("Must hold more than white space.")
+
+
+class SummarizeBody(_Strict):
+    """The page to summarize."""
+
+    url = _text(
+        MAX_URL_LENGTH,
+        least=1,
+        required=True,
+        metadata={
+            "description": "A page of the public web: http or https, port 80, 443, 8080 or 8443",
+            "example": "https://example.com/harbour",
+        },
+    )
+    language = fields.String(
+        validate=_pattern(r"^[a-z]{2}$"),
+        metadata={
+            "description": "ISO 639-1; without it, the client's language of descriptions. A provider that can't "
+            "translate (`offline/…`) keeps to the page's own language",
+            "example": "en",
+        },
+    )
+
+
+class DraftTaskBody(_Strict):
+    """What a task is to be drafted from."""
+
+    description = fields.String(
+        required=True,
+        validate=[validate.Length(min=1, max=_MAX_DESCRIPTION), _printable, _not_blank],
+        metadata={
+            "description": "What is to be done, in a few sentences or as a list",
+            "example": "Please migrate the photo archive to S3, then verify every checksum and delete the local "
+            "copies. It must be finished by Friday without data loss.",
+        },
+    )
+    context = _text(
+        _MAX_CONTEXT,
+        load_default="",
+        metadata={
+            "description": "What is around it; adds to the description and doesn't overrule it",
+            "example": "The old disk is failing.",
+        },
+    )
 
 
 _STAGE = validate.OneOf([str(stage) for stage in STAGES])

@@ -10,6 +10,7 @@ from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
+from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.clients import Client
 from imago.domain.outbox import Announcer
 from imago.settings import Settings
@@ -33,6 +34,8 @@ class Services:
     keys: KeyCache
     checks: Mapping[str, Check]
     exposition: Callable[[], tuple[bytes, str]]
+    texts: TextProvider
+    pages: PageSource
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None
     inline_thumbnail: InlineThumbnailer | None = None
