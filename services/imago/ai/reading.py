@@ -17,11 +17,9 @@ MAX_TEXT_LENGTH = 60_000
 MAX_TITLE_LENGTH = 300
 
 # What a reader of the page doesn't see: text hidden there is written for machines.
-_HIDDEN = (
-    "//*[@hidden or @aria-hidden='true' or self::script or self::style or self::template or self::noscript]"
-    "| //*[contains(translate(@style, ' DISPLAYNOE', 'displaynoe'), 'display:none')]"
-    "| //*[contains(translate(@style, ' VISBLTYHDEN', 'visbltyhden'), 'visibility:hidden')]"
-    "| //*[contains(translate(@style, ' FONTSIZE', 'fontsize'), 'font-size:0')]"
+_UNSEEN = "//*[@hidden or @aria-hidden='true' or self::script or self::style or self::template or self::noscript]"
+_UNSEEN_STYLE = re.compile(
+    r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0+(?:\.0*)?(?![\d.]))", re.IGNORECASE
 )
 
 _LANGUAGE_TAG = re.compile(r"([A-Za-z]{2})(?:[-_].{0,40})?")
@@ -54,7 +52,9 @@ def _read_html(raw: str) -> tuple[str | None, str, str | None]:
     except ParserError:
         return None, "", None
     declared = _LANGUAGE_TAG.fullmatch(str(tree.get("lang") or tree.get("xml:lang") or ""))
-    for element in tree.xpath(_HIDDEN):
+    unseen = tree.xpath(_UNSEEN)
+    unseen += [element for element in tree.xpath("//*[@style]") if _UNSEEN_STYLE.search(element.get("style"))]
+    for element in unseen:
         if element.getparent() is not None:
             element.drop_tree()
     found = bare_extraction(tree, include_comments=False, with_metadata=True)
