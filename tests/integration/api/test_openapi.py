@@ -41,6 +41,7 @@ async def test_the_document_is_the_same_however_often_it_is_made(sqlite_db: Data
             documents.append(await answer.json())
         await served.http.close()
     assert documents[0] == documents[1]
+    assert "ReprocessBody" in documents[1]["components"]["schemas"], "a reference leads nowhere"
 
 
 # Where data that fits its schema may be refused all the same, and why: JSON Schema can't say it.
