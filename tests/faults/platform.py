@@ -249,7 +249,11 @@ class Platform:
 
     def files(self) -> list[str]:
         """What lies in local storage, unfinished writes included, as paths from its root."""
-        return sorted(path.relative_to(self.objects).as_posix() for path in self.objects.rglob("*") if path.is_file())
+        # Unlike rglob, walk doesn't mind folders that the sweeper removes meanwhile.
+        walked = os.walk(self.objects)
+        return sorted(
+            (Path(folder) / name).relative_to(self.objects).as_posix() for folder, _, names in walked for name in names
+        )
 
     def query(self, statement: str, **values: object) -> list[Mapping[str, Any]]:
         """Ask the database, as an outsider."""

@@ -2,6 +2,7 @@
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
+from imago.domain.assistance import Priority
 from imago.domain.stages import ImageStatus, StageStatus
 
 
@@ -217,6 +218,80 @@ class ReplayAnswer(Schema):
     skipped = fields.Integer(required=True)
     missing = fields.Integer(required=True)
     remaining = fields.Integer(required=True, metadata={"description": "Of the filter's, not reached by this request"})
+
+
+class SummaryAnswer(Schema):
+    """A summary of a page."""
+
+    title = fields.String(required=True, allow_none=True, metadata={"example": "The old harbour"})
+    url = fields.String(
+        required=True,
+        metadata={
+            "description": "The URL that was read in the end, after redirects",
+            "example": "https://example.com/harbour",
+        },
+    )
+    language = fields.String(
+        required=True,
+        metadata={
+            "description": "What the summary is written in (ISO 639-1): the language asked for, or the page's own "
+            "where the provider can't translate; `und` where that is unknown",
+            "example": "en",
+        },
+    )
+    summary = fields.String(
+        required=True, metadata={"example": "The old harbour wakes before sunrise, when the fishermen come home."}
+    )
+    model_used = fields.String(
+        required=True,
+        metadata={
+            "description": "`offline/extractive`: sentences of the page, chosen and not rewritten",
+            "example": "offline/extractive",
+        },
+    )
+
+
+class TaskDraftAnswer(Schema):
+    """A task made out of a few sentences."""
+
+    title = fields.String(
+        required=True,
+        metadata={"example": "Migrate the photo archive to S3, then verify every checksum and delete the local copies"},
+    )
+    objective = fields.String(
+        required=True,
+        metadata={
+            "example": "Please migrate the photo archive to S3, then verify every checksum and delete the local copies."
+        },
+    )
+    steps = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"example": ["Migrate the photo archive to S3", "Verify every checksum", "Delete the local copies"]},
+    )
+    acceptance_criteria = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"example": ["It must be finished by Friday without data loss."]},
+    )
+    estimate = fields.String(required=True, metadata={"description": "In words", "example": "a day or two"})
+    priority = fields.String(
+        required=True,
+        validate=validate.OneOf([str(priority) for priority in Priority]),
+        metadata={"example": "high"},
+    )
+    tags = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"example": ["migrate", "photo", "archive", "verify", "checksum", "delete"]},
+    )
+    model_used = fields.String(
+        required=True,
+        metadata={
+            "description": "`offline/draft`: made of the text's own sentences, by rules and no model",
+            "example": "offline/draft",
+        },
+    )
 
 
 class ProblemAnswer(Schema):

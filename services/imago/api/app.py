@@ -1,7 +1,9 @@
 """The application: routes, middlewares and the document, around the services it is given."""
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -17,12 +19,15 @@ from imago.api.middlewares.limits import address_limits, client_limits, rate_hea
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
-from imago.api.routes import admin, auth, clients, docs, events, files, health, images, uploads
+from imago.api.routes import admin, ai, auth, clients, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
 from imago.domain.problems import Unprocessable
 
 # JSON bodies alone: an upload's form is streamed and counted by `receiving`.
 MAX_JSON_BYTES = 1024 * 1024
+
+# Where aiohttp-apispec keeps a handler's description.
+_DESCRIPTION = "__apispec__"
 
 
 def build_app(services: Services) -> web.Application:
@@ -33,6 +38,7 @@ def build_app(services: Services) -> web.Application:
         events.routes,
         images.routes,
         files.routes,
+        ai.routes,
         auth.routes,
         clients.routes,
         admin.routes,
@@ -84,24 +90,40 @@ def _add(app: web.Application, tables: Iterable[web.RouteTableDef]) -> None:
 
 def _document(app: web.Application) -> dict[str, Any]:
     # In place: the routes are all there, and the document is needed before the application starts.
-    spec = AiohttpApiSpec(
-        app=app,
-        url=None,
-        request_data_name="data",
-        swagger_path=None,
-        static_path=None,
-        in_place=True,
-        error_callback=_refuse,
-        schema_name_resolver=_schema_name,
-        title="Imago",
-        version=__version__,
-    )
+    with _descriptions_kept(app):
+        spec = AiohttpApiSpec(
+            app=app,
+            url=None,
+            request_data_name="data",
+            swagger_path=None,
+            static_path=None,
+            in_place=True,
+            error_callback=_refuse,
+            schema_name_resolver=_schema_name,
+            title="Imago",
+            version=__version__,
+        )
     public = frozenset(
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()
         if route.resource is not None and (rule := access_of(route.handler)) is not None and rule.public
     )
     return to_openapi(spec.swagger_dict(), public=public)
+
+
+@contextlib.contextmanager
+def _descriptions_kept(app: web.Application) -> Iterator[None]:
+    """Keep what handlers say of themselves: the library consumes it, and a second document would lack its schemas."""
+    kept = {route.handler: getattr(route.handler, _DESCRIPTION, None) for route in app.router.routes()}
+    for handler, description in kept.items():
+        if description is not None:
+            setattr(handler, _DESCRIPTION, copy.deepcopy(description))
+    try:
+        yield
+    finally:
+        for handler, description in kept.items():
+            if description is not None:
+                setattr(handler, _DESCRIPTION, description)
 
 
 def _schema_name(schema: Schema | type[Schema]) -> str:

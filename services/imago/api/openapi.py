@@ -73,7 +73,7 @@ def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
         "info": {"title": "Imago", "version": __version__, "description": _DESCRIPTION, "license": {"name": "MIT"}},
         "servers": [{"url": "/"}],
         "security": [{"ApiKey": []}, {"Token": []}],
-        "tags": [{"name": name} for name in ("images", "files", "auth", "admin", "service")],
+        "tags": [{"name": name} for name in ("images", "files", "ai", "auth", "admin", "service")],
         "paths": {
             path: {
                 method: _operation(path, method, operation, public=(method, path) in public)

@@ -9,9 +9,11 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate, valida
 from imago.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from imago.domain.stages import STAGES, ImageStatus
 from imago.domain.tags import MAX_TAG_LENGTH, MAX_TAGS
+from imago.domain.urls import MAX_URL_LENGTH
 
 MAX_BIGINT = 2**63 - 1
 _MAX_DESCRIPTION = 10_000
+_MAX_CONTEXT = 20_000
 _MAX_CURSOR = 512
 
 
@@ -114,6 +116,55 @@ class UserWordsBody(Strict):
         # An empty body is a mistake (a wrong content type, say), not a wish to change nothing.
         if not data:
             raise ValidationError("Name `description`, `tags` or both.")
+
+
+def _not_blank(text: str) -> None:
+    if not text.strip():
+        raise ValidationError("Must hold more than white space.")
+
+
+class SummarizeBody(Strict):
+    """The page to summarize."""
+
+    url = text_field(
+        MAX_URL_LENGTH,
+        least=1,
+        required=True,
+        metadata={
+            "description": "A page of the public web: http or https, port 80, 443, 8080 or 8443",
+            "example": "https://example.com/harbour",
+        },
+    )
+    language = fields.String(
+        validate=matching(r"^[a-z]{2}$"),
+        metadata={
+            "description": "ISO 639-1; without it, the client's language of descriptions. A provider that can't "
+            "translate (`offline/…`) keeps to the page's own language",
+            "example": "en",
+        },
+    )
+
+
+class DraftTaskBody(Strict):
+    """What a task is to be drafted from."""
+
+    description = fields.String(
+        required=True,
+        validate=[validate.Length(min=1, max=_MAX_DESCRIPTION), _printable, _not_blank],
+        metadata={
+            "description": "What is to be done, in a few sentences or as a list",
+            "example": "Please migrate the photo archive to S3, then verify every checksum and delete the local "
+            "copies. It must be finished by Friday without data loss.",
+        },
+    )
+    context = text_field(
+        _MAX_CONTEXT,
+        load_default="",
+        metadata={
+            "description": "What is around it; adds to the description and doesn't overrule it",
+            "example": "The old disk is failing.",
+        },
+    )
 
 
 _STAGE = validate.OneOf([str(stage) for stage in STAGES])

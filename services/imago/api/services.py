@@ -13,6 +13,7 @@ from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
+from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.audit import Actor
 from imago.domain.clients import Client
 from imago.domain.outbox import Announcer
@@ -40,6 +41,8 @@ class Services:
     uploads: UploadSlots
     checks: Mapping[str, Check]
     exposition: Callable[[], tuple[bytes, str]]
+    texts: TextProvider
+    pages: PageSource
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None
     inline_thumbnail: InlineThumbnailer | None = None

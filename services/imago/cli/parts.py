@@ -13,7 +13,9 @@ from pathlib import Path
 
 from nats.errors import Error as NatsError
 
-from imago.ai.providers import build_vision_provider
+from imago.ai.fetching import Fetcher
+from imago.ai.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
+from imago.ai.providers import build_text_provider, build_vision_provider
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.local_rates import LocalRates
@@ -56,6 +58,8 @@ SCHEMA_SECONDS = 120.0
 
 # `last_used_at` of keys may lag behind by this.
 KEY_USES_SECONDS = 30.0
+# Pages are read in a second; more children would only take memory from uploads.
+_READERS = 2
 
 
 class MissingSetting(Exception):
@@ -108,13 +112,18 @@ async def announcer(db: Database, publisher: Publisher, *, by: str) -> AsyncIter
 
 @asynccontextmanager
 async def api_services(settings: Settings) -> AsyncIterator[Services]:
-    """Give what the API works with, its chores running; raise MissingSetting."""
+    """Give what the API works with, its chores running; raise MissingSetting or ProviderUnavailable."""
     if settings.api_key_pepper is None:
         raise MissingSetting("API_KEY_PEPPER is not set")
     pepper = settings.api_key_pepper.get_secret_value()
+    texts = build_text_provider(settings)
     async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
         publisher = Publisher(bus, timeout=settings.nats_timeout)
-        async with announcer(db, publisher, by="api") as background, _inline(settings, objects) as inline:
+        async with (
+            announcer(db, publisher, by="api") as background,
+            _inline(settings, objects) as inline,
+            _web_pages(settings) as pages,
+        ):
             cache = KeyCache(db, pepper=pepper)
             upkeep = _upkeep(settings, db, bus, publisher, objects, background, cache)
             hub = EventHub(bus)
@@ -129,6 +138,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     keys=cache,
                     checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
                     exposition=_exposition(db, bus),
+                    texts=texts,
+                    pages=pages,
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
                     inline_thumbnail=inline,
@@ -199,6 +210,23 @@ async def _inline(
     try:
         yield make
     finally:
+        await children.close()
+
+
+@asynccontextmanager
+async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
+    """Give what reads web pages, in child processes of their own that start with the first page."""
+    children = ChildPool(
+        size=_READERS,
+        memory_mb=settings.child_memory_mb,
+        cpu_seconds=READING_SECONDS,
+        extra_tasks=(f"{READING_TASK}={READING_FUNCTION}",),
+    )
+    pages = WebPages(Fetcher(), children)
+    try:
+        yield pages
+    finally:
+        await pages.close()
         await children.close()
 
 

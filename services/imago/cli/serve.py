@@ -29,7 +29,7 @@ async def run_api(settings: Settings, *, fd: int | None = None) -> None:
                 log.info("serving", host=settings.host, port=listener.getsockname()[1])
                 await stop.wait()
                 log.info("stopping")
-    except (PortInUse, MissingSetting, ValueError, TimeoutError) as error:
+    except (PortInUse, MissingSetting, ProviderUnavailable, ValueError, TimeoutError) as error:
         raise ServeError(str(error) or "the database has not the schema that this version needs") from error
 
 

@@ -89,6 +89,10 @@ class ClaimLost(Exception):
     """The claim is another's by now, or its image is gone; what was worked out is dropped."""
 
 
+class ImageGone(ClaimLost):
+    """The image was deleted while it was worked on."""
+
+
 LOST_WORKER = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
 
 
@@ -184,11 +188,28 @@ async def finish(
 
     Raises ClaimLost, and then nothing was written; DatabaseUnavailable leaves the outcome to the redelivery.
     """
+    try:
+        return await _finish(db, held, result, headers=headers, thumbnail_key=thumbnail_key)
+    except ImageGone:
+        if thumbnail_key is not None:
+            # Written after its image's objects were deleted.
+            await bury_object(db, thumbnail_key)
+        raise
+
+
+async def _finish(
+    db: Database,
+    held: Claim,
+    result: StageResult,
+    *,
+    headers: Mapping[str, str],
+    thumbnail_key: str | None,
+) -> Ended:
     now = utc_now()
     async with db.write(SYSTEM) as connection:
         locked = await lock_image(connection, held.image.id)
         if locked is None:
-            raise ClaimLost("the image is gone")
+            raise ImageGone("the image is gone")
         image, row = locked
         await _leave(connection, held, status=StageStatus.DONE, done_at=now, error_code=None, error_text=None)
         await connection.execute(

@@ -17,7 +17,11 @@ class Page:
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary in the language that was asked for, and who made it."""
+    """A summary, its language and who made it.
+
+    `language` is what the summary is written in: the one that was asked for, or the page's own where the provider can't
+    translate; `und` where nobody knows (ISO 639-2).
+    """
 
     summary: str
     language: str
@@ -50,6 +54,14 @@ class TaskDraft:
         """Return the shape of the API."""
         lists = {"steps", "acceptance_criteria", "tags"}
         return {name: list(value) if name in lists else value for name, value in asdict(self).items()}
+
+
+class PageSource(Protocol):
+    """Gives the pages of the public web."""
+
+    async def read(self, url: str) -> Page:
+        """Fetch a page and find its text; raise a Problem of `domain.problems`."""
+        ...
 
 
 class TextProvider(Protocol):

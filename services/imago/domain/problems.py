@@ -217,3 +217,67 @@ class UploadExpired(Problem):
     status = 408
     code = "upload-expired"
     title = "Upload expired"
+
+
+class UrlRefused(Problem):
+    """The URL is none that Imago fetches: not the public web, or written in a way that nobody needs."""
+
+    status = 422
+    code = "url-refused"
+    title = "URL refused"
+
+
+class FetchTooLarge(Problem):
+    """The page is larger than Imago reads, once it is decompressed."""
+
+    status = 422
+    code = "fetch-too-large"
+    title = "Page too large"
+
+
+class NotAPage(Problem):
+    """What the URL answers is no page of text."""
+
+    status = 422
+    code = "not-a-page"
+    title = "Not a page of text"
+
+
+class NoText(Problem):
+    """The page holds no text that could be worked on, or none that could be found within the limits."""
+
+    status = 422
+    code = "no-text"
+    title = "No text found"
+
+
+class FetchFailed(Problem):
+    """The page's server can't be reached, or doesn't give the page."""
+
+    status = 502
+    code = "fetch-failed"
+    title = "Page not to be had"
+
+
+class FetchTimeout(Problem):
+    """The page's server is too slow."""
+
+    status = 504
+    code = "fetch-timeout"
+    title = "Page too slow"
+
+
+class AiFailed(Problem):
+    """The AI provider can't do it, however often it is asked."""
+
+    status = 502
+    code = "ai-failed"
+    title = "AI provider failed"
+
+
+class AiUnavailable(Problem):
+    """The AI provider is away or asks for a pause; the same request may work later."""
+
+    status = 503
+    code = "ai-unavailable"
+    title = "AI provider unavailable"

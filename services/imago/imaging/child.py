@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="imago.imaging.child")
     parser.add_argument("--memory-mb", type=int, required=True)
     parser.add_argument("--cpu-seconds", type=int, required=True)
-    parser.add_argument("--task", action="append", default=[], help="NAME=MODULE:FUNCTION, for tests")
+    parser.add_argument("--task", action="append", default=[], help="NAME=MODULE:FUNCTION, beside those of imaging")
     options = parser.parse_args()
     tasks = {**TASKS, **dict(item.split("=", 1) for item in options.task)}
     # Libraries print; what they print must not end up between two answers.

@@ -11,6 +11,9 @@ from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
 from tests.support.samples import PEPPER
 
+from imago.ai.fetching import Fetcher, UnknownHost
+from imago.ai.offline_texts import OfflineTextProvider
+from imago.ai.pages import WebPages
 from imago.api.app import build_app
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
@@ -22,6 +25,7 @@ from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
 from imago.database.rates import DatabaseRates
 from imago.domain import keys
+from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.clients import Client, Pipeline, Plan, default_scopes
 from imago.domain.outbox import OutboxRow
 from imago.domain.scopes import tenant_scopes
@@ -96,7 +100,27 @@ class Tenant:
         return await self.call("POST", "/images/upload", data=form, headers=headers)
 
 
-async def serve(db: Database, storage: Path, *, events: EventHub | None = None, **settings: Any) -> Api:
+class NoTasks:
+    """Children that are asked for nothing."""
+
+    async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
+        raise AssertionError(f"{task} was not expected")
+
+
+async def _no_names(host: str) -> Sequence[str]:
+    raise UnknownHost(host)
+
+
+async def serve(
+    db: Database,
+    storage: Path,
+    *,
+    events: EventHub | None = None,
+    pages: PageSource | None = None,
+    texts: TextProvider | None = None,
+    **settings: Any,
+) -> Api:
+    """Serve the API; without `pages`, no name on the web has an address."""
     # Tests ask more than people do.
     settings = {"anonymous_burst": 100_000, "files_burst": 100_000, **settings}
     configured = Settings(
@@ -119,6 +143,8 @@ async def serve(db: Database, storage: Path, *, events: EventHub | None = None, 
         keys=KeyCache(db, pepper=PEPPER),
         checks={"database": db.check, "storage": store.check},
         exposition=exposition,
+        texts=texts or OfflineTextProvider(),
+        pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
         events=events,
         local_file=store.path,
         tokens=Tokens(JWT_SECRET),

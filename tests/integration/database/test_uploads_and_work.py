@@ -37,6 +37,7 @@ from imago.domain.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.domain.work import WorkMessage
 
 LEASE = timedelta(seconds=30)
+THUMBNAIL_KEY = "client/image/thumbnail"
 
 RESULTS: dict[Stage, StageResult] = {
     Stage.THUMBNAIL: ThumbnailResult("image/webp", 512, 384, 77),
@@ -59,7 +60,7 @@ async def claimed(
 
 
 async def finish(db: Database, held: work.Claim) -> work.Ended:
-    return await work.finish(db, held, RESULTS[held.stage], headers={}, thumbnail_key="t")
+    return await work.finish(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
 async def fail(db: Database, held: work.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
@@ -295,7 +296,9 @@ async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: D
         await get_image(db, client.id, image.id)
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (0, 0)
-    assert len(await due_graves(db, limit=10)) == 2
+    buried = [grave.object_key for grave in await due_graves(db, limit=10)]
+    assert len(buried) == 3, "the original, the thumbnail, and what was written after the deletion"
+    assert buried[2] == THUMBNAIL_KEY
     assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()
 
 
