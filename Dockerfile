@@ -6,9 +6,9 @@ FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv /opt/imago
 COPY requirements/runtime.lock requirements/build.lock requirements/
-RUN /opt/imago/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.lock \
+RUN /opt/imago/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.lock \
     && python -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.lock
+    && /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY services services
 COPY operator operator

@@ -65,8 +65,10 @@ make_environment() {
       fail "this Python can't make environments; on Debian: apt-get install python3-venv"
     }
   fi
+  # The lock is whole, so nothing is to be resolved: pip would meet `google-auth[requests]` without an exact version
+  # and refuse it for having no hash, as soon as a newer one than the locked is out.
   say "installing the locked packages (a few minutes the first time)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 }
 
