@@ -1,0 +1,80 @@
+"""The cluster tier: one Kubernetes for the session, real as far as this machine lets it be.
+
+Two levels. `control_plane` is a real API server with its controllers, and needs no more than the programs that
+`hack/cluster-binaries.sh` builds. `node` adds containerd and a kubelet, so that pods run; it needs root and namespaces
+of its own, which `make test-cluster` makes around the whole run. A test asks for the level it needs, and is skipped
+with the reason where that isn't to be had.
+
+The same tests take a cluster that is there already: `IMAGO_TEST_KUBECONFIG` names a kubeconfig whose current context
+is `imago-test`, or one of kind's (`make test-kind` makes it).
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.faults.figures import Figures
+from tests.support.kubernetes import namespaces
+from tests.support.kubernetes.access import Access
+from tests.support.kubernetes.binaries import Missing
+from tests.support.kubernetes.control_plane import ControlPlane
+from tests.support.kubernetes.control_plane import control_plane as open_control_plane
+
+_BUILD = Path(__file__).parents[2] / "build"
+
+
+@pytest.fixture(scope="session")
+def figures() -> Iterator[Figures]:
+    """The figures of this run."""
+    gathered = Figures("cluster")
+    yield gathered
+    gathered.write(_BUILD)
+
+
+@pytest.fixture(scope="session")
+def own_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of this run's own, whose processes a test may kill and start again."""
+    if "IMAGO_TEST_KUBECONFIG" in os.environ:
+        pytest.skip("the processes of a cluster that was there already aren't ours to touch")
+    inside = namespaces.inside()
+    directory = (namespaces.run_directory() if inside else tmp_path_factory.mktemp("kubernetes")) / "cluster"
+    try:
+        with open_control_plane(directory, node_address=namespaces.NODE_ADDRESS if inside else None) as plane:
+            yield plane
+    except Missing as missing:
+        pytest.skip(str(missing))
+    finally:
+        _keep_logs(directory)
+
+
+@pytest.fixture(scope="session")
+def control_plane(request: pytest.FixtureRequest) -> Access:
+    """A Kubernetes API with its controllers: of this run, or the one that `IMAGO_TEST_KUBECONFIG` names."""
+    if path := os.environ.get("IMAGO_TEST_KUBECONFIG"):
+        given = Access(Path(path))
+        given.check_context()
+        return given
+    plane: ControlPlane = request.getfixturevalue("own_control_plane")
+    return plane
+
+
+@pytest.fixture
+def namespace(control_plane: Access) -> Iterator[str]:
+    """A namespace for one test, gone after it with all that is in it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    control_plane.delete("namespace", name, wait=False)
+
+
+def _keep_logs(directory: Path) -> None:
+    """Copy the programs' logs to `build/cluster-logs`, since the folder of the run goes with it."""
+    kept = _BUILD / "cluster-logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    for log in directory.rglob("*.log"):
+        if log.is_file():
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
