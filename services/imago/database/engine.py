@@ -52,11 +52,29 @@ _AWAY: tuple[type[BaseException], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    # No connection, memory or disk left; its disk fails; it ended a session that was silent for too long.
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
+    # A standby that nobody promoted yet, or a primary that was demoted.
+    asyncpg.ReadOnlySQLTransactionError,
     # Rolled back by the server for somebody else's sake; trying again is what it asks for.
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
+)
+
+# What SQLite says where another process writes for too long, or its disk is full, fails or can't be written to.
+_SQLITE_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
 )
 
 
@@ -208,7 +226,8 @@ def _is_away(error: sa.exc.DBAPIError) -> bool:
     while original is not None:
         if isinstance(original, _AWAY):
             return True
-        if isinstance(original, sqlite3.OperationalError) and "locked" in str(original):
+        # The lowest byte is the primary code, the others tell more of it (https://www.sqlite.org/rescode.html).
+        if isinstance(original, sqlite3.Error) and (getattr(original, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY:
             return True
         original = original.__cause__
     return False
