@@ -1,7 +1,8 @@
 """The database's side of a worker: claims, heartbeats, results and failures (DESIGN, section 3, steps 4 and 5).
 
-Every transaction here first locks the image. A result is written only `WHERE run = mine AND claim = mine`, so a worker
-that lost its claim (frozen, cut off, or overtaken by a reprocess) changes nothing, however late it comes.
+Every transaction here first locks the image, but for those that only renew a claim or give it back. A result is written
+only `WHERE run = mine AND claim = mine`, so a worker that lost its claim (frozen, cut off, or overtaken by a reprocess)
+changes nothing, however late it comes.
 """
 
 from collections.abc import Mapping
@@ -100,12 +101,13 @@ async def claim(
     db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str]
 ) -> Claim | Refused:
     """Claim the run that a message names, in a commit of its own; raise DatabaseUnavailable where that fails."""
-    now = utc_now()
     async with db.write(SYSTEM) as connection:
         locked = await lock_image(connection, message.image)
         if locked is None:
             return Refused("image gone")
         image, row = locked
+        # Not before the lock: what is waited for it must not come off the lease.
+        now = utc_now()
         stage_row = await _stage_row(connection, image.id, message.stage)
         if stage_row is None:
             return Refused("stage gone")
@@ -205,12 +207,12 @@ async def _finish(
     headers: Mapping[str, str],
     thumbnail_key: str | None,
 ) -> Ended:
-    now = utc_now()
     async with db.write(SYSTEM) as connection:
         locked = await lock_image(connection, held.image.id)
         if locked is None:
             raise ImageGone("the image is gone")
         image, row = locked
+        now = utc_now()
         await _leave(connection, held, status=StageStatus.DONE, done_at=now, error_code=None, error_text=None)
         await connection.execute(
             sa.delete(stage_results).where(
@@ -257,13 +259,13 @@ async def fail(
     headers: Mapping[str, str],
 ) -> Failed:
     """Note a failed try and decide what follows; raises as `finish` does."""
-    now = utc_now()
     decision = decide_failure(failure, attempts=held.attempts, max_tries=max_tries, base=base, cap=cap)
     async with db.write(SYSTEM) as connection:
         locked = await lock_image(connection, held.image.id)
         if locked is None:
             raise ClaimLost("the image is gone")
         image, row = locked
+        now = utc_now()
         match decision:
             case Die():
                 await _check_mine(connection, held)

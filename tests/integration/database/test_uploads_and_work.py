@@ -13,6 +13,7 @@ from imago.database.clients import get_usage
 from imago.database.engine import Database
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
 from imago.database.image_reads import ImageFilter, get_image, get_stages, list_images, list_tags
+from imago.database.locking import lock_image
 from imago.database.migrations import current, head, upgrade
 from imago.database.outbox import state
 from imago.database.repair import due_graves, find_open_stages, republish, take_lease
@@ -34,6 +35,7 @@ from imago.domain.results import (
     VisionResult,
 )
 from imago.domain.stages import STAGES, ImageStatus, Stage, StageStatus
+from imago.domain.times import utc_now
 from imago.domain.work import WorkMessage
 
 LEASE = timedelta(seconds=30)
@@ -189,6 +191,21 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     second = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert isinstance(second, work.Refused)
     assert second.retry_in is not None
+
+
+async def test_a_lease_begins_when_the_claim_has_its_lock(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    async with db.write() as connection:
+        await lock_image(connection, image.uuid)
+        claiming = asyncio.create_task(claimed(db, client, image.uuid, Stage.OCR))
+        # For as long as another stage's transaction on the same image may well last.
+        await asyncio.sleep(0.5)
+        let_go = utc_now()
+    await claiming
+    async with db.read() as connection:
+        until = await connection.scalar(sa.select(image_stages.c.lease_until).where(image_stages.c.stage == Stage.OCR))
+    assert until >= let_go + LEASE, "what was waited for the lock came off the lease"
 
 
 async def test_a_late_writer_is_refused(db: Database) -> None:
