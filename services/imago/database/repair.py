@@ -165,6 +165,17 @@ async def close_graves(db: Database, graves: Sequence[Grave]) -> None:
             )
 
 
+async def postpone_graves(db: Database, graves: Sequence[Grave], delay: timedelta) -> None:
+    """Leave objects for later that can't be deleted now, so that they don't stand in the way of the others."""
+    if graves:
+        async with db.write(SYSTEM) as connection:
+            await connection.execute(
+                sa.update(tombstones)
+                .where(tombstones.c.id.in_([grave.id for grave in graves]))
+                .values(due_at=utc_now() + delay)
+            )
+
+
 def open_stage(row: sa.Row[tuple[object, ...]]) -> OpenStage:
     """Build an open stage from a row of `image_stages`."""
     return OpenStage(row.image_id, Stage(row.stage), row.run, row.epoch, row.stream, row.sequence, row.message_id)

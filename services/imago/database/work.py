@@ -8,7 +8,6 @@ changes nothing, however late it comes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -307,18 +306,6 @@ async def bury_object(db: Database, object_key: str) -> None:
         await connection.execute(
             sa.insert(tombstones).values(object_key=object_key, created_at=now, due_at=now, final_at=now)
         )
-
-
-async def stage_state(db: Database, image: UUID, stage: Stage) -> StageStatus | None:
-    """Return where a stage stands, or None where there is none."""
-    query = (
-        sa.select(image_stages.c.status)
-        .join(images, images.c.id == image_stages.c.image_id)
-        .where(images.c.uuid == image, image_stages.c.stage == stage)
-    )
-    async with db.read() as connection:
-        status = await connection.scalar(query)
-    return StageStatus(status) if status else None
 
 
 def _mine(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:

@@ -64,6 +64,7 @@ PUBLISHED = Counter("imago_published_total", "Messages published, by who did it.
 PUBLISH_DUPLICATES = Counter("imago_publish_duplicates_total", "Publications that JetStream dropped as duplicates.")
 RECONCILED = Counter("imago_reconciled_total", "Stages that were published anew, by why.", ["reason"])
 SWEPT = Counter("imago_swept_total", "What the sweeper cleared: intents, objects, keys.", ["kind"])
+SWEEP_FAILURES = Counter("imago_sweep_failures_total", "Deletions of objects that failed and are tried again later.")
 UNKNOWN_OBJECTS = Gauge(
     "imago_storage_unknown_objects", "Objects the database doesn't know.", multiprocess_mode="mostrecent"
 )

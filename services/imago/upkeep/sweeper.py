@@ -3,6 +3,7 @@
 Objects that the database doesn't know (after a restored backup, in a shared bucket) are never deleted.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -10,12 +11,19 @@ import structlog
 from imago.database import repair
 from imago.database.engine import Database
 from imago.database.rates import expire_rates
+from imago.database.repair import Grave
 from imago.storage.store import ObjectStore, StorageUnavailable
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 BATCH = 200
+
+# An object that can't be deleted (held by a lock of the store's, say) must not keep the others from being deleted.
+POSTPONE = timedelta(minutes=10)
+
+# So many failures in a row mean that it is the store; each of them may have taken its whole deadline.
+STRIKES = 3
 
 # A client that sent nothing for so long has a full burst anyway.
 RATE_MEMORY = timedelta(days=1)
@@ -36,17 +44,34 @@ class Sweeper:
         metrics.SWEPT.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
         deleted = 0
         while graves := await repair.due_graves(self._db, limit=BATCH):
-            done = []
-            for grave in graves:
-                try:
-                    await self._store.delete(grave.object_key)
-                except StorageUnavailable as error:
-                    log.warning("an object can't be deleted now", error=str(error))
-                    break
-                done.append(grave)
+            done, failed, away = await self._delete(graves)
             await repair.close_graves(self._db, done)
+            await repair.postpone_graves(self._db, failed, POSTPONE)
             deleted += len(done)
             metrics.SWEPT.labels("objects").inc(len(done))
-            if len(done) < len(graves):
+            metrics.SWEEP_FAILURES.inc(len(failed))
+            if away:
                 break
         return deleted
+
+    async def _delete(self, graves: Sequence[Grave]) -> tuple[list[Grave], list[Grave], bool]:
+        """Delete objects; return those that are gone, those that are not, and whether the store seems to be away."""
+        done: list[Grave] = []
+        failed: list[Grave] = []
+        strikes = 0
+        for grave in graves:
+            try:
+                await self._store.delete(grave.object_key)
+            except StorageUnavailable as error:
+                log.warning("an object can't be deleted now", key=grave.object_key, error=str(error))
+            except Exception:
+                log.exception("an object can't be deleted", key=grave.object_key)
+            else:
+                done.append(grave)
+                strikes = 0
+                continue
+            failed.append(grave)
+            strikes += 1
+            if strikes == STRIKES:
+                break
+        return done, failed, strikes == STRIKES

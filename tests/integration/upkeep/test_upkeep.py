@@ -23,6 +23,7 @@ from imago.domain.lanes import work_stream
 from imago.domain.times import utc_now
 from imago.settings import Settings
 from imago.storage.local import LocalStore
+from imago.storage.store import StorageUnavailable
 from imago.upkeep.announcer import BackgroundAnnouncer
 from imago.upkeep.reconciler import Reconciler
 from imago.upkeep.relay import Relay
@@ -193,6 +194,49 @@ async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Data
         waiting = await connection.scalar(sa.select(sa.func.count()).select_from(tombstones))
     assert waiting == 2, "the deleted image's objects are looked for once more, later"
     assert await sweeper.run_once() == 0
+
+
+class Stubborn(LocalStore):
+    """A store that won't delete some objects, as one with a lock on them."""
+
+    def __init__(self, root: Path, held: str) -> None:
+        super().__init__(root, url_secret="s")
+        self.held = held
+        self.asked: list[str] = []
+
+    async def delete(self, key: str) -> None:
+        self.asked.append(key)
+        if self.held in key:
+            raise StorageUnavailable("AccessDenied")
+        await super().delete(key)
+
+
+async def test_an_object_that_cant_be_deleted_keeps_no_other_from_it(db: Database, tmp_path: Path) -> None:
+    store = Stubborn(tmp_path / "objects", held="held")
+    store.prepare()
+    # The oldest is asked for first, at every turn.
+    async with db.write() as connection:
+        await connection.execute(sa.insert(tombstones), [grave("c/held/original", 2), grave("c/other/original", 1)])
+    assert await Sweeper(db, store).run_once() == 1
+    assert store.asked == ["c/held/original", "c/other/original"]
+    async with db.read() as connection:
+        (left,) = (await connection.execute(sa.select(tombstones.c.object_key, tombstones.c.due_at))).all()
+    assert left.object_key == "c/held/original"
+    assert left.due_at > utc_now(), "it is tried again later"
+
+
+async def test_a_store_that_is_away_is_not_asked_for_every_object(db: Database, tmp_path: Path) -> None:
+    store = Stubborn(tmp_path / "objects", held="/")
+    store.prepare()
+    async with db.write() as connection:
+        await connection.execute(sa.insert(tombstones), [grave(f"c/{n}/original", n) for n in range(20)])
+    assert await Sweeper(db, store).run_once() == 0
+    assert len(store.asked) == 3
+
+
+def grave(key: str, minutes: int) -> dict[str, object]:
+    due = utc_now() - timedelta(minutes=minutes)
+    return {"object_key": key, "created_at": due, "due_at": due, "final_at": due}
 
 
 async def test_a_chore_runs_in_one_process_at_a_time_and_moves_when_that_one_ends(db: Database) -> None:
