@@ -1,6 +1,8 @@
 """What a child process is made to do in tests of what happens to it then."""
 
 import ctypes
+import errno
+import os
 import time
 
 
@@ -34,3 +36,15 @@ def gorge() -> int:
 
 def bug() -> None:
     raise RuntimeError("a path: /secret/place")
+
+
+def nap(*, seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def map_much() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def fill() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

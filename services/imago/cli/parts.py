@@ -203,7 +203,7 @@ async def _inline(
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
             try:
                 return InlineThumbnail(target, await store_thumbnail(tools, original, target, Path(directory)))
-            except StageFailure:
+            except (StageFailure, OSError):
                 # The stage will find out what is wrong, and say so.
                 return None
 

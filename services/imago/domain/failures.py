@@ -1,7 +1,12 @@
 """How a stage fails: the three classes of error, and the wait before the next try."""
 
+import errno
 import random
 from datetime import timedelta
+
+# What the system says where the machine has no room, memory, process or descriptor left: trouble of ours, whatever the
+# image is like, so the try doesn't count.
+EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
 
 
 class StageFailure(Exception):

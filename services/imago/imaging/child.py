@@ -7,7 +7,9 @@ thumbnails doesn't load an OCR engine.
 """
 
 import argparse
+import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imago.domain.failures import PermanentFailure, StageFailure, TransientFailure
+from imago.domain.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
 
 TASKS = {
     "thumbnail": "imago.imaging.tasks:thumbnail",
@@ -44,6 +46,7 @@ def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _die_with_parent()
+    _die_first()
     # Ctrl-C reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory(options.memory_mb)
@@ -56,7 +59,7 @@ def _answer(tasks: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"ok": _function(tasks[request["task"]])(**request["arguments"])}
     except MemoryError:
-        return _failed("permanent", "out-of-memory", "The image needs more memory than a worker may use.")
+        return _out_of_memory()
     except PermanentFailure as failure:
         return _failed("permanent", failure.code, failure.text)
     except (StageFailure, TransientFailure) as failure:
@@ -64,7 +67,16 @@ def _answer(tasks: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         # Standard error is the worker's log; the client sees no more than the code.
         sys.stderr.write(f"{request.get('task')}: {type(error).__name__}: {error}\n")
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            # This process' own limit, as for MemoryError: the image's fault, and not the machine's.
+            return _out_of_memory()
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            return {"exhausted": error.errno}
         return _failed("transient", "internal-error", "The stage failed unexpectedly.")
+
+
+def _out_of_memory() -> dict[str, Any]:
+    return _failed("permanent", "out-of-memory", "The image needs more memory than a worker may use.")
 
 
 def _failed(kind: str, code: str, text: str) -> dict[str, Any]:
@@ -115,6 +127,14 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Elsewhere the end of standard input tells.
+
+
+def _die_first() -> None:
+    """Have the kernel kill this process, and not its parent, where the two run out of memory together."""
+    if sys.platform == "linux":
+        # Nobody needs a right to be killed sooner, but a sandbox may hide the file.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,10 @@ import os
 import signal
 import struct
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -18,6 +22,22 @@ log = structlog.get_logger(__name__)
 
 # An answer holds at most a page of text.
 _MAX_ANSWER = 16 * 2**20
+
+_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Bound a block as `asyncio.timeout` does, but for what it waits for its turn with a child process.
+
+    A worker holds more jobs than it has children. How long the others' images take must not count against this one.
+    """
+    async with asyncio.timeout(seconds) as deadline:
+        token = _deadline.set(deadline)
+        try:
+            yield
+        finally:
+            _deadline.reset(token)
 
 
 class ChildPool:
@@ -45,8 +65,11 @@ class ChildPool:
         self._alive: set[asyncio.subprocess.Process] = set()
 
     async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
-        """Run a task and return what it returned; raise PermanentFailure or TransientFailure."""
-        child = await self._idle.get()
+        """Run a task and return what it returned; raise PermanentFailure or TransientFailure.
+
+        Raises OSError where this machine has no process or no room for the task; that is no fault of the image.
+        """
+        child = await self._turn()
         try:
             if child is None or child.returncode is not None:
                 child = await self._start()
@@ -66,6 +89,18 @@ class ChildPool:
         finally:
             self._idle.put_nowait(child)
         return _result(answer)
+
+    async def _turn(self) -> asyncio.subprocess.Process | None:
+        deadline = _deadline.get()
+        when = deadline.when() if deadline is not None and not deadline.expired() else None
+        if deadline is None or when is None:
+            return await self._idle.get()
+        began = time.monotonic()
+        deadline.reschedule(None)
+        try:
+            return await self._idle.get()
+        finally:
+            deadline.reschedule(when + time.monotonic() - began)
 
     async def close(self) -> None:
         """Kill all children."""
@@ -121,6 +156,9 @@ async def _exchange(child: asyncio.subprocess.Process, request: dict[str, Any]) 
 def _result(answer: Any) -> Any:
     if "ok" in answer:
         return answer["ok"]
+    if "exhausted" in answer:
+        code = int(answer["exhausted"])
+        raise OSError(code, os.strerror(code))
     failure = answer["failure"]
     kind = PermanentFailure if failure["kind"] == "permanent" else TransientFailure
     raise kind(str(failure["code"]), str(failure["text"]))

@@ -6,6 +6,7 @@ letting the message come again. What is trouble of ours gives the try back; what
 
 import asyncio
 import contextlib
+import errno
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +23,7 @@ from imago.database import work
 from imago.database.engine import Database, DatabaseUnavailable
 from imago.database.work import Claim, ClaimLost, Ended, Failed, Refused
 from imago.domain.claims import Die, Park, RetryInStream
-from imago.domain.failures import PermanentFailure, StageFailure, TransientFailure
+from imago.domain.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
 from imago.domain.lanes import lane_label
 from imago.domain.outbox import Announcer
 from imago.domain.stages import Stage
@@ -31,6 +32,7 @@ from imago.settings import Settings
 from imago.storage.store import ObjectMissing, StorageUnavailable
 from imago.telemetry import metrics
 from imago.telemetry.tracing import continued_span
+from imago.workers.children import time_limit
 from imago.workers.stages.base import Outcome, StageWork
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,10 @@ AWAY = timedelta(seconds=5)
 
 # Between two tries to commit what a stage has worked out.
 COMMIT_RETRY_SECONDS = 1.0
+
+
+class _Exhausted(Exception):
+    """This machine lacks what the work needs: disk, memory, processes."""
 
 
 class StageRunner:
@@ -142,8 +148,8 @@ class StageRunner:
             log.info("claim lost", reason=str(lost))
             await delivery.nak(AWAY)
             return "lost"
-        except (DatabaseUnavailable, StorageUnavailable) as error:
-            log.warning("a part is away, the try is given back", error=type(error).__name__)
+        except (DatabaseUnavailable, StorageUnavailable, _Exhausted) as error:
+            log.warning("a part is away, the try is given back", error=type(error).__name__, reason=str(error))
             await self._give_back(held)
             await delivery.nak(AWAY)
             return "released"
@@ -168,7 +174,7 @@ class StageRunner:
         stage = self._stages[held.stage]
         try:
             with tempfile.TemporaryDirectory(prefix="imago-") as directory:
-                async with asyncio.timeout(self._settings.stage_timeout(held.stage) + _TIMEOUT_SLACK):
+                async with time_limit(self._settings.stage_timeout(held.stage) + _TIMEOUT_SLACK):
                     return await stage.run(held, Path(directory))
         except ObjectMissing:
             raise PermanentFailure("original-missing", "The stored image is gone.") from None
@@ -176,7 +182,9 @@ class StageRunner:
             raise TransientFailure("stage-timeout", "The stage took too long.") from None
         except (StageFailure, StorageUnavailable, DatabaseUnavailable, asyncio.CancelledError):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise _Exhausted(errno.errorcode[error.errno]) from None
             log.exception("a stage failed unexpectedly")
             raise TransientFailure("internal-error", "The stage failed unexpectedly.") from None
 

@@ -1,6 +1,7 @@
 """A worker on a real NATS server and both databases, with stages that do what the test wants."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -149,9 +150,18 @@ async def test_a_poison_image_takes_exactly_its_tries(rig: Rig, error: Exception
     assert "a bug" not in (row.error_text or "")
 
 
-async def test_storage_away_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        StorageUnavailable("away"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ],
+    ids=["storage away", "no room on the worker", "no process on the worker"],
+)
+async def test_trouble_of_ours_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
     monkeypatch.setattr("imago.workers.runner.AWAY", timedelta(seconds=0.05))
-    stub = Stub(fails_with(StorageUnavailable("away"), times=5))
+    stub = Stub(fails_with(trouble, times=5))
     image = await rig.image()
     async with rig.worker(stub):
         row = await rig.ended(image, StageStatus.DONE)
