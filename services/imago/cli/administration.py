@@ -8,7 +8,7 @@ import click
 from imago.bus.topology import Topology, ensure
 from imago.cli.parts import connected_bus, database, store
 from imago.database import clients
-from imago.database.migrations import current, upgrade
+from imago.database.migrations import current, upgrade, wait_for_schema
 from imago.settings import Settings
 from imago.upkeep.auditor import Auditor
 
@@ -20,6 +20,16 @@ async def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema and say where it is."""
     async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
+        click.echo(f"schema {await current(db)}")
+
+
+async def wait_for_database(settings: Settings, *, timeout: float) -> None:
+    """Wait until the database has the schema that this version needs; raise TimeoutError.
+
+    What starts beside the migration waits like this, instead of failing until it is done.
+    """
+    async with database(settings, wait=False) as db:
+        await wait_for_schema(db, timeout=timeout)
         click.echo(f"schema {await current(db)}")
 
 

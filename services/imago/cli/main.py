@@ -89,11 +89,13 @@ def worker(kind: str) -> None:
 
 
 @cli.command()
-def migrate() -> None:
+@click.option("--wait", is_flag=True, help="Change nothing: wait until somebody else has brought it there.")
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
+def migrate(wait: bool, timeout: float) -> None:
     """Bring the database to this version's schema."""
-    from imago.cli.administration import migrate_database
+    from imago.cli.administration import migrate_database, wait_for_database
 
-    run(migrate_database(load_settings()))
+    run(wait_for_database(load_settings(), timeout=timeout) if wait else migrate_database(load_settings()))
 
 
 @cli.command()

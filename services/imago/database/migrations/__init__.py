@@ -42,7 +42,7 @@ async def current(db: Database) -> str | None:
 
 
 async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
-    """Bring the schema to the newest revision; safe to run in several processes at once.
+    """Bring the schema to the newest revision; safe to run in several processes at once, nothing to do on a newer one.
 
     On PostgreSQL `runtime_role`, where given, may read and write the tables afterwards and own nothing. Raises
     DatabaseUnavailable, and ValueError where there is no such role.
@@ -90,12 +90,19 @@ async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) ->
 
 async def _is_new_enough(db: Database) -> bool:
     revision = await current(db)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     # A revision that we don't know is a newer release's, which keeps the previous one working.
-    return revision is not None and (revision == head() or revision not in known)
+    return revision is not None and (revision == head() or revision not in _known())
+
+
+def _known() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in _known():
+        # A newer release migrated it, and this one was rolled back to: it works on the newer schema as it is.
+        return
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

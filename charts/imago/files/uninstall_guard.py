@@ -1,0 +1,51 @@
+"""Refuses an uninstall while ImagoClients of this installation remain; runs as the chart's pre-delete hook."""
+
+import json
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+
+
+def remaining(namespace: str, installation: str) -> list[str]:
+    """Return the ImagoClients of the installation in a namespace, `*` for all; none where there is no such kind."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    place = "" if namespace == "*" else f"namespaces/{namespace}/"
+    request = urllib.request.Request(
+        f"https://{f'[{host}]' if ':' in host else host}:{port}/apis/imago.dev/v1alpha1/{place}imagoclients",
+        headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"},
+    )
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+            items = json.load(answer)["items"]
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return []
+        raise
+    return [
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+        for item in items
+        if item.get("spec", {}).get("installation", "default") == installation
+    ]
+
+
+def main() -> None:
+    """Exit with 1, and say what is in the way, where the uninstall is to be refused."""
+    installation = os.environ["INSTALLATION"]
+    found: list[str] = []
+    for namespace in os.environ["NAMESPACES"].split(","):
+        try:
+            found += remaining(namespace, installation)
+        except (OSError, ValueError, KeyError) as error:
+            sys.exit(f"can't tell whether ImagoClients remain ({error}): set operator.forceUninstall to go on")
+    if found:
+        sys.exit(f"ImagoClients remain: {', '.join(found)}. Delete them first, or set operator.forceUninstall")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+{{/* Names, labels, images: what every object needs. */}}
+
+{{- define "imago.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 32 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* 32 characters: `-worker-vision-` and a client's 16 must fit behind it in a label's 63. */}}
+{{- define "imago.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains (include "imago.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 32 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "imago.name" .) | trunc 32 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of all objects; takes {root, component}. */}}
+{{- define "imago.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "imago.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: imago
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What selectors use, so what never changes; takes {root, component}. */}}
+{{- define "imago.selector" -}}
+{{ include "imago.release" .root }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "imago.release" -}}
+app.kubernetes.io/name: {{ include "imago.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of a pod template; takes {root, component, values?}. Without versions: they would roll what didn't change. */}}
+{{- define "imago.podLabels" -}}
+{{ include "imago.selector" . }}
+app.kubernetes.io/part-of: imago
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with (.values | default dict).podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The name of an image; takes {root, image}. */}}
+{{- define "imago.image" -}}
+{{- $registry := .image.registry | default .root.Values.image.registry -}}
+{{- $tag := .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion -}}
+{{- $name := .image.repository -}}
+{{- if $registry -}}{{- $name = printf "%s/%s" $registry $name -}}{{- end -}}
+{{- if .image.digest -}}
+{{- printf "%s:%s@%s" $name $tag .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name $tag -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ServiceAccount of a component; takes {root, component, account}. */}}
+{{- define "imago.serviceAccount" -}}
+{{- if .account.create -}}
+{{- .account.name | default (printf "%s-%s" (include "imago.fullname" .root) .component) -}}
+{{- else -}}
+{{- required (printf "serviceAccount.name of %s: needed where create is false" .component) .account.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The stages that each worker serves, as JSON. */}}
+{{- define "imago.stages" -}}
+{"exif": ["thumbnail", "exif"], "ocr": ["ocr"], "vision": ["vision"]}
+{{- end -}}
+
+{{- define "imago.secrets" -}}
+{{- .Values.secrets.existingSecret | default (printf "%s-secrets" (include "imago.fullname" .)) -}}
+{{- end -}}
+
+{{/* Host and port that KEDA asks. */}}
+{{- define "imago.monitoringEndpoint" -}}
+{{- if .Values.nats.monitoringEndpoint -}}
+{{- .Values.nats.monitoringEndpoint -}}
+{{- else if .Values.nats.bundled.enabled -}}
+{{- printf "%s-nats-headless.%s.svc:8222" (include "imago.fullname" .) .Release.Namespace -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "imago.apiUrl" -}}
+{{- printf "http://%s-api.%s.svc:%v" (include "imago.fullname" .) .Release.Namespace .Values.api.service.port -}}
+{{- end -}}
+
+{{/* The namespaces of `operator.watchNamespaces`, as JSON; an empty list is the release's own. */}}
+{{- define "imago.watchNamespaces" -}}
+{{- .Values.operator.watchNamespaces | default (list .Release.Namespace) | uniq | toJson -}}
+{{- end -}}
+
+{{- define "imago.claim" -}}
+{{- .Values.storage.local.existingClaim | default (printf "%s-objects" (include "imago.fullname" .)) -}}
+{{- end -}}

@@ -1,0 +1,56 @@
+"""Manifests of the chart: rendered, and looked into by the tests."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from helm_python.chart import Chart
+
+Manifest = dict[str, Any]
+
+# Kinds that have a pod template, and where it lies.
+_TEMPLATES = {"Deployment": True, "StatefulSet": True, "Job": True}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a chart made of some values."""
+
+    values: Mapping[str, Any]
+    notes: str
+    objects: tuple[Manifest, ...]
+
+    def of(self, kind: str) -> dict[str, Manifest]:
+        """Return the objects of a kind by their name."""
+        return {item["metadata"]["name"]: item for item in self.objects if item["kind"] == kind}
+
+    def pods(self) -> Iterator[tuple[str, Manifest]]:
+        """Give the pod templates of everything that has one, those of dedicated workers too; by a name for people."""
+        for item in (*self.objects, *self.dedicated()):
+            name = f"{item['kind']}/{item['metadata']['name']}"
+            if item["kind"] in _TEMPLATES:
+                yield name, item["spec"]["template"]
+            elif item["kind"] == "Pod":
+                yield name, item
+
+    def dedicated(self) -> list[Manifest]:
+        """Return the templates of clients' own workers, as the operator reads them."""
+        maps = [item for name, item in self.of("ConfigMap").items() if name.endswith("-dedicated-workers")]
+        return [document for item in maps for text in item["data"].values() for document in yaml.safe_load_all(text)]
+
+
+def scenario(name: str) -> Mapping[str, Any]:
+    """Return the values of a scenario in the chart's folder."""
+    values: Mapping[str, Any] = yaml.safe_load(Path(f"charts/imago/ci/{name}-values.yaml").read_text())
+    return values
+
+
+def render(chart: Chart, values: Mapping[str, Any], *, name: str = "imago", namespace: str = "pictures") -> Rendered:
+    """Render the chart; raises what Helm raises."""
+    texts = chart.render(dict(values), name=name, namespace=namespace)
+    notes = "".join(text for path, text in texts.items() if path.endswith("NOTES.txt"))
+    manifests = [text for path, text in texts.items() if not path.endswith("NOTES.txt")]
+    objects = tuple(item for text in manifests for item in yaml.safe_load_all(text) if item)
+    return Rendered(chart.merge_values(dict(values)), notes, objects)
