@@ -70,6 +70,10 @@ image: ## Build the container image (needs Docker); ARGS="--build-arg BASE=…"
 	@command -v docker >/dev/null || { echo "image: Docker is needed" >&2; exit 1; }
 	@docker build --tag imago $(ARGS) .
 
+.PHONY: chart
+chart: setup ## Write the chart's README, its values' schema, and its copies of k8s/
+	@$(BIN)/python hack/chart_files.py
+
 UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
   --no-header --quiet --upgrade
 

@@ -54,6 +54,9 @@ app.kubernetes.io/part-of: imago
 {{- define "imago.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry -}}
 {{- $tag := .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion -}}
+{{- if eq $tag "latest" -}}
+{{- fail (printf "%s: the tag latest says nothing about what runs; name a version" .image.repository) -}}
+{{- end -}}
 {{- $name := .image.repository -}}
 {{- if $registry -}}{{- $name = printf "%s/%s" $registry $name -}}{{- end -}}
 {{- if .image.digest -}}

@@ -1,0 +1,20 @@
+"""The chart's files that are written from others are as they would be written now."""
+
+from hack import chart_files
+
+
+def test_the_readme_the_schema_and_the_copies_are_current() -> None:
+    stale = [path for path, text in chart_files.files().items() if not path.exists() or path.read_text() != text]
+    assert not stale, "run `make chart`"
+    assert not chart_files.stray(), "run `make chart`"
+
+
+def test_every_value_that_holds_values_refuses_names_it_does_not_know() -> None:
+    entries = list(chart_files.read_values((chart_files.CHART / "values.yaml").read_text()))
+    open_ended = {
+        ".".join(entry.path)
+        for entry in entries
+        if isinstance(entry.default, dict) and entry.path[-1] not in chart_files.FREE and "$ref" not in entry.schema
+        if chart_files._schema(entry).get("additionalProperties") is not False
+    }
+    assert open_ended == {"settings"}
