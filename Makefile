@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS ?=
+CLUSTER := PYTHONPATH=. $(BIN)/python hack/cluster.py
 
 .PHONY: help
 help: ## List the targets
@@ -44,6 +45,22 @@ test: setup ## Run the default tier: unit, integration on real servers, end to e
 .PHONY: test-faults
 test-faults: setup ## Break a whole installation in every way that docs/reliability.md names; ARGS=--full for the full size
 	@$(BIN)/pytest --timeout 300 tests/faults $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: setup ## Run the chart, the operator and KEDA on a real Kubernetes of its own (root on Linux; see tests/cluster)
+	@$(CLUSTER) prepare
+	@$(CLUSTER) run $(BIN)/pytest tests/cluster $(ARGS)
+
+.PHONY: cluster-up cluster-shell cluster-down
+cluster-up: setup ## Start a Kubernetes of one node with KEDA and Imago's images, without Docker
+	@$(CLUSTER) prepare
+	@$(CLUSTER) up
+
+cluster-shell: ## Open a shell that reaches it, with KUBECONFIG set
+	@$(CLUSTER) exec "$${SHELL:-bash}"
+
+cluster-down: ## Stop it, and leave nothing of it
+	@$(CLUSTER) down
 
 DIR ?=
 .PHONY: test-corpus

@@ -47,6 +47,8 @@ build_kubernetes() {
   local component=k8s.io/component-base/version minor=${version#v1.}
   local flags="-X $component.gitVersion=$version -X $component.gitMajor=1 -X $component.gitMinor=${minor%%.*}"
   flags+=" -X $component.gitTreeState=clean -X k8s.io/client-go/pkg/version.gitVersion=$version"
+  # Debian's etcd is too old to tell the API server's watch caches how far they are.
+  build "$1/etcd" go.etcd.io/etcd/server/v3 ""
   for command in "${KUBERNETES_COMMANDS[@]}"; do build "$1/$command" "k8s.io/kubernetes/cmd/$command" "$flags"; done
 }
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 readonly PACKAGES=(
-  busybox-static conntrack containerd containernetworking-plugins debootstrap etcd-server iproute2 iptables runc
+  busybox-static conntrack containerd containernetworking-plugins debootstrap iproute2 iptables runc
 )
 
 say() { printf 'cluster-packages: %s\n' "$*" >&2; }

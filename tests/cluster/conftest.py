@@ -19,11 +19,21 @@ import pytest
 from tests.faults.figures import Figures
 from tests.support.kubernetes import namespaces
 from tests.support.kubernetes.access import Access
+from tests.support.kubernetes.addons import install_keda
 from tests.support.kubernetes.binaries import Missing
 from tests.support.kubernetes.control_plane import ControlPlane
 from tests.support.kubernetes.control_plane import control_plane as open_control_plane
+from tests.support.kubernetes.node import Node
+from tests.support.kubernetes.whole import keda_directory, node_beside
 
 _BUILD = Path(__file__).parents[2] / "build"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test of the tier 15 minutes: the first one pays for the start of the cluster."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +69,40 @@ def control_plane(request: pytest.FixtureRequest) -> Access:
         return given
     plane: ControlPlane = request.getfixturevalue("own_control_plane")
     return plane
+
+
+@pytest.fixture(scope="session")
+def node(own_control_plane: ControlPlane) -> Iterator[Node]:
+    """A node beside the control plane, with DNS, so that pods run."""
+    if not namespaces.inside():
+        pytest.skip("a node needs namespaces of its own: run `make test-cluster`, as root on Linux")
+    try:
+        with node_beside(own_control_plane) as beside:
+            yield beside
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def pods(control_plane: Access, request: pytest.FixtureRequest) -> Access:
+    """A Kubernetes on whose nodes pods run."""
+    if "IMAGO_TEST_KUBECONFIG" not in os.environ:
+        request.getfixturevalue("node")
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def keda(pods: Access, request: pytest.FixtureRequest) -> Access:
+    """A Kubernetes with pods and KEDA; where one was there already, KEDA has to be on it."""
+    if "IMAGO_TEST_KUBECONFIG" in os.environ:
+        if pods.get("crd", "scaledobjects.keda.sh") is None:
+            pytest.skip("the cluster has no KEDA")
+    else:
+        try:
+            install_keda(pods, keda_directory(request.getfixturevalue("own_control_plane")))
+        except Missing as missing:
+            pytest.skip(str(missing))
+    return pods
 
 
 @pytest.fixture

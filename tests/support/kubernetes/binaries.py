@@ -8,6 +8,7 @@ from pathlib import Path
 
 _HACK = Path(__file__).parents[3] / "hack"
 _MODULES = {
+    "etcd": "kubernetes",
     "kube-apiserver": "kubernetes",
     "kube-controller-manager": "kubernetes",
     "kube-scheduler": "kubernetes",

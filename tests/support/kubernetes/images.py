@@ -105,7 +105,7 @@ def _packages_layer(system: Path, extras: Iterable[str]) -> Layer:
                 Path(importlib.metadata.distribution("pip").locate_file("pip")), Path(scratch) / "pip" / "pip"
             )
             changes = Path(scratch) / "changes"
-            install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile --only-binary=:all:"
+            install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile"
             script = (
                 f"python3 -m venv --without-pip /{_HOME}; "
                 f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} --require-hashes -r /mnt/requirements.lock; "

@@ -55,7 +55,8 @@ def run_in(base: Path, changes: Path, command: Sequence[str], *, mounts: Sequenc
     for directory in (changes, work, merged):
         directory.mkdir(parents=True, exist_ok=True)
     script = [f"mount -t overlay overlay -o lowerdir={base},upperdir={changes},workdir={work} {merged}"]
-    hosts = [(Path(file), file) for file in _HOST_FILES if Path(file).exists()]
+    links = [link for link in os.environ.get("PIP_FIND_LINKS", "").split() if link.startswith("/")]
+    hosts = [(Path(file), file) for file in (*_HOST_FILES, *links) if Path(file).exists()]
     for source, target in [*hosts, *mounts]:
         place = merged / target.lstrip("/")
         make = f"mkdir -p {place}" if source.is_dir() else f"mkdir -p {place.parent}; [ -e {place} ] || touch {place}"

@@ -1,0 +1,132 @@
+"""A Kubernetes of one node on this machine, for people: `make cluster-up`, `make cluster-shell`, `make cluster-down`.
+
+It is the cluster of `make test-cluster`: real parts, no Docker, no registry, in namespaces of their own. Nothing of it
+can be reached from outside of them, nor can it reach anything: commands that talk to it are run inside.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import psutil
+from tests.support.kubernetes import images, namespaces, whole
+from tests.support.kubernetes.addons import install_keda
+from tests.support.kubernetes.binaries import Missing, cache_directory
+from tests.support.kubernetes.control_plane import control_plane
+
+_HACK = Path(__file__).parent
+_STATE = cache_directory() / "cluster.json"
+_TAG = "dev"
+_START_SECONDS = 300
+
+
+@click.group()
+def cli() -> None:
+    """Run a Kubernetes on this machine."""
+
+
+@cli.command()
+@click.option("--images/--no-images", "with_images", default=True, help="Make Imago's images too.")
+def prepare(with_images: bool) -> None:
+    """Install, build and make whatever is missing; minutes the first time, a second afterwards."""
+    for script in ("cluster-packages.sh", "cluster-binaries.sh"):
+        subprocess.run([_HACK / script], check=True)
+    try:
+        namespaces.check()
+    except Missing as missing:
+        # The tests skip what they can't have, each with this reason.
+        click.echo(f"cluster: {missing}", err=True)
+        return
+    whole.prepare()
+    if with_images:
+        images.archive(images.imago_images(_TAG))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True)
+def run(command: tuple[str, ...]) -> None:
+    """Run a command in namespaces for a cluster; without them where they can't be had."""
+    try:
+        sys.exit(namespaces.run(command))
+    except Missing as missing:
+        click.echo(f"cluster: {missing}", err=True)
+        os.execvp(command[0], command)
+
+
+@cli.command()
+def up() -> None:
+    """Start a cluster with KEDA and Imago's images on it, and leave it running."""
+    if _running():
+        raise click.ClickException("it runs already; `make cluster-down` stops it")
+    _STATE.unlink(missing_ok=True)
+    log = cache_directory() / "cluster.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "run", sys.executable, __file__, "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while not _STATE.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise click.ClickException(f"it did not start, see {log}")
+        time.sleep(0.5)
+    # The first process inside, as it is called outside.
+    inner = psutil.Process(process.pid).children()[0].children()[0]
+    _STATE.write_text(json.dumps({**json.loads(_STATE.read_text()), "supervisor": process.pid, "inner": inner.pid}))
+    click.echo("The cluster runs. `make cluster-shell` opens a shell that reaches it, `make cluster-down` stops it.")
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, name="exec")
+@click.argument("command", nargs=-1, required=True)
+def execute(command: tuple[str, ...]) -> None:
+    """Run a command that reaches the cluster, with KUBECONFIG set."""
+    state = _running()
+    if state is None:
+        raise click.ClickException("no cluster runs; `make cluster-up` starts one")
+    os.environ["KUBECONFIG"] = str(state["kubeconfig"])
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    os.execvp("nsenter", ["nsenter", f"--target={state['inner']}", "--net", "--", *command])
+
+
+@cli.command()
+def down() -> None:
+    """Stop the cluster and remove all of it; one that was killed too."""
+    state = _running()
+    if state is not None:
+        supervisor = psutil.Process(int(state["supervisor"]))
+        supervisor.send_signal(signal.SIGTERM)
+        psutil.wait_procs([supervisor], timeout=90)
+    namespaces.remove_stale()
+    _STATE.unlink(missing_ok=True)
+
+
+@cli.command(hidden=True)
+def serve() -> None:
+    """Bring the cluster up, inside its namespaces, and keep it until SIGTERM."""
+    # As an exception it takes everything down on its way, during the start too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    directory = namespaces.run_directory() / "cluster"
+    with control_plane(directory, node_address=namespaces.NODE_ADDRESS) as plane, whole.node_beside(plane) as node:
+        node.load(images.archive(images.imago_images(_TAG)))
+        install_keda(plane, whole.keda_directory(plane))
+        _STATE.write_text(json.dumps({"kubeconfig": str(plane.kubeconfig)}))
+        signal.pause()
+
+
+def _running() -> dict[str, object] | None:
+    if not _STATE.exists():
+        return None
+    state: dict[str, object] = json.loads(_STATE.read_text())
+    return state if psutil.pid_exists(int(str(state.get("supervisor", 0)))) else None
+
+
+if __name__ == "__main__":
+    cli()
