@@ -90,10 +90,20 @@ class PatchClientBody(Strict):
 
 
 class KeyBody(Strict):
-    """A key to register: the SHA-256 of its secret, in hexadecimal, and when it expires."""
+    """A key to register: the SHA-256 of its secret, in hexadecimal, and when it expires.
 
-    sha256 = fields.String(required=True, validate=matching(r"^[0-9a-f]{64}$"))
+    Without the digest, when a registered key expires: who lost a key's secret can still let it end.
+    """
+
+    sha256 = fields.String(
+        validate=matching(r"^[0-9a-f]{64}$"), metadata={"description": "Needed for a key that isn't registered yet"}
+    )
     expires_at = Moment(allow_none=True)
+
+    @validates_schema
+    def _names_something(self, data: dict[str, Any], **_: Any) -> None:
+        if "sha256" not in data and "expires_at" not in data:
+            raise ValidationError("Name the digest, or when the key expires.")
 
 
 class RotateBody(Strict):
@@ -118,7 +128,13 @@ class ClientsQuery(PageQuery):
     plan = fields.String(validate=_PLAN)
 
 
-class EraseQuery(Strict):
+class OwnerQuery(Strict):
+    """Whose client it has to be: the operator's writes name their owner, and no other's client is touched."""
+
+    owner = text_field(_MAX_OWNER, least=1, metadata={"description": "Another owner's client answers 409 client-owned"})
+
+
+class EraseQuery(OwnerQuery):
     """Whether to erase a client instead of deactivating it."""
 
     erase = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})

@@ -4,9 +4,11 @@ KEDA reads the lag of exactly these consumers and errors where one is missing, s
 and the operator call `ensure()`, which changes nothing where everything is right (DESIGN, section 5).
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -21,6 +23,7 @@ from nats.js.api import (
 )
 from nats.js.errors import BadRequestError, NotFoundError
 
+from imago.bus.connection import Bus, BusUnavailable
 from imago.domain.lanes import (
     ADVISORIES_STREAM,
     BREAKERS_BUCKET,
@@ -34,6 +37,7 @@ from imago.domain.lanes import (
     work_subjects,
 )
 from imago.domain.stages import STAGES, Stage
+from imago.settings import Settings
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -46,6 +50,10 @@ MAX_DELIVER = 1000
 
 # Reaching it looks like an empty fetch, so it is far above what all workers together hold.
 MAX_ACK_PENDING = 10_000
+
+
+class TopologyUnavailable(Exception):
+    """NATS can't be reached, or JetStream doesn't answer in time; the text names the kind of trouble."""
 
 
 class TopologyConflict(Exception):
@@ -165,6 +173,11 @@ async def drop_lane(js: JetStreamContext, lane: str) -> None:
         return
 
 
+async def lane_exists(js: JetStreamContext, lane: str) -> bool:
+    """Tell whether a lane has its work stream."""
+    return await _exists(js, work_stream(lane))
+
+
 async def existing_lanes(js: JetStreamContext) -> tuple[str, ...]:
     """Return the lanes that have a work stream now."""
     lanes = [lane_of_stream(info.config.name or "") for info in await _all_streams(js)]
@@ -221,6 +234,57 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
             await js.add_consumer(stream, config)
         except BadRequestError as error:
             raise TopologyConflict(f"consumer {stream}/{name}: {error.description}") from error
+
+
+class TopologyKeeper:
+    """The topology for who has no other business with NATS, the operator: a connection of its own, and what to make.
+
+    All methods raise TopologyUnavailable where NATS doesn't answer, and TopologyConflict.
+    """
+
+    def __init__(self, settings: Settings, *, name: str) -> None:
+        self._bus = Bus(settings, name=name)
+        self._topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+
+    async def start(self) -> None:
+        """Begin to connect, without waiting for it."""
+        await self._bus.start()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._bus.close()
+
+    async def ensure_all(self) -> None:
+        """Make everything that exists what it should be."""
+        async with self._asking() as js:
+            await ensure(js, topology=self._topology)
+
+    async def ensure_lane(self, lane: str) -> None:
+        """Make a lane and its consumers, and have the advisories about them kept."""
+        async with self._asking() as js:
+            if await lane_exists(js, lane):
+                await ensure_lane(js, lane, topology=self._topology)
+            else:
+                await ensure(js, lanes=(lane,), topology=self._topology)
+
+    async def drop_lane(self, lane: str) -> None:
+        """Delete a lane's stream; nothing happens where it is gone."""
+        async with self._asking() as js:
+            await drop_lane(js, lane)
+
+    async def lane_exists(self, lane: str) -> bool:
+        """Tell whether a lane has its stream."""
+        async with self._asking() as js:
+            return await lane_exists(js, lane)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[JetStreamContext]:
+        if not self._bus.connected:
+            raise TopologyUnavailable("not connected")
+        try:
+            yield self._bus.js
+        except (NatsError, OSError, BusUnavailable) as error:
+            raise TopologyUnavailable(type(error).__name__) from error
 
 
 _STREAM_FIELDS = ("subjects", "retention", "storage", "max_age", "duplicate_window", "num_replicas", "discard")

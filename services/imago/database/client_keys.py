@@ -37,18 +37,19 @@ async def list_keys(db: Database, client_id: int) -> list[KeyState]:
 
 
 async def register_key(
-    db: Database, client_id: int, *, key_id: str, digest: bytes, expires_at: datetime | None, by: Actor
+    db: Database, client_id: int, *, key_id: str, digest: bytes | None, expires_at: datetime | None, by: Actor
 ) -> tuple[KeyState, bool]:
     """Store a key's digest at rest, or change when it expires; return it, and whether it is new.
 
-    Raises Conflict where the id is another client's or another secret's (which, it doesn't say), or was revoked.
+    Without a digest a key that the client has already is meant: raises NotFound where it has none of that id. Raises
+    Conflict where the id is another client's or another secret's (which, it doesn't say), or was revoked.
     """
     async with db.write(SYSTEM) as connection:
         client = (await connection.execute(sa.select(clients).where(clients.c.id == client_id))).one()
         # The unique key on the id decides between two that register it at once.
         query = sa.select(api_keys).where(api_keys.c.key_id == key_id).with_for_update()
         row = (await connection.execute(query)).one_or_none()
-        if row is None:
+        if row is None and digest is not None:
             try:
                 async with connection.begin_nested():
                     await add_key(connection, client_id, key_id=key_id, digest=digest, expires_at=expires_at)
@@ -56,7 +57,10 @@ async def register_key(
                 raise Conflict("The key's id is taken.") from None
             await audit.record(connection, by, Action.KEY_REGISTERED, client=client.uuid, details={"key_id": key_id})
             return _state((await connection.execute(query)).one()), True
-        if row.client_id != client_id or not keys.digests_equal(bytes(row.digest), digest):
+        if row is None or (digest is None and row.client_id != client_id):
+            raise NotFound("No such key.")
+        same = digest is None or keys.digests_equal(bytes(row.digest), digest)
+        if row.client_id != client_id or not same:
             raise Conflict("The key's id is taken.")
         if row.revoked_at is not None:
             raise Conflict("The key was revoked; register another one.")

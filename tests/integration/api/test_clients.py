@@ -244,6 +244,39 @@ async def test_an_id_of_another_client_or_with_another_digest_is_a_conflict(api:
     assert len({str(answer) for _, answer in answers}) == 1, "which of the two it was is not told"
 
 
+async def test_a_registered_key_expires_without_its_digest_for_who_lost_its_secret(api: Api) -> None:
+    uuid, other, key = str(uuid4()), str(uuid4()), keys.generate()
+    for one in (uuid, other):
+        await as_operator(api, "PUT", f"/auth/clients/{one}", json=put_body())
+    path, digest = f"/auth/clients/{uuid}/keys/{key.key_id}", {"sha256": key.wire_digest.hex()}
+    past = {"expires_at": iso_utc(utc_now() - timedelta(seconds=1))}
+    assert (await as_operator(api, "PUT", path, json=past))[0] == 404, "there is nothing yet that could expire"
+    assert (await as_operator(api, "PUT", path, json=digest))[0] == 201
+    assert (await as_operator(api, "PUT", f"/auth/clients/{other}/keys/{key.key_id}", json=past))[0] == 404
+    assert await status(api, key.reveal()) == 200
+    assert (await as_operator(api, "PUT", path, json=past))[0] == 200
+    assert await status(api, key.reveal()) == 401
+    assert (await as_operator(api, "PUT", path, json={}))[0] == 422
+
+
+async def test_writes_that_name_an_owner_touch_no_other_owners_client(api: Api) -> None:
+    uuid, key = str(uuid4()), keys.generate()
+    owner = put_body()["owner"]
+    await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
+    path, digest = f"/auth/clients/{uuid}", {"sha256": key.wire_digest.hex()}
+    stranger = {"owner": "cluster/another/atelier"}
+    writes = (("PUT", f"{path}/keys/{key.key_id}", digest), ("DELETE", f"{path}/keys/{key.key_id}", None))
+    for method, target, body in (*writes, ("DELETE", path, None)):
+        code, refused = await as_operator(api, method, target, json=body, params=stranger)
+        assert (code, refused["code"]) == (409, "client-owned"), (method, target)
+    code, refused = await as_operator(api, "DELETE", path, params={**stranger, "erase": "true"})
+    assert (code, refused["code"]) == (409, "client-owned")
+    assert (await as_operator(api, "PUT", writes[0][1], json=digest, params={"owner": owner}))[0] == 201
+    assert (await as_operator(api, "DELETE", writes[0][1], params={"owner": owner}))[0] == 204
+    assert (await as_operator(api, "DELETE", path, params={"owner": owner}))[0] == 204
+    assert (await as_operator(api, "DELETE", path, params={"owner": "x" * 501}))[0] == 422
+
+
 async def test_each_platform_key_opens_its_own_routes_alone(api: Api) -> None:
     uuid = str(uuid4())
     code, answer = await api.call("PUT", f"/auth/clients/{uuid}", key=ADMIN_KEY, json=put_body())

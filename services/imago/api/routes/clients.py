@@ -21,6 +21,7 @@ from imago.api.client_schemas import (
     EraseQuery,
     KeyBody,
     NewClientBody,
+    OwnerQuery,
     PatchClientBody,
     PutClientBody,
     RotateBody,
@@ -44,7 +45,7 @@ from imago.database.lane_moves import count_left_behind
 from imago.domain import keys
 from imago.domain.clients import PLAN_LANES, Client, Pipeline, Plan, default_scopes
 from imago.domain.lanes import lane_of
-from imago.domain.ownership import OPERATOR, managed_by_operator
+from imago.domain.ownership import OPERATOR, managed_by_operator, refuse_foreign
 from imago.domain.problems import ClientOwned, Conflict, NotFound, Unavailable, Unprocessable
 from imago.domain.scopes import Scope, tenant_scopes
 from imago.domain.stages import Stage
@@ -142,13 +143,13 @@ async def patch(request: web.Request) -> web.Response:
         202: (ClientDetailAnswer, "The erasure has begun; the client shows how far it is until it is gone."),
         204: (None, "The client is deactivated."),
     },
-    problems=(NotFound, Unprocessable),
+    problems=(ClientOwned, NotFound, Unprocessable),
 )
 @reads_query(EraseQuery)
 @access(ADMIN_OR_MANAGER)
 async def delete(request: web.Request) -> web.Response:
     """Deactivates a client, whose images stay; `erase=true` erases it with rows, objects, thumbnails and messages."""
-    services, row = services_of(request), await _visible(request)
+    services, row = services_of(request), await _owned(request)
     if not request["querystring"]["erase"]:
         await deactivate_client(services.db, row.client.id, by=actor_of(request))
         return web.Response(status=204)
@@ -190,16 +191,18 @@ async def put(request: web.Request) -> web.Response:
     tag="auth",
     summary="Register a key of the operator's client",
     answers={200: (KeyAnswer, "The key, as it is now."), 201: (KeyAnswer, "The key, registered.")},
-    problems=(NotFound, Conflict, Unprocessable),
+    problems=(ClientOwned, NotFound, Conflict, Unprocessable),
 )
 @reads_json(KeyBody)
+@reads_query(OwnerQuery)
 @access(MANAGER)
 async def put_key(request: web.Request) -> web.Response:
     """Registers a key by the SHA-256 of its secret, or changes when it expires; the secret itself never comes here."""
-    services, row, key_id = services_of(request), await _visible(request), request.match_info["key_id"]
+    services, row, key_id = services_of(request), await _owned(request), request.match_info["key_id"]
     if not keys.valid_key_id(key_id):
         raise NotFound("No such key.")
-    digest = keys.digest_at_rest(bytes.fromhex(request["json"]["sha256"]), _pepper(services))
+    sent = request["json"].get("sha256")
+    digest = None if sent is None else keys.digest_at_rest(bytes.fromhex(sent), _pepper(services))
     state, created = await register_key(
         services.db,
         row.client.id,
@@ -216,12 +219,13 @@ async def put_key(request: web.Request) -> web.Response:
     tag="auth",
     summary="Revoke a key of the operator's client",
     answers={204: (None, "The key opens nothing any more, within seconds on every replica.")},
-    problems=(NotFound,),
+    problems=(ClientOwned, NotFound, Unprocessable),
 )
+@reads_query(OwnerQuery)
 @access(MANAGER)
 async def delete_key(request: web.Request) -> web.Response:
     """Revokes a key for good; repeating it changes nothing."""
-    services, row = services_of(request), await _visible(request)
+    services, row = services_of(request), await _owned(request)
     await revoke_key(services.db, row.client.id, request.match_info["key_id"], by=actor_of(request))
     return web.Response(status=204)
 
@@ -255,6 +259,14 @@ async def _visible(request: web.Request) -> ClientRow:
     row = await get_client_row(services_of(request).db, ref) if ref is not None else None
     if row is None or (Scope.ADMIN not in request[PRINCIPAL].scopes and not managed_by_operator(row.client)):
         raise NotFound("No such client.")
+    return row
+
+
+async def _owned(request: web.Request) -> ClientRow:
+    """Return the client of the path where it is the owner's that the query names, if it names one."""
+    row, owner = await _visible(request), request["querystring"].get("owner")
+    if owner is not None:
+        refuse_foreign(row.client.owner, owner)
     return row
 
 

@@ -1,0 +1,202 @@
+"""ImagoClient as Python reads it: names, the spec with its defaults, and which client a resource means."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from imago.domain.clients import PIPELINE_STAGES
+from imago.domain.lanes import DEDICATED
+from imago.domain.scopes import TENANT_SCOPES
+
+GROUP, VERSION, PLURAL, KIND = "imago.dev", "v1alpha1", "imagoclients", "ImagoClient"
+FINALIZER = "imago.dev/finalizer"
+# Kopf leaves annotations of its own prefix out of its diffs: with imago.dev, `rotate` and `paused` would never fire.
+KOPF_PREFIX = "operator.imago.dev"
+
+CLIENT_ID_LABEL = "imago.dev/client-id"
+CLIENT_NAMESPACE_LABEL = "imago.dev/client-namespace"
+CLIENT_NAME_LABEL = "imago.dev/client-name"
+CLIENT_ANNOTATION = "imago.dev/client"
+ROTATE_ANNOTATION = "imago.dev/rotate"
+PAUSED_ANNOTATION = "imago.dev/paused"
+ABANDON_ANNOTATION = "imago.dev/abandon"
+
+Body = Mapping[str, Any]
+
+_DURATION = re.compile(r"([0-9]+)([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE]))?")
+_SUFFIXES = {
+    **{name: Decimal(2) ** (10 * power) for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+    **{name: Decimal(10) ** power for name, power in (("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6), ("G", 9))},
+    **{name: Decimal(10) ** power for name, power in (("T", 12), ("P", 15), ("E", 18))},
+}
+
+
+class SpecRefused(ValueError):
+    """A spec that the schema should not have let through; the text is for its author."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Which resource: its place, and the uid that tells it from an earlier one of the same name."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class ClientSpec:
+    """What a resource asks for, defaults filled in."""
+
+    installation: str
+    client_id: UUID | None
+    name: str
+    plan: str
+    scopes: tuple[str, ...]
+    limits: Mapping[str, int]
+    lane: str | None
+    max_replicas: int
+    stages: tuple[str, ...]
+    ocr_languages: tuple[str, ...]
+    description_language: str
+    secret_name: str
+    interval: timedelta | None
+    grace: timedelta
+    secret_labels: Mapping[str, str] = field(default_factory=dict)
+    secret_annotations: Mapping[str, str] = field(default_factory=dict)
+    suspended: bool = False
+    erase: bool = False
+
+    @property
+    def dedicated(self) -> bool:
+        """Whether a lane of its own is asked for."""
+        return self.lane == DEDICATED
+
+
+def ref_of(body: Body) -> Ref:
+    """Return which resource a body is."""
+    metadata = body["metadata"]
+    return Ref(metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def annotation(body: Body, name: str) -> str | None:
+    """Return an annotation, or None."""
+    value = (body["metadata"].get("annotations") or {}).get(name)
+    return None if value is None else str(value)
+
+
+def flagged(body: Body, name: str) -> bool:
+    """Tell whether an annotation says `true`."""
+    return (annotation(body, name) or "").strip().lower() == "true"
+
+
+def read_spec(body: Body) -> ClientSpec:
+    """Read the spec; raise SpecRefused on what the schema should not have let through."""
+    spec, name = body.get("spec") or {}, body["metadata"]["name"]
+    key = spec.get("apiKey") or {}
+    rotation, template = key.get("rotation") or {}, key.get("secretTemplate") or {}
+    pipeline, priority = spec.get("pipeline") or {}, spec.get("priority") or {}
+    try:
+        return ClientSpec(
+            installation=spec.get("installation", "default"),
+            client_id=UUID(spec["clientId"]) if "clientId" in spec else None,
+            name=spec.get("displayName") or name,
+            plan=spec.get("plan", "free"),
+            scopes=tuple(spec.get("scopes") or sorted(str(scope) for scope in TENANT_SCOPES)),
+            limits=_limits(spec.get("quota") or {}, spec.get("rateLimit") or {}),
+            lane=priority.get("lane"),
+            max_replicas=int(priority.get("maxReplicas", 1)),
+            stages=tuple(pipeline.get("stages") or (str(stage) for stage in PIPELINE_STAGES)),
+            ocr_languages=tuple(pipeline.get("ocrLanguages") or ()),
+            description_language=pipeline.get("descriptionLanguage", "en"),
+            secret_name=key.get("secretName") or f"{name}-imago",
+            interval=duration(rotation["interval"]) if rotation.get("interval") else None,
+            grace=duration(rotation.get("gracePeriod", "24h")),
+            secret_labels=dict(template.get("labels") or {}),
+            secret_annotations=dict(template.get("annotations") or {}),
+            suspended=bool(spec.get("suspended", False)),
+            erase=spec.get("deletionPolicy", "Retain") == "Delete",
+        )
+    except (ValueError, TypeError) as error:
+        raise SpecRefused(str(error)) from None
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration such as `90d`; raise ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a duration: {text!r}")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def quantity(value: str | int) -> int:
+    """Read a Kubernetes quantity of whole bytes such as `50Gi`; raise ValueError."""
+    match = _QUANTITY.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"not a quantity: {value!r}")
+    try:
+        number = Decimal(match[1] + (match[2] or "")) * _SUFFIXES.get(match[3] or "", Decimal(1))
+    except InvalidOperation:
+        raise ValueError(f"not a quantity: {value!r}") from None
+    if number != number.to_integral_value() or number < 0:
+        raise ValueError(f"not a number of whole bytes: {value!r}")
+    return int(number)
+
+
+def client_uuid(body: Body, in_secret: UUID | None) -> UUID:
+    """Return which client a resource means.
+
+    `spec.clientId`, else the one this very resource is bound to already (a restore drops the status), else the one in
+    its Secret (which a restore brings back), else its own uid.
+    """
+    if "clientId" in (body.get("spec") or {}):
+        return UUID(body["spec"]["clientId"])
+    bound = (body.get("status") or {}).get("clientId")
+    if bound:
+        return UUID(bound)
+    return in_secret or UUID(body["metadata"]["uid"])
+
+
+def owner_of(*, cluster: str, namespace_uid: str, name: str) -> str:
+    """Return what the client stores as its owner: nobody who may write in one namespace can name another's."""
+    return f"{cluster}/{namespace_uid}/{name}"
+
+
+def build_client(spec: ClientSpec, *, owner: str, lane: str | None, active: bool) -> dict[str, Any]:
+    """Build the body of `PUT /auth/clients/{uuid}`; a lane of None is the plan's."""
+    body: dict[str, Any] = {
+        "name": spec.name,
+        "plan": spec.plan,
+        "scopes": sorted(spec.scopes),
+        "limits": dict(spec.limits),
+        "pipeline": {
+            "stages": list(spec.stages),
+            "ocr_languages": list(spec.ocr_languages),
+            "description_language": spec.description_language,
+        },
+        "owner": owner,
+        "active": active,
+    }
+    if lane is not None:
+        body["lane"] = lane
+    return body
+
+
+def _limits(quota: Mapping[str, Any], rate: Mapping[str, Any]) -> dict[str, int]:
+    named = {
+        "storage_bytes": quantity(quota["storage"]) if "storage" in quota else None,
+        "images": quota.get("images"),
+        "ai_calls_per_month": quota.get("aiCallsPerMonth"),
+        "requests_per_minute": rate.get("requestsPerMinute"),
+        "burst": rate.get("burst"),
+    }
+    return {name: int(value) for name, value in named.items() if value is not None}

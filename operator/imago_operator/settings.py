@@ -1,0 +1,92 @@
+"""Settings of the operator: every environment variable that it reads beside the `NATS_*` ones of `imago.settings`."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ALL_NAMESPACES = "*"
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+def _plain(name: str) -> AliasChoices:
+    # These variables have no prefix: they mean the same in every process of Imago.
+    return AliasChoices(name.lower(), name)
+
+
+class OperatorSettings(BaseSettings):
+    """The configuration of the operator; `OperatorSettings()` reads the environment, tests pass arguments."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPERATOR_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    api_key: SecretStr
+    """Imago's `OPERATOR_API_KEY`, of scope `clients:manage`; never the administrator's key."""
+    api_url: str
+    """Where Imago's API answers within the cluster."""
+    public_url: str | None = None
+    """What stands as `url` in Secrets; unset: `api_url`."""
+    installation: str = "default"
+    """Resources that name another installation are another operator's."""
+    cluster_id: str | None = None
+    """The first part of every owner; unset: the uid of the namespace kube-system."""
+    watch_namespaces: CommaList
+    """Namespaces whose resources are served; `*` is all of them."""
+    release_namespace: str = "default"
+    """Where the workers of dedicated lanes live."""
+
+    dedicated_enabled: bool = False
+    dedicated_max_replicas: int = Field(4, ge=1)
+    dedicated_templates: Path | None = None
+    """The folder with `exif.yaml`, `ocr.yaml` and `vision.yaml`, as the chart renders them."""
+
+    resync_seconds: float = Field(30.0, gt=0)
+    """How often each resource is looked at again: what somebody deleted by hand is mended within 60 s."""
+    sweep_seconds: float = Field(60.0, gt=0)
+    """How often streams are made sure of and workers without a resource are removed."""
+    parallel: int = Field(8, ge=1)
+    """Requests to Imago's API at once."""
+    timeout: float = Field(10.0, gt=0)
+    """The longest wait for one answer, of Imago's API or of Kubernetes."""
+    liveness_port: int = Field(8080, ge=1, le=65535)
+
+    host: str = Field("127.0.0.1", validation_alias=_plain("HOST"))
+    metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias=_plain("METRICS_PORT"))
+    debug: bool = Field(False, validation_alias=_plain("DEBUG"))
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=_plain("LOG_LEVEL"))
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("watch_namespaces")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or (ALL_NAMESPACES in value and len(value) > 1):
+            raise ValueError("name namespaces, or * alone")
+        return value
+
+    @field_validator("api_url", "public_url")
+    @classmethod
+    def _no_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dedicated_enabled and self.dedicated_templates is None:
+            raise ValueError("OPERATOR_DEDICATED_ENABLED needs OPERATOR_DEDICATED_TEMPLATES")
+        return self
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether resources of all namespaces are served."""
+        return ALL_NAMESPACES in self.watch_namespaces
+
+    @property
+    def url(self) -> str:
+        """What stands as `url` in Secrets."""
+        return self.public_url or self.api_url
