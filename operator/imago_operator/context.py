@@ -39,6 +39,7 @@ class Context:
     conditions: Conditions = field(default_factory=Conditions)
     _cluster: str | None = None
     _owners: dict[str, str] = field(default_factory=dict)
+    _passes: dict[str, float] = field(default_factory=dict)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def lock(self, ref: Ref) -> asyncio.Lock:
@@ -57,9 +58,19 @@ class Context:
             known = self._owners[ref.uid] = owner_of(cluster=cluster, namespace_uid=namespace_uid, name=ref.name)
         return known
 
+    def note_pass(self, ref: Ref) -> None:
+        """Note that a resource was looked at just now."""
+        self._passes[ref.uid] = asyncio.get_running_loop().time()
+
+    def unseen_for(self, uid: str) -> float | None:
+        """Return how many seconds ago a resource was looked at last; None where it never was."""
+        last = self._passes.get(uid)
+        return None if last is None else asyncio.get_running_loop().time() - last
+
     def forget(self, ref: Ref) -> None:
         """Forget a resource that is gone."""
         self._owners.pop(ref.uid, None)
+        self._passes.pop(ref.uid, None)
         self.conditions.forget(ref.uid)
 
     async def _cluster_id(self) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -46,10 +46,11 @@ class Refused(Exception):
 class Kubernetes:
     """One session with the API server, as a service account in a pod or by a kubeconfig."""
 
-    def __init__(self, *, timeout: float) -> None:
+    def __init__(self, *, timeout: float, credentials: Callable[[], kopf.ConnectionInfo] | None = None) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._info = find_credentials()
+        self._find = credentials or find_credentials
+        self._info = self._find()
         self._ssl = _ssl_of(self._info)
         self._read_at = 0.0
 
@@ -125,7 +126,7 @@ class Kubernetes:
             raise RuntimeError("the session is not open")
         loop = asyncio.get_running_loop()
         if loop.time() - self._read_at > CREDENTIALS_SECONDS:
-            fresh = await loop.run_in_executor(None, find_credentials)
+            fresh = await loop.run_in_executor(None, self._find)
             if fresh != self._info:
                 self._info, self._ssl = fresh, _ssl_of(fresh)
             self._read_at = loop.time()

@@ -70,13 +70,16 @@ class Handlers:
         return 0.0 if restored else interval * random.uniform(0.3, 1.0)  # noqa: S311
 
     async def probe(self, **_: Any) -> str:
-        """Say that the background work goes on; a failure fails the liveness probe."""
-        if not self._sweeper.alive:
-            raise kopf.PermanentError("the sweeper has stopped")
+        """Say that the background work goes on; a failure fails the liveness probe, and the process is restarted."""
+        trouble = self._sweeper.trouble()
+        if trouble is not None:
+            log.error("this process should be restarted", trouble=trouble)
+            raise kopf.PermanentError(trouble)
         return "alive"
 
     async def _run(self, trigger: str, work: Any, body: kopf.Body, retry: int) -> None:
         ref = ref_of(body)
+        self._context.note_pass(ref)
         with (
             structlog.contextvars.bound_contextvars(namespace=ref.namespace, name=ref.name, trigger=trigger),
             metrics.RECONCILE_SECONDS.labels(trigger).time(),
@@ -196,14 +199,27 @@ async def serve(settings: OperatorSettings, shared: Settings) -> None:
         prometheus_client.start_http_server(settings.metrics_port, addr=settings.host)
     async with operating(settings, shared) as (context, sweeper):
         await wait_for_crd(context.kubernetes)
-        await kopf.operator(
-            registry=build_registry(Handlers(context, sweeper), resync_seconds=settings.resync_seconds),
-            settings=build_kopf_settings(),
-            standalone=True,
-            clusterwide=settings.everywhere,
-            namespaces=() if settings.everywhere else settings.watch_namespaces,
-            liveness_endpoint=f"http://{settings.host}:{settings.liveness_port}/healthz",
-        )
+        handlers = Handlers(context, sweeper)
+        while True:
+            namespaces = await sweeper.choose_namespaces()
+            try:
+                await kopf.operator(
+                    registry=build_registry(handlers, resync_seconds=settings.resync_seconds),
+                    settings=build_kopf_settings(),
+                    standalone=True,
+                    clusterwide=settings.everywhere,
+                    namespaces=namespaces,
+                    liveness_endpoint=f"http://{settings.host}:{settings.liveness_port}/healthz",
+                    stop_flag=sweeper.namespaces_changed,
+                )
+            except Exception:
+                # Kopf ends where one of its watches is forbidden: in a namespace that was deleted, with the Role in it.
+                if await sweeper.choose_namespaces() == namespaces:
+                    raise
+                log.warning("a namespace can't be served any more; going on with the others")
+                continue
+            if not sweeper.namespaces_changed.is_set():
+                return
 
 
 def _backoff(retry: int) -> float:

@@ -58,10 +58,13 @@ class Worker:
 
 
 def read_templates(folder: Path) -> tuple[Object, ...]:
-    """Read the templates; raise TemplatesInvalid."""
+    """Read the templates of the kinds of workers that the release has; raise TemplatesInvalid."""
     found: list[Object] = []
     for stage in WORKER_STAGES:
         path = folder / f"{stage}.yaml"
+        if not path.exists():
+            # The release has this kind switched off.
+            continue
         try:
             documents = [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
         except (OSError, yaml.YAMLError) as error:
@@ -70,6 +73,8 @@ def read_templates(folder: Path) -> tuple[Object, ...]:
         if sorted(kind.kind if kind else "" for kind in kinds) != ["Deployment", "ScaledObject"]:
             raise TemplatesInvalid(f"{path.name}: one Deployment and one ScaledObject are needed")
         found += documents
+    if not found:
+        raise TemplatesInvalid(f"no templates in {folder}")
     return tuple(found)
 
 

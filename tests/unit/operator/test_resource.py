@@ -1,0 +1,129 @@
+"""The spec as Python reads it, and which client a resource means."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from imago_operator.resource import (
+    SpecRefused,
+    build_client,
+    client_uuid,
+    duration,
+    owner_of,
+    quantity,
+    read_spec,
+)
+
+UID = "6f1c0b9e-3f3c-4e2e-9d57-0b1f6a2c7d11"
+OTHER = "0a4f9d8e-1111-4222-8333-944455566677"
+
+
+def body(spec: dict[str, Any] | None = None, *, status: dict[str, Any] | None = None, name: str = "atelier") -> Any:
+    return {
+        "metadata": {"namespace": "photos", "name": name, "uid": UID, "generation": 1, "resourceVersion": "1"},
+        "spec": spec or {},
+        "status": status or {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [
+        ("50Gi", 50 * 2**30),
+        ("1.5Ki", 1536),
+        ("1k", 1000),
+        ("2E", 2 * 10**18),
+        ("1e3", 1000),
+        ("1000m", 1),
+        (12, 12),
+        ("0", 0),
+    ],
+)
+def test_a_quantity_is_read_as_kubernetes_reads_it(text: str | int, bytes_: int) -> None:
+    assert quantity(text) == bytes_
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "50gb", "-1", "1m", "0.5", "1e", "1KiB", "NaN"])
+def test_what_is_no_quantity_of_whole_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        quantity(text)
+
+
+def test_durations_may_be_in_days() -> None:
+    assert duration("90d") == timedelta(days=90)
+    assert duration("24h") == timedelta(hours=24)
+    for wrong in ("", "90", "d", "1d12h", "-1h", "1w"):
+        with pytest.raises(ValueError):
+            duration(wrong)
+
+
+def test_a_spec_that_says_nothing_has_the_defaults_of_the_schema() -> None:
+    spec = read_spec(body())
+    assert (spec.installation, spec.plan, spec.name, spec.secret_name) == (
+        "default",
+        "free",
+        "atelier",
+        "atelier-imago",
+    )
+    assert (spec.interval, spec.grace, spec.lane, spec.suspended, spec.erase) == (
+        None,
+        timedelta(hours=24),
+        None,
+        False,
+        False,
+    )
+    assert spec.stages == ("exif", "ocr", "vision")
+    assert spec.limits == {}
+    assert "admin" not in spec.scopes
+    assert "clients:manage" not in spec.scopes
+
+
+def test_a_spec_becomes_the_body_that_the_api_takes() -> None:
+    spec = read_spec(
+        body(
+            {
+                "displayName": "Atelier Photo",
+                "plan": "premium",
+                "quota": {"storage": "50Gi", "images": 7, "aiCallsPerMonth": 0},
+                "rateLimit": {"requestsPerMinute": 600, "burst": 100},
+                "pipeline": {"stages": ["ocr"], "ocrLanguages": ["fra"], "descriptionLanguage": "fr"},
+                "scopes": ["images:write", "images:read"],
+            }
+        )
+    )
+    made = build_client(spec, owner="c/n/a", lane=None, active=True)
+    assert made == {
+        "name": "Atelier Photo",
+        "plan": "premium",
+        "scopes": ["images:read", "images:write"],
+        "limits": {
+            "storage_bytes": 50 * 2**30,
+            "images": 7,
+            "ai_calls_per_month": 0,
+            "requests_per_minute": 600,
+            "burst": 100,
+        },
+        "pipeline": {"stages": ["ocr"], "ocr_languages": ["fra"], "description_language": "fr"},
+        "owner": "c/n/a",
+        "active": True,
+    }
+    assert build_client(spec, owner="c/n/a", lane="dedicated", active=False)["lane"] == "dedicated"
+
+
+def test_a_spec_that_the_schema_would_refuse_is_refused_in_words() -> None:
+    with pytest.raises(SpecRefused, match="not a quantity"):
+        read_spec(body({"quota": {"storage": "lots"}}))
+
+
+def test_the_client_is_the_one_named_else_the_one_bound_else_the_secrets_else_a_new_one() -> None:
+    named, bound, held = UUID(OTHER), UUID(int=2), UUID(int=3)
+    assert client_uuid(body({"clientId": OTHER}, status={"clientId": str(bound)}), held) == named
+    assert client_uuid(body(status={"clientId": str(bound)}), held) == bound
+    assert client_uuid(body(), held) == held, "a restore brings back the Secret, not the status"
+    assert client_uuid(body(), None) == UUID(UID)
+
+
+def test_an_owner_names_cluster_namespace_by_uid_and_resource() -> None:
+    assert owner_of(cluster="c", namespace_uid="n", name="atelier") == "c/n/atelier"
