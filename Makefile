@@ -91,6 +91,10 @@ image: ## Build the container image (needs Docker); ARGS="--build-arg BASE=…"
 chart: setup ## Write the chart's README, its values' schema, and its copies of k8s/
 	@$(BIN)/python hack/chart_files.py
 
+.PHONY: schemas
+schemas: setup ## Take the schemas that the chart is checked against out of Go modules anew (needs Go)
+	@$(BIN)/python hack/schemas.py
+
 UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
   --no-header --quiet --upgrade
 

@@ -10,8 +10,7 @@ from helm_python.chart import Chart
 
 Manifest = dict[str, Any]
 
-# Kinds that have a pod template, and where it lies.
-_TEMPLATES = {"Deployment": True, "StatefulSet": True, "Job": True}
+_WITH_TEMPLATE = frozenset(("Deployment", "StatefulSet", "Job"))
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Rendered:
         """Give the pod templates of everything that has one, those of dedicated workers too; by a name for people."""
         for item in (*self.objects, *self.dedicated()):
             name = f"{item['kind']}/{item['metadata']['name']}"
-            if item["kind"] in _TEMPLATES:
+            if item["kind"] in _WITH_TEMPLATE:
                 yield name, item["spec"]["template"]
             elif item["kind"] == "Pod":
                 yield name, item
@@ -39,6 +38,16 @@ class Rendered:
         """Return the templates of clients' own workers, as the operator reads them."""
         maps = [item for name, item in self.of("ConfigMap").items() if name.endswith("-dedicated-workers")]
         return [document for item in maps for text in item["data"].values() for document in yaml.safe_load_all(text)]
+
+
+def containers(pod: Manifest) -> list[Manifest]:
+    """Return the containers of a pod, init containers first."""
+    return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+
+
+def environment(container: Manifest) -> dict[str, Any]:
+    """Return the variables of a container: a text, or where it comes from."""
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container.get("env", ())}
 
 
 def scenario(name: str) -> Mapping[str, Any]:

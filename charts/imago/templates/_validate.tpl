@@ -48,9 +48,10 @@
 {{- end -}}
 {{- $longest := 0 -}}
 {{- range $kind := list "exif" "ocr" "vision" -}}
-{{- range $stage, $seconds := (index $v.workers $kind).timeouts -}}
-{{- $longest = max $longest (int $seconds) -}}
+{{- $longest = max $longest (include "imago.longest" (dict "root" $ "kind" $kind) | int) -}}
 {{- end -}}
+{{- if and (ne $v.ai.provider "offline") (le (int $v.workers.vision.timeouts.vision) (mul 2 (int $v.ai.timeout) | int)) -}}
+{{- $wrong = append $wrong "workers.vision.timeouts.vision: longer than twice ai.timeout, which is the patience for a provider" -}}
 {{- end -}}
 {{- if and $v.keda.enabled (lt (int $v.keda.scaleDownSeconds) (int $longest)) -}}
 {{- $wrong = append $wrong (printf "keda.scaleDownSeconds: %d is shorter than the longest stage, %d s; pods at work would be taken away" (int $v.keda.scaleDownSeconds) (int $longest)) -}}

@@ -7,8 +7,6 @@ A worker: its Deployment and its ScaledObject, for the shared lanes and for a cl
 {{- $root := .root -}}
 {{- $worker := index $root.Values.workers .kind -}}
 {{- $component := printf "worker-%s" .kind -}}
-{{- $longest := 0 -}}
-{{- range $stage, $seconds := $worker.timeouts }}{{ $longest = max $longest (int $seconds) }}{{ end -}}
 {{- $scaled := or $root.Values.keda.enabled $worker.autoscaling.enabled -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -45,7 +43,7 @@ spec:
 {{ include "imago.pod" (dict "root" $root "account" (include "imago.serviceAccount" (dict "root" $root "component" "worker" "account" $root.Values.workers.serviceAccount))) | indent 6 }}
 {{ include "imago.scheduling" (dict "root" $root "component" $component "values" $worker "class" "worker" "storage" true) | indent 6 }}
       # Above the longest stage: a pod that is taken away finishes what it holds.
-      terminationGracePeriodSeconds: {{ add $longest 30 }}
+      terminationGracePeriodSeconds: {{ add (include "imago.longest" (dict "root" $root "kind" .kind)) 30 }}
       initContainers:
 {{ include "imago.waitForSchema" (dict "root" $root "image" $worker.image) | indent 8 }}
       containers:
@@ -83,6 +81,15 @@ spec:
           envFrom:
 {{ toYaml . | indent 12 }}
           {{- end }}
+          startupProbe:
+            httpGet: {path: /health, port: metrics}
+            periodSeconds: 2
+            failureThreshold: 150
+          livenessProbe:
+            httpGet: {path: /health, port: metrics}
+            periodSeconds: 15
+            timeoutSeconds: 5
+            failureThreshold: 6
           securityContext:
 {{ include "imago.containerSecurity" $root | indent 12 }}
           resources:
@@ -91,6 +98,15 @@ spec:
 {{ include "imago.volumeMounts" (dict "root" $root "component" .kind "storage" true "values" $worker) | indent 12 }}
       volumes:
 {{ include "imago.volumes" (dict "root" $root "component" .kind "storage" true "values" $worker "tmpSize" $worker.tmpSize) | indent 8 }}
+{{- end -}}
+
+{{/* Seconds of the longest stage of a worker; a second reading by a provider takes twice the patience for one answer. */}}
+{{- define "imago.longest" -}}
+{{- $worker := index .root.Values.workers .kind -}}
+{{- $longest := 0 -}}
+{{- range $stage, $seconds := $worker.timeouts }}{{ $longest = max $longest (int $seconds) }}{{ end -}}
+{{- if and (eq .kind "ocr") (eq $worker.fallback "ai") }}{{ $longest = add $longest (mul 2 (int .root.Values.ai.timeout)) }}{{ end -}}
+{{- $longest -}}
 {{- end -}}
 
 {{- define "imago.worker.scaledObject" -}}

@@ -1,0 +1,63 @@
+"""Every object of every scenario is what the API server, KEDA and Prometheus' operator take: no unknown property."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from tests.support.manifests import Manifest, Rendered
+
+SCHEMAS = Path("tests/chart/schemas")
+
+
+@functools.cache
+def validator(kind: str) -> Draft202012Validator:
+    """The validator of `<apiVersion>/<kind>`; a kind that has no schema is a KeyError."""
+    custom = json.loads((SCHEMAS / "custom.json").read_text())
+    if kind in custom:
+        return Draft202012Validator(custom[kind])
+    document = json.loads((SCHEMAS / "kubernetes.json").read_text())
+    return Draft202012Validator(document["kinds"][kind] | {"definitions": document["definitions"]})
+
+
+def faults(item: Manifest) -> list[str]:
+    if item["kind"] == "CustomResourceDefinition":
+        # Held by the API server itself, in tests/cluster.
+        return []
+    found = validator(f"{item['apiVersion']}/{item['kind']}").iter_errors(item)
+    return [f"{item['kind']}/{item['metadata']['name']} {error.json_path}: {error.message[:300]}" for error in found]
+
+
+def test_every_object_is_valid(rendered: Rendered) -> None:
+    assert [fault for item in rendered.objects for fault in faults(item)] == []
+
+
+def with_numbers(item: Any) -> Any:
+    """The template as the operator fills it in."""
+    text = json.dumps(item).replace('"$(MAX_REPLICAS)"', "3")
+    for placeholder in ("NAME", "LANE", "STREAM"):
+        text = text.replace(f"$({placeholder})", "0123456789abcdef")
+    return json.loads(text)
+
+
+def test_the_templates_of_dedicated_workers_are_valid_once_filled_in(rendered: Rendered) -> None:
+    for item in rendered.dedicated():
+        if item["kind"] != "ScaledObject" or rendered.values["keda"]["enabled"]:
+            assert faults(with_numbers(item)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["spec: {replica: 1}", "spec: {template: {spec: {containers: [{name: a, port: 1}]}}}", "spec: {replicas: many}"],
+)
+def test_a_mistake_is_found(change: str) -> None:
+    good = yaml.safe_load(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a},"
+        " spec: {selector: {}, template: {spec: {containers: [{name: a}]}}}}"
+    )
+    assert faults(good) == []
+    spec = yaml.safe_load(change)["spec"]
+    assert faults({**good, "spec": {**good["spec"], **spec}}) != []

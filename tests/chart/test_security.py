@@ -1,0 +1,103 @@
+"""What kube-linter and Polaris look for, and Pod Security `restricted`, held for every pod of every scenario."""
+
+import base64
+import re
+
+import pytest
+from tests.support.manifests import Rendered, containers, environment
+
+
+def test_every_pod_is_restricted(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        spec = pod["spec"]
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, name
+        assert context["runAsUser"] > 0, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        kinds = {key for volume in spec.get("volumes", ()) for key in volume if key != "name"}
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}, name
+        for container in containers(pod):
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert not {"privileged", "procMount"} & security.keys(), name
+            assert not any("hostPort" in port for port in container.get("ports", ())), name
+
+
+def test_every_container_has_requests_and_a_bound_of_memory(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        for container in containers(pod):
+            resources = container["resources"]
+            assert resources["requests"].keys() >= {"cpu", "memory"}, name
+            assert "memory" in resources["limits"], name
+            # Throttling a process that has heartbeats to send makes it lose its work.
+            assert "cpu" not in resources["limits"], name
+
+
+def test_no_image_is_latest_or_without_a_tag(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        for container in containers(pod):
+            assert re.search(r":(?!latest)[\w.-]+(@sha256:[0-9a-f]{64})?$", container["image"]), name
+
+
+def test_tokens_are_mounted_where_kubernetes_is_called_and_nowhere_else(rendered: Rendered) -> None:
+    with_token = {name for name, pod in rendered.pods() if pod["spec"]["automountServiceAccountToken"]}
+    assert {name.rpartition("/")[2].partition("-")[2] for name in with_token} <= {"operator", "uninstall-guard"}
+    for account in rendered.of("ServiceAccount").values():
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_services_leave_no_variables_in_pods(rendered: Rendered) -> None:
+    assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in rendered.pods())
+
+
+def test_every_writable_folder_is_a_volume_with_a_bound(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        for volume in pod["spec"].get("volumes", ()):
+            if "emptyDir" in volume:
+                assert "sizeLimit" in volume["emptyDir"], name
+
+
+def test_what_runs_for_long_is_watched_and_has_a_budget(rendered: Rendered) -> None:
+    budgets = [item["spec"] for item in rendered.of("PodDisruptionBudget").values()]
+    assert all("maxUnavailable" in budget for budget in budgets)
+    for name, deployment in rendered.of("Deployment").items():
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items(), name
+        main = deployment["spec"]["template"]["spec"]["containers"][0]
+        assert "livenessProbe" in main, name
+        if "operator" not in name:
+            assert any(b["selector"]["matchLabels"].items() <= labels.items() for b in budgets), name
+
+
+SECRET = re.compile(r"KEY|SECRET|PASSWORD|TOKEN|PEPPER|DATABASE_URL")
+PATHS = frozenset(("NATS_TLS_KEY",))
+
+
+def test_no_variable_holds_a_secret_literally(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        for container in containers(pod):
+            for variable, value in environment(container).items():
+                if SECRET.search(variable) and variable not in PATHS:
+                    assert isinstance(value, dict), f"{variable} of {name}"
+                    assert value["secretKeyRef"]["name"], f"{variable} of {name}"
+
+
+def test_secrets_are_rendered_for_trying_out_alone(rendered: Rendered) -> None:
+    values = rendered.values
+    trying = values["secrets"]["generate"] or values["nats"]["bundled"]["enabled"]
+    assert bool(rendered.of("Secret")) == trying
+    for name, secret in rendered.of("Secret").items():
+        for key, value in secret["data"].items():
+            text = base64.b64decode(value).decode()
+            # Nothing that another installation has: random, each of them.
+            assert re.search(r"[A-Za-z0-9]{31,}", text), f"{key} of {name}"
+
+
+@pytest.mark.parametrize("kind", ["ClusterRole", "Role"])
+def test_no_role_has_wildcards(rendered: Rendered, kind: str) -> None:
+    for name, role in rendered.of(kind).items():
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]], name

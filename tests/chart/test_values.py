@@ -1,0 +1,96 @@
+"""Values: what is wrong is refused before anything is installed, in words that say what to do."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from helm_python.chart import Chart
+from helm_python.errors import HelmError
+from tests.support.manifests import render, scenario
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        "replicaz: 3",
+        "api: {replica: 3}",
+        "workers: {ocr: {maxJob: 3}}",
+        "workers: {vision: {keda: {maxReplica: 3}}}",
+        "workers: {exif: {timeouts: {thumb: 3}}}",
+        "nats: {credentials: {api: {secret: x}}}",
+        "operator: {dedicated: {enable: true}}",
+        "networkPolicy: {s3: {peers: []}}",
+        "storage: {backend: nfs}",
+        "workers: {lanes: [express]}",
+        "workers: {exif: {enabled: false}}",
+        "api: {replicas: 0}",
+        "image: {tag: latest}",
+        "settings: {max_upload_size_mb: 3}",
+        "settings: {ADMIN_API_KEY: very-secret}",
+        "settings: {DATABASE_URL: 'postgresql+asyncpg://a:b@c/d'}",
+        "settings: {METRICS_PORT: 1}",
+        f"metrics: {{clients: [{', '.join(f'c{n}' for n in range(51))}]}}",
+        f"fullnameOverride: {'a' * 33}",
+    ],
+)
+def test_a_typo_is_refused(chart: Chart, typo: str) -> None:
+    with pytest.raises(HelmError, match="don't meet the specifications of the schema"):
+        render(chart, merged(scenario("quickstart"), yaml.safe_load(typo)))
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "said"),
+    [
+        ("production", "secrets: {existingSecret: ''}", "secrets.existingSecret"),
+        ("production", "database: {existingSecret: ''}", "database.existingSecret"),
+        ("production", "nats: {url: ''}", "nats.url"),
+        ("production", "nats: {monitoringEndpoint: ''}", "nats.monitoringEndpoint"),
+        ("production", "nats: {monitoringEndpoint: 'http://nats:8222'}", "without a scheme"),
+        ("production", "nats: {bundled: {enabled: true}}", "choose one"),
+        ("production", "postgresql: {bundled: {enabled: true}}", "choose one"),
+        ("production", "storage: {s3: {bucket: ''}}", "storage.s3.bucket"),
+        ("production", "networkPolicy: {database: {to: []}}", "networkPolicy.database.to"),
+        ("production", "networkPolicy: {nats: {to: []}}", "networkPolicy.nats.to"),
+        ("production", "networkPolicy: {s3: {to: []}}", "networkPolicy.s3.to"),
+        ("production", "networkPolicy: {otlp: {to: []}}", "networkPolicy.otlp.to"),
+        ("production", "keda: {enabled: false}", "dedicated workers need keda"),
+        ("production", "keda: {scaleDownSeconds: 100}", "shorter than the longest stage, 180 s"),
+        ("production", "workers: {vision: {timeouts: {vision: 120}}}", "twice ai.timeout"),
+        ("production", "ai: {existingSecret: ''}", "ai.existingSecret"),
+        ("production", "ingress: {hosts: []}", "ingress.hosts"),
+        ("production", "api: {image: {tag: latest}}", "latest"),
+        ("quickstart", "storage: {local: {singleNode: false}}", "ReadWriteMany"),
+        ("quickstart", "api: {replicas: 2}", "more than one API pod"),
+        ("quickstart", "api: {autoscaling: {enabled: true}}", "more than one API pod"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_value_to_change(chart: Chart, base: str, change: str, said: str) -> None:
+    with pytest.raises(HelmError, match=said):
+        render(chart, merged(scenario(base), yaml.safe_load(change)))
+
+
+def test_all_that_is_missing_is_said_at_once(chart: Chart) -> None:
+    with pytest.raises(HelmError) as error:
+        render(chart, {})
+    for value in ("secrets.existingSecret", "database.existingSecret", "nats.url", "storage.s3.bucket"):
+        assert value in str(error.value)
+
+
+def test_the_notes_warn_of_what_is_not_for_production_and_name_the_next_command(chart: Chart) -> None:
+    quickstart, production = render(chart, scenario("quickstart")), render(chart, scenario("production"))
+    assert "NOT FOR PRODUCTION" in quickstart.notes
+    assert "NOT FOR PRODUCTION" not in production.notes
+    for notes in (quickstart.notes, production.notes):
+        assert "helm -n pictures test imago" in notes
+        assert "rollout status deployment/imago-api" in notes
+    assert "https://images.example.com" in production.notes
