@@ -37,7 +37,9 @@ class Rendered:
     def dedicated(self) -> list[Manifest]:
         """Return the templates of clients' own workers, as the operator reads them."""
         maps = [item for name, item in self.of("ConfigMap").items() if name.endswith("-dedicated-workers")]
-        return [document for item in maps for text in item["data"].values() for document in yaml.safe_load_all(text)]
+        return [
+            document for item in maps for text in (item["data"] or {}).values() for document in yaml.safe_load_all(text)
+        ]
 
 
 def containers(pod: Manifest) -> list[Manifest]:

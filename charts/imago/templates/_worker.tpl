@@ -81,15 +81,6 @@ spec:
           envFrom:
 {{ toYaml . | indent 12 }}
           {{- end }}
-          startupProbe:
-            httpGet: {path: /health, port: metrics}
-            periodSeconds: 2
-            failureThreshold: 150
-          livenessProbe:
-            httpGet: {path: /health, port: metrics}
-            periodSeconds: 15
-            timeoutSeconds: 5
-            failureThreshold: 6
           securityContext:
 {{ include "imago.containerSecurity" $root | indent 12 }}
           resources:
