@@ -18,6 +18,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from imago.database.postgres import ScopedConnection, watch_pool
 from imago.settings import Settings
 
 
@@ -117,8 +118,8 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection on which each statement is a transaction of its own, on nobody's behalf.
+    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection of PostgreSQL's driver, on which each statement is a transaction on nobody's behalf.
 
         For tables without row-level security, where a transaction's further round trips would cost more than the
         statement. Raises DatabaseUnavailable.
@@ -127,8 +128,7 @@ class Database:
             async with asyncio.timeout(self._timeout):
                 connection = await self.engine.connect()
             try:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                yield connection
+                yield _driver_of(connection)
             finally:
                 await connection.close()
 
@@ -156,16 +156,16 @@ class Database:
             try:
                 if self.is_sqlite:
                     await connection.execution_options(imago_write=write)
+                else:
+                    _driver_of(connection).scope = (
+                        ("imago.scope", "system") if scope.client_id is None else ("imago.client", int(scope.client_id))
+                    )
                 async with connection.begin():
-                    if not self.is_sqlite:
-                        await self._set_scope(connection, scope)
                     yield connection
             finally:
+                if not self.is_sqlite and not connection.invalidated:
+                    _driver_of(connection).scope = None
                 await connection.close()
-
-    async def _set_scope(self, connection: AsyncConnection, scope: Scope) -> None:
-        name, value = ("imago.scope", "system") if scope.client_id is None else ("imago.client", str(scope.client_id))
-        await connection.execute(sa.select(sa.func.set_config(name, value, True)))
 
     def _create(self, pool_size: int) -> AsyncEngine:
         options: dict[str, Any] = {
@@ -184,13 +184,13 @@ class Database:
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
             return engine
-        return create_async_engine(
+        engine = create_async_engine(
             self.url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=self._timeout,
-            pool_pre_ping=True,
             connect_args={
+                "connection_class": ScopedConnection,
                 "timeout": self._timeout,
                 "command_timeout": self._timeout,
                 "server_settings": {
@@ -204,6 +204,12 @@ class Database:
             },
             **options,
         )
+        watch_pool(engine.sync_engine)
+        return engine
+
+
+def _driver_of(connection: AsyncConnection) -> Any:
+    return connection.sync_connection.connection.driver_connection if connection.sync_connection else None
 
 
 @asynccontextmanager
