@@ -1,9 +1,5 @@
-"""What a client reads of its images: one, a page of a filtered list, the stages, the tags.
+"""What a client reads of its images: one, a page of a filtered list, the stages, the tags."""
 
-Pages are keyset pages over descending ids, so that a page costs the same at any depth; ids grow with time.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database.engine import Database, Scope
 from imago.database.locking import ImageRef, matches
-from imago.database.search import matching_ids
-from imago.database.tables import image_stages, image_tags, images, stage_results
+from imago.database.page_ids import ImageFilter, page_of_ids
+from imago.database.tables import Json, image_stages, image_tags, images, stage_results
+from imago.database.uploads import usage
+from imago.domain.clients import Usage
 from imago.domain.problems import NotFound
-from imago.domain.search import fold
 from imago.domain.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.domain.tags import normalize_tag
 
 
 @dataclass(frozen=True)
@@ -64,35 +60,42 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
-class ImageFilter:
-    """What a list is narrowed to; None doesn't narrow. `taken_*` are camera-local, all bounds inclusive."""
-
-    status: ImageStatus | None = None
-    tag: str | None = None
-    q: str | None = None
-    camera: str | None = None
-    taken_from: datetime | None = None
-    taken_to: datetime | None = None
-    has_gps: bool | None = None
-    sha256: str | None = None
-    created_from: datetime | None = None
-    created_to: datetime | None = None
-
-
-@dataclass(frozen=True)
 class Page:
-    """A page of a list, and the id below which the next one begins, or None at the end."""
+    """A page of a list, the id below which the next one begins or None at the end, and what the client stores."""
 
     items: tuple[ImageRow, ...]
     next_before: int | None
+    usage: Usage
+
+
+_COLUMNS = (
+    images.c.id,
+    images.c.uuid,
+    images.c.original_name,
+    images.c.content_type,
+    images.c.format,
+    images.c.width,
+    images.c.height,
+    images.c.frames,
+    images.c.size_bytes,
+    images.c.sha256,
+    images.c.duplicate_of,
+    images.c.object_key,
+    images.c.thumbnail_key,
+    images.c.thumbnail_type,
+    images.c.status,
+    images.c.created_at,
+    images.c.started_at,
+    images.c.done_at,
+    images.c.user_description,
+    images.c.user_tags,
+)
 
 
 async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
     """Return one image of a client; raise NotFound."""
     async with db.read(Scope(client_id)) as connection:
-        row = await _one(connection, client_id, ref)
-        results = await _results(connection, client_id, [row.id])
-    return _image(row, results.get(row.id, {}))
+        return _image(await _one(connection, client_id, ref))
 
 
 async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
@@ -103,36 +106,25 @@ async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[Image
             sa.select(image_stages).where(image_stages.c.image_id == row.id, image_stages.c.client_id == client_id)
         )
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
-        results = await _results(connection, client_id, [row.id])
-    return _image(row, results.get(row.id, {})), {stage: stages[stage] for stage in STAGES if stage in stages}
+    return _image(row), {stage: stages[stage] for stage in STAGES if stage in stages}
 
 
 async def list_images(
     db: Database, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None
 ) -> Page:
     """Return a page of a client's images, newest first, starting below the id `before`."""
-    query = sa.select(images).where(images.c.client_id == client_id)
-    if before is not None:
-        query = query.where(images.c.id < before)
-    for condition in _conditions(wanted):
-        query = query.where(condition)
-    if wanted.tag is not None:
-        tagged = sa.select(image_tags.c.image_id).where(
-            image_tags.c.client_id == client_id, image_tags.c.tag == normalize_tag(wanted.tag)
-        )
-        if before is not None:
-            tagged = tagged.where(image_tags.c.image_id < before)
-        query = query.where(images.c.id.in_(tagged))
-    if wanted.q is not None:
-        found = matching_ids(db.engine.dialect.name, client_id, wanted.q)
-        query = query.where(sa.false() if found is None else images.c.id.in_(found))
-    query = query.order_by(images.c.id.desc()).limit(limit + 1)
     async with db.read(Scope(client_id)) as connection:
+        dialect = connection.dialect.name
+        page = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
+        query = (
+            sa.select(*_COLUMNS, _results(dialect, client_id))
+            .join(page, page.c.id == images.c.id)
+            .order_by(images.c.id.desc())
+        )
         rows = (await connection.execute(query)).all()
-        shown = rows[:limit]
-        results = await _results(connection, client_id, [row.id for row in shown])
-    items = tuple(_image(row, results.get(row.id, {})) for row in shown)
-    return Page(items, items[-1].id if len(rows) > limit else None)
+        used = await usage(connection, client_id)
+    items = tuple(_image(row) for row in rows[:limit])
+    return Page(items, items[-1].id if len(rows) > limit else None, used)
 
 
 async def list_tags(
@@ -158,52 +150,25 @@ async def list_tags(
 
 
 async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> sa.Row[tuple[object, ...]]:
-    query = sa.select(images).where(matches(ref), images.c.client_id == client_id)
+    results = _results(connection.dialect.name, client_id)
+    query = sa.select(*_COLUMNS, results).where(matches(ref), images.c.client_id == client_id)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFound("No such image.")
     return row
 
 
-def _conditions(wanted: ImageFilter) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.status is not None:
-        conditions.append(images.c.status == wanted.status)
-    if wanted.camera is not None:
-        part = fold(wanted.camera)
-        # Nothing but punctuation is in no camera's name, though it is empty once folded.
-        conditions.append(images.c.camera.contains(part, autoescape=True) if part else sa.false())
-    if wanted.taken_from is not None:
-        conditions.append(images.c.taken_at >= wanted.taken_from)
-    if wanted.taken_to is not None:
-        conditions.append(images.c.taken_at <= wanted.taken_to)
-    if wanted.has_gps is not None:
-        conditions.append(images.c.has_gps.is_(wanted.has_gps))
-    if wanted.sha256 is not None:
-        conditions.append(images.c.sha256 == wanted.sha256)
-    if wanted.created_from is not None:
-        conditions.append(images.c.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(images.c.created_at <= wanted.created_to)
-    return conditions
+def _results(dialect: str, client_id: int) -> sa.Label[Any]:
+    """Return the column of an image's results by stage: one round trip for both, and one value to decode."""
+    if dialect == "sqlite":
+        gathered = sa.func.json_group_object(stage_results.c.stage, sa.func.json(stage_results.c.data), type_=Json)
+    else:
+        gathered = sa.func.jsonb_object_agg(stage_results.c.stage, stage_results.c.data, type_=Json)
+    query = sa.select(gathered).where(stage_results.c.image_id == images.c.id, stage_results.c.client_id == client_id)
+    return query.correlate(images).scalar_subquery().label("results")
 
 
-async def _results(
-    connection: AsyncConnection, client_id: int, image_ids: Sequence[int]
-) -> dict[int, dict[Stage, dict[str, Any]]]:
-    if not image_ids:
-        return {}
-    query = sa.select(stage_results.c.image_id, stage_results.c.stage, stage_results.c.data).where(
-        stage_results.c.image_id.in_(image_ids),
-        stage_results.c.client_id == client_id,
-    )
-    results: dict[int, dict[Stage, dict[str, Any]]] = {}
-    for row in await connection.execute(query):
-        results.setdefault(row.image_id, {})[Stage(row.stage)] = row.data
-    return results
-
-
-def _image(row: sa.Row[tuple[object, ...]], results: dict[Stage, dict[str, Any]]) -> ImageRow:
+def _image(row: sa.Row[tuple[object, ...]]) -> ImageRow:
     return ImageRow(
         id=row.id,
         uuid=row.uuid,
@@ -225,7 +190,7 @@ def _image(row: sa.Row[tuple[object, ...]], results: dict[Stage, dict[str, Any]]
         done_at=row.done_at,
         user_description=row.user_description,
         user_tags=row.user_tags,
-        results=results,
+        results={Stage(stage): data for stage, data in (row.results or {}).items()},
     )
 
 

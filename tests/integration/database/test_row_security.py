@@ -13,7 +13,7 @@ from tests.support.samples import make_client, make_image
 from imago.database import image_reads
 from imago.database.engine import Database, Scope
 from imago.database.image_changes import delete_image, reprocess, set_user_words
-from imago.database.image_reads import ImageFilter
+from imago.database.page_ids import ImageFilter
 from imago.database.tables import (
     api_keys,
     audit_log,

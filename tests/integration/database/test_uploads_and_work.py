@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -12,10 +12,11 @@ from imago.database import work
 from imago.database.clients import get_usage
 from imago.database.engine import Database
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
-from imago.database.image_reads import ImageFilter, get_image, get_stages, list_images, list_tags
+from imago.database.image_reads import get_image, get_stages, list_images, list_tags
 from imago.database.locking import lock_image
 from imago.database.migrations import current, head, upgrade
 from imago.database.outbox import state
+from imago.database.page_ids import ImageFilter
 from imago.database.repair import due_graves, find_open_stages, republish, take_lease
 from imago.database.tables import client_usage, dead_letters, image_stages, metadata, outbox
 from imago.database.uploads import NewImage, abandon_upload, accept_upload, begin_upload
@@ -49,7 +50,7 @@ RESULTS: dict[Stage, StageResult] = {
 }
 
 
-def message(client: Client, image: work.UUID, stage: Stage, *, run: int = 1) -> WorkMessage:
+def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkMessage:
     return WorkMessage(image, client.uuid, stage, run, 1)
 
 

@@ -23,9 +23,9 @@ from imago.api.documentation import documented, reads_json, reads_query
 from imago.api.paging import decode_id, decode_tag, encode_cursor
 from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
 from imago.api.services import services_of
-from imago.database.clients import get_usage
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
-from imago.database.image_reads import ImageFilter, ImageRow, StageRow, get_image, get_stages, list_images, list_tags
+from imago.database.image_reads import ImageRow, StageRow, get_image, get_stages, list_images, list_tags
+from imago.database.page_ids import ImageFilter
 from imago.domain.problems import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.domain.quotas import quota_json
 from imago.domain.scopes import Scope
@@ -59,12 +59,11 @@ async def list_(request: web.Request) -> web.Response:
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
     page = await list_images(services.db, client.id, ImageFilter(**query), limit=limit, before=before)
-    usage = await get_usage(services.db, client.id)
     return json_answer(
         {
             "items": [shapes.image_detail(image) for image in page.items],
             "next_cursor": encode_cursor(page.next_before) if page.next_before is not None else None,
-            "quota": quota_json(usage, client.limits),
+            "quota": quota_json(page.usage, client.limits),
         }
     )
 
