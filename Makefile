@@ -75,6 +75,10 @@ cov: setup ## Run the default tier and show what it doesn't cover
 measure: setup ## Measure an instance of its own: times of a photo, memory of the API under large uploads
 	@PYTHONPATH=. $(BIN)/python hack/measure.py
 
+.PHONY: bench
+bench: setup ## Measure Imago beside its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
+	@PYTHONPATH=. nice -n 5 $(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: ci
 ci: lint test test-faults ## What CI runs: lint and every tier that runs here
 
@@ -103,6 +107,7 @@ lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
 	@$(UV_COMPILE) --extra ocr --extra rapidocr --extra vision --extra model -c requirements/dev.lock \
 	  pyproject.toml -o requirements/runtime.lock
+	@$(UV_COMPILE) -c requirements/dev.lock tests/bench/peer/requirements.in -o requirements/bench.lock
 	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock
 
 .PHONY: clean

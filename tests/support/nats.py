@@ -30,6 +30,12 @@ class NatsServer:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it is healthy."""
         config = self._directory / "server.conf"

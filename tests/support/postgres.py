@@ -52,9 +52,13 @@ async def create_database(url: str, name: str) -> None:
 
 
 class PostgresServer:
-    """A server that may also be killed and started again on its data; fsync is off: no power failure is tested."""
+    """A server that may also be killed and started again on its data.
 
-    def __init__(self, directory: Path) -> None:
+    Unless it is `durable`, fsync is off: no power failure is tested. `options` are more of the server's.
+    """
+
+    def __init__(self, directory: Path, *, durable: bool = False, options: str = "") -> None:
+        self._options = f"{'' if durable else '-c fsync=off '}{options}"
         self._binaries = _binaries()
         self._directory = directory
         self._data = directory / "data"
@@ -82,7 +86,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections=200"
+        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k '' -c max_connections=200 {self._options}"
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -95,14 +99,18 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill the server and all its processes as a crash of the machine's memory killer would."""
-        pid = int((self._data / "postmaster.pid").read_text().split()[0])
         with contextlib.suppress(psutil.NoSuchProcess):
-            server = psutil.Process(pid)
+            server = psutil.Process(self.pid)
             family = [server, *server.children(recursive=True)]
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
             psutil.wait_procs(family, timeout=10)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server, whose children are its sessions."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def stop(self) -> None:
         """Stop the server."""
