@@ -68,7 +68,7 @@ class Page:
     usage: Usage
 
 
-_COLUMNS = (
+_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     images.c.id,
     images.c.uuid,
     images.c.original_name,
@@ -149,7 +149,7 @@ async def list_tags(
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
 
-async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> sa.Row[tuple[object, ...]]:
+async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> sa.Row[*tuple[Any, ...]]:
     results = _results(connection.dialect.name, client_id)
     query = sa.select(*_COLUMNS, results).where(matches(ref), images.c.client_id == client_id)
     row = (await connection.execute(query)).one_or_none()
@@ -168,7 +168,7 @@ def _results(dialect: str, client_id: int) -> sa.Label[Any]:
     return query.correlate(images).scalar_subquery().label("results")
 
 
-def _image(row: sa.Row[tuple[object, ...]]) -> ImageRow:
+def _image(row: sa.Row[*tuple[Any, ...]]) -> ImageRow:
     return ImageRow(
         id=row.id,
         uuid=row.uuid,

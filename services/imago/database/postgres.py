@@ -19,7 +19,7 @@ _TRUSTED_SECONDS = 5.0
 _IDLE_SINCE = "imago_idle_since"
 
 
-class ScopedConnection(asyncpg.Connection):
+class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection whose transactions begin with `scope`: a setting and its value, both ours, or None."""
 
     __slots__ = ("scope",)
