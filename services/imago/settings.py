@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imago import failpoints
+from imago.domain.ai_calls import BudgetPolicy, Price
 from imago.domain.forwarded import Network, networks
 from imago.domain.lanes import WorkerLanes
 from imago.domain.stages import Stage
@@ -131,7 +132,19 @@ class Settings(BaseSettings):
     ai_fallback: CommaList = ()
     """Providers tried in this order when the first one fails."""
     ai_model: str | None = None
+    """A model of the provider's; must be set for `openrouter`."""
     ai_timeout: float = Field(60.0, gt=0)
+    """The longest wait for one answer of a provider."""
+    ai_budget_policy: BudgetPolicy = BudgetPolicy.HOLD
+    """What happens when a client's AI calls of the month are used up, unless the client has a policy of its own."""
+    ai_prices: dict[str, Price] = {}
+    """Prices by a model's name, in US dollars a million tokens: `{"some-model": {"input": 0.3, "output": 2.5}}`."""
+    ai_image_side: int = Field(1024, ge=64, le=4096)
+    """The longest side in pixels of images that providers describe: what models use at most of one."""
+    ai_page_side: int = Field(2048, ge=64, le=4096)
+    """The same of pages whose text they read."""
+    ai_calls_kept_days: int = Field(90, ge=1)
+    """For how long single calls stay in the database; the sums of months stay."""
     gemini_api_key: SecretStr | None = None
     gemini_base_url: str | None = None
     openrouter_api_key: SecretStr | None = None
@@ -212,6 +225,8 @@ class Settings(BaseSettings):
             raise ValueError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if self.intent_ttl <= self.upload_total_timeout:
             raise ValueError("INTENT_TTL must be longer than UPLOAD_TOTAL_TIMEOUT")
+        if self.provider != "offline" and self.vision_timeout <= 2 * self.ai_timeout:
+            raise ValueError("VISION_TIMEOUT must be longer than twice AI_TIMEOUT")
         return self
 
     @property
@@ -245,6 +260,7 @@ class Settings(BaseSettings):
         return {
             Stage.THUMBNAIL: self.thumbnail_timeout,
             Stage.EXIF: self.exif_timeout,
-            Stage.OCR: self.ocr_timeout,
+            # The second reading by a provider takes at most twice the patience for one of its answers.
+            Stage.OCR: self.ocr_timeout + (2 * self.ai_timeout if self.ocr_fallback == "ai" else 0),
             Stage.VISION: self.vision_timeout,
         }[stage]

@@ -10,7 +10,16 @@ class UsageData(Schema):
 
     storage_bytes = fields.Integer(required=True)
     images = fields.Integer(required=True)
-    ai_calls_this_month = fields.Integer(required=True)
+    ai_calls_this_month = fields.Integer(
+        required=True, metadata={"description": "Calls to AI providers in the calendar month, UTC"}
+    )
+    ai_input_tokens_this_month = fields.Integer(required=True)
+    ai_output_tokens_this_month = fields.Integer(required=True)
+    ai_cost_usd_this_month = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Of the calls whose price is known; null without any"}
+    )
+    ai_calls_without_cost_this_month = fields.Integer(required=True)
+    ai_month_ends_at = fields.DateTime(required=True)
 
 
 class LimitsAnswer(Schema):
@@ -29,6 +38,9 @@ class PipelineAnswer(Schema):
     stages = fields.List(fields.String(), required=True)
     ocr_languages = fields.List(fields.String(), required=True)
     description_language = fields.String(required=True)
+    ai_budget_policy = fields.String(
+        required=True, allow_none=True, metadata={"description": "hold, offline or reject; null: the server's"}
+    )
 
 
 class ClientAnswer(Schema):

@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.request_schemas import MAX_BIGINT, Moment, PageQuery, Strict, matching, text_field
 from imago.api.tokens import DEFAULT_SECONDS, LONGEST_SECONDS
+from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.audit import Action
 from imago.domain.clients import PIPELINE_STAGES, Plan
 from imago.domain.lanes import DEDICATED, PREMIUM, STANDARD
@@ -31,6 +32,14 @@ class PipelineBody(Strict):
         fields.String(validate=matching(r"^[a-z]{3}(_[a-z]{2,8})?$")), validate=validate.Length(max=8)
     )
     description_language = fields.String(validate=matching(r"^[a-z]{2}$"))
+    ai_budget_policy = fields.String(
+        validate=validate.OneOf([str(policy) for policy in BudgetPolicy]),
+        allow_none=True,
+        metadata={
+            "description": "What happens when the AI calls of a month are used up: the work waits, is done offline, or "
+            "ends with an error; null: the server's policy"
+        },
+    )
 
 
 class LimitsBody(Strict):

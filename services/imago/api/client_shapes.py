@@ -5,10 +5,11 @@ from typing import Any
 
 from imago.database.client_keys import KeyState
 from imago.database.clients import ClientRow
+from imago.domain.ai_calls import AiUsage, next_month
 from imago.domain.audit import AuditRecord
 from imago.domain.clients import Client, Usage
 from imago.domain.keys import ApiKey
-from imago.domain.times import iso_utc
+from imago.domain.times import iso_utc, utc_now
 
 
 def client(row: Client) -> dict[str, Any]:
@@ -28,17 +29,29 @@ def client(row: Client) -> dict[str, Any]:
     }
 
 
-def client_detail(row: ClientRow, *, usage: Usage, keys: list[KeyState], lane_open: int) -> dict[str, Any]:
+def usage(stored: Usage, ai: AiUsage) -> dict[str, Any]:
+    """Return what a client uses."""
+    return {
+        "storage_bytes": stored.storage_bytes,
+        "images": stored.images,
+        "ai_calls_this_month": ai.calls,
+        "ai_input_tokens_this_month": ai.input_tokens,
+        "ai_output_tokens_this_month": ai.output_tokens,
+        "ai_cost_usd_this_month": ai.cost_usd,
+        "ai_calls_without_cost_this_month": ai.unpriced_calls,
+        "ai_month_ends_at": iso_utc(next_month(utc_now())),
+    }
+
+
+def client_detail(
+    row: ClientRow, *, stored: Usage, ai: AiUsage, keys: list[KeyState], lane_open: int
+) -> dict[str, Any]:
     """Return all that administrators and the operator see of a client."""
     return {
         **client(row.client),
         "created_at": iso_utc(row.created_at),
         "updated_at": iso_utc(row.updated_at),
-        "usage": {
-            "storage_bytes": usage.storage_bytes,
-            "images": usage.images,
-            "ai_calls_this_month": usage.ai_calls_this_month,
-        },
+        "usage": usage(stored, ai),
         "lane_open": lane_open,
         "keys": [key(state) for state in keys],
         "erasure": row.erasure,

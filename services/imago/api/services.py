@@ -13,6 +13,7 @@ from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
 from imago.database.engine import Database
 from imago.database.uploads import InlineThumbnail
+from imago.domain.ai_calls import CallContext
 from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.audit import Actor
 from imago.domain.clients import Client
@@ -41,7 +42,7 @@ class Services:
     uploads: UploadSlots
     checks: Mapping[str, Check]
     exposition: Callable[[], tuple[bytes, str]]
-    texts: TextProvider
+    texts: Callable[[CallContext], TextProvider]
     pages: PageSource
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None
@@ -50,6 +51,7 @@ class Services:
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
     addresses: LocalRates = field(default_factory=LocalRates)
     move_lanes: Callable[[], None] | None = None
+    wake_held: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,21 @@ from pathlib import Path
 
 from nats.errors import Error as NatsError
 
+from imago.ai.calling import PATIENCES
 from imago.ai.fetching import Fetcher
 from imago.ai.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
-from imago.ai.providers import build_text_provider, build_vision_provider
+from imago.ai.providers import Providers, build_providers
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.local_rates import LocalRates
 from imago.api.services import Services
 from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
+from imago.bus.breakers import SharedBreaker
 from imago.bus.connection import Bus, BusUnavailable
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, TopologyConflict, ensure
+from imago.database.ai_calls import DatabaseLedger
 from imago.database.engine import Database
 from imago.database.migrations import wait_for_schema
 from imago.database.rates import DatabaseRates
@@ -37,6 +40,8 @@ from imago.storage.factory import build_store
 from imago.storage.local import LocalStore
 from imago.storage.store import ObjectStore
 from imago.telemetry import metrics
+from imago.telemetry.provider_calls import ProviderCalls
+from imago.upkeep.ai_budgets import AiBudgets
 from imago.upkeep.announcer import BackgroundAnnouncer
 from imago.upkeep.auditor import Auditor
 from imago.upkeep.eraser import Eraser
@@ -116,10 +121,10 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
     if settings.api_key_pepper is None:
         raise MissingSetting("API_KEY_PEPPER is not set")
     pepper = settings.api_key_pepper.get_secret_value()
-    texts = build_text_provider(settings)
     async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
         publisher = Publisher(bus, timeout=settings.nats_timeout)
         async with (
+            ai_providers(settings, db, bus) as providers,
             announcer(db, publisher, by="api") as background,
             _inline(settings, objects) as inline,
             _web_pages(settings) as pages,
@@ -138,7 +143,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     keys=cache,
                     checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
                     exposition=_exposition(db, bus),
-                    texts=texts,
+                    texts=providers.texts,
                     pages=pages,
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
@@ -148,6 +153,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     tokens=_tokens(settings),
                     ensure_lane=_lane_ensurer(settings, bus),
                     move_lanes=upkeep.nudger("lanes"),
+                    wake_held=upkeep.nudger("ai-budgets"),
                 )
             finally:
                 await hub.close()
@@ -167,6 +173,7 @@ def _upkeep(
     reconciler = Reconciler(settings, db, bus, background)
     sweeper = Sweeper(db, objects)
     auditor = Auditor(settings, db, objects)
+    budgets = AiBudgets(settings, db)
     silent_for = timedelta(seconds=settings.database_timeout)
     return Upkeep(
         db,
@@ -176,6 +183,9 @@ def _upkeep(
             Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
             # Whoever changed a client's lane nudges its own process.
             Chore("lanes", settings.reconcile_interval, LaneMover(db, background).run_once, shared=True),
+            # Whoever changed a client's limits nudges its own process.
+            Chore("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
+            Chore("ai-calls", settings.sweep_interval, budgets.clean_up),
             Chore("eraser", settings.sweep_interval, Eraser(db, bus).run_once),
             Chore("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
             Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
@@ -231,33 +241,60 @@ async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
 
 
 @asynccontextmanager
+async def ai_providers(settings: Settings, db: Database, bus: Bus) -> AsyncIterator[Providers]:
+    """Give the AI providers with their ledger, breakers and metrics; raise ProviderUnavailable."""
+    observer = ProviderCalls()
+    # As long as one answer may take with its retry, its repair and a second provider.
+    probe = timedelta(seconds=PATIENCES * settings.ai_timeout)
+    breaker = SharedBreaker(bus, probe=probe, observer=observer)
+    providers = build_providers(settings, ledger=DatabaseLedger(db), breaker=breaker, observer=observer)
+    try:
+        yield providers
+    finally:
+        await providers.close()
+
+
+@asynccontextmanager
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     """Give a worker of a kind: `exif`, `ocr` or `vision`."""
     async with (
         database(settings) as db,
         store(settings) as objects,
         connected_bus(settings, name=f"worker-{kind}") as bus,
+        _worker_providers(settings, kind, db, bus) as providers,
         announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
     ):
         children = child_pool(settings)
         try:
             tools = Tools(settings, objects, children)
-            stages = {stage: _stage(stage, tools) for stage in WORKER_STAGES[kind]}
+            stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
             yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
         finally:
             await children.close()
 
 
-def _stage(stage: Stage, tools: Tools) -> StageWork:
+@asynccontextmanager
+async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bus) -> AsyncIterator[Providers | None]:
+    """Give the AI providers to the workers that need any; the others need neither their keys nor their settings."""
+    if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
+        async with ai_providers(settings, db, bus) as providers:
+            yield providers
+    else:
+        yield None
+
+
+def _stage(stage: Stage, tools: Tools, providers: Providers | None) -> StageWork:
     match stage:
         case Stage.THUMBNAIL:
             return ThumbnailStage(tools)
         case Stage.EXIF:
             return ExifStage(tools)
         case Stage.OCR:
-            return OcrStage(tools)
+            return OcrStage(tools, providers.reader if providers is not None else None)
         case Stage.VISION:
-            return VisionStage(tools, build_vision_provider(tools.settings))
+            if providers is None:
+                raise RuntimeError("the vision stage has no provider")
+            return VisionStage(tools, providers.vision)
 
 
 def child_pool(settings: Settings) -> ChildPool:

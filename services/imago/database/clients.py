@@ -13,6 +13,7 @@ from imago.database import audit
 from imago.database.engine import SYSTEM, Database, Scope
 from imago.database.tables import api_keys, client_usage, clients
 from imago.domain import keys
+from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.audit import IMAGO, Action, Actor
 from imago.domain.clients import PLAN_LANES, PLAN_LIMITS, Client, Pipeline, Plan, Usage
 from imago.domain.keys import ApiKey
@@ -178,6 +179,7 @@ def client_of(row: sa.Row[tuple[object, ...]]) -> Client:
             stages=_stages(row.stages),
             ocr_languages=tuple(row.ocr_languages),
             description_language=row.description_language,
+            ai_budget_policy=BudgetPolicy(row.ai_budget_policy) if row.ai_budget_policy else None,
         ),
         active=row.active,
         managed_by=row.managed_by,
@@ -201,6 +203,7 @@ async def insert_client(connection: AsyncConnection, new: NewClient, *, lane: st
                 stages=[str(stage) for stage in new.pipeline.stages],
                 ocr_languages=list(new.pipeline.ocr_languages),
                 description_language=new.pipeline.description_language,
+                ai_budget_policy=new.pipeline.ai_budget_policy,
                 managed_by=new.managed_by,
                 owner=new.owner,
                 active=active,

@@ -70,6 +70,7 @@ clients = sa.Table(
     sa.Column("stages", Json, nullable=False),
     sa.Column("ocr_languages", Json, nullable=False),
     sa.Column("description_language", sa.Text, nullable=False),
+    sa.Column("ai_budget_policy", sa.Text),  # None: the server's.
     sa.Column("managed_by", sa.Text),
     sa.Column("owner", sa.Text),
     sa.Column("active", sa.Boolean, nullable=False),
@@ -152,6 +153,8 @@ images = sa.Table(
     sqlite_autoincrement=True,
 )
 
+_HELD = sa.text("status = 'retrying' AND error_code = 'ai-budget-exhausted'")
+
 # One row per image and stage: where its present run stands. `run` grows with each reprocess, `claim` with each try of
 # a worker, `epoch` with each publication of a run; a result is only accepted from the run and claim of this row.
 image_stages = sa.Table(
@@ -184,6 +187,8 @@ image_stages = sa.Table(
         sqlite_where=sa.text("status IN ('pending', 'running', 'retrying')"),
     ),
     sa.Index("ix_image_stages_stream_sequence", "stream", "sequence"),
+    # What waits for a client's next month of AI calls; mostly nothing.
+    sa.Index("ix_image_stages_held", "client_id", postgresql_where=_HELD, sqlite_where=_HELD),
 )
 
 # The unique key is what makes a result exactly one; the rows of runs before the last good one are deleted.
@@ -269,6 +274,47 @@ dead_letters = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False, index=True),
     sa.Column("replayed_at", UtcDateTime),
     sa.UniqueConstraint("image_id", "stage", "run"),
+    sqlite_autoincrement=True,
+)
+
+# What a client's calls to AI providers came to in a calendar month (UTC); `calls` counts reservations too. The cost is
+# in millionths of a US dollar, of the calls whose price is known.
+ai_usage = sa.Table(
+    "ai_usage",
+    metadata,
+    sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("month", sa.String(7), primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cost_microusd", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("unpriced_calls", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+# One row per call, reserved while `outcome` is null. Without a foreign key to the image: it was paid for all the same.
+ai_calls = sa.Table(
+    "ai_calls",
+    metadata,
+    _id(),
+    _client_id(),
+    sa.Column("month", sa.String(7), nullable=False),
+    sa.Column("image_id", BigId),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("model", sa.Text),
+    sa.Column("outcome", sa.Text),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cost_microusd", sa.BigInteger),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Index("ix_ai_calls_client_id_id", "client_id", "id"),
+    sa.Index(
+        "ix_ai_calls_reserved",
+        "created_at",
+        postgresql_where=sa.text("outcome IS NULL"),
+        sqlite_where=sa.text("outcome IS NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -13,11 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
+from imago.database.clients import client_of
 from imago.database.endings import apply_result, bury_stage, end_if_last
 from imago.database.engine import SYSTEM, Database
 from imago.database.locking import lock_image
 from imago.database.outbox import ImageIdentity
 from imago.database.tables import clients, image_stages, images, stage_results, tombstones
+from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.claims import (
     Die,
     Drop,
@@ -57,6 +59,8 @@ class Claim:
     ocr_languages: tuple[str, ...]
     description_language: str
     created_at: datetime
+    ai_calls_per_month: int
+    ai_budget_policy: BudgetPolicy | None
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,7 @@ async def claim(
                 .where(images.c.id == image.id)
                 .values(status=ImageStatus.PROCESSING, started_at=row.started_at or now)
             )
-        pipeline = (
-            await connection.execute(
-                sa.select(clients.c.ocr_languages, clients.c.description_language).where(
-                    clients.c.id == image.client_id
-                )
-            )
-        ).one()
+        client = client_of((await connection.execute(sa.select(clients).where(clients.c.id == image.client_id))).one())
         return Claim(
             image=image,
             stage=message.stage,
@@ -162,9 +160,11 @@ async def claim(
             object_key=row.object_key,
             size_bytes=row.size_bytes,
             format=ImageFormat(row.format),
-            ocr_languages=tuple(pipeline.ocr_languages),
-            description_language=pipeline.description_language,
+            ocr_languages=client.pipeline.ocr_languages,
+            description_language=client.pipeline.description_language,
             created_at=row.created_at,
+            ai_calls_per_month=client.limits.ai_calls_per_month,
+            ai_budget_policy=client.pipeline.ai_budget_policy,
         )
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.lanes import PREMIUM, STANDARD
 from imago.domain.scopes import TENANT_SCOPES, Scope
 from imago.domain.stages import Stage
@@ -65,12 +66,14 @@ class Pipeline:
     """What is done with a client's images: stages beside the thumbnail, languages of the text and of descriptions.
 
     Tesseract names the languages of the text (`fra`); empty means the server's `OCR_LANGUAGES`. The language of
-    descriptions is ISO 639-1.
+    descriptions is ISO 639-1. The budget's policy says what happens when the AI calls of a month are used up; None
+    means the server's `AI_BUDGET_POLICY`.
     """
 
     stages: tuple[Stage, ...] = PIPELINE_STAGES
     ocr_languages: tuple[str, ...] = ()
     description_language: str = "en"
+    ai_budget_policy: BudgetPolicy | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the pipeline as the API shows it."""
@@ -78,6 +81,7 @@ class Pipeline:
             "stages": [str(stage) for stage in self.stages],
             "ocr_languages": list(self.ocr_languages),
             "description_language": self.description_language,
+            "ai_budget_policy": None if self.ai_budget_policy is None else str(self.ai_budget_policy),
         }
 
 
@@ -100,11 +104,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a client uses now."""
+    """What a client stores now."""
 
     storage_bytes: int
     images: int
-    ai_calls_this_month: int = 0
 
 
 def default_scopes() -> frozenset[Scope]:

@@ -275,6 +275,14 @@ class AiFailed(Problem):
     title = "AI provider failed"
 
 
+class AiBudgetUsedUp(Problem):
+    """The client's AI calls of this month are used up; the limit and when the next month begins are in the answer."""
+
+    status = 429
+    code = "ai-budget-exhausted"
+    title = "AI calls used up"
+
+
 class AiUnavailable(Problem):
     """The AI provider is away or asks for a pause; the same request may work later."""
 

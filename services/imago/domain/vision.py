@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from imago.domain.results import ExifResult, VisionResult
+from imago.domain.results import ExifResult, OcrReading, VisionResult
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ class VisionInput:
     language: str
 
 
+@dataclass(frozen=True)
+class PageInput:
+    """A page made ready for a provider that reads text: a JPEG of ours, and the languages to expect (ISO 639-2)."""
+
+    jpeg: bytes
+    languages: tuple[str, ...]
+
+
 class VisionProvider(Protocol):
     """Describes images; raises a `StageFailure` of `domain.failures` where it can't."""
 
@@ -42,4 +50,12 @@ class VisionProvider(Protocol):
 
     async def describe(self, image: VisionInput) -> VisionResult:
         """Describe one image."""
+        ...
+
+
+class PageReader(Protocol):
+    """Reads the text in images; raises a `StageFailure` where it can't."""
+
+    async def read_text(self, page: PageInput) -> OcrReading:
+        """Read one page."""
         ...

@@ -27,6 +27,7 @@ TASKS = {
     "thumbnail": "imago.imaging.tasks:thumbnail",
     "prepare_for_vision": "imago.imaging.tasks:vision_input",
     "ocr": "imago.imaging.tasks:ocr",
+    "page_for_provider": "imago.imaging.tasks:page_jpeg",
     "ocr_fallback": "imago.imaging.tasks:ocr_fallback",
 }
 

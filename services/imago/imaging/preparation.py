@@ -62,6 +62,13 @@ def prepare_for_ocr(source: Path, target: Path, *, max_side: int, max_pixels: in
         pixels.flatten(page).convert("L").save(target, "PPM")
 
 
+def page_for_provider(page: Path, target: Path, *, max_side: int) -> None:
+    """Write a page that `prepare_for_ocr` made as a JPEG, at most `max_side` pixels at its longest side."""
+    with Image.open(page, formats=["PPM"]) as opened:
+        opened.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        opened.save(target, "JPEG", quality=_JPEG_QUALITY)
+
+
 def main_colours(image: Image.Image) -> tuple[ColourShare, ...]:
     """Return up to five colours that stand for an RGB image, the most frequent first."""
     tiny = image.copy()

@@ -7,11 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imago.imaging.preparation import prepare_for_ocr, prepare_for_vision
+from imago.imaging.preparation import page_for_provider, prepare_for_ocr, prepare_for_vision
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
-
-# What the vision models use at most; larger images only cost more.
-VISION_SIDE = 1024
 
 # An A4 page at 400 dots per inch; text larger than that reads no better.
 OCR_SIDE = 4700
@@ -22,9 +19,14 @@ def thumbnail(*, source: str, target: str, size: int, format: ThumbnailFormat, m
     return make_thumbnail(Path(source), Path(target), size=size, format=format, max_pixels=max_pixels).to_json()
 
 
-def vision_input(*, source: str, target: str, max_pixels: int) -> dict[str, Any]:
+def vision_input(*, source: str, target: str, max_side: int, max_pixels: int) -> dict[str, Any]:
     """Prepare an image for a vision provider; return a `Prepared`."""
-    return prepare_for_vision(Path(source), Path(target), max_side=VISION_SIDE, max_pixels=max_pixels).to_json()
+    return prepare_for_vision(Path(source), Path(target), max_side=max_side, max_pixels=max_pixels).to_json()
+
+
+def page_jpeg(*, page: str, target: str, max_side: int) -> None:
+    """Make a page that `ocr` prepared ready for a provider that reads text."""
+    page_for_provider(Path(page), Path(target), max_side=max_side)
 
 
 def ocr(

@@ -22,6 +22,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 _HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # From a thumbnail to a slow provider.
 _STAGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+# From a small model to the patience for a large one.
+_AI_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 # From idle workers to a backlog of an hour.
 _DONE_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -53,6 +55,46 @@ DEAD_LETTERS_REPLAYED = Counter("imago_dead_letters_replayed_total", "Dead lette
 CHILD_EXITS = Counter("imago_child_exits_total", "Child processes that ended by themselves, by cause.", ["cause"])
 IMAGE_DONE_SECONDS = Histogram(
     "imago_image_done_seconds", "Time from acceptance until all stages ended.", ["lane"], buckets=_DONE_BUCKETS
+)
+
+AI_CALLS = Counter(
+    "imago_ai_calls_total",
+    "Requests to AI providers, by outcome: ok, invalid, blocked, refused, throttled, unavailable, misconfigured, "
+    "error, timeout.",
+    ["provider", "kind", "outcome"],
+)
+AI_CALL_SECONDS = Histogram(
+    "imago_ai_call_duration_seconds",
+    "Time a request to an AI provider took.",
+    ["provider", "kind"],
+    buckets=_AI_BUCKETS,
+)
+AI_TOKENS = Counter("imago_ai_tokens_total", "Tokens, as providers report them.", ["provider", "kind", "direction"])
+AI_COST = Counter("imago_ai_cost_usd_total", "Cost in US dollars of calls with a known price.", ["provider", "kind"])
+AI_UNPRICED_CALLS = Counter("imago_ai_unpriced_calls_total", "Calls whose price nobody knows.", ["provider", "kind"])
+AI_INVALID_ANSWERS = Counter(
+    "imago_ai_invalid_answers_total",
+    "Answers that fit no schema, before the one repair and after.",
+    ["provider", "kind"],
+)
+AI_FALLBACKS = Counter(
+    "imago_ai_fallbacks_total", "Answers given by another provider than the first, by which.", ["kind", "provider"]
+)
+AI_BUDGET_EXHAUSTED = Counter(
+    "imago_ai_budget_exhausted_total", "Calls that a client's monthly budget didn't allow.", ["kind", "policy"]
+)
+AI_BREAKER_OPEN = Gauge(
+    "imago_ai_breaker_open",
+    "Whether a provider is left alone for a while.",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
+AI_BREAKER_BLIND = Counter(
+    "imago_ai_breaker_blind_total",
+    "Looks at breakers while their shared state was out of reach.",
+)
+OCR_FALLBACKS = Counter(
+    "imago_ocr_fallbacks_total", "Pages read a second time, by the reading chosen: first, second, failed.", ["outcome"]
 )
 
 OUTBOX_OVERDUE = Gauge("imago_outbox_overdue", "Rows the relay should have published.", multiprocess_mode="mostrecent")

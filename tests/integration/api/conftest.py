@@ -143,7 +143,7 @@ async def serve(
         keys=KeyCache(db, pepper=PEPPER),
         checks={"database": db.check, "storage": store.check},
         exposition=exposition,
-        texts=texts or OfflineTextProvider(),
+        texts=lambda _: texts or OfflineTextProvider(),
         pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
         events=events,
         local_file=store.path,

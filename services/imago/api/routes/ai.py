@@ -11,8 +11,12 @@ from imago.api.answers import json_answer
 from imago.api.documentation import documented, reads_json
 from imago.api.request_schemas import DraftTaskBody, SummarizeBody
 from imago.api.services import services_of
-from imago.domain.failures import StageFailure, Throttled, TransientFailure
+from imago.domain.ai_calls import BUDGET_CODE, CallContext, CallKind, next_month
+from imago.domain.assistance import TextProvider
+from imago.domain.clients import Client
+from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
 from imago.domain.problems import (
+    AiBudgetUsedUp,
     AiFailed,
     AiUnavailable,
     FetchFailed,
@@ -24,6 +28,7 @@ from imago.domain.problems import (
     UrlRefused,
 )
 from imago.domain.scopes import Scope
+from imago.domain.times import iso_utc, utc_now
 
 routes = web.RouteTableDef()
 
@@ -44,6 +49,7 @@ _RETRY_SECONDS = 10
         FetchTooLarge,
         NotAPage,
         NoText,
+        AiBudgetUsedUp,
         FetchFailed,
         AiFailed,
         AiUnavailable,
@@ -57,7 +63,8 @@ async def summarize(request: web.Request) -> web.Response:
     services, client, body = services_of(request), client_of(request), request["json"]
     page = await services.pages.read(body["url"])
     language = body.get("language", client.pipeline.description_language)
-    summary = await _by_provider(services.texts.summarize(page, language=language))
+    texts = _texts(request, CallKind.SUMMARIZE)
+    summary = await _by_provider(texts.summarize(page, language=language), client)
     return json_answer(
         {
             "title": page.title,
@@ -74,27 +81,48 @@ async def summarize(request: web.Request) -> web.Response:
     tag="ai",
     summary="Draft a task",
     answers={200: (TaskDraftAnswer, "The draft, in the description's language.")},
-    problems=(Unprocessable, AiFailed, AiUnavailable),
+    problems=(Unprocessable, AiBudgetUsedUp, AiFailed, AiUnavailable),
 )
 @reads_json(DraftTaskBody)
 @needs(Scope.AI_USE)
 async def draft_task(request: web.Request) -> web.Response:
     """Makes a structured task out of a few sentences. `model_used` is `offline/draft` where no model wrote it."""
-    client_of(request)
-    body = request["json"]
-    texts = services_of(request).texts
-    draft = await _by_provider(texts.draft_task(body["description"], context=body["context"]))
+    client, body = client_of(request), request["json"]
+    texts = _texts(request, CallKind.DRAFT_TASK)
+    draft = await _by_provider(texts.draft_task(body["description"], context=body["context"]), client)
     return json_answer(draft.to_json())
 
 
-async def _by_provider(work: Awaitable[T]) -> T:
-    """Await a provider's work; raise its failures as problems: AiFailed, or AiUnavailable where waiting may help."""
+def _texts(request: web.Request, kind: CallKind) -> TextProvider:
+    services, client = services_of(request), client_of(request)
+    policy = client.pipeline.ai_budget_policy or services.settings.ai_budget_policy
+    return services.texts(CallContext(client.id, kind, client.limits.ai_calls_per_month, policy))
+
+
+async def _by_provider(work: Awaitable[T], client: Client) -> T:
+    """Await a provider's work; raise its failures as problems.
+
+    AiBudgetUsedUp whether the client's policy is to hold or to reject, since a request can't be held for a month;
+    AiUnavailable where waiting may help, else AiFailed.
+    """
     try:
         return await work
-    except Throttled as failure:
+    except (Throttled, PermanentFailure) as failure:
+        if failure.code == BUDGET_CODE:
+            raise _used_up(client) from failure
+        if isinstance(failure, PermanentFailure):
+            raise AiFailed(failure.text, extra={"reason": failure.code}) from failure
         delay = failure.delay.total_seconds()
         raise AiUnavailable(failure.text, extra={"reason": failure.code}, retry_after=delay) from failure
     except TransientFailure as failure:
         raise AiUnavailable(failure.text, extra={"reason": failure.code}, retry_after=_RETRY_SECONDS) from failure
-    except StageFailure as failure:
-        raise AiFailed(failure.text, extra={"reason": failure.code}) from failure
+
+
+def _used_up(client: Client) -> AiBudgetUsedUp:
+    now = utc_now()
+    begins = next_month(now)
+    return AiBudgetUsedUp(
+        "This client's AI calls of the month are used up.",
+        extra={"limit": client.limits.ai_calls_per_month, "resets_at": iso_utc(begins)},
+        retry_after=(begins - now).total_seconds(),
+    )

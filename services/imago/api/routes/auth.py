@@ -2,12 +2,14 @@
 
 from aiohttp import web
 
+from imago.api import client_shapes
 from imago.api.access import ANY_CLIENT, access, client_of
 from imago.api.answers import json_answer
 from imago.api.client_answers import MeAnswer, TokenAnswer
 from imago.api.client_schemas import TokenBody
 from imago.api.documentation import documented, reads_json
 from imago.api.services import PRINCIPAL, services_of
+from imago.database.ai_calls import get_ai_usage
 from imago.database.clients import get_usage
 from imago.domain.problems import KeyNeeded, MissingScope, Unavailable, Unprocessable
 from imago.domain.quotas import quota_json
@@ -24,19 +26,16 @@ routes = web.RouteTableDef()
 async def me(request: web.Request) -> web.Response:
     """Shows the client that the key belongs to, what it may and what it uses; thumbnails count as storage."""
     client = client_of(request)
-    usage = await get_usage(services_of(request).db, client.id)
+    db = services_of(request).db
+    stored = await get_usage(db, client.id)
     return json_answer(
         {
             "client": {"uuid": str(client.uuid), "name": client.name},
             "plan": str(client.plan),
             "scopes": sorted(request[PRINCIPAL].scopes),
             "limits": client.limits.to_json(),
-            "quota": quota_json(usage, client.limits),
-            "usage": {
-                "storage_bytes": usage.storage_bytes,
-                "images": usage.images,
-                "ai_calls_this_month": usage.ai_calls_this_month,
-            },
+            "quota": quota_json(stored, client.limits),
+            "usage": client_shapes.usage(stored, await get_ai_usage(db, client.id)),
         }
     )
 

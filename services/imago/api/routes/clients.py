@@ -30,6 +30,7 @@ from imago.api.documentation import documented, reads_json, reads_query
 from imago.api.paging import decode_id, encode_cursor
 from imago.api.request_schemas import entity_ref
 from imago.api.services import PRINCIPAL, Services, actor_of, services_of
+from imago.database.ai_calls import get_ai_usage
 from imago.database.client_changes import Changed, ClientPatch, deactivate_client, patch_client, put_client
 from imago.database.client_keys import list_keys, register_key, revoke_key, rotate_key
 from imago.database.clients import (
@@ -43,6 +44,7 @@ from imago.database.clients import (
 from imago.database.erasure import request_erasure
 from imago.database.lane_moves import count_left_behind
 from imago.domain import keys
+from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.clients import PLAN_LANES, Client, Pipeline, Plan, default_scopes
 from imago.domain.lanes import lane_of
 from imago.domain.ownership import OPERATOR, managed_by_operator, refuse_foreign
@@ -274,7 +276,8 @@ async def _detail(services: Services, row: ClientRow) -> dict[str, Any]:
     number = row.client.id
     return client_shapes.client_detail(
         row,
-        usage=await get_usage(services.db, number),
+        stored=await get_usage(services.db, number),
+        ai=await get_ai_usage(services.db, number),
         keys=await list_keys(services.db, number),
         lane_open=await count_left_behind(services.db, number),
     )
@@ -283,6 +286,9 @@ async def _detail(services: Services, row: ClientRow) -> dict[str, Any]:
 async def _changed(services: Services, changed: Changed) -> dict[str, Any]:
     if changed.lane_before not in (None, changed.client.lane) and services.move_lanes is not None:
         services.move_lanes()
+    if services.wake_held is not None:
+        # A higher limit, another plan or policy may let go on what waits for its budget.
+        services.wake_held()
     row = await get_client_row(services.db, changed.client.id)
     if row is None:
         raise NotFound("No such client.")
@@ -308,6 +314,7 @@ def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | 
             stages=tuple(Stage(name) for name in wanted.get("stages", ordinary.stages)),
             ocr_languages=tuple(wanted.get("ocr_languages", ())),
             description_language=wanted.get("description_language", ordinary.description_language),
+            ai_budget_policy=BudgetPolicy(policy) if (policy := wanted.get("ai_budget_policy")) else None,
         ),
         uuid=uuid,
         managed_by=None if owner is None else OPERATOR,

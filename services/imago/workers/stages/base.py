@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from imago.database.work import Claim
+from imago.domain.ai_calls import CallContext, CallKind
 from imago.domain.results import StageResult
 from imago.settings import Settings
 from imago.storage.store import ObjectStore
@@ -25,6 +26,17 @@ class StageWork(Protocol):
     async def run(self, claim: Claim, directory: Path) -> Outcome:
         """Do the work; `directory` is a temporary folder of this try."""
         ...
+
+
+def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:
+    """Return for whom and for what a provider is called in the work of a claim."""
+    return CallContext(
+        client_id=claim.image.client_id,
+        kind=kind,
+        ai_calls_per_month=claim.ai_calls_per_month,
+        policy=claim.ai_budget_policy or settings.ai_budget_policy,
+        image_id=claim.image.id,
+    )
 
 
 @dataclass(frozen=True)

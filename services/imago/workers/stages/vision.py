@@ -1,21 +1,23 @@
 """The vision stage."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from imago.database.work import Claim
+from imago.domain.ai_calls import CallContext, CallKind
 from imago.domain.results import ExifResult
 from imago.domain.stages import Stage
 from imago.domain.vision import VisionInput, VisionProvider
 from imago.imaging.exif import read_exif
 from imago.imaging.preparation import Prepared
-from imago.workers.stages.base import Outcome, Tools
+from imago.workers.stages.base import Outcome, Tools, call_context
 
 
 class VisionStage:
     """Has a provider describe the image; reads EXIF itself, because stages don't wait for each other."""
 
-    def __init__(self, tools: Tools, provider: VisionProvider) -> None:
+    def __init__(self, tools: Tools, provider: Callable[[CallContext], VisionProvider]) -> None:
         self._tools = tools
         self._provider = provider
 
@@ -29,6 +31,7 @@ class VisionStage:
                 {
                     "source": str(source.absolute()),
                     "target": str(target),
+                    "max_side": settings.ai_image_side,
                     "max_pixels": settings.max_image_pixels,
                 },
                 timeout=settings.stage_timeout(Stage.VISION),
@@ -43,7 +46,8 @@ class VisionStage:
             exif=exif,
             language=claim.description_language,
         )
-        return Outcome(await self._provider.describe(image))
+        provider = self._provider(call_context(claim, CallKind.VISION, settings))
+        return Outcome(await provider.describe(image))
 
 
 def _read_exif(path: Path) -> ExifResult:

@@ -1,0 +1,63 @@
+"""What is seen of calls to AI providers: metrics, and spans that join the present trace."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from imago.domain.ai_calls import BudgetPolicy, CallKind, TokenUsage
+from imago.telemetry import metrics
+
+_tracer = trace.get_tracer("imago")
+
+
+class ProviderCalls:
+    """The observer of calls for Prometheus and OpenTelemetry."""
+
+    @contextmanager
+    def span(self, provider: str, model: str, kind: CallKind) -> Iterator[None]:
+        """Run a block in a span, by OpenTelemetry's conventions for generative AI; no content is in it."""
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": model,
+            "imago.ai.kind": str(kind),
+        }
+        with _tracer.start_as_current_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes):
+            yield
+
+    def called(self, provider: str, kind: CallKind, *, outcome: str, seconds: float) -> None:
+        """Count a request and its time."""
+        metrics.AI_CALLS.labels(provider, kind, outcome).inc()
+        metrics.AI_CALL_SECONDS.labels(provider, kind).observe(seconds)
+
+    def used(self, provider: str, kind: CallKind, usage: TokenUsage) -> None:
+        """Count tokens and cost."""
+        metrics.AI_TOKENS.labels(provider, kind, "input").inc(usage.input_tokens)
+        metrics.AI_TOKENS.labels(provider, kind, "output").inc(usage.output_tokens)
+        if usage.cost_microusd is None:
+            metrics.AI_UNPRICED_CALLS.labels(provider, kind).inc()
+        else:
+            metrics.AI_COST.labels(provider, kind).inc(usage.cost_microusd / 1_000_000)
+
+    def invalid(self, provider: str, kind: CallKind) -> None:
+        """Count an answer that fits no schema."""
+        metrics.AI_INVALID_ANSWERS.labels(provider, kind).inc()
+
+    def fell_back(self, kind: CallKind, *, to: str) -> None:
+        """Count an answer that another provider than the first gave."""
+        metrics.AI_FALLBACKS.labels(kind, to).inc()
+
+    def budget_exhausted(self, kind: CallKind, policy: BudgetPolicy) -> None:
+        """Count a call that a client's budget didn't allow."""
+        metrics.AI_BUDGET_EXHAUSTED.labels(kind, policy).inc()
+
+    def breaker(self, states: Mapping[str, bool]) -> None:
+        """Show which breakers are open."""
+        for provider, is_open in states.items():
+            metrics.AI_BREAKER_OPEN.labels(provider).set(is_open)
+
+    def breaker_blind(self) -> None:
+        """Count a look at a breaker that had to do with this process' own memory."""
+        metrics.AI_BREAKER_BLIND.inc()
