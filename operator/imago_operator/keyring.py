@@ -190,13 +190,13 @@ def _note(work: Pass, held: Held, states: Mapping[str, KeyState], previous: list
 
 def _tell(work: Pass, held: Held, why: str, due: str | None) -> None:
     metrics.KEYS_ISSUED.labels(why).inc()
-    where = f"key {held.current.key_id if held.current else '-'} is in Secret {work.spec.secret_name}"
+    where = f"key {held.current.key_id if held.current else '-'} is in Secret {work.spec.secret_name}."
     if why == "rotated":
-        work.tell("KeyRotated", f"The key was replaced, for {due}: {where}; the one before opens for its grace period.")
+        work.tell("KeyRotated", f"The key was replaced, for {due}: {where} The one before opens for its grace period.")
     elif why == "reissued":
-        work.tell("KeyReissued", f"The Secret or its key was gone: {where}.", warning=True)
+        work.tell("KeyReissued", f"The Secret or its key was gone: {where}", warning=True)
     else:
-        work.tell("KeyIssued", f"A {where}.")
+        work.tell("KeyIssued", f"K{where[1:]}")
 
 
 async def _next(work: Pass, secret: Object, rotated: str | None) -> Object:

@@ -100,7 +100,8 @@ class Handlers:
                 log.warning("a pass didn't reach its end", reason=str(result.reason))
                 raise kopf.TemporaryError(str(result.reason), delay=_backoff(retry))
             metrics.RECONCILES.labels(trigger, "done" if result.again is None else "waiting").inc()
-            log.debug("a pass is done", reason=str(result.reason), again=result.again)
+            tell = log.debug if trigger == "interval" else log.info
+            tell("a pass is done", reason=str(result.reason), again=result.again)
             if result.again is not None:
                 raise kopf.TemporaryError(str(result.reason), delay=result.again)
 
@@ -231,7 +232,9 @@ class ObjectNames(logging.Filter):
     """Puts the resource's name into what Kopf logs about it, as its own formatters would."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; none is dropped."""
+        """Change the record; drop those about passes that come back later, which are told of in their own words."""
+        if "failed temporarily" in str(record.msg):
+            return False
         ref = getattr(record, "k8s_ref", None)
         if ref and not getattr(record, "named", False):
             record.named = True
@@ -253,7 +256,11 @@ def main() -> None:
     except (TemplatesInvalid, kopf.LoginError, OSError) as error:
         sys.exit(f"imago-operator: {error}")
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
-    logging.getLogger("kopf.objects").addFilter(ObjectNames())
+    objects = logging.getLogger("kopf.objects")
+    objects.addFilter(ObjectNames())
+    if not settings.debug:
+        # At level info it tells of every round of every timer.
+        objects.setLevel(logging.WARNING)
     try:
         asyncio.run(serve(settings, shared))
     except kopf.PermanentError as error:

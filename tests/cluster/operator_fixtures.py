@@ -1,5 +1,6 @@
 """What the tests of the operator share: an installation of Imago, and the operator at work on the test cluster."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ class World:
     platform: Platform
     imago: Imago
 
+    async def start_api(self) -> None:
+        """Start Imago's API, and wait until it is ready."""
+        self.platform.apis[0].start(wait=False)
+        await asyncio.to_thread(self.platform.apis[0].wait_ready, 120)
+
     def name(self, what: str = "client") -> str:
         """Return a name that no other test has."""
         return f"{what}-{secrets.token_hex(3)}"
@@ -68,7 +74,8 @@ class World:
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """An installation of Imago for the session, without workers."""
     built = Platform(tmp_path_factory.mktemp("imago"), apis=1, OPERATOR_API_KEY=OPERATOR_KEY)
-    built.apis[0].start()
+    built.apis[0].start(wait=False)
+    built.apis[0].wait_ready(120)
     yield built
     built.close()
 
@@ -103,7 +110,8 @@ def operator_process(
 async def world(control_plane: Access, operator_process: OperatorProcess, platform: Platform) -> AsyncIterator[World]:
     """The world, whole again whatever the test before did to it."""
     if not platform.apis[0].running:
-        platform.apis[0].start()
+        platform.apis[0].start(wait=False)
+        platform.apis[0].wait_ready(120)
     if not operator_process.running:
         operator_process.start()
     async with Kube(control_plane.kubeconfig) as kube, aiohttp.ClientSession() as session:

@@ -282,6 +282,12 @@ class OperatorProcess:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, **environment: str) -> None:
         """Start it, without waiting for anything."""
         assert not self.running

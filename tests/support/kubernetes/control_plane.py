@@ -36,6 +36,14 @@ _USERS = {
 # On a machine that does other things at the same time; a few seconds on an idle one.
 _READY_SECONDS = 180.0
 
+# What programs in the cluster ask for, without what is in it: tests hold their Roles against it.
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
+
 
 class ControlPlane(Access):
     """The processes and their files, all under one folder. `node_address` is where a node will find the API server."""
@@ -52,6 +60,8 @@ class ControlPlane(Access):
         self._tokens = {user: secrets.token_hex(16) for user in _USERS}
         self.authority = Authority(self.pki, "cluster")
         self.front_authority = Authority(self.pki, "front-proxy")
+        self.audit_log = directory / "audit.log"
+        (directory / "audit.yaml").write_text(yaml.safe_dump(_AUDIT_POLICY))
         self._write_identities()
         super().__init__(self.kubeconfig_for("admin"))
         self.etcd = Daemon("etcd", self._etcd_command(), directory)
@@ -170,6 +180,8 @@ class ControlPlane(Access):
             "--authorization-mode=Node,RBAC",
             f"--token-auth-file={self.pki / 'tokens.csv'}",
             "--allow-privileged=true",
+            f"--audit-policy-file={self.directory / 'audit.yaml'}",
+            f"--audit-log-path={self.audit_log}",
             "--profiling=false",
         ]
 

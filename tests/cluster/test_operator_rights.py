@@ -1,0 +1,76 @@
+"""The operator's Roles are what it needs and no more: held against the audit log of the API server."""
+
+import json
+from typing import Any
+
+from tests.cluster.operator_fixtures import (
+    DOOMED,
+    DOOMED_TOO,
+    RELEASE,
+    TENANTS,
+    WATCHED,
+    World,
+    operator_process,
+    platform,
+    world,
+)
+from tests.support.kubernetes.control_plane import ControlPlane
+from tests.support.operator import ACCOUNT, rules
+
+__all__ = ["operator_process", "platform", "world"]
+
+Right = tuple[str, str, str]
+
+
+def granted() -> set[Right]:
+    """Return every right of the operator, as API group, resource and verb."""
+    return {
+        (group, resource, verb)
+        for entry in rules(RELEASE, WATCHED)
+        if entry["kind"] in ("Role", "ClusterRole")
+        for rule in entry["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def asked(records: list[dict[str, Any]]) -> set[Right]:
+    """Return what was asked for, in the same words."""
+    found = set()
+    for record in records:
+        target = record["objectRef"]
+        resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)
+        found.add((target.get("apiGroup", ""), resource, record["verb"]))
+    return found
+
+
+async def test_the_roles_are_equal_to_the_calls(own_control_plane: ControlPlane, world: World) -> None:
+    name = world.name()
+    dedicated = {"lane": "dedicated", "maxReplicas": 1}
+    await world.kube.make(TENANTS, name, priority=dedicated, apiKey={"rotation": {"gracePeriod": "1s"}})
+    await world.kube.ready(TENANTS, name)
+    await world.kube.change(TENANTS, name, priority=None, apiKey={"secretName": f"{name}-moved"})
+
+    async def moved() -> bool:
+        return await world.kube.secret(TENANTS, f"{name}-imago") is None
+
+    await world.kube.until(moved, what="the old Secret to go", of=(TENANTS, name))
+    await world.kube.ready(TENANTS, name)
+    await world.kube.drop(TENANTS, name)
+    await world.kube.gone(TENANTS, name)
+
+    user = f"system:serviceaccount:{RELEASE}:{ACCOUNT}"
+    records = [json.loads(line) for line in own_control_plane.audit_log.read_text().splitlines() if line.strip()]
+    calls = [record for record in records if record["user"]["username"] == user and "objectRef" in record]
+    assert asked(calls) == granted()
+    refused = [
+        f"{record['verb']} {record['requestURI']}"
+        for record in calls
+        if record.get("responseStatus", {}).get("code") == 403
+        # Their Roles went with them.
+        and record["objectRef"].get("namespace") not in (DOOMED, DOOMED_TOO)
+    ]
+    assert refused == []
+    secrets = [record for record in calls if record["objectRef"]["resource"] == "secrets"]
+    assert all(record["objectRef"].get("namespace") in WATCHED for record in secrets)

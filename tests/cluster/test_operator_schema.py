@@ -1,0 +1,159 @@
+"""Every rule of the CRD on a real API server, each with what it lets through and what it refuses."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.kubernetes.access import Access
+from tests.support.operator import CRD, Kube, imc, imc_path
+from tests.support.photos import ROOT
+
+from imago_operator.kubernetes import Refused
+from imago_operator.resource import duration, quantity
+
+ONE, OTHER = "6f1c0b9e-3f3c-4e2e-9d57-0b1f6a2c7d11", "0a4f9d8e-1111-4222-8333-944455566677"
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"plan": "premium", "displayName": "Atelier Photo"},
+    {"clientId": ONE},
+    {"quota": {"storage": "50Gi", "images": 0, "aiCallsPerMonth": 5}},
+    {"quota": {"storage": 1048576}},
+    {"quota": {"storage": "0"}},
+    {"rateLimit": {"requestsPerMinute": 1, "burst": 1}},
+    {"priority": {"lane": "premium"}},
+    {"priority": {"lane": "dedicated", "maxReplicas": 4}},
+    {"scopes": ["images:read"]},
+    {"pipeline": {"stages": ["vision"], "ocrLanguages": ["fra", "chi_sim"], "descriptionLanguage": "fr"}},
+    {"apiKey": {"secretName": "my.secret", "rotation": {"interval": "90d", "gracePeriod": "24h"}}},
+    {"apiKey": {"rotation": {"interval": "2d"}}},
+    {"apiKey": {"rotation": {"gracePeriod": "0s"}}},
+    {"apiKey": {"secretTemplate": {"labels": {"team": "a"}, "annotations": {"note": "any text"}}}},
+    {"suspended": True, "deletionPolicy": "Delete"},
+]
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"plan": "gold"}, "Unsupported value"),
+    ({"displayName": ""}, "at least 1 char"),
+    ({"clientId": "atelier"}, "should match"),
+    ({"scopes": []}, "at least 1 items"),
+    ({"scopes": ["admin"]}, "Unsupported value"),
+    ({"scopes": ["clients:manage"]}, "Unsupported value"),
+    ({"scopes": ["images:read", "images:read"]}, "a scope stands here twice"),
+    ({"quota": {"storage": "50gb"}}, "quantity of whole bytes"),
+    ({"quota": {"storage": "-1Gi"}}, "quantity of whole bytes"),
+    ({"quota": {"storage": "100m"}}, "quantity of whole bytes"),
+    ({"quota": {"storage": "1.5Gi"}}, "quantity of whole bytes"),
+    ({"quota": {"storage": -1}}, "quantity of whole bytes"),
+    ({"quota": {"images": -1}}, "greater than or equal to 0"),
+    ({"rateLimit": {"requestsPerMinute": 0}}, "greater than or equal to 1"),
+    ({"rateLimit": {"burst": 0}}, "greater than or equal to 1"),
+    ({"priority": {"lane": "dedicated"}}, "a dedicated lane needs maxReplicas"),
+    ({"priority": {"lane": "dedicated", "maxReplicas": 0}}, "greater than or equal to 1"),
+    ({"priority": {"maxReplicas": 1}}, "Required value"),
+    ({"priority": {"lane": "express"}}, "Unsupported value"),
+    ({"pipeline": {"stages": []}}, "at least"),
+    ({"pipeline": {"stages": ["thumbnail"]}}, "Unsupported value"),
+    ({"pipeline": {"stages": ["ocr", "ocr"]}}, "a stage stands here twice"),
+    ({"pipeline": {"ocrLanguages": ["fra", "fra"]}}, "a language stands here twice"),
+    ({"pipeline": {"ocrLanguages": ["french"]}}, "should match"),
+    ({"pipeline": {"descriptionLanguage": "fra"}}, "may not be more than 2|should match|Too long"),
+    ({"apiKey": {"secretName": "Not_A_Name"}}, "should match"),
+    ({"apiKey": {"rotation": {"interval": "1h"}}}, "gracePeriod must be shorter than interval"),
+    ({"apiKey": {"rotation": {"interval": "1h", "gracePeriod": "1h"}}}, "gracePeriod must be shorter than interval"),
+    ({"apiKey": {"rotation": {"interval": "0s", "gracePeriod": "0s"}}}, "interval must be longer than nothing"),
+    ({"apiKey": {"rotation": {"interval": "soon"}}}, "should match|must be of type duration"),
+    ({"apiKey": {"rotation": {"gracePeriod": "91d"}}}, "gracePeriod is at most 90d"),
+    ({"apiKey": {"secretTemplate": {"labels": {"imago.dev/client-id": ONE}}}}, "the operator's"),
+    ({"apiKey": {"secretTemplate": {"annotations": {"imago.dev/client": "a/b"}}}}, "the operator's"),
+    ({"apiKey": {"secretTemplate": {"labels": {"team": "a b"}}}}, "should match"),
+    ({"deletionPolicy": "Keep"}, "Unsupported value"),
+    ({"installation": "Not A Name"}, "should match"),
+]
+
+
+@pytest.fixture
+async def kube(control_plane: Access) -> AsyncIterator[Kube]:
+    """The administrator's view, with the CRD installed."""
+    control_plane.apply(manifest=CRD)
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/imagoclients.imago.dev", "--timeout=60s")
+    async with Kube(control_plane.kubeconfig) as opened:
+        yield opened
+
+
+async def test_good_specs_are_taken(kube: Kube, namespace: str) -> None:
+    for number, spec in enumerate(GOOD):
+        made = await kube.make(namespace, f"good-{number}", **spec)
+        filled = made["spec"]
+        assert filled["installation"] == "default"
+        assert filled["apiKey"]["rotation"]["gracePeriod"], "defaults are filled in where people see them"
+        # What the schema lets through, the operator can read.
+        duration(filled["apiKey"]["rotation"]["gracePeriod"])
+        if "storage" in filled.get("quota", {}):
+            quantity(filled["quota"]["storage"])
+
+
+async def test_bad_specs_are_refused_with_a_reason_to_act_on(kube: Kube, namespace: str) -> None:
+    answers = []
+    for number, (spec, _) in enumerate(BAD):
+        try:
+            await kube.make(namespace, f"bad-{number}", **spec)
+            answers.append("taken")
+        except Refused as error:
+            answers.append(str(error))
+    wrong = [(spec, said) for (spec, reason), said in zip(BAD, answers, strict=True) if not re.search(reason, said)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "reason"),
+    [
+        ({"clientId": ONE}, {"clientId": OTHER}, "clientId can't be added, changed or removed"),
+        ({"clientId": ONE}, {"clientId": None}, "clientId can't be added, changed or removed"),
+        ({}, {"clientId": ONE}, "clientId can't be added, changed or removed"),
+        ({}, {"installation": "another"}, "installation can't be changed"),
+        ({"installation": "one"}, {"installation": None}, "installation can't be changed"),
+    ],
+)
+async def test_what_is_immutable_can_not_be_changed(
+    kube: Kube, namespace: str, before: dict[str, Any], change: dict[str, Any], reason: str
+) -> None:
+    await kube.make(namespace, "fixed", **before)
+    with pytest.raises(Refused, match=reason):
+        await kube.change(namespace, "fixed", **change)
+    await kube.change(namespace, "fixed", plan="premium")
+
+
+async def test_a_name_that_would_make_no_label_is_refused(kube: Kube, namespace: str) -> None:
+    await kube.make(namespace, "a" * 63)
+    with pytest.raises(Refused, match="at most 63 characters"):
+        await kube.make(namespace, "a" * 64)
+
+
+async def test_the_samples_are_taken(kube: Kube, namespace: str) -> None:
+    samples = sorted((ROOT / "k8s/samples").glob("*.yaml"))
+    assert samples
+    for path in samples:
+        for document in yaml.safe_load_all(path.read_text()):
+            if document["kind"] == "ImagoClient":
+                name = document["metadata"]["name"]
+                await kube.create(imc_path(namespace), imc(f"{path.stem}-{name}", **document["spec"]))
+
+
+async def test_status_is_a_subresource_that_an_editor_of_the_spec_does_not_write(kube: Kube, namespace: str) -> None:
+    made = await kube.make(namespace, "one")
+    changed = await kube.patch(
+        imc_path(namespace, "one"),
+        {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}, "status": {"clientId": ONE}},
+    )
+    assert "status" not in changed
+
+
+def test_people_find_it_by_its_names_and_read_what_it_is(control_plane: Access, kube: Kube, namespace: str) -> None:
+    assert "imagoclient" in control_plane.kubectl("api-resources", "--categories=imago", "--no-headers")
+    explained = control_plane.kubectl("explain", "imc.spec.apiKey.rotation.interval")
+    assert "90d" in explained
+    shown = control_plane.kubectl("explain", "imagoclient", "--recursive")
+    assert "<no description>" not in shown

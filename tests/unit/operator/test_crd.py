@@ -1,0 +1,126 @@
+"""The CRD without a server: descriptions, and agreement with the domain, the operator and the docs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from tests.support.photos import ROOT
+
+from imago.api.client_schemas import LONGEST_GRACE
+from imago.domain.clients import PIPELINE_STAGES, Plan
+from imago.domain.lanes import DEDICATED, SHARED_LANES
+from imago.domain.scopes import TENANT_SCOPES
+from imago_operator import resource
+from imago_operator.conditions import Kind, Reason
+
+CRD = yaml.safe_load((ROOT / "k8s/crds/imago.dev_imagoclients.yaml").read_text())
+VERSION = CRD["spec"]["versions"][0]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]
+SPEC = SCHEMA["properties"]["spec"]["properties"]
+SAMPLES = sorted((ROOT / "k8s/samples").glob("*.yaml"))
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every field with its path."""
+    for name, inner in (schema.get("properties") or {}).items():
+        yield f"{path}.{name}", inner
+        yield from fields(inner, f"{path}.{name}")
+    if "items" in schema:
+        yield f"{path}[]", schema["items"]
+        yield from fields(schema["items"], f"{path}[]")
+
+
+def test_every_field_says_what_it_is_in_a_sentence() -> None:
+    for path, field in fields(SCHEMA):
+        if path == ".metadata":
+            continue
+        text = field.get("description", "")
+        assert text, path
+        assert text[0].isupper() or text.split()[0] in ("standard",), path
+        assert text.endswith("."), path
+
+
+def test_names_are_those_that_the_operator_watches() -> None:
+    names = CRD["spec"]["names"]
+    assert (CRD["spec"]["group"], VERSION["name"], names["plural"], names["kind"]) == (
+        resource.GROUP,
+        resource.VERSION,
+        resource.PLURAL,
+        resource.KIND,
+    )
+    assert (names["shortNames"], names["categories"], CRD["spec"]["scope"]) == (["imc"], ["imago"], "Namespaced")
+    assert VERSION["subresources"] == {"status": {}}
+
+
+def test_the_printed_columns_are_those_promised_and_point_at_fields_that_exist() -> None:
+    columns = VERSION["additionalPrinterColumns"]
+    assert [column["name"] for column in columns] == ["Plan", "Lane", "Ready", "Reason", "Key", "Storage", "Age"]
+    known = {path for path, _ in fields(SCHEMA)} | {".metadata.creationTimestamp"}
+    for column in columns:
+        assert column["jsonPath"].split("[?")[0] in known, column
+
+
+def test_enums_and_defaults_are_the_domains() -> None:
+    assert SPEC["plan"]["enum"] == [str(plan) for plan in Plan]
+    assert set(SPEC["scopes"]["items"]["enum"]) == set(SPEC["scopes"]["default"]) == {str(s) for s in TENANT_SCOPES}
+    stages = [str(stage) for stage in PIPELINE_STAGES]
+    assert SPEC["pipeline"]["properties"]["stages"]["items"]["enum"] == stages
+    assert SPEC["pipeline"]["properties"]["stages"]["default"] == stages
+    assert set(SPEC["priority"]["properties"]["lane"]["enum"]) == {*SHARED_LANES, DEDICATED}
+    grace = SPEC["apiKey"]["properties"]["rotation"]["properties"]["gracePeriod"]
+    assert f"{LONGEST_GRACE // 3600}h" in grace["x-kubernetes-validations"][0]["rule"]
+
+
+def test_the_operators_defaults_are_the_schemas() -> None:
+    body = {"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": {}}
+    bare = resource.read_spec(body)
+    rotation = SPEC["apiKey"]["properties"]["rotation"]["properties"]
+    assert bare.installation == SPEC["installation"]["default"]
+    assert bare.plan == SPEC["plan"]["default"]
+    assert set(bare.scopes) == set(SPEC["scopes"]["default"])
+    assert list(bare.stages) == SPEC["pipeline"]["properties"]["stages"]["default"]
+    assert bare.description_language == SPEC["pipeline"]["properties"]["descriptionLanguage"]["default"]
+    assert bare.grace == resource.duration(rotation["gracePeriod"]["default"])
+    assert bare.suspended == SPEC["suspended"]["default"]
+    assert bare.erase == (SPEC["deletionPolicy"]["default"] == "Delete")
+
+
+def test_rules_have_messages_and_lists_have_bounds() -> None:
+    """Without bounds on lists and texts the API server estimates a rule's cost as unbounded, and refuses the CRD."""
+    for path, field in [("", SCHEMA), *fields(SCHEMA)]:
+        for rule in field.get("x-kubernetes-validations", ()):
+            assert rule["message"], path
+            assert rule["rule"].count("(") == rule["rule"].count(")"), path
+        if field.get("type") == "array" and path.startswith(".spec"):
+            assert "maxItems" in field, path
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_samples_fit_the_schema(path: Any) -> None:
+    found = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "ImagoClient"]
+    assert found
+    for document in found:
+        jsonschema.validate(document, closed(SCHEMA))
+        document["metadata"] |= {"namespace": "n", "uid": "u"}
+        resource.read_spec(document)
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that refuses fields it doesn't name, which the API server would only drop."""
+    result = {key: value for key, value in schema.items() if not key.startswith("x-")}
+    if "properties" in schema:
+        result["properties"] = {name: closed(inner) for name, inner in schema["properties"].items()}
+        result["additionalProperties"] = False
+        if "metadata" in result["properties"]:
+            result["properties"]["metadata"] = {"type": "object"}
+    if "items" in schema:
+        result["items"] = closed(schema["items"])
+    return result
+
+
+def test_the_docs_tell_of_every_reason_and_every_condition() -> None:
+    text = (ROOT / "docs/operator.md").read_text()
+    for name in (*Reason, *Kind):
+        assert f"`{name}`" in text, name

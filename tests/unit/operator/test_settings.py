@@ -1,0 +1,65 @@
+"""Settings of the operator, from the environment."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from imago_operator.settings import OperatorSettings
+
+NEEDED = {
+    "OPERATOR_API_KEY": "a secret of the tests",
+    "OPERATOR_API_URL": "http://imago/",
+    "OPERATOR_WATCH_NAMESPACES": "a, b",
+}
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **more: str) -> OperatorSettings:
+    for name, value in {**NEEDED, **more}.items():
+        monkeypatch.setenv(name, value)
+    return OperatorSettings()
+
+
+def test_the_environment_is_read_by_the_names_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch, METRICS_PORT="9090", LOG_LEVEL="warning", HOST="0.0.0.0", OPERATOR_INSTALLATION="second"
+    )
+    assert (settings.watch_namespaces, settings.everywhere) == (("a", "b"), False)
+    assert (settings.api_url, settings.url) == ("http://imago", "http://imago")
+    assert (settings.metrics_port, settings.log_level, settings.host) == (9090, "warning", "0.0.0.0")
+    assert settings.installation == "second"
+    public = read(monkeypatch, OPERATOR_PUBLIC_URL="https://images.example/")
+    assert public.url == "https://images.example"
+
+
+def test_all_namespaces_are_asked_for_by_an_asterisk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, OPERATOR_WATCH_NAMESPACES="*").everywhere
+    for wrong in ("*,a", " , "):
+        with pytest.raises(ValidationError):
+            read(monkeypatch, OPERATOR_WATCH_NAMESPACES=wrong)
+
+
+def test_dedicated_lanes_need_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="OPERATOR_DEDICATED_TEMPLATES"):
+        read(monkeypatch, OPERATOR_DEDICATED_ENABLED="true")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"OPERATOR_API_URL": ""}, "api_url"),
+        ({"OPERATOR_DEDICATED_TEMPLATES": "/nowhere"}, "no templates"),
+        ({"KUBECONFIG": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_a_wrong_environment_ends_it_with_one_line_and_no_secret(change: dict[str, Any], said: str) -> None:
+    environment = {"PATH": "/usr/bin:/bin", **NEEDED, **change}
+    done = subprocess.run(
+        [sys.executable, "-m", "imago_operator.main"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+    assert "a secret of the tests" not in done.stderr
