@@ -105,7 +105,7 @@ UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
-	@$(UV_COMPILE) --extra ocr --extra rapidocr --extra vision --extra model -c requirements/dev.lock \
+	@$(UV_COMPILE) --extra ocr --extra rapidocr --extra vision --extra model --extra operator -c requirements/dev.lock \
 	  pyproject.toml -o requirements/runtime.lock
 	@$(UV_COMPILE) -c requirements/dev.lock tests/bench/peer/requirements.in -o requirements/bench.lock
 	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock

@@ -37,7 +37,7 @@ async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(w
             with contextlib.suppress(Changed, KubernetesUnavailable):
                 await world.kube.patch(path, {"metadata": {"annotations": {"meddled": str(writes)}}})
                 await world.kube.annotate(TENANTS, name, {"meddled": str(writes)})
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
 
     meddling = asyncio.create_task(meddle())
     try:
@@ -47,7 +47,7 @@ async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(w
             key = await other_key(world, name, key, timeout=90)
     finally:
         meddling.cancel()
-    assert writes > 10
+    assert writes > 5
     assert await world.imago.opens(key)
     detail = await world.imago.client((await world.kube.ready(TENANTS, name))["status"]["clientId"])
     assert detail is not None

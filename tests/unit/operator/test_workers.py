@@ -78,5 +78,5 @@ def test_a_kind_that_the_release_has_switched_off_has_no_template(tmp_path: Path
 def test_what_is_no_pair_of_worker_and_scaler_is_refused_with_the_files_name(tmp_path: Path, text: str) -> None:
     folder = write_templates(tmp_path / "templates")
     (folder / "ocr.yaml").write_text(text)
-    with pytest.raises(TemplatesInvalid, match="ocr.yaml"):
+    with pytest.raises(TemplatesInvalid, match=r"ocr\.yaml"):
         read_templates(folder)
