@@ -44,6 +44,11 @@ class Operation:
     image_uuid: str | None = None
     attempts: list[int] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, data: bytes) -> "Operation":
+        """Return an upload that has not been tried yet, under a key of its own."""
+        return cls(uuid4().hex, hashlib.sha256(data).hexdigest(), len(data))
+
 
 class Tenant:
     """A client (tenant) of an installation, with a journal."""
@@ -78,7 +83,7 @@ class Tenant:
 
     async def upload(self, data: bytes, *, pause: float = 0.2, patience: float = 90) -> Operation:
         """Upload as a good client does: under a key, again after every 5xx and broken connection, until it is sure."""
-        done = Operation(uuid4().hex, hashlib.sha256(data).hexdigest(), len(data))
+        done = Operation.of(data)
         self.journal.append(done)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:

@@ -27,6 +27,7 @@ from imago.bus.embedded import free_port
 from imago.domain.stages import WORKER_STAGES
 
 ADMIN_KEY = "the administrator's key of the fault tests"
+OPERATOR_KEY = "the operator's key of the fault tests"
 
 # A third of what production has, and less: what is promised in heartbeats is measured in heartbeats.
 HEARTBEAT = 1.0
@@ -34,6 +35,8 @@ ACK_WAIT = 3 * HEARTBEAT
 
 BASE_ENVIRONMENT = {
     "ADMIN_API_KEY": ADMIN_KEY,
+    "OPERATOR_API_KEY": OPERATOR_KEY,
+    "JWT_SECRET_KEY": "the tokens' secret of the fault tests",
     "API_KEY_PEPPER": "pepper of the fault tests",
     "SIGNED_URL_SECRET": "secret of the fault tests",
     "AI_PROVIDER": "offline",
@@ -227,6 +230,12 @@ class Platform:
         for process in self.processes:
             process.stop()
         self.start(**environment)
+
+    def extra_api(self) -> Process:
+        """Return another API process on a port of its own, not started yet."""
+        port = free_port()
+        environment = {**self.environment, "PORT": str(port), "HOST": "127.0.0.1"}
+        return Process(f"api-{port}", ["api"], environment, self.directory / f"api-{port}.log", port)
 
     def extra_worker(self, kind: str) -> Process:
         """Return another worker of a kind, not started yet."""

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec, validation_middleware
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema
 
 from imago import __version__
 from imago.api.access import access_of
@@ -19,15 +19,18 @@ from imago.api.middlewares.limits import address_limits, client_limits, rate_hea
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
 from imago.api.openapi import to_openapi
+from imago.api.parsing import JsonParser, refuse
 from imago.api.routes import admin, ai, auth, clients, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
-from imago.domain.problems import Unprocessable
 
 # JSON bodies alone: an upload's form is streamed and counted by `receiving`.
 MAX_JSON_BYTES = 1024 * 1024
 
 # Where aiohttp-apispec keeps a handler's description.
 _DESCRIPTION = "__apispec__"
+
+# Where its middleware looks for what reads requests.
+_PARSER = "_apispec_parser"
 
 
 def build_app(services: Services) -> web.Application:
@@ -98,11 +101,11 @@ def _document(app: web.Application) -> dict[str, Any]:
             swagger_path=None,
             static_path=None,
             in_place=True,
-            error_callback=_refuse,
             schema_name_resolver=_schema_name,
             title="Imago",
             version=__version__,
         )
+    app[_PARSER] = JsonParser(error_handler=refuse)
     public = frozenset(
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()
@@ -129,12 +132,3 @@ def _descriptions_kept(app: web.Application) -> Iterator[None]:
 def _schema_name(schema: Schema | type[Schema]) -> str:
     cls = schema if isinstance(schema, type) else type(schema)
     return cls.__name__.removesuffix("Answer") or cls.__name__
-
-
-def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoReturn:
-    """Answer what webargs refuses as a problem with the fields' errors."""
-    messages: Any = error.messages
-    # webargs puts the place (json, querystring) around the fields.
-    if isinstance(messages, dict) and len(messages) == 1 and isinstance(next(iter(messages.values())), dict):
-        messages = next(iter(messages.values()))
-    raise Unprocessable("A field is missing or has a wrong value.", extra={"errors": messages})

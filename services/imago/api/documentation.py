@@ -1,14 +1,23 @@
 """Documents a handler for the OpenAPI document, beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp_apispec import docs, json_schema, querystring_schema
 from marshmallow import Schema
 
-from imago.api.access import H, access_of
+from imago.api.access import ADMIN, Access, H, access_of
 from imago.api.answer_schemas import ProblemAnswer
-from imago.domain.problems import Problem
+from imago.domain.problems import (
+    InternalError,
+    MissingScope,
+    NotATenant,
+    Problem,
+    RateLimited,
+    RequestTooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 
 
 def documented(
@@ -25,17 +34,10 @@ def documented(
         responses: dict[int, dict[str, Any]] = {}
         for status, (schema, text) in answers.items():
             responses[status] = {"description": text, **({"schema": schema} if schema else {})}
-        rule = access_of(handler)
-        listed = list(problems)
         codes: dict[int, list[str]] = {}
-        for problem in listed:
+        large = (RequestTooLarge,) if _reads_json(handler) else ()
+        for problem in (*problems, *large, *_of_every(access_of(handler) or ADMIN)):
             codes.setdefault(problem.status, []).append(f"`{problem.code}`")
-        if rule is not None and not rule.public:
-            codes.setdefault(401, ["`unauthenticated`"])
-            codes.setdefault(403, ["`missing-scope`", "`not-a-tenant`"])
-            if not rule.platform:
-                codes.setdefault(429, []).append("`rate-limited`")
-            codes.setdefault(503, ["`unavailable`"])
         for status, names in codes.items():
             responses[status] = {"schema": ProblemAnswer, "description": ", ".join(dict.fromkeys(names))}
         documented_handler: H = docs(
@@ -48,6 +50,22 @@ def documented(
         return documented_handler
 
     return describe
+
+
+def _reads_json(handler: object) -> bool:
+    return any(schema["location"] == "json" for schema in getattr(handler, "__schemas__", ()))
+
+
+def _of_every(rule: Access) -> Iterator[type[Problem]]:
+    """Give the problems that any route may answer with that asks for this."""
+    yield from (Problem, RateLimited, InternalError)
+    if rule.public:
+        return
+    yield from (Unauthenticated, Unavailable)
+    if not rule.platform:
+        yield NotATenant
+    if rule.scope is not None:
+        yield MissingScope
 
 
 def reads_json(schema: type[Schema]) -> Callable[[H], H]:

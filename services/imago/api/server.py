@@ -9,6 +9,8 @@ import structlog
 from aiohttp import web
 
 from imago.api.app import build_app, build_private_app
+from imago.api.middlewares.headers import set_headers
+from imago.api.middlewares.problems import http_problem
 from imago.api.routes.health import DRAINING
 from imago.api.services import Services
 
@@ -35,6 +37,34 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise PortInUse(f"can't listen on {host}:{port}: {error.strerror}") from error
     return listener
+
+
+class Protocol(web.RequestHandler):
+    """One connection; what is no valid HTTP is answered with a problem like every other mistake, and logged without it.
+
+    Left to itself aiohttp writes the offending bytes into the answer and the log, and a header may hold a key.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that never reached the application, or an error that its middlewares couldn't catch."""
+        if status >= 500:
+            log.error("a request failed outside the application", exc_info=exc)
+        else:
+            log.info("a request is no valid HTTP", status=status, error=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, another one can't be sent")
+        response = http_problem(status)
+        set_headers(response)
+        response.force_close()
+        return response
 
 
 @asynccontextmanager
@@ -78,7 +108,8 @@ async def _listen(runner: web.AppRunner, sock: socket.socket, header_timeout: fl
         raise RuntimeError("the runner is not set up")
 
     def accept() -> web.RequestHandler:
-        handler = server()
+        # What `server()` does, with a protocol of ours.
+        handler = Protocol(server, loop=loop, **server._kwargs)
         loop.call_later(header_timeout, _close_if_silent, handler)
         return handler
 

@@ -145,7 +145,7 @@ async def accept_upload(
 
 async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
     """Do what `accept_upload` says inside the caller's transaction."""
-    # Before the charge: stages lock their image first and the usage after it, and the foreign key locks this one.
+    # The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
     duplicate_of = await connection.scalar(
         sa.select(images.c.id)
         .where(images.c.client_id == client.id, images.c.sha256 == upload.sha256)
@@ -153,8 +153,6 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
         .limit(1)
         .with_for_update(read=True, key_share=True)
     )
-    kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
-    await _charge(connection, client, upload.size_bytes, kept)
     intent = await connection.execute(sa.delete(upload_intents).where(upload_intents.c.id == upload.intent_id))
     if intent.rowcount != 1:
         raise UploadExpired("The upload took longer than its intent lives; send it again.")
@@ -205,6 +203,9 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
             await outbox_rows.add_event(connection, image, done, at=now, headers=upload.traceparent, status=status)
         )
     await upsert_document(connection, client.id, image.id, upload.original_name)
+    # Last, as every transaction does it: all uploads of a client at once queue up for this one row.
+    kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
+    await _charge(connection, client, upload.size_bytes, kept)
     return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, tuple(rows))
 
 

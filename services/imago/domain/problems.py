@@ -131,6 +131,14 @@ class TooLarge(Problem):
     title = "File too large"
 
 
+class RequestTooLarge(Problem):
+    """A body of JSON is larger than any that makes sense."""
+
+    status = 413
+    code = "request-too-large"
+    title = "Request too large"
+
+
 class TooManyPixels(Problem):
     """The image has more pixels than the server decodes."""
 
@@ -193,6 +201,14 @@ class TooManyUploads(Problem):
     status = 429
     code = "too-many-uploads"
     title = "Too many uploads at once"
+
+
+class InternalError(Problem):
+    """A bug of Imago's; what it was stands in the log under the request's id."""
+
+    status = 500
+    code = "internal-error"
+    title = "Internal error"
 
 
 class Unavailable(Problem):

@@ -2,9 +2,12 @@
 
 import asyncio
 import dataclasses
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from tests.integration.api.conftest import Api
 
 from imago.api.server import bind, serving
@@ -51,3 +54,35 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive(api: Api) -> No
         async with asyncio.timeout(10):
             assert b" 200 " in await reader.read()
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame" + bytes([0]) + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame" + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b"?sesame HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: sesame\r\n" % number for number in range(1_000)) + b"\r\n",
+    ],
+    ids=["no HTTP", "NUL in a header", "a long header", "a long path", "two lengths", "1,000 headers"],
+)
+async def test_what_is_no_valid_http_is_a_problem_and_nothing_of_it_is_logged(
+    api: Api, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    caplog.set_level("DEBUG")
+    async with served(api) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionResetError):
+            writer.write(request_bytes)
+            await writer.drain()
+        async with asyncio.timeout(10):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert re.match(rb"HTTP/1\.[01] 400 ", head), head
+    assert b"Content-Type: application/problem+json" in head
+    assert b"Server: imago" in head
+    assert json.loads(body)["code"] == "bad-request"
+    assert "sesame" not in caplog.text
+    assert b"sesame" not in head + body

@@ -25,6 +25,7 @@ _CODES = {
     405: "method-not-allowed",
     413: "request-too-large",
     415: "unsupported-media-type",
+    500: "internal-error",
 }
 
 
@@ -47,7 +48,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _document(400, "connection-lost", "Connection lost", "The connection broke off.")
     except Exception:
         log.exception("a request failed unexpectedly", method=request.method, path=request.path)
-        return _document(500, "internal-error", "Internal error", "The request failed unexpectedly.")
+        return http_problem(500)
+
+
+def http_problem(status: int) -> web.Response:
+    """Return the document of an error of HTTP itself: nothing of the request stands in it."""
+    title = HTTPStatus(status).phrase
+    return _document(status, _CODES.get(status, "bad-request"), title, f"{title}.")
 
 
 def problem_response(problem: Problem) -> web.Response:
@@ -68,8 +75,7 @@ def unavailable_response() -> web.Response:
 
 
 def _http_error(error: web.HTTPException) -> web.Response:
-    title = HTTPStatus(error.status).phrase
-    response = _document(error.status, _CODES.get(error.status, "bad-request"), title, f"{title}.")
+    response = http_problem(error.status)
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response

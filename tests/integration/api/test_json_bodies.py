@@ -1,0 +1,31 @@
+"""Bodies that are no JSON, or JSON that nobody means: refused, and never an error of ours."""
+
+import pytest
+from tests.integration.api.conftest import Tenant
+
+from imago.api.app import MAX_JSON_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "refusal"),
+    [
+        (b"{", "application/json", (400, "bad-request")),
+        (b"\xff\xfe{}", "application/json", (400, "bad-request")),
+        (b"[" * 200_000, "application/json", (400, "bad-request")),
+        (b'{"description": ' + b"9" * 10_000 + b"}", "application/json", (400, "bad-request")),
+        (b'{"description": NaN}', "application/json", (422, "validation-failed")),
+        (b'{"description": "\\ud800"}', "application/json", (422, "validation-failed")),
+        (b"[]", "application/json", (422, "validation-failed")),
+        (b"null", "application/json", (422, "validation-failed")),
+        (b"", "application/json", (422, "validation-failed")),
+        (b"description=x", "application/x-www-form-urlencoded", (422, "validation-failed")),
+        (b"{}", "application/json; charset=nonsense", (400, "bad-request")),
+        (b'"' + b"x" * MAX_JSON_BYTES + b'"', "application/json", (413, "request-too-large")),
+    ],
+    ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else str(value),
+)
+async def test_a_body_that_is_not_what_is_asked_for_is_refused(
+    tenant: Tenant, body: bytes, content_type: str, refusal: tuple[int, str]
+) -> None:
+    code, answer = await tenant.call("POST", "/ai/draft-task", data=body, headers={"Content-Type": content_type})
+    assert (code, answer["code"]) == refusal
