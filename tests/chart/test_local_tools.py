@@ -1,0 +1,123 @@
+"""Files for people's machines: compose, kind, skaffold and the Kustomize overlay are what their tools take."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm_python.chart import Chart
+from jsonschema import Draft202012Validator
+from tests.support.manifests import render, scenario
+
+from imago.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return yaml.safe_load(Path("hack/compose.yaml").read_text())
+
+
+def test_the_compose_file_is_valid(compose: Any) -> None:
+    schema = json.loads(Path("tests/chart/schemas/compose.json").read_text())
+    faults = [
+        f"{error.json_path}: {error.message[:200]}" for error in Draft202012Validator(schema).iter_errors(compose)
+    ]
+    assert faults == []
+    assert list(Draft202012Validator(schema).iter_errors({"services": {"a": {"imagee": "b"}}})), "it refuses nothing"
+
+
+def test_the_compose_file_holds_no_secret_and_names_what_its_script_makes(compose: Any) -> None:
+    text = Path("hack/compose.yaml").read_text()
+    needed = set(re.findall(r"(?<!\$)\$\{(\w+):\?", text))
+    script = Path("hack/compose.sh").read_text().replace("\\\n", "")
+    made = re.search(r"for name in ([A-Z0-9_ ]+);", script)
+    assert made is not None
+    assert needed == set(made[1].split())
+    for service in compose["services"].values():
+        for name, value in service.get("environment", {}).items():
+            assert not re.search("PASSWORD|SECRET|API_KEY|PEPPER", name) or value.startswith("${"), name
+
+
+def test_imagos_services_read_the_settings_they_are_given_and_may_write_nothing(compose: Any) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    ours = {name: service for name, service in compose["services"].items() if "/imago-" in service["image"]}
+    assert ours.keys() == {"api", "migrate", "topology", "worker-exif", "worker-ocr", "worker-vision"}
+    for name, service in ours.items():
+        assert service["environment"].keys() <= known, name
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+    for service in compose["services"].values():
+        assert not service["image"].endswith(":latest")
+        # Nothing is open to the network the machine is in.
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_the_settings_of_the_compose_file_can_be_read(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in compose["services"]["api"]["environment"].items():
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value))
+    settings = Settings()
+    assert (settings.storage_backend, settings.s3_bucket) == ("s3", "imago")
+
+
+def test_skaffold_builds_every_target_and_sets_values_that_the_chart_has(chart: Chart) -> None:
+    config = yaml.safe_load(Path("skaffold.yaml").read_text())
+    built = {artifact["image"]: artifact["docker"]["target"] for artifact in config["build"]["artifacts"]}
+    targets = set(re.findall(r" AS (api|operator|worker-\w+)$", Path("Dockerfile").read_text(), re.MULTILINE))
+    assert built == {f"localhost/imago-{target}": target for target in targets}
+    (release,) = config["deploy"]["helm"]["releases"]
+    assert all(Path(path).exists() for path in release["valuesFiles"])
+    values: Any = chart.values
+    for path in {**release["setValues"], **release["setValueTemplates"]}:
+        node = values
+        for key in path.split("."):
+            assert key in node, path
+            node = node[key]
+    for name, template in release["setValueTemplates"].items():
+        image = re.search(r"IMAGE_\w+?_(localhost_imago_\w+)}}", template)
+        assert image is not None, name
+        assert image[1] in {re.sub(r"\W", "_", name) for name in built}
+
+
+def test_kind_opens_the_port_that_its_script_gives_the_service() -> None:
+    (node,) = yaml.safe_load(Path("k8s/kind.yaml").read_text())["nodes"]
+    (mapping,) = node["extraPortMappings"]
+    assert mapping["listenAddress"] == "127.0.0.1"
+    assert f"api.service.nodePort={mapping['containerPort']}" in Path("hack/kind.sh").read_text()
+
+
+HELM = """#!{python}
+import sys, yaml
+from pathlib import Path
+from helm_python.chart import Chart
+if sys.argv[1] == "version":
+    print("v3.17.0")
+else:
+    _, _, name, chart, _, namespace, _, values = sys.argv
+    with Chart.load(chart) as loaded:
+        texts = loaded.render(yaml.safe_load(Path(values).read_text()), name=name, namespace=namespace)
+    print("\\n---\\n".join(text for path, text in texts.items() if not path.endswith("NOTES.txt")))
+"""
+
+
+def test_the_overlay_patches_the_chart(tmp_path: Path, chart: Chart) -> None:
+    helm = tmp_path / "helm"
+    helm.write_text(HELM.format(python=sys.executable))
+    helm.chmod(0o755)
+    kubectl = Path(sys.executable).with_name("kubectl")
+    command = [kubectl, "kustomize", "--enable-helm", "--helm-command", helm]
+    built = subprocess.run(
+        [*command, "--load-restrictor", "LoadRestrictionsNone", "k8s/overlays/example"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    objects = [item for item in yaml.safe_load_all(built.stdout) if item]
+    plain = render(chart, scenario("production"), namespace="imago").objects
+    assert len(objects) == len(plain) + 1
+    (vision,) = (
+        item for item in objects if (item["kind"], item["metadata"]["name"]) == ("Deployment", "imago-worker-vision")
+    )
+    assert vision["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 120
