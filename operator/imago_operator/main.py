@@ -145,14 +145,15 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.posting.reporting_component = "imago-operator"
     settings.posting.reporting_instance = "imago-operator"
     settings.posting.event_name_prefix = "imago-"
-    settings.process.ultimate_exiting_timeout = 30
+    # It would kill this process that long after a watch was forbidden, too; Kubernetes has a grace period of its own.
+    settings.process.ultimate_exiting_timeout = None
     return settings
 
 
 @asynccontextmanager
 async def operating(settings: OperatorSettings, shared: Settings) -> AsyncIterator[tuple[Context, Sweeper]]:
     """Give the operator's parts, connected; the sweeper runs for as long."""
-    templates = read_templates(settings.dedicated_templates) if settings.dedicated_templates else ()
+    templates = templates_of(settings)
     topology = TopologyKeeper(shared, name="operator")
     async with (
         Kubernetes(timeout=settings.timeout) as kubernetes,
@@ -172,6 +173,13 @@ async def operating(settings: OperatorSettings, shared: Settings) -> AsyncIterat
         finally:
             sweeping.cancel()
             await topology.close()
+
+
+def templates_of(settings: OperatorSettings) -> tuple[Object, ...]:
+    """Return the templates of dedicated workers, none where dedicated lanes aren't offered; raise TemplatesInvalid."""
+    if not settings.dedicated_enabled or settings.dedicated_templates is None:
+        return ()
+    return read_templates(settings.dedicated_templates)
 
 
 def announce(body: Object, *, warning: bool, reason: str, message: str) -> None:
@@ -198,29 +206,35 @@ async def serve(settings: OperatorSettings, shared: Settings) -> None:
     """Run until a signal."""
     if settings.metrics_port is not None:
         prometheus_client.start_http_server(settings.metrics_port, addr=settings.host)
+    while await serve_namespaces(settings, shared):
+        pass
+
+
+async def serve_namespaces(settings: OperatorSettings, shared: Settings) -> bool:
+    """Serve the namespaces that can be read, until a signal; True where others can be since, and all has to begin anew.
+
+    All of it, connections too: when Kopf ends it cancels every task that was begun since it started.
+    """
     async with operating(settings, shared) as (context, sweeper):
         await wait_for_crd(context.kubernetes)
-        handlers = Handlers(context, sweeper)
-        while True:
-            namespaces = await sweeper.choose_namespaces()
-            try:
-                await kopf.operator(
-                    registry=build_registry(handlers, resync_seconds=settings.resync_seconds),
-                    settings=build_kopf_settings(),
-                    standalone=True,
-                    clusterwide=settings.everywhere,
-                    namespaces=namespaces,
-                    liveness_endpoint=f"http://{settings.host}:{settings.liveness_port}/healthz",
-                    stop_flag=sweeper.namespaces_changed,
-                )
-            except Exception:
-                # Kopf ends where one of its watches is forbidden: in a namespace that was deleted, with the Role in it.
-                if await sweeper.choose_namespaces() == namespaces:
-                    raise
-                log.warning("a namespace can't be served any more; going on with the others")
-                continue
-            if not sweeper.namespaces_changed.is_set():
-                return
+        namespaces = await sweeper.choose_namespaces()
+        try:
+            await kopf.operator(
+                registry=build_registry(Handlers(context, sweeper), resync_seconds=settings.resync_seconds),
+                settings=build_kopf_settings(),
+                standalone=True,
+                clusterwide=settings.everywhere,
+                namespaces=namespaces,
+                liveness_endpoint=f"http://{settings.host}:{settings.liveness_port}/healthz",
+                stop_flag=sweeper.namespaces_changed,
+            )
+        except Exception:
+            # Kopf ends where one of its watches is forbidden: in a namespace that was deleted, with the Role in it.
+            if await sweeper.choose_namespaces() == namespaces:
+                raise
+            log.warning("a namespace can't be served any more; going on with the others")
+            return True
+        return sweeper.namespaces_changed.is_set()
 
 
 def _backoff(retry: int) -> float:
@@ -246,8 +260,7 @@ def main() -> None:
     """Run the operator by the environment; exit 2 where that is wrong."""
     try:
         settings, shared = OperatorSettings(), Settings()
-        if settings.dedicated_templates is not None:
-            read_templates(settings.dedicated_templates)
+        templates_of(settings)
         find_credentials()
     except ValidationError as error:
         # Without the values: one of them is a key.

@@ -31,6 +31,7 @@ class Conditions:
     """Keeps `imago_operator_clients` in step with the resources seen by this process."""
 
     def __init__(self) -> None:
+        CLIENTS.clear()
         self._known: dict[str, frozenset[tuple[str, str, str]]] = {}
         self._tally: Tally[tuple[str, str, str]] = Tally()
 

@@ -50,7 +50,7 @@ def test_dedicated_lanes_need_templates(monkeypatch: pytest.MonkeyPatch) -> None
     ("change", "said"),
     [
         ({"OPERATOR_API_URL": ""}, "api_url"),
-        ({"OPERATOR_DEDICATED_TEMPLATES": "/nowhere"}, "no templates"),
+        ({"OPERATOR_DEDICATED_ENABLED": "true", "OPERATOR_DEDICATED_TEMPLATES": "/nowhere"}, "no templates"),
         ({"KUBECONFIG": "/nowhere"}, "/nowhere"),
     ],
 )
