@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 # Between two tries of a pass that failed: enough for a hiccup at first, and soon enough after a long outage.
 FIRST_BACKOFF, LONGEST_BACKOFF = 1.0, 30.0
+
+# What ends sooner won't get better by beginning anew in the same process.
+SHORTEST_LIFE = 10.0
 
 # How long to wait for the CRD: a release installs it and this process at once.
 CRD_TRIES, CRD_SECONDS = 30, 2.0
@@ -218,6 +222,7 @@ async def serve_namespaces(settings: OperatorSettings, shared: Settings) -> bool
     async with operating(settings, shared) as (context, sweeper):
         await wait_for_crd(context.kubernetes)
         namespaces = await sweeper.choose_namespaces()
+        began = time.monotonic()
         try:
             await kopf.operator(
                 registry=build_registry(Handlers(context, sweeper), resync_seconds=settings.resync_seconds),
@@ -228,11 +233,13 @@ async def serve_namespaces(settings: OperatorSettings, shared: Settings) -> bool
                 liveness_endpoint=f"http://{settings.host}:{settings.liveness_port}/healthz",
                 stop_flag=sweeper.namespaces_changed,
             )
-        except Exception:
-            # Kopf ends where one of its watches is forbidden: in a namespace that was deleted, with the Role in it.
-            if await sweeper.choose_namespaces() == namespaces:
+        except Exception as error:
+            # Kopf ends where one of its watches is forbidden: in a namespace that was deleted with the Role in it, and
+            # for a moment behind an API server that has just started.
+            if time.monotonic() - began < SHORTEST_LIFE and await sweeper.choose_namespaces() == namespaces:
                 raise
-            log.warning("a namespace can't be served any more; going on with the others")
+            metrics.ERRORS.labels(type(error).__name__).inc()
+            log.warning("Kopf has ended, beginning anew", error=type(error).__name__, namespaces=namespaces)
             return True
         return sweeper.namespaces_changed.is_set()
 

@@ -12,11 +12,13 @@ is `imago-test`, or one of kind's (`make test-kind` makes it).
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from tests.faults.figures import Figures
+from tests.faults.platform import Platform
 from tests.support.kubernetes import namespaces
 from tests.support.kubernetes.access import Access
 from tests.support.kubernetes.addons import install_keda
@@ -25,6 +27,8 @@ from tests.support.kubernetes.control_plane import ControlPlane
 from tests.support.kubernetes.control_plane import control_plane as open_control_plane
 from tests.support.kubernetes.node import Node
 from tests.support.kubernetes.whole import keda_directory, node_beside
+from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
+from tests.support.operator_world import RELEASE, WATCHED, Imago, World
 
 _BUILD = Path(__file__).parents[2] / "build"
 
@@ -122,3 +126,51 @@ def _keep_logs(directory: Path) -> None:
         if log.is_file():
             kept.mkdir(parents=True, exist_ok=True)
             shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """An installation of Imago for the session, without workers."""
+    built = Platform(tmp_path_factory.mktemp("imago"), apis=1, OPERATOR_API_KEY=OPERATOR_KEY)
+    built.apis[0].start(wait=False)
+    built.apis[0].wait_ready(120)
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="session")
+def operator_process(
+    control_plane: Access, platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """The operator, under its own ServiceAccount."""
+    directory: Path = tmp_path_factory.mktemp("operator")
+    try:
+        install(control_plane, WATCHED, RELEASE)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    kubeconfig = control_plane.kubeconfig_of(ACCOUNT, RELEASE, directory / "operator.kubeconfig")
+    process = OperatorProcess(
+        kubeconfig,
+        platform,
+        directory,
+        OPERATOR_WATCH_NAMESPACES=",".join(WATCHED),
+        OPERATOR_RELEASE_NAMESPACE=RELEASE,
+        OPERATOR_DEDICATED_ENABLED="true",
+        OPERATOR_DEDICATED_MAX_REPLICAS="4",
+        OPERATOR_DEDICATED_TEMPLATES=str(write_templates(directory / "templates")),
+    )
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def world(control_plane: Access, operator_process: OperatorProcess, platform: Platform) -> AsyncIterator[World]:
+    """The world, whole again whatever the test before did to it."""
+    if not platform.apis[0].running:
+        platform.apis[0].start(wait=False)
+        platform.apis[0].wait_ready(120)
+    if not operator_process.running:
+        operator_process.start()
+    async with Kube(control_plane.kubeconfig) as kube, aiohttp.ClientSession() as session:
+        yield World(control_plane, kube, operator_process, platform, Imago(session, platform))

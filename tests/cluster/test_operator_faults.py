@@ -5,23 +5,19 @@ import contextlib
 import urllib.request
 from typing import Any
 
-from tests.cluster.operator_fixtures import (
+from tests.support.kubernetes.control_plane import ControlPlane
+from tests.support.operator import condition, rules
+from tests.support.operator_world import (
     DOOMED,
     DOOMED_TOO,
     RELEASE,
     TENANTS,
     World,
-    operator_process,
-    platform,
-    world,
+    key_of,
+    other_key,
 )
-from tests.cluster.test_operator_lifecycle import key_of, other_key
-from tests.support.kubernetes.control_plane import ControlPlane
-from tests.support.operator import condition, rules
 
 from imago_operator.kubernetes import Changed, KubernetesUnavailable, namespace_path, secret_path
-
-__all__ = ["operator_process", "platform", "world"]
 
 
 async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(world: World) -> None:
@@ -56,8 +52,9 @@ async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(w
 
 async def test_a_restart_of_the_api_server_is_survived(own_control_plane: ControlPlane, world: World) -> None:
     process = world.operator.pid
-    await asyncio.to_thread(own_control_plane.api_server.kill)
-    await asyncio.to_thread(own_control_plane.start_api_server)
+    own_control_plane.api_server.kill()
+    # From this thread: the daemon dies with the thread that started it.
+    own_control_plane.start_api_server()
     name = world.name()
 
     async def made() -> bool:

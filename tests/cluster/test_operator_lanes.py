@@ -6,15 +6,12 @@ from typing import Any
 import nats
 import pytest
 from nats.js.errors import NotFoundError
-from tests.cluster.operator_fixtures import RELEASE, TENANTS, World, operator_process, platform, world
-from tests.cluster.test_operator_lifecycle import key_of
 from tests.support.operator import condition
+from tests.support.operator_world import RELEASE, TENANTS, World, key_of
 
 from imago.domain.lanes import work_stream
 from imago.domain.stages import STAGES
 from imago_operator.workers import KINDS
-
-__all__ = ["operator_process", "platform", "world"]
 
 DEDICATED = {"lane": "dedicated", "maxReplicas": 9}
 

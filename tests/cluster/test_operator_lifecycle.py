@@ -4,12 +4,10 @@ import json
 import re
 from typing import Any
 
-from tests.cluster.operator_fixtures import STRANGERS, TENANTS, World, operator_process, platform, world
 from tests.support.operator import OPERATOR_KEY, condition, decoded, imc_path
+from tests.support.operator_world import STRANGERS, TENANTS, World, key_of, opens_again, other_key, served, shuts
 
 from imago_operator.kubernetes import secret_path
-
-__all__ = ["operator_process", "platform", "world"]
 
 
 async def test_the_secrets_key_uploads_an_image_with_quota_and_rate_limit_in_force(world: World) -> None:
@@ -39,46 +37,6 @@ async def test_the_secrets_key_uploads_an_image_with_quota_and_rate_limit_in_for
     limited = [(await world.imago.ask("GET", "/auth/me", key=key))[0] for _ in range(6)]
     assert 429 in limited
     assert all(condition(ready, kind)["status"] == "True" for kind in ("CredentialsIssued", "QuotaApplied"))
-
-
-async def served(world: World, namespace: str = TENANTS, name: str = "", **spec: Any) -> tuple[str, str, Any]:
-    """Create a resource and wait for its key; return its name, the key and the resource."""
-    name = name or world.name()
-    await world.kube.make(namespace, name, **spec)
-    ready = await world.kube.ready(namespace, name)
-    return name, await key_of(world, namespace, name), ready
-
-
-async def key_of(world: World, namespace: str, name: str, secret: str = "") -> str:
-    held = await world.kube.secret(namespace, secret or f"{name}-imago")
-    assert held is not None
-    assert "next-api-key" not in held
-    return held["api-key"]
-
-
-async def other_key(world: World, name: str, before: str, *, timeout: float = 60) -> str:
-    """Wait until the Secret holds another key, and nothing half done."""
-
-    async def look() -> str | None:
-        held = await world.kube.secret(TENANTS, f"{name}-imago")
-        fresh = held is not None and "next-api-key" not in held and held.get("api-key") not in (None, before)
-        return held["api-key"] if held is not None and fresh else None
-
-    return await world.kube.until(look, what="another key", timeout=timeout, of=(TENANTS, name))
-
-
-async def shuts(world: World, key: str, *, timeout: float = 30) -> None:
-    async def look() -> bool:
-        return not await world.imago.opens(key)
-
-    await world.kube.until(look, what="the key to open nothing any more", timeout=timeout)
-
-
-async def opens_again(world: World, key: str, *, timeout: float = 60) -> None:
-    async def look() -> bool:
-        return await world.imago.opens(key)
-
-    await world.kube.until(look, what="the key to open", timeout=timeout)
 
 
 async def test_a_new_value_of_the_annotation_replaces_the_key_once_and_the_old_one_ends_with_the_grace(

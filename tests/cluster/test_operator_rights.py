@@ -3,21 +3,16 @@
 import json
 from typing import Any
 
-from tests.cluster.operator_fixtures import (
+from tests.support.kubernetes.control_plane import ControlPlane
+from tests.support.operator import ACCOUNT, rules
+from tests.support.operator_world import (
     DOOMED,
     DOOMED_TOO,
     RELEASE,
     TENANTS,
     WATCHED,
     World,
-    operator_process,
-    platform,
-    world,
 )
-from tests.support.kubernetes.control_plane import ControlPlane
-from tests.support.operator import ACCOUNT, rules
-
-__all__ = ["operator_process", "platform", "world"]
 
 Right = tuple[str, str, str]
 

@@ -1,19 +1,15 @@
-"""What the tests of the operator share: an installation of Imago, and the operator at work on the test cluster."""
+"""What the tests of the operator share: the cluster, the operator at work on it, Imago behind it."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 from tests.faults.platform import ADMIN_KEY, Platform
 from tests.support.images import encoded
 from tests.support.kubernetes.access import Access
-from tests.support.kubernetes.binaries import Missing
-from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
+from tests.support.operator import Kube, OperatorProcess
 
 RELEASE = "imago-release"
 # One to live in, one to be a stranger in, two that tests delete.
@@ -70,49 +66,41 @@ class World:
         return f"{what}-{secrets.token_hex(3)}"
 
 
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """An installation of Imago for the session, without workers."""
-    built = Platform(tmp_path_factory.mktemp("imago"), apis=1, OPERATOR_API_KEY=OPERATOR_KEY)
-    built.apis[0].start(wait=False)
-    built.apis[0].wait_ready(120)
-    yield built
-    built.close()
+async def served(world: World, namespace: str = TENANTS, name: str = "", **spec: Any) -> tuple[str, str, Any]:
+    """Create a resource and wait for its key; return its name, the key and the resource."""
+    name = name or world.name()
+    await world.kube.make(namespace, name, **spec)
+    ready = await world.kube.ready(namespace, name)
+    return name, await key_of(world, namespace, name), ready
 
 
-@pytest.fixture(scope="session")
-def operator_process(
-    control_plane: Access, platform: Platform, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    """The operator, under its own ServiceAccount."""
-    directory: Path = tmp_path_factory.mktemp("operator")
-    try:
-        install(control_plane, WATCHED, RELEASE)
-    except Missing as missing:
-        pytest.skip(str(missing))
-    kubeconfig = control_plane.kubeconfig_of(ACCOUNT, RELEASE, directory / "operator.kubeconfig")
-    process = OperatorProcess(
-        kubeconfig,
-        platform,
-        directory,
-        OPERATOR_WATCH_NAMESPACES=",".join(WATCHED),
-        OPERATOR_RELEASE_NAMESPACE=RELEASE,
-        OPERATOR_DEDICATED_ENABLED="true",
-        OPERATOR_DEDICATED_MAX_REPLICAS="4",
-        OPERATOR_DEDICATED_TEMPLATES=str(write_templates(directory / "templates")),
-    )
-    process.start()
-    yield process
-    process.stop()
+async def key_of(world: World, namespace: str, name: str, secret: str = "") -> str:
+    held = await world.kube.secret(namespace, secret or f"{name}-imago")
+    assert held is not None
+    assert "next-api-key" not in held
+    return held["api-key"]
 
 
-@pytest.fixture
-async def world(control_plane: Access, operator_process: OperatorProcess, platform: Platform) -> AsyncIterator[World]:
-    """The world, whole again whatever the test before did to it."""
-    if not platform.apis[0].running:
-        platform.apis[0].start(wait=False)
-        platform.apis[0].wait_ready(120)
-    if not operator_process.running:
-        operator_process.start()
-    async with Kube(control_plane.kubeconfig) as kube, aiohttp.ClientSession() as session:
-        yield World(control_plane, kube, operator_process, platform, Imago(session, platform))
+async def other_key(world: World, name: str, before: str, *, timeout: float = 60) -> str:
+    """Wait until the Secret holds another key, and nothing half done."""
+
+    async def look() -> str | None:
+        held = await world.kube.secret(TENANTS, f"{name}-imago")
+        fresh = held is not None and "next-api-key" not in held and held.get("api-key") not in (None, before)
+        return held["api-key"] if held is not None and fresh else None
+
+    return await world.kube.until(look, what="another key", timeout=timeout, of=(TENANTS, name))
+
+
+async def shuts(world: World, key: str, *, timeout: float = 30) -> None:
+    async def look() -> bool:
+        return not await world.imago.opens(key)
+
+    await world.kube.until(look, what="the key to open nothing any more", timeout=timeout)
+
+
+async def opens_again(world: World, key: str, *, timeout: float = 60) -> None:
+    async def look() -> bool:
+        return await world.imago.opens(key)
+
+    await world.kube.until(look, what="the key to open", timeout=timeout)
