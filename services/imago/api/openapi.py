@@ -5,11 +5,17 @@ has in other places is moved there, and what the older one can't say (nullable v
 upload's form, the security scheme) is added.
 """
 
+from importlib import resources
 from typing import Any
+
+import orjson
 
 from imago import __version__
 
 Json = dict[str, Any]
+
+# Requests and answers by operation, recorded from a running instance; a test holds a running instance against them.
+EXAMPLES: dict[str, Json] = orjson.loads((resources.files("imago.api") / "examples.json").read_bytes())
 
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 
@@ -95,13 +101,15 @@ def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
 def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json:
     parameters = [_parameter(item) for item in operation.get("parameters", []) if item.get("in") in ("query", "header")]
     parameters += [_path_parameter(method, path, name) for name in _PATH_PARAMETERS if f"{{{name}}}" in path]
+    examples = EXAMPLES.get(f"{method.upper()} {path}", {})
     result: Json = {
         "operationId": operation.get("operationId") or _operation_id(method, path),
         "tags": operation.get("tags", []),
         "summary": operation.get("summary", ""),
         "description": operation.get("description", ""),
         "responses": {
-            str(status): _response(path, str(status), answer) for status, answer in operation["responses"].items()
+            str(status): _response(path, str(status), answer, examples.get("responses", {}))
+            for status, answer in operation["responses"].items()
         },
     }
     if parameters:
@@ -112,7 +120,8 @@ def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json
     elif bodies:
         # A body may be left out where nothing in it is needed.
         schema = _schema(bodies[0]["schema"])
-        result["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        body = {"schema": schema, **({"example": examples["request"]} if "request" in examples else {})}
+        result["requestBody"] = {"required": True, "content": {"application/json": body}}
     if public:
         result["security"] = []
     return result
@@ -141,14 +150,15 @@ def _parameter(item: Json) -> Json:
 _OUTSIDE_SCHEMA = frozenset({"name", "in", "required", "description", "collectionFormat"})
 
 
-def _response(path: str, status: str, answer: Json) -> Json:
+def _response(path: str, status: str, answer: Json, examples: Json) -> Json:
     result: Json = {"description": answer.get("description") or "An answer."}
     if (path, status) in _MEDIA:
         result["content"] = _MEDIA[path, status]
     elif "schema" in answer:
         is_problem = answer["schema"].get("$ref", "").endswith("/Problem") or "ProblemAnswer" in str(answer["schema"])
         media = "application/problem+json" if is_problem else "application/json"
-        result["content"] = {media: {"schema": _schema(answer["schema"])}}
+        example = {"example": examples[status]} if status in examples else {}
+        result["content"] = {media: {"schema": _schema(answer["schema"]), **example}}
     return result
 
 

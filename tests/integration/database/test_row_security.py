@@ -1,13 +1,12 @@
 """PostgreSQL's row-level security: what the queries' own conditions forget, the database still refuses."""
 
-import re
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.support.forgetting import forgetting_the_client
 from tests.support.samples import make_client, make_image
 
 from imago.database import image_reads
@@ -41,25 +40,6 @@ WITHOUT = {"leases", "rate_limits"}
 pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
 
-@contextmanager
-def forgetting_the_client(db: Database) -> Iterator[list[str]]:
-    """Strike every condition on a client's id out of the statements, as if somebody had forgotten it."""
-    struck: list[str] = []
-
-    def strike(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-        # The parameter stays, so that the others keep their numbers.
-        without, count = re.subn(r"\b\w+\.client_id = (\$\d+)::(\w+)", r"\1::\2 IS NOT NULL", statement)
-        if count:
-            struck.append(without)
-        return without, parameters
-
-    sa.event.listen(db.engine.sync_engine, "before_cursor_execute", strike, retval=True)
-    try:
-        yield struck
-    finally:
-        sa.event.remove(db.engine.sync_engine, "before_cursor_execute", strike)
-
-
 async def test_every_table_of_clients_is_protected_and_the_runtime_role_is_bound(db: Database) -> None:
     async with db.read() as connection:
         role = (
@@ -71,7 +51,7 @@ async def test_every_table_of_clients_is_protected_and_the_runtime_role_is_bound
         rows = await connection.execute(
             sa.text("SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class WHERE relkind = 'r'")
         )
-        protected = dict(rows.tuples().all())
+        protected: dict[str, bool] = {row[0]: row[1] for row in rows}
         owned = await connection.scalar(
             sa.text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user")
         )
