@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,3 +189,18 @@ def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", instance.port))
+
+
+def test_the_pod_of_helm_test_uploads_and_reads_back(instance: Instance) -> None:
+    secrets = json.loads((instance.data_dir / "secrets.json").read_text())
+    url = f"http://127.0.0.1:{instance.port}"
+    done = subprocess.run(
+        [sys.executable, "-c", Path("charts/imago/files/test_upload.py").read_text()],
+        env={"IMAGO_URL": url, "ADMIN_API_KEY": secrets["ADMIN_API_KEY"], "TIMEOUT": "120"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "original: downloaded, and equal" in done.stdout
+    assert done.stdout.endswith("the installation works\n")
+    assert secrets["ADMIN_API_KEY"] not in done.stdout + done.stderr

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from imago.bus.embedded import free_port
 
 
-def _binaries() -> Path:
+def programs() -> Path:
+    """Return the folder of the programs of PostgreSQL's server; skips the test where there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
@@ -59,7 +60,7 @@ class PostgresServer:
 
     def __init__(self, directory: Path, *, durable: bool = False, options: str = "") -> None:
         self._options = f"{'' if durable else '-c fsync=off '}{options}"
-        self._binaries = _binaries()
+        self._binaries = programs()
         self._directory = directory
         self._data = directory / "data"
         self.port = free_port()

@@ -1,14 +1,14 @@
 # Makes the database on the first start, in a folder that gets its name when all is done: a start that was cut off begins anew.
 set -eu
-PATH="$PROGRAMS:$PATH"
+PATH="$PROGRAMS:$PATH" scratch=${TMPDIR:-/tmp}
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   new="$PGDATA.new"
   rm -rf "$new" && mkdir -p "$new" && chmod 0700 "$new"
   umask 077
-  printf '%s\n' "$SUPERUSER_PASSWORD" >/tmp/superuser
-  initdb --pgdata="$new" --username=postgres --pwfile=/tmp/superuser --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
-  rm /tmp/superuser
+  printf '%s\n' "$SUPERUSER_PASSWORD" >"$scratch/superuser"
+  initdb --pgdata="$new" --username=postgres --pwfile="$scratch/superuser" --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+  rm "$scratch/superuser"
   echo 'host all all all scram-sha-256' >>"$new/pg_hba.conf"
   postgres --single -D "$new" postgres >/dev/null <<SQL
 CREATE ROLE imago LOGIN PASSWORD '$OWNER_PASSWORD';
@@ -18,4 +18,4 @@ SQL
   mv "$new" "$PGDATA"
 fi
 unset SUPERUSER_PASSWORD OWNER_PASSWORD RUNTIME_PASSWORD
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp
+exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories="$scratch"
