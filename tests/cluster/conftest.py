@@ -9,10 +9,12 @@ The same tests take a cluster that is there already: `IMAGO_TEST_KUBECONFIG` nam
 is `imago-test`, or one of kind's (`make test-kind` makes it).
 """
 
+import contextlib
 import os
 import shutil
+import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -20,17 +22,27 @@ import pytest
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
 from tests.support.kubernetes import namespaces
-from tests.support.kubernetes.access import Access
+from tests.support.kubernetes.access import CONTEXT, Access, KubectlError
 from tests.support.kubernetes.addons import install_keda
 from tests.support.kubernetes.binaries import Missing
 from tests.support.kubernetes.control_plane import ControlPlane
 from tests.support.kubernetes.control_plane import control_plane as open_control_plane
+from tests.support.kubernetes.images import part_images
+from tests.support.kubernetes.layers import write_archive
 from tests.support.kubernetes.node import Node
 from tests.support.kubernetes.whole import keda_directory, node_beside
 from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
 from tests.support.operator_world import RELEASE, WATCHED, Imago, World
 
 _BUILD = Path(__file__).parents[2] / "build"
+_LOGS = _BUILD / "cluster-logs"
+_RUNNING = pytest.StashKey[Access]()
+_STATE = (
+    "get pods --all-namespaces --output=wide",
+    "get events --all-namespaces --sort-by=.lastTimestamp",
+    "describe pods --all-namespaces",
+    "logs --namespace=imago --selector=app.kubernetes.io/instance=imago --all-containers --prefix --tail=100",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +50,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down what is on the cluster when a test fails, before its fixtures clean up."""
+    report = yield
+    plane = item.session.stash.get(_RUNNING, None)
+    if report.failed and plane is not None:
+        _LOGS.mkdir(parents=True, exist_ok=True)
+        with (_LOGS / f"{item.name}-{report.when}.txt").open("w") as file:
+            for question in _STATE:
+                with contextlib.suppress(KubectlError, subprocess.TimeoutExpired):
+                    file.write(f"$ kubectl {question}\n{plane.kubectl(*question.split(), timeout=20)}\n")
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -49,30 +75,41 @@ def figures() -> Iterator[Figures]:
 
 
 @pytest.fixture(scope="session")
-def own_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def own_control_plane(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ControlPlane]:
     """A control plane of this run's own, whose processes a test may kill and start again."""
-    if "IMAGO_TEST_KUBECONFIG" in os.environ:
+    if given(request.config):
         pytest.skip("the processes of a cluster that was there already aren't ours to touch")
     inside = namespaces.inside()
+    shutil.rmtree(_LOGS, ignore_errors=True)
     directory = (namespaces.run_directory() if inside else tmp_path_factory.mktemp("kubernetes")) / "cluster"
     try:
         with open_control_plane(directory, node_address=namespaces.NODE_ADDRESS if inside else None) as plane:
+            request.session.stash[_RUNNING] = plane
             yield plane
+            del request.session.stash[_RUNNING]
     except Missing as missing:
         pytest.skip(str(missing))
     finally:
         _keep_logs(directory)
 
 
+def given(config: pytest.Config) -> bool:
+    """Whether the tests run on a cluster that isn't of this run's own making: a kubeconfig's, or kind's."""
+    return "IMAGO_TEST_KUBECONFIG" in os.environ or config.getoption("cluster_name") == CONTEXT
+
+
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> Access:
-    """A Kubernetes API with its controllers: of this run, or the one that `IMAGO_TEST_KUBECONFIG` names."""
-    if path := os.environ.get("IMAGO_TEST_KUBECONFIG"):
-        given = Access(Path(path))
-        given.check_context()
-        return given
-    plane: ControlPlane = request.getfixturevalue("own_control_plane")
-    return plane
+    """A Kubernetes API with its controllers: of this run, kind's, or the one that `IMAGO_TEST_KUBECONFIG` names."""
+    if not given(request.config):
+        plane: ControlPlane = request.getfixturevalue("own_control_plane")
+        return plane
+    path = os.environ.get("IMAGO_TEST_KUBECONFIG") or request.getfixturevalue("kind_cluster").kubeconfig_path
+    access = Access(Path(path).absolute())
+    access.check_context()
+    return access
 
 
 @pytest.fixture(scope="session")
@@ -88,17 +125,23 @@ def node(own_control_plane: ControlPlane) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="session")
-def pods(control_plane: Access, request: pytest.FixtureRequest) -> Access:
-    """A Kubernetes on whose nodes pods run."""
-    if "IMAGO_TEST_KUBECONFIG" not in os.environ:
+def pods(control_plane: Access, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Access:
+    """A Kubernetes on whose nodes pods run, and that has the images of the parts around Imago."""
+    if not given(request.config):
         request.getfixturevalue("node")
+    elif "IMAGO_TEST_KUBECONFIG" not in os.environ:
+        archive = tmp_path_factory.mktemp("images") / "parts.tar"
+        with archive.open("wb") as stream:
+            write_archive(stream, part_images())
+        kind = request.getfixturevalue("kind_cluster")
+        subprocess.run([kind.kind_path, "load", "image-archive", archive, "--name", kind.name], check=True)
     return control_plane
 
 
 @pytest.fixture(scope="session")
 def keda(pods: Access, request: pytest.FixtureRequest) -> Access:
     """A Kubernetes with pods and KEDA; where one was there already, KEDA has to be on it."""
-    if "IMAGO_TEST_KUBECONFIG" in os.environ:
+    if given(request.config):
         if pods.get("crd", "scaledobjects.keda.sh") is None:
             pytest.skip("the cluster has no KEDA")
     else:
@@ -119,13 +162,11 @@ def namespace(control_plane: Access) -> Iterator[str]:
 
 
 def _keep_logs(directory: Path) -> None:
-    """Copy the programs' logs to `build/cluster-logs`, since the folder of the run goes with it."""
-    kept = _BUILD / "cluster-logs"
-    shutil.rmtree(kept, ignore_errors=True)
+    """Copy all logs to `build/cluster-logs`, since the folder of the run goes with it."""
+    _LOGS.mkdir(parents=True, exist_ok=True)
     for log in directory.rglob("*.log"):
         if log.is_file():
-            kept.mkdir(parents=True, exist_ok=True)
-            shutil.copy(log, kept / f"{log.parent.name}-{log.name}")
+            shutil.copy(log, _LOGS / "-".join(log.relative_to(directory).parts))
 
 
 @pytest.fixture(scope="session")

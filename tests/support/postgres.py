@@ -55,14 +55,24 @@ async def create_database(url: str, name: str) -> None:
 class PostgresServer:
     """A server that may also be killed and started again on its data.
 
-    Unless it is `durable`, fsync is off: no power failure is tested. `options` are more of the server's.
+    Unless it is `durable`, fsync is off: no power failure is tested. `options` are more of the server's. It trusts
+    everybody who reaches it: on 127.0.0.1 alone, unless another address and a network behind it are named.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = False, options: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durable: bool = False,
+        options: str = "",
+        address: str = "127.0.0.1",
+        network: str = "",
+    ) -> None:
         self._options = f"{'' if durable else '-c fsync=off '}{options}"
         self._binaries = programs()
         self._directory = directory
         self._data = directory / "data"
+        self._address = address
         self.port = free_port()
         as_root = os.geteuid() == 0
         self._prefix = ["runuser", "-u", "postgres", "--"] if as_root else []
@@ -75,6 +85,9 @@ class PostgresServer:
                 if parent.owner() == "root" and parent != Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-D", self._data, "-A", "trust", "-U", self._user, "--no-sync")
+        if network:
+            with (self._data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/32 trust\nhost all all {network} trust\n")
 
     @property
     def url(self) -> str:
@@ -83,11 +96,11 @@ class PostgresServer:
 
     def url_by(self, port: int) -> str:
         """The same through another port, of a proxy."""
-        return f"postgresql+asyncpg://{self._user}@127.0.0.1:{port}"
+        return f"postgresql+asyncpg://{self._user}@{self._address}:{port}"
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k '' -c max_connections=200 {self._options}"
+        options = f"-c listen_addresses={self._address} -p {self.port} -k '' -c max_connections=200 {self._options}"
         deadline = time.monotonic() + 30
         while True:
             try:

@@ -73,10 +73,10 @@ class FakeProvider:
 
 
 @asynccontextmanager
-async def fake_provider(*answers: Answer) -> AsyncIterator[FakeProvider]:
+async def fake_provider(*answers: Answer, host: str = "127.0.0.1") -> AsyncIterator[FakeProvider]:
     """Run a provider that answers so."""
     app = web.Application(client_max_size=32 * 2**20)
-    server = TestServer(app)
+    server = TestServer(app, host=host)
     fake = FakeProvider(server, deque(answers or (says(VISION),)))
     app.router.add_post("/v1beta/models/{call:.+}", fake.handle)
     app.router.add_post("/v1/chat/completions", fake.handle)

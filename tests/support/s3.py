@@ -17,10 +17,11 @@ BUCKET = "imago-test"
 
 
 class S3Server:
-    """A SeaweedFS process on free ports of 127.0.0.1 with one identity and one bucket."""
+    """A SeaweedFS process on free ports of 127.0.0.1, or of another address, with one identity and one bucket."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, address: str = "127.0.0.1") -> None:
         self._directory = directory
+        self._address = address
         directory.mkdir(parents=True, exist_ok=True)
         self._ports = dict(zip(("master", "volume", "filer", "s3"), _port_pairs(4), strict=True))
         self._process: subprocess.Popen[bytes] | None = None
@@ -28,7 +29,7 @@ class S3Server:
     @property
     def url(self) -> str:
         """The endpoint."""
-        return f"http://127.0.0.1:{self._ports['s3']}"
+        return f"http://{self._address}:{self._ports['s3']}"
 
     @property
     def port(self) -> int:
@@ -62,8 +63,8 @@ class S3Server:
                     Path(sys.executable).parent / "weed",
                     "server",
                     f"-dir={data}",
-                    "-ip=127.0.0.1",
-                    "-ip.bind=127.0.0.1",
+                    f"-ip={self._address}",
+                    f"-ip.bind={self._address}",
                     "-master.telemetry=false",
                     "-master.volumeSizeLimitMB=64",
                     f"-master.port={self._ports['master']}",

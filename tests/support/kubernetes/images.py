@@ -4,6 +4,8 @@ No Docker and no registry: Debian by debootstrap, the locked wheels by pip with 
 are. Everything is kept in the cache folder by a hash of what goes in, so a changed line of code costs one small layer.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import re
@@ -11,13 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tests.support.kubernetes.binaries import cache_directory, find
-from tests.support.kubernetes.layers import Image, Layer, pack, packed, write_archive
+from tests.support.kubernetes.layers import Image, Layer, pack, pack_difference, packed
 from tests.support.kubernetes.rootfs import debian, run_in
 
 from imago.bus.embedded import find_server
@@ -27,6 +29,7 @@ _DISTRIBUTION = "imago-platform"
 _PYTHON = ("ca-certificates", "python3")
 _TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
 _HOME = "opt/imago"
+_UID = 10001
 
 # The extras of each image, as in the Dockerfile: OCR alone carries Tesseract, vision alone the model.
 TARGETS = {
@@ -40,36 +43,34 @@ TARGETS = {
 
 def imago_images(tag: str) -> list[Image]:
     """Make Imago's images, under the names that the chart gives them by default."""
-    return [_imago_image(target, tag) for target in TARGETS]
+    with _alone():
+        return [_imago_image(target, tag) for target in TARGETS]
 
 
 def part_images() -> list[Image]:
     """Make the images of what runs beside Imago: NATS, CoreDNS and KEDA."""
-    # KEDA's manifests start its programs by the names that they have in its own images.
-    files = {"coredns": "coredns", "keda-operator": "keda", "keda-adapter": "keda-adapter"}
-    programs = [_program(f"localhost/{name}:imago", find(name), file) for name, file in files.items()]
-    return [_program("localhost/nats:imago", Path(find_server()), "nats-server"), *programs]
+    # KEDA's manifests start its programs by the names that they have in its own images; the chart finds NATS in PATH.
+    programs = {"coredns": "coredns", "keda-operator": "keda", "keda-adapter": "keda-adapter"}
+    with _alone():
+        parts = [_program(f"localhost/{name}:imago", find(name), file) for name, file in programs.items()]
+        return [_program("localhost/nats:imago", Path(find_server()), "usr/local/bin/nats-server"), *parts]
 
 
 def pause_image(name: str) -> Image:
     """Make the image that holds a pod's namespaces: a process that does nothing."""
     busybox = find("busybox")
-    layer = _cached(_digest_of([busybox]), lambda path: pack(path, [(busybox, "busybox")]))
+    with _alone():
+        layer = _cached(f"busybox-{_digest_of([busybox])}", lambda path: pack(path, [(busybox, "busybox")]))
     return Image(name, [layer], ["/busybox", "sleep", "2147483647"], user="65535:65535")
 
 
-def archive(images: Sequence[Image]) -> Path:
-    """Return one archive of these images."""
-    text = "\n".join(f"{image.name} {image.entrypoint} {image.environment} {image.layers}" for image in images)
-    path = _cache() / f"archive-{hashlib.sha256(text.encode()).hexdigest()[:16]}.tar"
-    if not path.exists():
-        write_archive(path, images)
-    return path
-
-
 def _imago_image(target: str, tag: str) -> Image:
-    system = debian((*_PYTHON, *_TESSERACT) if target == "worker-ocr" else _PYTHON)
-    layers = [_system_layer(system), _packages_layer(system, TARGETS[target]), _code_layer(system)]
+    """The images share their lowest layers, so that a node unpacks Debian and the packages of all of them once."""
+    system = debian(_PYTHON)
+    layers = [_cached(system.name, lambda path: pack(path, [(system, "")]))]
+    if target == "worker-ocr":
+        layers.append(_tesseract_layer(system))
+    layers += [*_packages_layers(system, TARGETS[target]), _user_layer(system), _code_layer(system)]
     environment = {
         "PATH": f"/{_HOME}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOST": "0.0.0.0",
@@ -84,38 +85,72 @@ def _imago_image(target: str, tag: str) -> Image:
 
 
 def _program(name: str, program: Path, file: str) -> Image:
-    layer = _cached(_digest_of([program]), lambda path: pack(path, [(program, file)]))
-    return Image(name, [layer], [f"/{file}"])
+    layer = _cached(f"{Path(file).name}-{_digest_of([program])}", lambda path: pack(path, [(program, file)]))
+    return Image(name, [layer], [f"/{file}"], {"PATH": "/usr/local/bin"})
 
 
-def _system_layer(system: Path) -> Layer:
-    return _cached(system.name, lambda path: pack(path, [(system, "")]))
-
-
-def _packages_layer(system: Path, extras: Iterable[str]) -> Layer:
-    """Install the locked packages of these extras into an environment at /opt/imago."""
-    lock = _locked(extras)
+def _user_layer(system: Path) -> Layer:
+    """Give the images' user a name, as the Dockerfile does: some libraries ask for it."""
 
     def make(path: Path) -> Layer:
         with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
-            requirements = Path(scratch) / "requirements.lock"
-            requirements.write_text(lock)
-            # The host's pip, alone in a folder of its own: Debian's minimal Python has none.
-            shutil.copytree(
-                Path(importlib.metadata.distribution("pip").locate_file("pip")), Path(scratch) / "pip" / "pip"
-            )
-            changes = Path(scratch) / "changes"
-            install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile"
-            script = (
-                f"python3 -m venv --without-pip /{_HOME}; "
-                f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} --require-hashes -r /mnt/requirements.lock; "
-                f"/{_HOME}/bin/python -m compileall -q /{_HOME}/lib || true"
-            )
-            mounts = [(Path(scratch) / "pip", "/mnt/pip"), (requirements, "/mnt/requirements.lock")]
-            run_in(system, changes, ["sh", "-ec", script], mounts=mounts)
-            return pack(path, [(changes / _HOME, _HOME)])
+            files = []
+            for name, line in (
+                ("passwd", f"imago:x:{_UID}:{_UID}::/:/usr/sbin/nologin"),
+                ("group", f"imago:x:{_UID}:"),
+            ):
+                file = Path(scratch) / name
+                file.write_text(f"{(system / 'etc' / name).read_text()}{line}\n")
+                file.chmod(0o644)
+                files.append((file, f"etc/{name}"))
+            return pack(path, files)
 
-    return _cached(f"{system.name}-{hashlib.sha256(lock.encode()).hexdigest()[:16]}", make)
+    return _cached(f"user-{system.name}", make)
+
+
+def _tesseract_layer(system: Path) -> Layer:
+    whole = debian((*_PYTHON, *_TESSERACT))
+    return _cached(f"{whole.name}-over-{system.name}", lambda path: pack_difference(path, whole, system))
+
+
+def _packages_layers(system: Path, extras: Iterable[str]) -> list[Layer]:
+    """Install the locked packages into an environment at /opt/imago: what all images need, then what the extras add."""
+    common, wanted = _closure(()), _closure(extras)
+    base = _installed([system], common)
+    layers = [_packages_layer(base)]
+    if wanted > common:
+        layers.append(_packages_layer(_installed([system, base], wanted - common)))
+    return layers
+
+
+def _packages_layer(tree: Path) -> Layer:
+    return _cached(tree.name, lambda path: pack(path, [(tree / _HOME, _HOME)]))
+
+
+def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
+    """Return the tree of what pip installs over others."""
+    lock = _locked(names)
+    digest = hashlib.sha256("\n".join([*(tree.name for tree in below), lock]).encode()).hexdigest()[:16]
+    tree = _cache() / f"packages-{digest}"
+    if tree.exists():
+        return tree
+    with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+        requirements = Path(scratch) / "requirements.lock"
+        requirements.write_text(lock)
+        # The host's pip, alone in a folder of its own: Debian's minimal Python has none.
+        shutil.copytree(Path(importlib.metadata.distribution("pip").locate_file("pip")), Path(scratch) / "pip" / "pip")
+        install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile --require-hashes"
+        script = (
+            f"[ -x /{_HOME}/bin/python ] || python3 -m venv --without-pip /{_HOME}; "
+            f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} -r /mnt/requirements.lock; "
+            # Nothing can be written there later, and compiling at each start takes longer than starting.
+            f"/{_HOME}/bin/python -m compileall -q /{_HOME}/lib || true"
+        )
+        mounts = [(Path(scratch) / "pip", "/mnt/pip"), (requirements, "/mnt/requirements.lock")]
+        changes = Path(scratch) / "changes"
+        run_in(below, changes, ["sh", "-ec", script], mounts=mounts)
+        changes.rename(tree)
+    return tree
 
 
 def _code_layer(system: Path) -> Layer:
@@ -153,19 +188,21 @@ def _model_layer() -> Layer:
     from imago.ai.model import ensure_model
 
     model = ensure_model(None)
-    return _cached(
-        _digest_of(sorted(model.glob("*.*"))), lambda path: pack(path, [(model, f"opt/models/{model.name}")])
-    )
+    digest = _digest_of(sorted(model.glob("*.*")))
+    return _cached(f"model-{digest}", lambda path: pack(path, [(model, f"opt/models/{model.name}")]))
 
 
-def _locked(extras: Iterable[str]) -> str:
-    """Return the part of the lock file that these extras need: pins and hashes of the closure of their dependencies."""
-    wanted: set[str] = set()
-    _gather(_DISTRIBUTION, frozenset(extras), wanted)
+def _closure(extras: Iterable[str]) -> frozenset[str]:
+    """Return the names of all packages that Imago needs with these extras."""
+    found: set[str] = set()
+    _gather(_DISTRIBUTION, frozenset(extras), found)
+    return frozenset(found)
+
+
+def _locked(names: frozenset[str]) -> str:
+    """Return the part of the lock file that pins these packages, with their hashes."""
     blocks = re.split(r"\n(?=\S)", (_ROOT / "requirements" / "dev.lock").read_text().strip())
-    return (
-        "\n".join(block for block in blocks if canonicalize_name(block.split("==")[0].split("[")[0]) in wanted) + "\n"
-    )
+    return "\n".join(block for block in blocks if canonicalize_name(block.split("==")[0].split("[")[0]) in names) + "\n"
 
 
 def _gather(name: str, extras: frozenset[str], found: set[str]) -> None:
@@ -178,6 +215,14 @@ def _gather(name: str, extras: frozenset[str], found: set[str]) -> None:
         if any(applies) and (dependency not in found or requirement.extras):
             found.add(dependency)
             _gather(dependency, frozenset(requirement.extras), found)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep runs beside each other from making the same things at the same time."""
+    with (_cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _cached(key: str, make: Callable[[Path], Layer]) -> Layer:

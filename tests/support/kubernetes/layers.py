@@ -1,5 +1,6 @@
 """Image layers and archives, made without Docker: what `docker save` would write, and `ctr images import` reads."""
 
+import filecmp
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 _CHUNK = 2**20
 
@@ -41,17 +43,28 @@ def pack(path: Path, entries: Iterable[tuple[Path, str]]) -> Layer:
     return _describe(path)
 
 
+def pack_difference(path: Path, tree: Path, below: Path) -> Layer:
+    """Write a layer of what a tree has beyond another, or has differently. What it lacks isn't marked as removed."""
+    part = path.with_name(f"{path.name}.part")
+    with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
+        for source in sorted(tree.rglob("*")):
+            name = source.relative_to(tree)
+            if not _same(source, below / name):
+                _add(tar, source, str(name), deep=False)
+    part.replace(path)
+    return _describe(path)
+
+
 def packed(path: Path) -> Layer | None:
     """Return a layer that was packed before."""
     digest = path.with_suffix(".digest")
     return Layer(path, digest.read_text()) if path.exists() and digest.exists() else None
 
 
-def write_archive(path: Path, images: Sequence[Image]) -> None:
-    """Write images into one archive, in which a layer that several of them have lies once."""
-    part = path.with_name(f"{path.name}.part")
+def write_archive(stream: IO[bytes], images: Sequence[Image]) -> None:
+    """Write images as one archive, in which a layer that several of them have lies once."""
     manifest, written = [], set()
-    with tarfile.open(part, "w") as tar:
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
         for image in images:
             config = _config(image)
             name = f"{hashlib.sha256(config).hexdigest()}.json"
@@ -61,10 +74,10 @@ def write_archive(path: Path, images: Sequence[Image]) -> None:
                 _add_bytes(tar, name, config)
             for layer, file in zip(image.layers, files, strict=True):
                 if file not in written:
+                    written.add(file)
                     tar.add(layer.path, file)
-            written.update((name, *files))
+            written.add(name)
         _add_bytes(tar, "manifest.json", json.dumps(manifest).encode())
-    part.replace(path)
 
 
 def _describe(path: Path) -> Layer:
@@ -76,7 +89,17 @@ def _describe(path: Path) -> Layer:
     return Layer(path, digest.hexdigest())
 
 
-def _add(tar: tarfile.TarFile, source: Path, name: str) -> None:
+def _same(one: Path, other: Path) -> bool:
+    if not os.path.lexists(other):
+        return False
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    if one.is_file():
+        return other.is_file() and filecmp.cmp(one, other, shallow=False)
+    return other.is_dir() == one.is_dir()
+
+
+def _add(tar: tarfile.TarFile, source: Path, name: str, *, deep: bool = True) -> None:
     info = tar.gettarinfo(source, name or ".")
     info.mtime = 0
     info.uname = info.gname = ""
@@ -85,7 +108,7 @@ def _add(tar: tarfile.TarFile, source: Path, name: str) -> None:
             tar.addfile(info, file)
         return
     tar.addfile(info)
-    if info.isdir():
+    if deep and info.isdir():
         for entry in sorted(source.iterdir()):
             _add(tar, entry, f"{name}/{entry.name}" if name else entry.name)
 

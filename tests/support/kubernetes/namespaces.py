@@ -131,6 +131,10 @@ def _make_cgroups(name: str) -> None:
             controllers = " ".join(f"+{each}" for each in (_CGROUPS / "cgroup.controllers").read_text().split())
             (_CGROUPS / "cgroup.subtree_control").write_text(controllers)
             (group / "cgroup.subtree_control").write_text(controllers)
+        elif hierarchy.name == "cpu":
+            # As much as the kubelet gives the pods of a machine that is theirs; by default all of them together would
+            # weigh as much as a single program of the machine.
+            (group / "cpu.shares").write_text(str(1024 * (os.cpu_count() or 1)))
         elif hierarchy.name == "cpuset":
             # With v1 a new group has no processors and no memory until it is told.
             for file in ("cpuset.cpus", "cpuset.mems"):
@@ -182,8 +186,9 @@ def _first_process(command: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen(command, preexec_fn=_default_interrupt)
 
-    def hand_on(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
+    def hand_on(_number: int, _frame: FrameType | None) -> None:
+        # As Ctrl-C does: what runs inside takes itself down in order.
+        child.send_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, hand_on)
     while True:

@@ -3,19 +3,26 @@
 import contextlib
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import yaml
 from tests.support.kubernetes.access import KubectlError
 from tests.support.kubernetes.binaries import Missing, find
 from tests.support.kubernetes.control_plane import NODE_NAME, ControlPlane
 from tests.support.kubernetes.daemons import Daemon
+from tests.support.kubernetes.images import pause_image
+from tests.support.kubernetes.layers import Image, write_archive
 from tests.support.kubernetes.namespaces import NODE_ADDRESS, cgroup_name
+
+from imago.bus.embedded import free_port
 
 POD_CIDR = "10.244.0.0/24"
 DNS_SERVICE = "10.96.0.10"
 PAUSE_IMAGE = "localhost/pause:imago"
 _CNI_PLUGINS = Path("/usr/lib/cni")
+_ENOUGH_MEMORY = 10 * 2**30
 
 
 class Node:
@@ -34,23 +41,32 @@ class Node:
         self.kubelet = Daemon("kubelet", self._kubelet_command(), self._directory)
         self.proxy = Daemon("kube-proxy", [find("kube-proxy"), f"--config={self._write_proxy()}"], self._directory)
 
-    def start(self, pause: Path) -> None:
-        """Start everything, with the archive of the image that holds a pod's namespaces, and wait until it is Ready."""
+    def start(self) -> None:
+        """Start everything, and wait until the node is Ready."""
+        self._keep_images_in_memory()
         self.containerd.start()
         self.containerd.wait(self._containerd_answers, timeout=30)
-        self.load(pause)
+        self.load([pause_image(PAUSE_IMAGE)])
         self.kubelet.start()
         self.proxy.start()
         plane = self._plane
         plane.wait_for(self._is_ready, what="the node to be Ready", timeout=90)
 
-    def load(self, archive: Path) -> None:
-        """Import an image archive."""
-        self._ctr("images", "import", "--no-unpack", str(archive), timeout=300)
-
-    def images(self) -> set[str]:
-        """The names of the images that the node has."""
-        return set(self._ctr("images", "list", "--quiet").split())
+    def load(self, images: Sequence[Image]) -> None:
+        """Import images."""
+        command = [
+            find("ctr"),
+            f"--address={self._socket}",
+            "--namespace=k8s.io",
+            "images",
+            "import",
+            "-",
+        ]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as importing:
+            assert importing.stdin is not None
+            write_archive(importing.stdin, images)
+            importing.stdin.close()
+        assert importing.returncode == 0, f"the images could not be imported:\n{self.containerd.tail()}"
 
     def stop(self) -> None:
         """Remove the pods through the API where it answers, then stop what runs; the namespaces take the rest."""
@@ -61,6 +77,14 @@ class Node:
                 )
         for daemon in (self.proxy, self.kubelet, self.containerd):
             daemon.stop()
+
+    def _keep_images_in_memory(self) -> None:
+        """Unpacking images syncs them to the disk, which takes minutes on a busy one and is of no use here."""
+        if psutil.virtual_memory().available < _ENOUGH_MEMORY:
+            return
+        place = self._directory / "containerd"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ENOUGH_MEMORY // 2}", "tmpfs", str(place)], check=True)
 
     def _is_ready(self) -> bool:
         node = self._plane.get("node", NODE_NAME)
@@ -174,8 +198,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "clientConnection": {"kubeconfig": str(self._plane.kubeconfig_for("proxy"))},
             # These are the machine's, not the namespace's.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-            "healthzBindAddress": "127.0.0.1:0",
-            "metricsBindAddress": "127.0.0.1:0",
+            "healthzBindAddress": f"127.0.0.1:{free_port()}",
+            "metricsBindAddress": f"127.0.0.1:{free_port()}",
         }
         path = self._directory / "kube-proxy.yaml"
         path.write_text(yaml.safe_dump(config))

@@ -46,15 +46,20 @@ def debian(packages: Sequence[str]) -> Path:
     return directory
 
 
-def run_in(base: Path, changes: Path, command: Sequence[str], *, mounts: Sequence[tuple[Path, str]] = ()) -> None:
-    """Run a command in a root file system; what it writes lands under `changes`. `mounts` are read-only, for it alone.
+def run_in(
+    base: Sequence[Path], changes: Path, command: Sequence[str], *, mounts: Sequence[tuple[Path, str]] = ()
+) -> None:
+    """Run a command in a root file system of folders one over the other; what it writes lands under `changes`.
+
+    `mounts` are read-only, and for it alone.
 
     The mounts live in a namespace of their own, so nothing of them is left whatever happens.
     """
     work, merged = changes.with_name(f"{changes.name}.work"), changes.with_name(f"{changes.name}.merged")
     for directory in (changes, work, merged):
         directory.mkdir(parents=True, exist_ok=True)
-    script = [f"mount -t overlay overlay -o lowerdir={base},upperdir={changes},workdir={work} {merged}"]
+    lower = ":".join(map(str, reversed(base)))
+    script = [f"mount -t overlay overlay -o lowerdir={lower},upperdir={changes},workdir={work} {merged}"]
     links = [link for link in os.environ.get("PIP_FIND_LINKS", "").split() if link.startswith("/")]
     hosts = [(Path(file), file) for file in (*_HOST_FILES, *links) if Path(file).exists()]
     for source, target in [*hosts, *mounts]:

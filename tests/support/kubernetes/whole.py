@@ -6,14 +6,14 @@ from pathlib import Path
 
 from tests.support.kubernetes.addons import install_dns
 from tests.support.kubernetes.control_plane import ControlPlane
-from tests.support.kubernetes.images import archive, part_images, pause_image
+from tests.support.kubernetes.images import part_images, pause_image
 from tests.support.kubernetes.node import PAUSE_IMAGE, Node
 
 
 def prepare() -> None:
     """Make the images of the parts around Imago; needs the network the first time."""
-    archive([pause_image(PAUSE_IMAGE)])
-    archive(part_images())
+    pause_image(PAUSE_IMAGE)
+    part_images()
 
 
 @contextmanager
@@ -21,8 +21,8 @@ def node_beside(plane: ControlPlane) -> Iterator[Node]:
     """Run a node with DNS beside a control plane while the context lasts; raise Missing."""
     node = Node(plane)
     try:
-        node.start(archive([pause_image(PAUSE_IMAGE)]))
-        node.load(archive(part_images()))
+        node.start()
+        node.load(part_images())
         install_dns(plane)
         yield node
     finally:

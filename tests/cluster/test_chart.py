@@ -1,0 +1,339 @@
+"""The chart installed on a real node: images go through the Service to pods that KEDA starts, and nothing is lost."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from helm_python.config import Config
+from helm_python.errors import HelmError
+from PIL import Image, ImageDraw
+from tests.cluster.installation import (
+    COOLDOWN_SECONDS,
+    MOST_OCR_PODS,
+    NAMESPACE,
+    NEXT_TAG,
+    RELEASE,
+    TAG,
+    WORKERS,
+    Installation,
+    Timeline,
+    secret,
+    secrets,
+    values,
+    watched,
+)
+from tests.faults.client import Tenant
+from tests.faults.figures import Figures
+from tests.support.images import encoded
+from tests.support.kubernetes import images
+from tests.support.kubernetes.access import Access
+from tests.support.kubernetes.namespaces import NODE_ADDRESS, run_directory
+from tests.support.kubernetes.node import POD_CIDR, Node
+from tests.support.postgres import PostgresServer, create_database
+from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
+from tests.support.s3 import S3Server, make_bucket
+from tests.support.waiting import until
+
+CRD = "imagoclients.imago.dev"
+OCR = f"{RELEASE}-worker-ocr"
+# Above the 30 s from which a wait is spent in the outbox, and long enough for the last pod to go meanwhile.
+THROTTLE_SECONDS = 90
+
+
+def page(number: int) -> bytes:
+    """Return an image with a few words, that differs from all others."""
+    image = Image.new("RGB", (1000, 700), "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(6):
+        draw.text((40, 40 + 100 * line), f"Facture {number} ligne {line}", fill="black", font_size=44)
+    return encoded("png", image)
+
+
+def apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a loop of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="module")
+def installation(keda: Access, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """The release, on a node with KEDA, with PostgreSQL and S3 beside it."""
+    node: Node = request.getfixturevalue("node")
+    node.load([*images.imago_images(TAG), *images.imago_images(NEXT_TAG)])
+    postgres = PostgresServer(run_directory() / "postgres", address=NODE_ADDRESS, network=POD_CIDR)
+    s3 = S3Server(run_directory() / "s3", address=NODE_ADDRESS)
+    try:
+        postgres.start()
+        s3.start()
+        apart(create_database(postgres.url, "imago"))
+        apart(make_bucket(s3.url))
+        keda.apply(*secrets(address=NODE_ADDRESS, database="imago", database_port=postgres.port))
+        _hand_over_crd(keda)
+        with Config(kubeconfig_path=keda.kubeconfig, namespace=NAMESPACE) as helm:
+            release = Installation(
+                keda, helm, values(address=NODE_ADDRESS, database_port=postgres.port, s3_port=s3.port)
+            )
+            release.install()
+            yield release
+            helm.uninstall(RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
+    finally:
+        s3.stop()
+        postgres.stop()
+
+
+def _hand_over_crd(access: Access) -> None:
+    """Give the CRD to the release where another test applied it: Helm takes nothing that isn't its own."""
+    if access.get("crd", CRD) is not None:
+        owner = (f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={NAMESPACE}")
+        access.kubectl("annotate", "--overwrite", "crd", CRD, *owner)
+        access.kubectl("label", "--overwrite", "crd", CRD, "app.kubernetes.io/managed-by=Helm")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client's session: a connection for each request, as many small clients would have."""
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tenant(installation: Installation, session: aiohttp.ClientSession, request: pytest.FixtureRequest) -> Tenant:
+    """A client of its own for each test."""
+    made = await installation.new_client(session, request.node.name)
+    return Tenant(installation, session, made["client"]["uuid"], made["api_key"], made["client"]["id"])  # type: ignore[arg-type]
+
+
+async def upload(tenant: Tenant, count: int, make: Callable[[int], bytes] = page, *, at_once: int = 8) -> list[int]:
+    """Upload images and return their ids; each is accepted at the first try."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def one(number: int) -> int:
+        async with turn:
+            answer = await tenant.upload_once(make(number))
+            assert answer.status == 201, (answer.status, answer.body)
+            return int(answer.body["id"])
+
+    return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def all_done(tenant: Tenant, ids: list[int], *, timeout: float) -> None:
+    """Wait until every image is done: all its stages, none dead."""
+    for image in ids:
+        document = await tenant.ended(image, timeout=timeout)
+        stages = {name: stage["status"] for name, stage in document["stages"].items()}
+        assert set(stages.values()) == {"done"}, stages
+
+
+def test_what_the_chart_made_is_up_and_its_own_test_uploads_an_image(
+    installation: Installation, figures: Figures
+) -> None:
+    figures.note("helm install --wait, seconds", installation.installed_seconds)
+    assert len(installation.running("api")) == 2
+    assert len(installation.running("operator")) == 1
+    tested = installation.helm.test(RELEASE, timeout=300, logs=True)
+    assert "done" in tested["logs"], tested["logs"]
+
+
+async def test_workers_come_from_zero_on_real_lag_and_go_back_to_zero(
+    installation: Installation, tenant: Tenant, figures: Figures
+) -> None:
+    await asyncio.to_thread(installation.wait_idle)
+    with watched(installation.access) as timeline:
+        ids = await upload(tenant, 60)
+        uploaded = _now(timeline)
+        await all_done(tenant, ids, timeout=300)
+        done = _now(timeline)
+        await asyncio.to_thread(installation.wait_idle)
+    told = timeline.told()
+    print(told)
+    first, most = timeline.first(OCR, ready=1), timeline.first(OCR, ready=MOST_OCR_PODS)
+    zero = timeline.to_zero(OCR)
+    assert first is not None, told
+    assert most is not None, told
+    assert zero is not None, told
+    figures.note("KEDA: 60 images uploaded, seconds", uploaded)
+    figures.note("KEDA: first upload to the first ready OCR pod, seconds", first)
+    figures.note(f"KEDA: first upload to {MOST_OCR_PODS} ready OCR pods, seconds", most)
+    figures.note("KEDA: first upload to the last image done, seconds", done)
+    figures.note(
+        f"KEDA: last image done to no worker (cooldown {COOLDOWN_SECONDS} s; the chart's own is 300), seconds",
+        zero - done,
+    )
+    figures.hold("KEDA: most OCR pods", timeline.most(OCR), "==", MOST_OCR_PODS)
+
+
+async def test_vision_goes_to_zero_while_its_provider_throttles_and_images_wait(
+    installation: Installation, tenant: Tenant, figures: Figures
+) -> None:
+    access = installation.access
+    access.apply(secret("ai", {"key": OPENROUTER_KEY}))
+    async with fake_provider(throttles(THROTTLE_SECONDS), host=NODE_ADDRESS) as provider:
+        reach = {"to": [{"ipBlock": {"cidr": f"{NODE_ADDRESS}/32"}}], "port": provider.server.port}
+        ai = {"provider": "openrouter", "existingSecret": "ai", "openrouterApiKeyKey": "key", "model": "some/model"}
+        await asyncio.to_thread(
+            installation.upgrade, ai={**ai, "openrouterBaseUrl": f"{provider.url}/v1"}, networkPolicy={"ai": reach}
+        )
+        await asyncio.to_thread(installation.wait_idle)
+        with watched(access) as timeline:
+            ids = await upload(tenant, 40)
+
+            async def refused() -> bool:
+                return bool(provider.received)
+
+            await until(refused, what="the provider to be asked", timeout=180)
+            asked = _now(timeline)
+            await asyncio.to_thread(
+                access.wait_for, lambda: not installation.pods("worker-vision"), what="no vision pod", timeout=180
+            )
+            gone = _now(timeline)
+            waiting = [(await tenant.status(image))["stages"]["vision"]["status"] for image in ids]
+        figures.note("throttled: first 429 to no vision pod, seconds", gone - asked)
+        figures.note("throttled: calls to the provider for 40 images", len(provider.received))
+        figures.hold("throttled: images that wait without a vision pod", waiting.count("retrying"), ">=", 36)
+        provider.will(says(VISION))
+        await all_done(tenant, ids, timeout=300)
+        print(timeline.told())
+
+
+async def test_an_upgrade_under_load_fails_no_request(
+    installation: Installation, tenant: Tenant, session: aiohttp.ClientSession, figures: Figures
+) -> None:
+    answers: Counter[str] = Counter()
+    accepted: list[int] = []
+    over = asyncio.Event()
+
+    async def use(number: int) -> None:
+        while not over.is_set():
+            answer = await tenant.upload_once(encoded("jpeg", comment=os.urandom(16)))
+            answers[f"POST {answer.status}"] += 1
+            if answer.status == 201:
+                accepted.append(answer.body["id"])
+            listed = await tenant.call("GET", "/images?limit=5")
+            answers[f"GET {listed.status}"] += 1
+            await asyncio.sleep(0.1)
+
+    users = [asyncio.create_task(use(number)) for number in range(4)]
+    await asyncio.sleep(2)
+    before = {pod["metadata"]["uid"] for pod in installation.pods("api")}
+    try:
+        await asyncio.to_thread(installation.upgrade, image={"tag": NEXT_TAG})
+        await asyncio.sleep(3)
+    finally:
+        over.set()
+        await asyncio.gather(*users)
+    after = {pod["metadata"]["uid"] for pod in installation.running("api")}
+    assert not before & after, "the upgrade left an old pod"
+    figures.note("upgrade: requests meanwhile", sum(answers.values()))
+    failed = sum(count for answer, count in answers.items() if answer not in ("POST 201", "GET 200"))
+    figures.hold("upgrade: requests that failed", failed, "==", 0)
+    await all_done(tenant, accepted, timeout=300)
+
+
+async def test_a_killed_worker_loses_no_image(installation: Installation, tenant: Tenant, figures: Figures) -> None:
+    ids = await upload(tenant, 24)
+    await asyncio.to_thread(
+        installation.access.wait_for, lambda: installation.running("worker-ocr"), what="an OCR pod", timeout=120
+    )
+    # The process of one container, as the kernel's memory killer would; then a whole pod without any grace.
+    worker = next(process for process in psutil.process_iter(["cmdline"]) if _is_worker(process, "ocr"))
+    worker.send_signal(signal.SIGKILL)
+    pod = installation.running("worker-ocr")[-1]["metadata"]["name"]
+    await asyncio.to_thread(
+        installation.access.kubectl, "delete", "pod", pod, f"--namespace={NAMESPACE}", "--grace-period=0", "--force"
+    )
+    await all_done(tenant, ids, timeout=300)
+    figures.hold("killed worker: images lost of 24", 24 - len(ids), "==", 0)
+
+
+async def test_a_drained_node_loses_no_image(installation: Installation, tenant: Tenant, figures: Figures) -> None:
+    ids = await upload(tenant, 24)
+    access = installation.access
+    await asyncio.to_thread(access.wait_for, lambda: installation.running("worker-ocr"), what="an OCR pod", timeout=120)
+    node = access.list("nodes")[0]["metadata"]["name"]
+    # There is no other node that a replacement could go to, so the budgets would forbid the second pod of each kind.
+    drain = ("drain", node, "--disable-eviction", "--delete-emptydir-data", "--force", "--timeout=180s")
+    try:
+        await asyncio.to_thread(
+            access.kubectl, *drain, f"--pod-selector=app.kubernetes.io/instance={RELEASE}", timeout=200
+        )
+        assert not [pod for worker in WORKERS for pod in installation.running(f"worker-{worker}")]
+    finally:
+        await asyncio.to_thread(access.kubectl, "uncordon", node)
+    # NATS went too, with all its messages: its volume was the pod's. The database still knows what is to be done.
+    await all_done(tenant, ids, timeout=420)
+    figures.hold("drained node: images lost of 24", 24 - len(ids), "==", 0)
+
+
+async def test_an_imago_client_gets_a_key_that_uploads_through_the_service(
+    installation: Installation, session: aiohttp.ClientSession
+) -> None:
+    access = installation.access
+    resource = {
+        "apiVersion": "imago.dev/v1alpha1",
+        "kind": "ImagoClient",
+        "metadata": {"name": "atelier", "namespace": "photos"},
+        "spec": {"displayName": "Atelier Photo", "plan": "premium"},
+    }
+    await asyncio.to_thread(access.apply, resource)
+    wait = ("wait", "--for=condition=Ready", "imagoclient/atelier", "--namespace=photos", "--timeout=60s")
+    await asyncio.to_thread(access.kubectl, *wait)
+    key = installation.secret("atelier-imago", "api-key", "photos")
+    uuid = installation.secret("atelier-imago", "client-id", "photos")
+    assert installation.secret("atelier-imago", "url", "photos") == f"http://{RELEASE}-api.{NAMESPACE}.svc"
+    client = Tenant(installation, session, uuid, key, 0)  # type: ignore[arg-type]
+    await all_done(client, await upload(client, 1), timeout=240)
+
+
+def test_default_deny_and_what_is_needed_are_there_as_network_policies(installation: Installation) -> None:
+    """Rendered and accepted; this node's network, made by the plain CNI plugins, doesn't enforce them."""
+    policies = {
+        policy["metadata"]["name"]: policy["spec"] for policy in installation.access.list("networkpolicies", NAMESPACE)
+    }
+    denial = policies[f"{RELEASE}-default-deny"]
+    assert sorted(denial["policyTypes"]) == ["Egress", "Ingress"]
+    assert not denial.get("ingress")
+    assert not denial.get("egress")
+    monitored = [
+        rule
+        for policy in policies.values()
+        for rule in policy.get("ingress") or []
+        if {"protocol": "TCP", "port": 8222} in rule["ports"]
+    ]
+    assert [peer for rule in monitored for peer in rule["from"]] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    ]
+
+
+def test_uninstalling_is_refused_while_clients_remain_and_keeps_crd_and_secrets(
+    installation: Installation, figures: Figures
+) -> None:
+    access = installation.access
+    assert access.get("imagoclient", "atelier", "photos") is not None, "this test needs the client of an earlier one"
+    with pytest.raises(HelmError):
+        installation.helm.uninstall(RELEASE, wait="watcher", timeout=120)
+    assert len(installation.running("api")) == 2, "a refused uninstall took something away"
+    access.kubectl("delete", "imagoclient", "atelier", "--namespace=photos", "--timeout=60s")
+    installation.helm.uninstall(RELEASE, wait="watcher", timeout=180)
+    access.wait_for(lambda: not access.list("pods", NAMESPACE), what="all pods to be gone", timeout=120)
+    assert access.get("crd", CRD) is not None
+    left = {secret["metadata"]["name"] for secret in access.list("secrets", NAMESPACE)}
+    assert f"{RELEASE}-secrets" in left
+    assert {"database", "s3"} <= left
+    assert not access.list("scaledobjects,horizontalpodautoscalers,deployments,services", NAMESPACE)
+
+
+def _now(timeline: Timeline) -> float:
+    return asyncio.get_running_loop().time() - timeline.began
+
+
+def _is_worker(process: psutil.Process, kind: str) -> bool:
+    command = process.info["cmdline"] or []
+    return command[-2:] == ["worker", kind] and any(part.endswith("/imago") for part in command)
