@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.support.nats_identities import Certificates
 from tests.support.postgres import programs
 from tests.support.waiting import until
 
+from imago.bus.breakers import SharedBreaker
 from imago.bus.connection import Bus
 from imago.bus.embedded import free_port
 from imago.bus.topology import ensure
@@ -78,6 +80,10 @@ async def test_each_component_may_do_its_work_on_the_bundled_nats_and_no_more(bu
             subscription = await bus.js.pull_subscribe_bind(stage, stream=work_stream("standard"))
             (message, *_) = await subscription.fetch(1, timeout=5)
             await message.ack_sync()
+        if kind != "exif":
+            shared = Blindness()
+            await SharedBreaker(bus, probe=timedelta(minutes=1), observer=shared).failed(kind)  # type: ignore[arg-type]
+            assert not shared.blind, "the breakers' bucket is out of reach"
         # What isn't allowed has no answer.
         js = bus.client.jetstream(timeout=0.5)
         with pytest.raises((nats.errors.Error, APIError)):
@@ -85,6 +91,18 @@ async def test_each_component_may_do_its_work_on_the_bundled_nats_and_no_more(bu
         with pytest.raises((nats.errors.Error, APIError)):
             await js.publish(f"imago.work.premium.{stages[0]}.{'0' * 32}", b"{}")
         await bus.close()
+
+
+class Blindness:
+    """Notes that a breaker went by its own process' state."""
+
+    blind = False
+
+    def breaker_blind(self) -> None:
+        self.blind = True
+
+    def breaker(self, _states: object) -> None:
+        pass
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """What the chart makes of its scenarios."""
 
 from helm_python.chart import Chart, lint
-from tests.support.manifests import Rendered, render, scenario
+from tests.support.manifests import Rendered, containers, environment, render, scenario
 
 from imago.domain.lanes import SHARED_LANES, work_stream
-from imago.domain.stages import WORKER_STAGES
+from imago.domain.stages import WORKER_STAGES, Stage
+from imago.settings import Settings
+from imago_operator.settings import OperatorSettings
 
 
 def test_helm_finds_nothing_to_complain_of() -> None:
@@ -29,3 +31,82 @@ def test_keda_asks_for_exactly_the_consumers_that_the_topology_makes(chart: Char
 def test_what_keda_scales_has_no_replicas(rendered: Rendered) -> None:
     for scaled in rendered.of("ScaledObject").values():
         assert "replicas" not in rendered.of("Deployment")[scaled["spec"]["scaleTargetRef"]["name"]]["spec"]
+
+
+# Read by other programs: of PostgreSQL, of the pods' scripts.
+OTHERS = frozenset(("PROGRAMS", "PGDATA", "SUPERUSER_PASSWORD", "OWNER_PASSWORD", "RUNTIME_PASSWORD"))
+OTHERS |= {"INSTALLATION", "NAMESPACES", "IMAGO_URL", "TIMEOUT", "HTTPS_PROXY"}
+
+
+def test_every_variable_is_one_that_its_program_reads_and_stands_there_once(rendered: Rendered) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"OPERATOR_{name}".upper() for name in OperatorSettings.model_fields}
+    for name, pod in rendered.pods():
+        for container in containers(pod):
+            names = [entry["name"] for entry in container.get("env", ())]
+            assert len(names) == len(set(names)), name
+            if container["name"] != "nats":
+                assert set(names) - OTHERS - {"METRICS_CLIENTS"} <= known, name
+
+
+def test_grace_is_longer_than_the_longest_stage_and_so_is_the_patience_of_scaling_down(rendered: Rendered) -> None:
+    for name, deployment in rendered.of("Deployment").items():
+        spec = deployment["spec"]["template"]["spec"]
+        variables = environment(spec["containers"][-1])
+        timeouts = {key: float(value) for key, value in variables.items() if key.endswith("_TIMEOUT")}
+        stages = [timeouts[key] for key in timeouts if key.partition("_")[0].lower() in list(Stage)]
+        if variables.get("OCR_FALLBACK") == "ai":
+            stages.append(timeouts["OCR_TIMEOUT"] + 2 * timeouts["AI_TIMEOUT"])
+        for seconds in stages:
+            assert spec["terminationGracePeriodSeconds"] > seconds, name
+            if name in rendered.of("ScaledObject"):
+                behavior = rendered.of("ScaledObject")[name]["spec"]["advanced"]["horizontalPodAutoscalerConfig"]
+                assert behavior["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= seconds, name
+
+
+def test_a_pod_has_the_secrets_of_its_part_alone(chart: Chart) -> None:
+    production = render(chart, scenario("production"))
+    for name, pod in production.pods():
+        variables = {key for container in containers(pod) for key in environment(container)}
+        if "-api" not in name:
+            assert not variables & {"ADMIN_API_KEY", "API_KEY_PEPPER", "JWT_SECRET_KEY"} or "-test-" in name, name
+        assert "GEMINI_API_KEY" not in variables or name.endswith(("-api", "-vision", "-vision-$(NAME)")), name
+        owner = {
+            container["name"]
+            for container in containers(pod)
+            if isinstance(environment(container).get("DATABASE_URL"), dict)
+            and environment(container)["DATABASE_URL"]["secretKeyRef"]["name"] == "imago-database-owner"
+        }
+        assert owner == ({"migrate"} if name.startswith("Job/imago-migrate-") else set()), name
+
+
+def test_the_migration_is_a_job_of_its_own_name_for_each_release_and_no_hook(chart: Chart) -> None:
+    def job(**image: str) -> str:
+        values = {**scenario("production"), "image": image}
+        (name,) = (name for name in render(chart, values).of("Job") if name.startswith("imago-migrate-"))
+        return name
+
+    assert job(tag="0.1.0") == job(tag="0.1.0") != job(tag="0.2.0")
+    made = render(chart, scenario("production")).of("Job")
+    (migration,) = (item for name, item in made.items() if name.startswith("imago-migrate-"))
+    assert "annotations" not in migration["metadata"]
+
+
+def test_crds_are_kept_and_a_choice(chart: Chart) -> None:
+    (crd,) = render(chart, scenario("production")).of("CustomResourceDefinition").values()
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not render(chart, scenario("own-parts")).of("CustomResourceDefinition")
+
+
+def test_an_uninstall_is_guarded_unless_it_is_forced(chart: Chart) -> None:
+    guard = render(chart, scenario("production")).of("Job")["imago-uninstall-guard"]
+    assert guard["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    forced = {**scenario("production"), "operator": {"forceUninstall": True}}
+    assert "imago-uninstall-guard" not in render(chart, forced).of("Job")
+
+
+def test_stages_without_a_worker_are_skipped_and_not_waited_for(chart: Chart) -> None:
+    minimal = render(chart, scenario("minimal"))
+    api = minimal.of("Deployment")["imago-api"]["spec"]["template"]
+    assert environment(containers(api)[-1])["DISABLED_STAGES"] == "ocr,vision"
+    assert minimal.of("Deployment").keys() == {"imago-api", "imago-worker-exif"}
