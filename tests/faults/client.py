@@ -82,7 +82,7 @@ class Tenant:
         return await self.call("POST", "/images/upload", api=api, data=form, headers=headers)
 
     async def upload(self, data: bytes, *, pause: float = 0.2, patience: float = 90) -> Operation:
-        """Upload as a good client does: under a key, again after every 5xx and broken connection, until it is sure."""
+        """Upload as a good client does: under a key, again where it is told so or told nothing, until it is sure."""
         done = Operation.of(data)
         self.journal.append(done)
         deadline = time.monotonic() + patience
@@ -92,7 +92,8 @@ class Tenant:
             if answer.status == 201:
                 done.image_id, done.image_uuid = answer.body["id"], answer.body["uuid"]
                 return done
-            assert answer.status in (0, 409, 429) or answer.status >= 500, f"refused: {answer.body}"
+            # 408: an outage made the upload last longer than its intent.
+            assert answer.status in (0, 408, 409, 429) or answer.status >= 500, f"refused: {answer.body}"
             await asyncio.sleep(pause)
         raise AssertionError(f"an upload was not accepted in {patience:g} s: {done.attempts[-20:]}")
 
