@@ -101,20 +101,24 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
         options = f"-c listen_addresses={self._address} -p {self.port} -k '' -c max_connections=200 {self._options}"
-        deadline = time.monotonic() + 30
+        log = self._directory / "log"
+        deadline = time.monotonic() + 90
         while True:
             try:
-                self._run("pg_ctl", "-D", self._data, "-o", options, "-l", self._directory / "log", "-w", "start")
+                self._run("pg_ctl", "-D", self._data, "-o", options, "-l", log, "-w", "start")
                 return
             except subprocess.CalledProcessError:
                 # After a kill, the last of its processes may still be about to end.
-                assert time.monotonic() < deadline, f"PostgreSQL did not start, see {self._directory / 'log'}"
+                last_words = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                assert time.monotonic() < deadline, f"PostgreSQL did not start; its log ends:\n{last_words}"
                 time.sleep(0.2)
 
     def kill(self) -> None:
         """Kill the server and all its processes as a crash of the machine's memory killer would."""
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self.pid)
+            # Stopped first: a process that it starts between the look and the kill would keep the data from it.
+            server.suspend()
             family = [server, *server.children(recursive=True)]
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
