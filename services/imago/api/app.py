@@ -72,8 +72,16 @@ def _application(services: Services) -> web.Application:
     app[health.DRAINING] = asyncio.Event()
     app.on_response_prepare.append(secure_headers)
     app.on_response_prepare.append(rate_headers)
+    app.on_response_prepare.append(_let_go_while_draining)
     app.on_shutdown.append(_end_event_streams)
     return app
+
+
+async def _let_go_while_draining(request: web.Request, response: web.StreamResponse) -> None:
+    # A connection that is kept would be closed under the next request, which nobody may repeat if it is an upload.
+    if request.config_dict[health.DRAINING].is_set():
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 async def _end_event_streams(app: web.Application) -> None:

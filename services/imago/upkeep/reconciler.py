@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from imago.bus import advisories
 from imago.bus.connection import Bus, BusUnavailable
@@ -69,16 +69,31 @@ class Reconciler:
     async def _repair(self) -> int:
         count, after = 0, (0, "")
         self._idle_up_to.clear()
+        troubled: set[str | None] = set()
         while True:
             page = await repair.find_open_stages(self._db, quiet_for=self._quiet, limit=PAGE, after=after)
             for found in page:
-                if not await self._is_in_stream(found):
-                    count += await self._again(found, reason="message-missing")
-                elif await self._is_used_up(found):
-                    count += await self._again(found, reason="deliveries-used-up")
+                if found.stream in troubled:
+                    continue
+                try:
+                    reason = await self._what_is_wrong(found)
+                except (NatsError, OSError) as error:
+                    if not self._bus.connected:
+                        raise
+                    # A stream without a leader, say, doesn't keep the others' work from being repaired either.
+                    log.warning("a stream can't be looked into", stream=found.stream, error=type(error).__name__)
+                    troubled.add(found.stream)
+                    continue
+                if reason is not None:
+                    count += await self._again(found, reason=reason)
             if len(page) < PAGE:
                 return count
             after = (page[-1].image_id, page[-1].stage)
+
+    async def _what_is_wrong(self, found: OpenStage) -> str | None:
+        if not await self._is_in_stream(found):
+            return "message-missing"
+        return "deliveries-used-up" if await self._is_used_up(found) else None
 
     async def _is_in_stream(self, found: OpenStage) -> bool:
         if found.stream is None or found.sequence is None:
@@ -87,8 +102,6 @@ class Reconciler:
             message = await self._bus.js.get_msg(found.stream, found.sequence)
         except NotFoundError:
             return False
-        except APIError as error:
-            raise BusUnavailable(str(error.code)) from error
         # A stream that was made anew counts from 1 again: another message may lie at that number.
         return (message.headers or {}).get("Nats-Msg-Id") == found.message_id
 

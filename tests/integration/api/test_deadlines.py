@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from tests.integration.api.conftest import Api
 
+from imago.api.routes.health import DRAINING
 from imago.api.server import bind, serving
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -86,3 +87,16 @@ async def test_what_is_no_valid_http_is_a_problem_and_nothing_of_it_is_logged(
     assert json.loads(body)["code"] == "bad-request"
     assert "sesame" not in caplog.text
     assert b"sesame" not in head + body
+
+
+async def test_a_process_about_to_stop_lets_its_connections_go_with_the_answer(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.http.port)
+    writer.write(GET)
+    assert b" 200 " in await reader.readuntil(b'{"status":"ok"}')
+    api.http.app[DRAINING].set()
+    writer.write(GET)
+    async with asyncio.timeout(10):
+        last = await reader.read()
+    assert b" 200 " in last
+    assert b"Connection: close" in last
+    writer.close()

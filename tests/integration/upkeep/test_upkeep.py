@@ -16,10 +16,11 @@ from imago.bus.topology import Topology, ensure
 from imago.database import outbox
 from imago.database.engine import Database
 from imago.database.image_changes import delete_image
-from imago.database.tables import image_stages, tombstones, upload_intents
+from imago.database.tables import clients, image_stages, tombstones, upload_intents
 from imago.database.tables import outbox as outbox_table
 from imago.database.uploads import begin_upload
 from imago.domain.lanes import work_stream
+from imago.domain.stages import STAGES
 from imago.domain.times import utc_now
 from imago.settings import Settings
 from imago.storage.local import LocalStore
@@ -117,6 +118,48 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await until(filled, what="the four messages in the new stream")
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "each is published anew once"
+    await announcer.close()
+
+
+async def test_reconcilers_side_by_side_publish_each_stage_once(db: Database, bus: Bus, publisher: Publisher) -> None:
+    client = await make_client(db)
+    for _ in range(5):
+        await make_image(db, client)
+    await make_due(db)
+    await Relay(db, bus, publisher).run_once()
+    await bus.js.purge_stream(work_stream("standard"))
+    await asyncio.sleep(SETTINGS.ack_wait / 2)
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    counts = await asyncio.gather(*(Reconciler(SETTINGS, db, bus, announcer).run_once() for _ in range(3)))
+    assert sum(counts) == 20
+
+    async def filled() -> bool:
+        return await messages(bus) >= 20
+
+    await until(filled, what="the messages in the stream")
+    await announcer.close()
+    assert await messages(bus) == 20
+
+
+async def test_a_stream_in_trouble_keeps_no_other_from_being_repaired(
+    db: Database, bus: Bus, publisher: Publisher
+) -> None:
+    troubled, other = await make_client(db), await make_client(db)
+    async with db.write() as connection:
+        await connection.execute(sa.update(clients).where(clients.c.id == troubled.id).values(lane="premium"))
+    await make_image(db, troubled)
+    await make_image(db, other)
+    await make_due(db)
+    await Relay(db, bus, publisher).run_once()
+    for stage in STAGES:
+        await bus.js.delete_consumer(work_stream("premium"), stage)
+    await bus.js.purge_stream(work_stream("standard"))
+    await asyncio.sleep(SETTINGS.ack_wait / 2)
+    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await announcer.start()
+    # Not `run_once`, which would make the consumers anew.
+    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 4
     await announcer.close()
 
 
