@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -68,6 +69,7 @@ class StageRunner:
         self._stages = stages
         self._on_database_away = on_database_away
         self._lease = timedelta(seconds=settings.ack_wait)
+        self._held: set[tuple[UUID, Stage, int]] = set()
 
     async def handle(self, delivery: Delivery) -> None:
         """Settle one delivery."""
@@ -80,8 +82,17 @@ class StageRunner:
         context = structlog.contextvars.bound_contextvars(
             client=str(message.client), image=str(message.image), stage=str(message.stage), run=message.run
         )
-        with context, continued_span(f"stage {message.stage}", delivery.headers, stage=message.stage):
-            await self._handle(delivery, message)
+        run = message.image, message.stage, message.run
+        if run in self._held:
+            # Its heartbeats came too late, but this very process is at it: a second claim would only cost a try.
+            await delivery.nak(self._lease)
+            return
+        self._held.add(run)
+        try:
+            with context, continued_span(f"stage {message.stage}", delivery.headers, stage=message.stage):
+                await self._handle(delivery, message)
+        finally:
+            self._held.discard(run)
 
     async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = _trace_headers(delivery)
@@ -128,7 +139,10 @@ class StageRunner:
     async def _work(self, delivery: Delivery, held: Claim, headers: Mapping[str, str]) -> str:
         """Do the work of a claim and settle it; return what became of it, as the metric names it."""
         job = asyncio.create_task(self._run_stage(held))
-        beats = asyncio.create_task(self._beat(delivery, held, job))
+        beats = [
+            asyncio.create_task(self._keep_message(delivery)),
+            asyncio.create_task(self._keep_claim(held, job)),
+        ]
         try:
             done = await job
             failpoints.reach("stage.worked")
@@ -168,7 +182,8 @@ class StageRunner:
             unstorable = TransientFailure("internal-error", "The stage failed unexpectedly.")
             return await self._failed(delivery, held, unstorable, headers)
         finally:
-            beats.cancel()
+            for task in beats:
+                task.cancel()
 
     async def _run_stage(self, held: Claim) -> Outcome:
         stage = self._stages[held.stage]
@@ -235,14 +250,20 @@ class StageRunner:
             async with asyncio.timeout(self._lease.total_seconds()):
                 await self._committed(lambda: work.release(self._db, held))
 
-    async def _beat(self, delivery: Delivery, held: Claim, job: asyncio.Task[Outcome]) -> None:
-        """Keep the message and the lease while the work goes on; stop the work where the lease is another's.
+    async def _keep_message(self, delivery: Delivery) -> None:
+        """Keep the message from being delivered again while the work goes on.
 
-        The work itself runs in child processes and threads, so nothing starves this task.
+        A task of its own: were it to wait for a slow database, every worker would lose its messages to the others. The
+        work itself runs in child processes and threads, so nothing starves it.
         """
         while True:
             await asyncio.sleep(self._settings.heartbeat)
             await delivery.in_progress()
+
+    async def _keep_claim(self, held: Claim, job: asyncio.Task[Outcome]) -> None:
+        """Keep the lease while the work goes on; stop the work where the lease is another's."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat)
             try:
                 mine = await work.extend(self._db, held, lease=self._lease)
             except DatabaseUnavailable:

@@ -215,6 +215,41 @@ async def test_a_long_stage_is_worked_on_by_one_worker_alone(rig: Rig) -> None:
     assert len(first.tries) + len(second.tries) == 1
 
 
+async def never(*_: object, **__: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_database_that_hangs_gives_no_message_to_another_worker(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The lease ends, but what says that the work goes on is the message's own heartbeat.
+    monkeypatch.setattr("imago.database.work.extend", never)
+
+    async def slow(_claim: Claim) -> None:
+        await asyncio.sleep(2.5 * rig.settings.ack_wait)
+
+    first, second = Stub(slow), Stub(slow)
+    image = await rig.image()
+    async with rig.worker(first), rig.worker(second):
+        assert (await rig.ended(image, StageStatus.DONE)).attempts == 1
+    assert len(first.tries) + len(second.tries) == 1
+
+
+async def test_a_worker_never_takes_its_own_work_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a process that gets too little of the machine: no heartbeat of either kind comes in time.
+    monkeypatch.setattr("imago.database.work.extend", never)
+    monkeypatch.setattr("imago.bus.consumer.Delivery.in_progress", never)
+
+    async def slow(_claim: Claim) -> None:
+        await asyncio.sleep(2.5 * rig.settings.ack_wait)
+
+    stub = Stub(slow)
+    image = await rig.image()
+    async with rig.worker(stub):
+        assert (await rig.ended(image, StageStatus.DONE)).attempts == 1
+    assert len(stub.tries) == 1
+
+
 async def test_a_reprocess_under_way_fences_the_old_run_out(rig: Rig) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
