@@ -107,7 +107,7 @@ class Process:
         if wait and self.port is not None:
             self.wait_ready()
 
-    def wait_ready(self, timeout: float = 40) -> None:
+    def wait_ready(self, timeout: float = 90) -> None:
         """Wait until it says that it takes requests."""
         deadline = time.monotonic() + timeout
         while True:

@@ -11,11 +11,13 @@ from PIL import Image
 from tests.faults.checks import check_all, swept
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
+from tests.faults.memory import memory_group
 from tests.faults.platform import ACK_WAIT, ADMIN_KEY, Platform, Process
 from tests.support.images import encoded, picture
 from tests.support.waiting import until
 
 from imago.bus.connection import Bus
+from imago.bus.consumer import POLL_SECONDS
 from imago.bus.topology import Topology, consumer_config, ensure
 from imago.domain.stages import Stage
 from imago.settings import Settings
@@ -154,17 +156,87 @@ async def _uploaded(tenant: Tenant, number: int) -> int:
 async def test_c6_a_worker_killed_mid_stage_costs_one_redelivery(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
-    worker = platform.workers["ocr"]
+    worker, other = platform.workers["ocr"], platform.extra_worker("ocr")
     arm(worker, "stage.claimed=kill")
+    other.start()
+    try:
+        await _pulling(platform, "ocr", workers=2)
+        # The other one is there, and can't be the one that gets the message first.
+        other.send(signal.SIGSTOP)
+        await asyncio.sleep(POLL_SECONDS + 0.5)
+        image = await _uploaded(tenant, 6)
+        await asyncio.to_thread(worker.wait_death)
+        began = time.monotonic()
+        other.send(signal.SIGCONT)
+
+        async def claimed_again() -> bool:
+            return _stage(platform, tenant, "ocr")["claim"] == 2
+
+        await until(claimed_again, what="the second claim")
+        figures.hold("C6 redelivered after the kill (s; ack_wait + 5)", time.monotonic() - began, "<=", ACK_WAIT + 5)
+        await tenant.ended(image)
+        assert _stage(platform, tenant, "ocr")["attempts"] == 2
+        await check_all(tenant)
+    finally:
+        other.stop()
+
+
+async def _pulling(platform: Platform, stage: str, *, workers: int) -> None:
+    """Wait until so many workers ask for a stage's messages of the lane `standard`."""
+    bus = await _bus(platform)
+    try:
+
+        async def asking() -> bool:
+            return (await bus.js.consumer_info("IMAGO_WORK_STANDARD", stage)).num_waiting >= workers
+
+        await until(asking, what=f"{workers} workers to pull", timeout=40)
+    finally:
+        await bus.close()
+
+
+async def test_c6_a_worker_killed_by_the_kernel_for_its_memory_costs_one_redelivery(
+    platform: Platform, tenant: Tenant
+) -> None:
+    worker = platform.workers["ocr"]
+    arm(worker, "stage.claimed=stop*1")
     image = await _uploaded(tenant, 6)
-    worker.wait_death()
-    began = time.monotonic()
+    await asyncio.to_thread(worker.wait_frozen)
+    with memory_group() as group:
+        group.add(worker.pid)
+        # The worker is in the middle of its stage, and what else is in its group takes all that the group may have.
+        group.exhaust()
+        worker.wait_death()
     worker.start()
     await tenant.ended(image)
-    figures.hold("C6 done again after the kill (s; ack_wait + 5)", time.monotonic() - began, "<=", ACK_WAIT + 5)
     row = _stage(platform, tenant, "ocr")
     assert (row["claim"], row["attempts"]) == (2, 2)
     await check_all(tenant)
+
+
+async def test_c6_a_file_that_kills_its_worker_each_time_is_put_away_and_the_others_go_on(
+    platform: Platform, tenant: Tenant
+) -> None:
+    worker = platform.workers["ocr"]
+    arm(worker, "stage.claimed=kill")
+    poison = await _uploaded(tenant, 6)
+    for _ in range(3):
+        await asyncio.to_thread(worker.wait_death)
+        worker.start(FAILPOINTS="stage.claimed=kill")
+
+    async def put_away() -> bool:
+        return _stage(platform, tenant, "ocr")["status"] == "dead"
+
+    # It would die of a fourth start, as of the three before.
+    await until(put_away, what="the dead letter", timeout=30)
+    assert worker.running
+    row = _stage(platform, tenant, "ocr")
+    assert (row["claim"], row["attempts"], row["error_code"]) == (3, 3, "worker-lost")
+    document = await tenant.ended(poison, statuses=("partial",))
+    assert {document["stages"][name]["status"] for name in ("thumbnail", "exif", "vision")} == {"done"}
+    arm(worker, "")
+    good = await _uploaded(tenant, 7)
+    await tenant.ended(good)
+    await check_all(tenant, statuses=frozenset({"done", "partial"}))
 
 
 async def test_c7_a_worker_killed_after_its_commit_does_nothing_twice(platform: Platform, tenant: Tenant) -> None:

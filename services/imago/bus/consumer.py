@@ -22,6 +22,7 @@ from imago.bus.slots import Slots
 from imago.bus.topology import existing_lanes
 from imago.domain.lanes import WorkerLanes, is_dedicated, work_stream
 from imago.domain.stages import Stage
+from imago.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -155,10 +156,9 @@ class WorkConsumer:
         finally:
             self._stopping.set()
             self._going.set()
-            for task in helpers:
-                task.cancel()
+            await end_tasks(*helpers)
             # The polls that are out are waited for, because what one of them gets must be given back.
-            await asyncio.gather(*self._sources.values(), *helpers, return_exceptions=True)
+            await asyncio.gather(*self._sources.values(), return_exceptions=True)
 
     async def stop(self, *, grace: float) -> None:
         """Stop pulling, give running jobs `grace` seconds to end, and cancel those that are left."""

@@ -1,7 +1,6 @@
 """A worker process: its consumer, its runner, and what happens while the database is away and when it is stopped."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 
 import structlog
@@ -13,6 +12,7 @@ from imago.domain.lanes import WorkerLanes
 from imago.domain.outbox import Announcer
 from imago.domain.stages import Stage
 from imago.settings import Settings
+from imago.tasks import end_tasks
 from imago.workers.runner import StageRunner
 from imago.workers.stages.base import StageWork
 
@@ -56,10 +56,7 @@ class Worker:
             await self._consumer.stop(grace=self._settings.shutdown_timeout)
             await pulling
         finally:
-            for task in (watch, stopping):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            await end_tasks(watch, stopping)
 
     async def _watch_database(self) -> None:
         """Pause pulling while the database is away."""

@@ -1,6 +1,7 @@
 """The bus on a real NATS server."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -151,6 +152,30 @@ async def test_stopping_gives_back_what_is_held(bus: Bus) -> None:
     await until(_value(lambda: len(seen) == 6), what="all six messages", timeout=10)
     await second.stop(grace=1)
     await running
+
+
+async def test_stopping_ends_although_a_cancellation_was_lost(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
+    async def answered_at_that_moment(_js: object) -> tuple[str, ...]:
+        # What `asyncio.wait_for`, with which the library waits, does to a cancellation that comes with the answer.
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return ()
+
+    monkeypatch.setattr("imago.bus.consumer.existing_lanes", answered_at_that_moment)
+    await ensure(bus.js, topology=QUICK)
+
+    async def handle(_delivery: Delivery) -> None:
+        raise AssertionError("there is no message")
+
+    working = consumer(bus, handle, lanes="standard,*")
+    running = asyncio.create_task(working.run())
+    await asked.wait()
+    await working.stop(grace=0.1)
+    async with asyncio.timeout(15):
+        await running
 
 
 async def test_a_consumer_that_is_missing_or_recreated_is_waited_for(bus: Bus) -> None:
