@@ -108,7 +108,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 async def tenant(installation: Installation, session: aiohttp.ClientSession, request: pytest.FixtureRequest) -> Tenant:
     """A client of its own for each test."""
     made = await installation.new_client(session, request.node.name)
-    return Tenant(installation, session, made["client"]["uuid"], made["api_key"], made["client"]["id"])  # type: ignore[arg-type]
+    return Tenant(installation, session, made["uuid"], made["api_key"], made["id"])  # type: ignore[arg-type]
 
 
 async def upload(tenant: Tenant, count: int, make: Callable[[int], bytes] = page, *, at_once: int = 8) -> list[int]:

@@ -31,6 +31,8 @@ def install_dns(access: Access) -> None:
         "image": _COREDNS_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "args": ["-conf", "/etc/coredns/Corefile"],
+        # Without a request it would be the last to get a turn on a busy node, and names would not resolve.
+        "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}},
         # Its port is below 1024.
         "securityContext": {"runAsUser": 0},
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
