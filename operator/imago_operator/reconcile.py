@@ -22,7 +22,7 @@ from imago_operator.conditions import (
 )
 from imago_operator.context import Context, resource_path
 from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
-from imago_operator.kubernetes import Changed, Refused
+from imago_operator.kubernetes import Changed, Object, Refused
 from imago_operator.passes import Pass, Result
 from imago_operator.reporting import report
 from imago_operator.resource import (
@@ -62,7 +62,7 @@ async def _attempt(context: Context, ref: Ref) -> Result:
     return result
 
 
-async def _result(context: Context, ref: Ref, body: dict[str, object], outcome: Outcome) -> Result:
+async def _result(context: Context, ref: Ref, body: Object, outcome: Outcome) -> Result:
     if flagged(body, PAUSED_ANNOTATION):
         outcome.findings[Kind.READY] = _paused(body)
         return Result(Reason.PAUSED)
@@ -182,16 +182,16 @@ def _refuse(work: Pass, reason: Reason, message: str) -> None:
         work.outcome.findings[kind] = bad(reason, message)
 
 
-def _unknown(outcome: Outcome, body: dict[str, object], message: str) -> None:
+def _unknown(outcome: Outcome, body: Object, message: str) -> None:
     """Say of the parts that were never looked at that nothing is known; others stay as they were seen last."""
     status = body.get("status") or {}
     for kind in (Kind.QUOTA, Kind.CREDENTIALS, Kind.STREAMS):
-        if kind not in outcome.findings and find_condition(status, kind) is None:  # type: ignore[arg-type]
+        if kind not in outcome.findings and find_condition(status, kind) is None:
             outcome.findings[kind] = Finding(UNKNOWN, Reason.API_UNAVAILABLE, message)
 
 
-def _paused(body: dict[str, object]) -> Finding:
-    known = find_condition(body.get("status") or {}, Kind.READY)  # type: ignore[arg-type]
+def _paused(body: Object) -> Finding:
+    known = find_condition(body.get("status") or {}, Kind.READY)
     return Finding(
         str(known["status"]) if known else UNKNOWN,
         Reason.PAUSED,

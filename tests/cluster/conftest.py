@@ -174,7 +174,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """An installation of Imago for the session, without workers."""
     built = Platform(tmp_path_factory.mktemp("imago"), apis=1, OPERATOR_API_KEY=OPERATOR_KEY)
     built.apis[0].start(wait=False)
-    built.apis[0].wait_ready(120)
+    built.apis[0].wait_ready(300)
     yield built
     built.close()
 

@@ -243,7 +243,7 @@ class Platform:
 
     def run(self, *arguments: str, **environment: str) -> None:
         """Run a command of Imago to its end."""
-        assert self.begin(*arguments, **environment).wait(120) == 0, arguments
+        assert self.begin(*arguments, **environment).wait(300) == 0, arguments
 
     def begin(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Begin a command of Imago."""

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -300,6 +302,19 @@ class OperatorProcess:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def wait_at_work(self, timeout: float = 120) -> None:
+        """Wait until Kopf runs in it."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.liveness_port}/healthz", timeout=5):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+            assert self.running, f"the operator ended while starting, see {self.log}"
+            assert time.monotonic() < deadline, f"the operator was not at work in {timeout:g} s, see {self.log}"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """Kill it, as a node that dies does."""
