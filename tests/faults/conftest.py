@@ -24,6 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("again", range(20), indirect=True)
 
 
+@pytest.fixture
+def again(request: pytest.FixtureRequest) -> None:
+    """Each crash point once in CI, 20 times at full size (see `pytest_generate_tests`)."""
+
+
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> bool:
     """Whether this is a run at the full size of the targets."""
