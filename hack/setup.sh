@@ -13,7 +13,7 @@ readonly STAMP=.venv/.imago-setup
 readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core)
 
 fingerprint() {
-  cat pyproject.toml requirements/dev.lock hack/setup.sh
+  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
@@ -82,6 +82,7 @@ main() {
   rm -f "$STAMP"
   install_system_packages
   make_environment
+  hack/prometheus.sh || say "no Prometheus: its tests are skipped"
   say "preparing the offline vision model"
   .venv/bin/python -m imago.ai.model >/dev/null
   printf '%s' "$wanted" >"$STAMP"

@@ -19,6 +19,9 @@ from imago.domain.stages import Stage
 
 MB = 2**20
 
+# Each name is a label of some dozens of series in each process.
+MOST_METRICS_CLIENTS = 50
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -185,10 +188,22 @@ class Settings(BaseSettings):
     """Where a test makes this process die, freeze or forget; never set in production (`imago.failpoints`)."""
 
     # Telemetry.
+    metrics_clients: CommaList = ()
+    """Names of the clients, 50 at most, that metrics have a label for; all others are `other`."""
+    observe_interval: float = Field(15.0, gt=0)
+    """Seconds between two looks at queues, open work, ended images and quotas, for the metrics."""
     otel_exporter_otlp_endpoint: str | None = None
     prometheus_multiproc_dir: Path | None = None
 
-    @field_validator("nats_url", "cors_origins", "trusted_proxies", "disabled_stages", "ai_fallback", mode="before")
+    @field_validator(
+        "nats_url",
+        "cors_origins",
+        "trusted_proxies",
+        "disabled_stages",
+        "ai_fallback",
+        "metrics_clients",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -211,6 +226,13 @@ class Settings(BaseSettings):
     @classmethod
     def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         networks(value)
+        return value
+
+    @field_validator("metrics_clients")
+    @classmethod
+    def _few_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > MOST_METRICS_CLIENTS:
+            raise ValueError(f"METRICS_CLIENTS takes {MOST_METRICS_CLIENTS} names at most")
         return value
 
     @field_validator("failpoints")

@@ -21,9 +21,8 @@ from imago.domain.outbox import Announcer
 from imago.domain.rates import Rates
 from imago.settings import Settings
 from imago.storage.store import ObjectStore
-
-# Raises where the part is away; what it raises is told by its type's name alone.
-Check = Callable[[], Awaitable[None]]
+from imago.telemetry.health import Check
+from imago.telemetry.serving import Exposition
 
 # Makes a thumbnail of a stored original during its upload (`THUMBNAIL_MODE=inline`): original's key, thumbnail's key.
 InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
@@ -41,7 +40,7 @@ class Services:
     rates: Rates
     uploads: UploadSlots
     checks: Mapping[str, Check]
-    exposition: Callable[[], tuple[bytes, str]]
+    exposition: Exposition
     texts: Callable[[CallContext], TextProvider]
     pages: PageSource
     events: EventHub | None = None
@@ -68,6 +67,8 @@ class Principal:
 SERVICES = web.AppKey("services", Services)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 ADDRESS_BLOCKED: web.RequestKey[float] = web.RequestKey("address blocked", float)
+# The image that a request made, for its line in the log.
+IMAGE: web.RequestKey[str] = web.RequestKey("image", str)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 

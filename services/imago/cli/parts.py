@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from imago.ai.providers import Providers, build_providers
 from imago.api.events import EventHub
 from imago.api.keys import KeyCache
 from imago.api.local_rates import LocalRates
+from imago.api.server import PortInUse
 from imago.api.services import Services
 from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
@@ -39,13 +40,17 @@ from imago.settings import Settings
 from imago.storage.factory import build_store
 from imago.storage.local import LocalStore
 from imago.storage.store import ObjectStore
+from imago.tasks import end_tasks
 from imago.telemetry import metrics
+from imago.telemetry.health import Check
 from imago.telemetry.provider_calls import ProviderCalls
+from imago.telemetry.serving import metrics_server
 from imago.upkeep.ai_budgets import AiBudgets
 from imago.upkeep.announcer import BackgroundAnnouncer
 from imago.upkeep.auditor import Auditor
 from imago.upkeep.eraser import Eraser
 from imago.upkeep.lanes import LaneMover
+from imago.upkeep.observer import Observer
 from imago.upkeep.reconciler import Reconciler
 from imago.upkeep.relay import Relay
 from imago.upkeep.service import ADVISORY_SECONDS, Chore, Upkeep
@@ -65,6 +70,8 @@ SCHEMA_SECONDS = 120.0
 KEY_USES_SECONDS = 30.0
 # Pages are read in a second; more children would only take memory from uploads.
 _READERS = 2
+# More often than anybody scrapes.
+_PULSE_SECONDS = 2.0
 
 
 class MissingSetting(Exception):
@@ -75,6 +82,7 @@ class MissingSetting(Exception):
 async def database(settings: Settings, *, wait: bool = True, timeout: float | None = None) -> AsyncIterator[Database]:
     """Give the database, waiting for its schema first; `timeout` replaces the settings' for statements."""
     db = Database.from_settings(settings, timeout=timeout)
+    db.on_connection_wait = metrics.DATABASE_WAIT_SECONDS.observe
     try:
         if wait:
             await wait_for_schema(db, timeout=SCHEMA_SECONDS)
@@ -130,6 +138,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
             _web_pages(settings) as pages,
         ):
             cache = KeyCache(db, pepper=pepper)
+            pulse = asyncio.create_task(_pulse(db, bus, process="api"))
             upkeep = _upkeep(settings, db, bus, publisher, objects, background, cache)
             hub = EventHub(bus)
             await upkeep.start()
@@ -142,7 +151,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     announcer=background,
                     keys=cache,
                     checks={"database": db.check, "storage": objects.check, "nats": _nats_check(bus)},
-                    exposition=_exposition(db, bus),
+                    exposition=metrics.exposition,
                     texts=providers.texts,
                     pages=pages,
                     events=hub,
@@ -158,6 +167,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
             finally:
                 await hub.close()
                 await upkeep.close()
+                await end_tasks(pulse)
 
 
 def _upkeep(
@@ -174,6 +184,7 @@ def _upkeep(
     sweeper = Sweeper(db, objects)
     auditor = Auditor(settings, db, objects)
     budgets = AiBudgets(settings, db)
+    observer = Observer(db, bus)
     silent_for = timedelta(seconds=settings.database_timeout)
     return Upkeep(
         db,
@@ -189,7 +200,8 @@ def _upkeep(
             Chore("eraser", settings.sweep_interval, Eraser(db, bus).run_once),
             Chore("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
             Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
-            Chore("auditor", settings.audit_interval, auditor.run_once),
+            Chore("auditor", settings.audit_interval, auditor.run_once, forget=auditor.forget),
+            Chore("observer", settings.observe_interval, observer.run_once, forget=observer.forget),
             Chore("sweeper", settings.sweep_interval, sweeper.run_once),
             # Without a lease: its holder may be the very process that froze.
             Chore("sessions", settings.database_timeout / 2, partial(end_silent_sessions, db, silent_for), shared=True),
@@ -265,11 +277,16 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
     ):
         children = child_pool(settings)
+        metrics.announce_worker(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs)
+        pulse = asyncio.create_task(_pulse(db, bus, process=f"worker-{kind}"))
+        checks = {"database": db.check, "storage": objects.check, "nats": _nats_check(bus)}
         try:
             tools = Tools(settings, objects, children)
             stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
-            yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
+            async with _metrics_port(settings, checks):
+                yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
         finally:
+            await end_tasks(pulse)
             await children.close()
 
 
@@ -281,6 +298,20 @@ async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bu
             yield providers
     else:
         yield None
+
+
+@asynccontextmanager
+async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Serve metrics and health on `METRICS_PORT` where it is set; raise PortInUse."""
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        server = metrics_server(settings.host, settings.metrics_port, exposition=metrics.exposition, checks=checks)
+        async with server:
+            yield
+    except OSError as error:
+        raise PortInUse(f"can't listen on {settings.host}:{settings.metrics_port}: {error.strerror}") from error
 
 
 def _stage(stage: Stage, tools: Tools, providers: Providers | None) -> StageWork:
@@ -345,10 +376,11 @@ def _nats_check(bus: Bus) -> Callable[[], Awaitable[None]]:
     return check
 
 
-def _exposition(db: Database, bus: Bus) -> Callable[[], tuple[bytes, str]]:
-    def show() -> tuple[bytes, str]:
-        metrics.DATABASE_CONNECTIONS.set(db.pool_state()[0])
-        metrics.BUS_CONNECTED.set(bus.connected)
-        return metrics.exposition()
-
-    return show
+async def _pulse(db: Database, bus: Bus, *, process: str) -> None:
+    """Keep the gauges of a process right; in `imago dev` it is another process that shows them."""
+    while True:
+        in_use, limit = db.pool_state()
+        metrics.DATABASE_CONNECTIONS.set(in_use)
+        metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
+        metrics.BUS_CONNECTED.labels(process).set(bus.connected)
+        await asyncio.sleep(_PULSE_SECONDS)

@@ -9,6 +9,7 @@ from imago.ai.providers import ProviderUnavailable
 from imago.api.server import PortInUse, bind, serving
 from imago.cli.parts import MissingSetting, api_services, stop_on_signals, worker
 from imago.settings import Settings
+from imago.telemetry import metrics
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.tracing import configure_tracing
 
@@ -41,7 +42,7 @@ async def run_worker(settings: Settings, kind: str) -> None:
             async with worker(settings, kind) as working:
                 log.info("working", kind=kind, lanes=settings.worker_lanes)
                 await working.run(stop)
-    except (ProviderUnavailable, ValueError, TimeoutError) as error:
+    except (PortInUse, ProviderUnavailable, ValueError, TimeoutError) as error:
         raise ServeError(str(error) or "the database has not the schema that this version needs") from error
 
 
@@ -49,3 +50,5 @@ def _configure(settings: Settings, service: str) -> None:
     failpoints.arm(settings.failpoints)
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
     configure_tracing(settings, service=service)
+    metrics.name_clients(settings.metrics_clients)
+    metrics.announce_process(service)

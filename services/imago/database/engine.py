@@ -7,7 +7,8 @@ queue for the lock instead of failing when the second one upgrades.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,8 @@ class Database:
             # The URL itself may hold a password.
             raise ValueError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
         self._timeout = timeout
+        self.on_connection_wait: Callable[[float], None] | None = None
+        """Told how long the pool took to give a connection, in seconds; also where it gave none in time."""
         self.engine: AsyncEngine = self._create(pool_size)
 
     @classmethod
@@ -125,8 +128,7 @@ class Database:
         statement. Raises DatabaseUnavailable.
         """
         async with mapped_errors():
-            async with asyncio.timeout(self._timeout):
-                connection = await self.engine.connect()
+            connection = await self._connect()
             try:
                 yield _driver_of(connection)
             finally:
@@ -151,8 +153,7 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, scope: Scope, *, write: bool) -> AsyncIterator[AsyncConnection]:
         async with mapped_errors():
-            async with asyncio.timeout(self._timeout):
-                connection = await self.engine.connect()
+            connection = await self._connect()
             try:
                 if self.is_sqlite:
                     await connection.execution_options(imago_write=write)
@@ -166,6 +167,15 @@ class Database:
                 if not self.is_sqlite and not connection.invalidated:
                     _driver_of(connection).scope = None
                 await connection.close()
+
+    async def _connect(self) -> AsyncConnection:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self.engine.connect()
+        finally:
+            if self.on_connection_wait is not None:
+                self.on_connection_wait(time.monotonic() - began)
 
     def _create(self, pool_size: int) -> AsyncEngine:
         options: dict[str, Any] = {

@@ -150,6 +150,7 @@ images = sa.Table(
     sa.Index("ix_images_client_id_status_id", "client_id", "status", "id"),
     sa.Index("ix_images_client_id_sha256", "client_id", "sha256"),
     sa.Index("ix_images_client_id_taken_at", "client_id", "taken_at"),
+    sa.Index("ix_images_done_at", "done_at"),
     sqlite_autoincrement=True,
 )
 

@@ -1,16 +1,30 @@
-"""OpenTelemetry traces: off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set; one trace from upload to last stage."""
+"""OpenTelemetry traces: off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set; one trace from upload to last stage.
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+The trace goes through the outbox: a row keeps the headers of the request that caused it, its publication is a span
+between that request and the stage, and what a stage announces carries on the trace it was given. The request's id goes
+the same way, so that logs of one upload are found without traces too.
+"""
 
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
+from imago.domain.outbox import OutboxRow
 from imago.settings import Settings
 
 _tracer = trace.get_tracer("imago")
 
-_CARRIED = frozenset({"traceparent", "tracestate"})
+REQUEST_ID_HEADER = "imago-request-id"
+
+_CARRIED = frozenset({"traceparent", "tracestate", REQUEST_ID_HEADER})
+
+# Probes and scrapes tell nothing, and the path of a signed URL is the right to the file.
+_UNTRACED = "/health,/metrics,/files/signed/"
 
 
 def configure_tracing(settings: Settings, *, service: str) -> None:
@@ -20,6 +34,7 @@ def configure_tracing(settings: Settings, *, service: str) -> None:
     """
     if not settings.otel_exporter_otlp_endpoint:
         return
+    os.environ.setdefault("OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS", _UNTRACED)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
     from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
@@ -36,17 +51,53 @@ def configure_tracing(settings: Settings, *, service: str) -> None:
 
 
 def carried_headers() -> dict[str, str]:
-    """Return the present trace context as headers; empty without a trace."""
+    """Return the present trace context and request id as headers; without a trace or a request, they are missing."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
-    return headers
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return headers if request_id is None else {**headers, REQUEST_ID_HEADER: request_id}
+
+
+def carried_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a message's headers that go on to what follows from it."""
+    return {key.lower(): value for key, value in headers.items() if key.lower() in _CARRIED}
+
+
+def request_id_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the id of the request that a message came from, as logs name it; empty where it came from none."""
+    request_id = carried_on(headers).get(REQUEST_ID_HEADER)
+    return {} if request_id is None else {"request_id": request_id}
 
 
 @contextmanager
 def continued_span(name: str, headers: Mapping[str, str], **attributes: str | int) -> Iterator[None]:
     """Run a block in a span that goes on with the trace that headers carry."""
-    carrier = {key.lower(): value for key, value in headers.items() if key.lower() in _CARRIED}
     with _tracer.start_as_current_span(
-        name, context=propagate.extract(carrier), kind=SpanKind.CONSUMER, attributes=dict(attributes)
+        name,
+        context=propagate.extract(carried_on(headers)),
+        kind=SpanKind.CONSUMER,
+        attributes={f"imago.{key}": value for key, value in attributes.items()},
     ):
         yield
+
+
+@contextmanager
+def publishing(rows: Sequence[OutboxRow]) -> Iterator[Sequence[OutboxRow]]:
+    """Give the rows to publish while the block does it: those of a trace each in a span, which their headers carry."""
+    with ExitStack() as spans:
+        yield [replace(row, headers=_in_span(row, spans)) for row in rows]
+
+
+def _in_span(row: OutboxRow, spans: ExitStack) -> dict[str, str]:
+    if "traceparent" not in row.headers:
+        return row.headers
+    span = _tracer.start_span(
+        f"publish {row.kind}",
+        context=propagate.extract(row.headers),
+        kind=SpanKind.PRODUCER,
+        attributes={"messaging.system": "nats", "messaging.destination.name": row.subject},
+    )
+    spans.callback(span.end)
+    headers = dict(row.headers)
+    propagate.inject(headers, context=trace.set_span_in_context(span))
+    return headers

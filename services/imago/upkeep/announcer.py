@@ -15,6 +15,7 @@ from imago.database.outbox import Published
 from imago.domain.outbox import OutboxRow
 from imago.tasks import end_tasks
 from imago.telemetry import metrics
+from imago.telemetry.tracing import publishing
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,8 @@ class BackgroundAnnouncer:
 async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
     """Publish rows and note where they lie; return how many were published."""
     failpoints.reach("announcer.publishing")
-    published = published_rows(rows, await publisher.publish_many(rows), by=by)
+    with publishing(rows) as carrying:
+        published = published_rows(rows, await publisher.publish_many(carrying), by=by)
     failpoints.reach("announcer.published")
     if published:
         async with db.write(SYSTEM) as connection:

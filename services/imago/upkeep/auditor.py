@@ -17,6 +17,7 @@ from imago.domain.times import utc_now
 from imago.settings import Settings
 from imago.storage.store import ObjectInfo, ObjectStore
 from imago.telemetry import metrics
+from imago.telemetry.snapshot import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +48,17 @@ class Auditor:
         self._prefix = settings.s3_prefix.strip("/") + "/" if settings.s3_prefix.strip("/") else ""
         # An object may be there before its row is committed, for as long as an upload lasts.
         self._young = timedelta(seconds=settings.intent_ttl)
+        self._shown = Snapshot(metrics.UNKNOWN_OBJECTS, metrics.MISSING_OBJECTS)
+
+    def forget(self) -> None:
+        """Take back what the metrics tell: another process compares now."""
+        self._shown.forget()
 
     async def run_once(self) -> int:
         """Compare, log and meter; return how many differences there are."""
         findings = await self.compare()
-        metrics.UNKNOWN_OBJECTS.set(findings.unknown)
-        metrics.MISSING_OBJECTS.set(findings.missing)
+        self._shown.replace(metrics.UNKNOWN_OBJECTS, {(): findings.unknown})
+        self._shown.replace(metrics.MISSING_OBJECTS, {(): findings.missing})
         if findings.unknown:
             log.warning(
                 "storage holds objects that the database doesn't know; nothing deletes them",

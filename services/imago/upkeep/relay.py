@@ -13,6 +13,7 @@ from imago.database.outbox import Published
 from imago.domain.outbox import OutboxRow
 from imago.domain.times import utc_now
 from imago.telemetry import metrics
+from imago.telemetry.tracing import publishing
 from imago.upkeep.announcer import published_rows
 
 # Rows are locked while they are published, so a batch is what NATS takes in a fraction of a second.
@@ -64,7 +65,8 @@ class Relay:
         return len(published), len(rows)
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
-        outcomes = await self._publisher.publish_many(rows)
+        with publishing(rows) as carrying:
+            outcomes = await self._publisher.publish_many(carrying)
         left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, BusUnavailable)]
         return published_rows(rows, outcomes, by="relay"), left
 

@@ -14,6 +14,7 @@ from imago.database import repair
 from imago.database.engine import Database, DatabaseUnavailable
 from imago.storage.store import StorageUnavailable
 from imago.tasks import end_tasks
+from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +27,16 @@ ADVISORY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Chore:
-    """Something done every `interval` seconds; `shared` chores need no lease."""
+    """Something done every `interval` seconds; `shared` chores need no lease.
+
+    `forget` is called at each turn that is another process's: what this one knew is no longer told.
+    """
 
     name: str
     interval: float
     run: Callable[[], Awaitable[int]]
     shared: bool = False
+    forget: Callable[[], None] | None = None
 
 
 class Upkeep:
@@ -50,6 +55,7 @@ class Upkeep:
 
     async def start(self) -> None:
         """Begin."""
+        metrics.announce_upkeep(chore.name for chore in self._chores)
         self._tasks = [asyncio.create_task(self._loop(chore), name=f"upkeep-{chore.name}") for chore in self._chores]
 
     async def close(self) -> None:
@@ -65,9 +71,15 @@ class Upkeep:
             try:
                 if chore.shared or await repair.take_lease(self._db, chore.name, self._holder, ttl=ttl):
                     await chore.run()
+                    metrics.CHORE_RUNS.labels(chore.name, "done").inc()
+                    metrics.CHORE_SUCCESS.labels(chore.name).set_to_current_time()
+                elif chore.forget is not None:
+                    chore.forget()
             except (DatabaseUnavailable, BusUnavailable, StorageUnavailable) as error:
+                metrics.CHORE_RUNS.labels(chore.name, "waited").inc()
                 log.info("a chore has to wait", chore=chore.name, error=type(error).__name__)
             except Exception:
+                metrics.CHORE_RUNS.labels(chore.name, "failed").inc()
                 log.exception("a chore failed", chore=chore.name)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nudges[chore.name].wait(), chore.interval)

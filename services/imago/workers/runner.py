@@ -32,7 +32,7 @@ from imago.domain.work import BadMessage, WorkMessage
 from imago.settings import Settings
 from imago.storage.store import ObjectMissing, StorageUnavailable
 from imago.telemetry import metrics
-from imago.telemetry.tracing import continued_span
+from imago.telemetry.tracing import carried_on, continued_span, request_id_of
 from imago.workers.children import time_limit
 from imago.workers.stages.base import Outcome, StageWork
 
@@ -80,8 +80,13 @@ class StageRunner:
             await delivery.term()
             return
         context = structlog.contextvars.bound_contextvars(
-            client=str(message.client), image=str(message.image), stage=str(message.stage), run=message.run
+            client=str(message.client),
+            image=str(message.image),
+            stage=str(message.stage),
+            run=message.run,
+            **request_id_of(delivery.headers),
         )
+        attributes: dict[str, str | int] = {"stage": message.stage, "run": message.run, "image": str(message.image)}
         run = message.image, message.stage, message.run
         if run in self._held:
             # Its heartbeats came too late, but this very process is at it: a second claim would only cost a try.
@@ -89,13 +94,13 @@ class StageRunner:
             return
         self._held.add(run)
         try:
-            with context, continued_span(f"stage {message.stage}", delivery.headers, stage=message.stage):
+            with context, continued_span(f"stage {message.stage}", delivery.headers, **attributes):
                 await self._handle(delivery, message)
         finally:
             self._held.discard(run)
 
     async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
-        headers = _trace_headers(delivery)
+        headers = carried_on(delivery.headers)
         try:
             claimed = await work.claim(
                 self._db,
@@ -116,13 +121,17 @@ class StageRunner:
         started = time.monotonic()
         if claimed.attempts == 1 and claimed.run == 1:
             waited = time.time() - claimed.created_at.timestamp()
-            metrics.STAGE_WAIT_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(max(waited, 0.0))
+            metrics.STAGE_WAIT_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(
+                max(waited, 0.0), exemplar=metrics.exemplar()
+            )
         try:
             outcome = await self._work(delivery, claimed, headers)
         finally:
             metrics.JOBS_RUNNING.labels(_worker(message.stage)).dec()
         seconds = time.monotonic() - started
-        metrics.STAGE_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(seconds)
+        metrics.STAGE_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(
+            seconds, exemplar=metrics.exemplar()
+        )
         metrics.STAGE_RUNS.labels(message.stage, lane_label(delivery.lane), outcome).inc()
         log.info("stage tried", outcome=outcome, attempt=claimed.attempts, seconds=round(seconds, 3))
 
@@ -132,7 +141,7 @@ class StageRunner:
             await delivery.nak(refused.retry_in)
             return
         if refused.ended is not None:
-            self._ended(refused.ended, delivery)
+            self._ended(refused.ended)
             metrics.DEAD_LETTERS.labels(delivery.stage, work.LOST_WORKER.code).inc()
         await delivery.ack()
 
@@ -150,7 +159,7 @@ class StageRunner:
                 lambda: work.finish(self._db, held, done.result, headers=headers, thumbnail_key=done.thumbnail_key)
             )
             failpoints.reach("stage.committed")
-            self._ended(ended, delivery)
+            self._ended(ended)
             if not failpoints.reach("stage.acking"):
                 await delivery.ack()
             return "done"
@@ -222,7 +231,7 @@ class StageRunner:
             return "lost"
         log.info("stage failed", error_code=failure.code, attempt=held.attempts)
         self._announcer.announce(failed.outbox)
-        self._observe_end(failed, delivery)
+        _log_end(failed)
         match failed.decision:
             case RetryInStream(delay):
                 await delivery.nak(delay)
@@ -277,14 +286,9 @@ class StageRunner:
                 job.cancel()
                 return
 
-    def _ended(self, ended: Ended, delivery: Delivery) -> None:
+    def _ended(self, ended: Ended) -> None:
         self._announcer.announce(ended.outbox)
-        self._observe_end(ended, delivery)
-
-    def _observe_end(self, ended: Ended | Failed, delivery: Delivery) -> None:
-        if ended.image_done_after is not None:
-            label = lane_label(delivery.lane)
-            metrics.IMAGE_DONE_SECONDS.labels(label).observe(ended.image_done_after.total_seconds())
+        _log_end(ended)
 
 
 # The child's own deadline comes first, because its failure says more.
@@ -296,8 +300,9 @@ def _is_cancelling() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _trace_headers(delivery: Delivery) -> dict[str, str]:
-    return {key: value for key, value in delivery.headers.items() if key.lower() in ("traceparent", "tracestate")}
+def _log_end(ended: Ended | Failed) -> None:
+    if ended.image_done_after is not None:
+        log.info("image done", seconds=round(ended.image_done_after.total_seconds(), 3))
 
 
 def _worker(stage: Stage) -> str:

@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from imago.api.access import Handler
-from imago.api.services import PRINCIPAL, REQUEST_ID
+from imago.api.services import IMAGE, PRINCIPAL, REQUEST_ID
 from imago.telemetry import metrics
 
 log = structlog.get_logger("imago.api.request")
@@ -40,9 +40,10 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
         seconds = time.monotonic() - started
         metrics.HTTP_IN_FLIGHT.dec()
         metrics.HTTP_REQUESTS.labels(request.method, route, status).inc()
-        metrics.HTTP_SECONDS.labels(request.method, route).observe(seconds)
+        metrics.HTTP_SECONDS.labels(request.method, route).observe(seconds, exemplar=metrics.exemplar())
         if route not in _SILENT:
             principal = request.get(PRINCIPAL)
+            image = {"image": request[IMAGE]} if IMAGE in request else {}
             log.info(
                 "request",
                 request_id=request_id,
@@ -51,6 +52,7 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
                 status=status,
                 seconds=round(seconds, 4),
                 client=str(principal.client.uuid) if principal and principal.client else None,
+                **image,
             )
 
 

@@ -1,8 +1,6 @@
 """What the platform asks: is the process alive, ready, and how are its parts; and the root, for people."""
 
 import asyncio
-import time
-from typing import Any
 
 from aiohttp import web
 
@@ -11,14 +9,13 @@ from imago.api.access import PUBLIC, access
 from imago.api.answer_schemas import DetailedHealthAnswer, HealthAnswer, RootAnswer
 from imago.api.answers import json_answer
 from imago.api.documentation import documented
-from imago.api.services import Check, services_of
+from imago.api.services import services_of
+from imago.telemetry.health import examine
 
 routes = web.RouteTableDef()
 
 # What tells about the inside: on the API's port only where no port of its own is set.
 private_routes = web.RouteTableDef()
-
-CHECK_SECONDS = 3.0
 
 DRAINING: web.AppKey[asyncio.Event] = web.AppKey("draining", asyncio.Event)
 
@@ -68,11 +65,7 @@ async def ready(request: web.Request) -> web.Response:
 @access(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
     """Asks each part whether it answers."""
-    checks = services_of(request).checks
-    results = await asyncio.gather(*(_check(check) for check in checks.values()))
-    parts = dict(zip(checks, results, strict=True))
-    ok = all(part["ok"] for part in parts.values())
-    body = {"status": "ok" if ok else "degraded", "version": __version__, "parts": parts}
+    ok, body = await examine(services_of(request).checks)
     return json_answer(body, status=200 if ok else 503)
 
 
@@ -80,17 +73,6 @@ async def detailed(request: web.Request) -> web.Response:
 @documented(tag="service", summary="Metrics for Prometheus", answers={200: (None, "The metrics as text.")})
 @access(PUBLIC)
 async def metrics(request: web.Request) -> web.Response:
-    """Shows the metrics in Prometheus' text format."""
-    body, content_type = await asyncio.to_thread(services_of(request).exposition)
+    """Shows the metrics as OpenMetrics, with exemplars, to those who ask for it; else in Prometheus' text format."""
+    body, content_type = await asyncio.to_thread(services_of(request).exposition, request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-async def _check(check: Check) -> dict[str, Any]:
-    started = time.monotonic()
-    error: str | None = None
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await check()
-    except Exception as failure:
-        error = type(failure).__name__
-    return {"ok": error is None, "seconds": round(time.monotonic() - started, 4), "error": error}

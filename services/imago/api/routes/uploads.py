@@ -15,7 +15,7 @@ from imago.api.answers import json_answer
 from imago.api.documentation import documented
 from imago.api.idempotency import fingerprint, requested_key, turn
 from imago.api.receiving import Discarding, FilePart, Sender, find_file, receive
-from imago.api.services import Services, services_of
+from imago.api.services import IMAGE, Services, services_of
 from imago.database.engine import DatabaseUnavailable
 from imago.database.idempotency import Completion, FirstAnswer, KeyLease
 from imago.database.uploads import (
@@ -98,13 +98,14 @@ async def upload(request: web.Request) -> web.Response:
             async with turn(services, client, requested_key(request)) as held:
                 file = await find_file(request, services.settings, sender)
                 if isinstance(held, FirstAnswer):
-                    return await _again(services, file, held, sender)
+                    return await _again(services, client, file, held, sender)
                 accepted, size = await _take(services, client, file, held, sender)
     except Problem as problem:
-        metrics.UPLOADS.labels(problem.code).inc()
+        metrics.UPLOADS.labels(problem.code, metrics.client_label(client.name)).inc()
         raise
-    metrics.UPLOADS.labels("accepted").inc()
+    metrics.UPLOADS.labels("accepted", metrics.client_label(client.name)).inc()
     metrics.UPLOAD_BYTES.inc(size)
+    request[IMAGE] = str(accepted.uuid)
     services.announcer.announce(accepted.outbox)
     return _answer(accepted.to_json())
 
@@ -114,12 +115,14 @@ def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) 
     return json_answer(body, status=201, headers={"Location": f"/images/{accepted['id']}", **(headers or {})})
 
 
-async def _again(services: Services, file: FilePart, first: FirstAnswer, sender: Sender) -> web.Response:
+async def _again(
+    services: Services, client: Client, file: FilePart, first: FirstAnswer, sender: Sender
+) -> web.Response:
     """Answer a repetition as its first upload was answered; raise IdempotencyMismatch where it is another upload."""
     received = await receive(file, Discarding(), services.settings, sender)
     if fingerprint(received.sha256, clean_name(file.filename)) != first.fingerprint:
         raise IdempotencyMismatch("The Idempotency-Key was used for another file or another name.")
-    metrics.UPLOADS.labels("replayed").inc()
+    metrics.UPLOADS.labels("replayed", metrics.client_label(client.name)).inc()
     return _answer(first.answer, headers={"Idempotency-Replayed": "true"})
 
 

@@ -1,0 +1,59 @@
+"""Labels are bounded, gauges that one process sets for all are taken back, and formats are what scrapers ask for."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import Gauge
+from prometheus_client.registry import CollectorRegistry
+from pydantic import ValidationError
+
+from imago.settings import Settings
+from imago.telemetry import metrics
+from imago.telemetry.snapshot import Snapshot
+
+
+@pytest.fixture
+def named() -> Iterator[None]:
+    metrics.name_clients(("atelier", "studio"))
+    yield
+    metrics.name_clients(())
+
+
+def test_only_named_clients_have_a_label_of_their_own(named: None) -> None:
+    assert metrics.client_label("atelier") == "atelier"
+    assert metrics.client_label("somebody else") == "other"
+    assert metrics.client_labels() == ("atelier", "studio", "other")
+
+
+def test_at_most_fifty_clients_can_be_named() -> None:
+    assert len(Settings(metrics_clients=",".join(f"client-{n}" for n in range(50))).metrics_clients) == 50
+    with pytest.raises(ValidationError, match="METRICS_CLIENTS takes 50 names at most"):
+        Settings(metrics_clients=",".join(f"client-{n}" for n in range(51)))
+
+
+def test_a_snapshot_drops_what_is_gone_and_forgets_all_of_it() -> None:
+    registry = CollectorRegistry()
+    labelled = Gauge("lanes", "Lanes.", ["lane"], registry=registry)
+    plain = Gauge("objects", "Objects.", registry=registry)
+    snapshot = Snapshot(labelled, plain)
+    snapshot.replace(labelled, {("standard",): 3, ("premium",): 1})
+    snapshot.replace(labelled, {("standard",): 2})
+    snapshot.replace(plain, {(): 7})
+    assert registry.get_sample_value("lanes", {"lane": "standard"}) == 2
+    assert registry.get_sample_value("lanes", {"lane": "premium"}) is None
+    assert registry.get_sample_value("objects") == 7
+    snapshot.forget()
+    assert registry.get_sample_value("lanes", {"lane": "standard"}) is None
+    forgotten = registry.get_sample_value("objects")
+    assert forgotten is not None
+    assert math.isnan(forgotten)
+
+
+def test_the_format_is_what_the_scraper_asks_for() -> None:
+    text, plain = metrics.exposition("")
+    assert plain.startswith("text/plain")
+    assert not text.endswith(b"# EOF\n")
+    text, open_metrics = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert open_metrics.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")
