@@ -19,6 +19,8 @@ _SECRETS = re.compile(
     r"|(?<=/files/signed/)[A-Za-z0-9_.-]+"
     r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
     r"|(?<=[?&]X-Amz-Signature=)[0-9a-fA-F]+"
+    # Google's and OpenAI's kinds of key, which providers like to repeat in their errors.
+    r"|AIza[0-9A-Za-z_-]{20,}|sk-[0-9A-Za-z_-]{16,}"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]+"
 )
 _SECRET_KEYS = frozenset({"authorization", "x-api-key", "api_key", "password", "secret", "token", "cookie"})

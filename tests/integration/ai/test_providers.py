@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.support.images import encoded
+from tests.support.mutated_answers import GOOD as GOOD_ANSWERS
+from tests.support.mutated_answers import mutated, problems
 from tests.support.providers import (
     GEMINI_KEY,
     OPENROUTER_KEY,
@@ -34,6 +37,7 @@ from tests.support.providers import (
 from tests.support.samples import make_client
 from tests.support.waiting import until
 
+from imago.ai.answers import VisionAnswer
 from imago.ai.providers import Providers, ProviderUnavailable, build_providers
 from imago.bus.breakers import SharedBreaker
 from imago.bus.connection import Bus
@@ -48,6 +52,9 @@ from imago.domain.times import utc_now
 from imago.domain.vision import ColourShare, PageInput, VisionInput
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
+
+# Of each provider; the ten thousand are decoded in tests/unit/ai/test_answers.py.
+MUTATED = 150
 
 IMAGE = VisionInput(
     jpeg=encoded(), width=640, height=480, colours=(ColourShare(200, 10, 10, 1.0),), exif=None, language="fr"
@@ -544,6 +551,27 @@ async def test_texts_are_drafted_and_pages_read(rig: Rig) -> None:
     rig.fake.will(says({"text": " ", "language": "", "confidence": 0.8}))
     reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(PageInput(IMAGE.jpeg, ("fra",)))
     assert (reading.has_text, reading.language) == (False, None)
+
+
+async def test_mutated_answers_over_http_end_in_a_valid_result_or_a_failure_that_is_known(rig: Rig) -> None:
+    rng = random.Random(7)
+    done, failed = 0, 0
+    for _ in range(MUTATED):
+        rig.fake.will(says(mutated(rng, GOOD_ANSWERS[VisionAnswer])))
+        try:
+            result = await rig.describe(calls=10_000)
+        except TransientFailure as failure:
+            failed += failure.code == "provider-answer-invalid"
+            continue
+        found = problems(
+            VisionAnswer(description=result.description, tags=list(result.tags), confidence=result.confidence)
+        )
+        assert not found, found
+        done += 1
+    print(f"{MUTATED} mutated answers over HTTP ({rig.provider}): {done} valid, {failed} refused, 0 invalid")
+    assert done + failed == MUTATED
+    assert min(done, failed) > MUTATED / 10
+    assert await rig.reserved() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The API in the test's own process, on SQLite and local files, with an announcer that only remembers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
 from imago.database.rates import DatabaseRates
 from imago.domain import keys
+from imago.domain.ai_calls import CallContext
 from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.clients import Client, Pipeline, Plan, default_scopes
 from imago.domain.outbox import OutboxRow
@@ -118,6 +119,7 @@ async def serve(
     events: EventHub | None = None,
     pages: PageSource | None = None,
     texts: TextProvider | None = None,
+    texts_for: Callable[[CallContext], TextProvider] | None = None,
     **settings: Any,
 ) -> Api:
     """Serve the API; without `pages`, no name on the web has an address."""
@@ -143,7 +145,7 @@ async def serve(
         keys=KeyCache(db, pepper=PEPPER),
         checks={"database": db.check, "storage": store.check},
         exposition=exposition,
-        texts=lambda _: texts or OfflineTextProvider(),
+        texts=texts_for or (lambda _: texts or OfflineTextProvider()),
         pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
         events=events,
         local_file=store.path,

@@ -19,9 +19,10 @@ def test_keys_tokens_and_credentials_are_taken_out_wherever_they_stand() -> None
         "s3": "https://b/o?X-Amz-Signature=deadbeef01&x=1",
         "deep": [{"Authorization": "anything", "note": f"Bearer {key}"}],
         "X-API-Key": "anything",
+        "note": "Incorrect API key provided: sk-or-v1-0123456789abcdef; AIzaSyA0123456789abcdefghij is not valid",
     }
     text = str(redact(None, "", event))
-    for secret in (key, "WzEsIkdFVCJd", "hunter2", "deadbeef01", "anything"):
+    for secret in (key, "WzEsIkdFVCJd", "hunter2", "deadbeef01", "anything", "0123456789"):
         assert secret not in text, text
 
 
