@@ -37,6 +37,9 @@ def asked(records: list[dict[str, Any]]) -> set[Right]:
         target = record["objectRef"]
         resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)
         found.add((target.get("apiGroup", ""), resource, record["verb"]))
+        if record["verb"] == "patch" and record.get("responseStatus", {}).get("code") == 201:
+            # An apply that makes the object needs the right to create it, which the log doesn't write down apart.
+            found.add((target.get("apiGroup", ""), resource, "create"))
     return found
 
 

@@ -174,7 +174,7 @@ def rules(release: str, watched: list[str]) -> list[Object]:
                 {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
             ],
         )
-    workers = ["get", "list", "create", "patch", "delete"]
+    workers = ["list", "create", "patch", "delete"]
     objects += _role(
         release,
         "imago-operator-workers",
