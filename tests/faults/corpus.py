@@ -223,7 +223,7 @@ async def run(options: argparse.Namespace) -> bool:
     source = files(options.folder, options.mutants, options.seed, options.limit)
     with tempfile.TemporaryDirectory(prefix="imago-corpus-") as directory:
         instance = Instance(Path(directory) / "data", RETRY_BASE="0.05", RETRY_CAP="0.2")
-        await asyncio.to_thread(instance.start)
+        await asyncio.to_thread(instance.start, 180)
         watch = Watch()
         watching = asyncio.create_task(watch_processes(instance, watch))
         try:
