@@ -98,7 +98,12 @@ async def swept(tenant: Tenant, *, timeout: float = 30) -> None:
 
     async def clean() -> bool:
         intents = platform.scalar("SELECT count(*) FROM upload_intents WHERE client_id = :c", c=tenant.number)
-        unfinished = [name for name in platform.files() if name.startswith(".incoming/") and tenant.uuid in name]
+        # What a killed worker had written of a thumbnail stays until its image goes (docs/reliability.md).
+        unfinished = [
+            name
+            for name in platform.files()
+            if name.startswith(".incoming/") and tenant.uuid in name and "+thumbnail+" not in name
+        ]
         keys = {
             key
             for row in platform.query(

@@ -146,7 +146,7 @@ class Process:
             assert time.monotonic() < deadline, f"{self.name} did not freeze"
             time.sleep(0.02)
 
-    def stop(self, timeout: float = 20) -> float:
+    def stop(self, timeout: float = 60) -> float:
         """Ask it to end, and return how long that took."""
         if self._process is None or not self.running:
             return 0.0

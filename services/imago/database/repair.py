@@ -54,10 +54,10 @@ async def take_lease(db: Database, name: str, holder: str, *, ttl: timedelta) ->
     return taken.rowcount == 1
 
 
-async def drop_lease(db: Database, name: str, holder: str) -> None:
-    """Give a lease back, so that another process needn't wait for its end."""
+async def drop_leases(db: Database, holder: str) -> None:
+    """Give a holder's leases back, so that other processes needn't wait for their end."""
     async with db.write(SYSTEM) as connection:
-        await connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+        await connection.execute(sa.delete(leases).where(leases.c.holder == holder))
 
 
 async def find_open_stages(

@@ -62,8 +62,7 @@ class Upkeep:
         """Stop and give the leases back."""
         await end_tasks(*self._tasks)
         with contextlib.suppress(DatabaseUnavailable):
-            for chore in self._chores:
-                await repair.drop_lease(self._db, chore.name, self._holder)
+            await repair.drop_leases(self._db, self._holder)
 
     async def _loop(self, chore: Chore) -> None:
         ttl = timedelta(seconds=max(chore.interval * LEASE_INTERVALS, SHORTEST_LEASE))
