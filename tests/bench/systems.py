@@ -181,6 +181,9 @@ class Imago(_Base):
             "UPLOADS_PER_CLIENT": "1000",
             "UPLOAD_MB_PER_CLIENT": "100000",
             "MAX_UPLOAD_SIZE_MB": "60",
+            # As the peer's: on a busy machine 64 connections wait for each other longer than production would let them.
+            "DATABASE_POOL_SIZE": "20",
+            "DATABASE_TIMEOUT": "60",
             "PORT": str(self.port),
             **environment,
         }

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from peer.settings import DATABASE_URL, POOL_SIZE
+from peer.settings import DATABASE_URL, POOL_SIZE, POOL_TIMEOUT
 from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -73,6 +73,10 @@ class Stage(Base):
 def connect() -> tuple[AsyncEngine, async_sessionmaker]:  # type: ignore[type-arg]
     """Return the engine and what makes sessions; nothing connects yet."""
     engine = create_async_engine(
-        DATABASE_URL, pool_size=POOL_SIZE, max_overflow=0, connect_args={"server_settings": {"jit": "off"}}
+        DATABASE_URL,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT,
+        connect_args={"server_settings": {"jit": "off"}},
     )
     return engine, async_sessionmaker(engine, expire_on_commit=False)
