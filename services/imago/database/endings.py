@@ -8,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
 from imago.database.derived import refresh_derived
-from imago.database.outbox import ImageIdentity
+from imago.database.outbox import Draft, ImageIdentity
 from imago.database.tables import client_usage, dead_letters, image_stages, images
 from imago.domain.events import EventName
 from imago.domain.failures import StageFailure
-from imago.domain.outbox import OutboxRow
 from imago.domain.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.domain.search import fold
 from imago.domain.stages import TERMINAL_IMAGE_STATUSES, Stage, StageStatus, image_status
@@ -27,8 +26,8 @@ async def bury_stage(
     failure: StageFailure,
     now: datetime,
     headers: Mapping[str, str],
-) -> list[OutboxRow]:
-    """Make a stage dead: its row, a dead letter, and what announces it."""
+) -> list[Draft]:
+    """Make a stage dead: its row and a dead letter; return what announces it."""
     where = (image_stages.c.image_id == image.id, image_stages.c.stage == stage)
     await connection.execute(
         sa.update(image_stages)
@@ -55,8 +54,7 @@ async def bury_stage(
             created_at=now,
         )
     )
-    letter = await outbox_rows.add_dead_letter(
-        connection,
+    letter = outbox_rows.dead_letter(
         image,
         stage,
         run=stage_row.run,
@@ -66,8 +64,7 @@ async def bury_stage(
         at=now,
         headers=headers,
     )
-    event = await outbox_rows.add_event(
-        connection,
+    event = outbox_rows.event(
         image,
         EventName.STAGE_DEAD,
         at=now,
@@ -86,17 +83,19 @@ async def end_if_last(
     *,
     now: datetime,
     headers: Mapping[str, str],
-) -> tuple[list[OutboxRow], timedelta | None]:
-    """Set the image's status from its stages; where none is open any more, announce `image.done`."""
+) -> tuple[list[Draft], timedelta | None]:
+    """Set the image's status from its stages; return what announces that none is open any more, and its age then."""
     statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
     status = image_status(StageStatus(value) for value in statuses)
     done = status in TERMINAL_IMAGE_STATUSES
-    await connection.execute(
-        sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
-    )
+    # Most stages end while others are open, and change nothing here.
+    if done or row.status != status or row.done_at is not None:
+        await connection.execute(
+            sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
+        )
     if not done:
         return [], None
-    event = await outbox_rows.add_event(connection, image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
+    event = outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
     return [event], now - row.created_at
 
 

@@ -51,7 +51,9 @@ async def delete_image(
             raise NotFound("No such image.")
         image, row = locked
         await erase_image(connection, image, row, now=now)
-        return (await outbox_rows.add_event(connection, image, EventName.IMAGE_DELETED, at=now, headers=headers),)
+        return await outbox_rows.add(
+            connection, outbox_rows.event(image, EventName.IMAGE_DELETED, at=now, headers=headers)
+        )
 
 
 async def erase_image(
@@ -125,7 +127,7 @@ async def start_runs(
 ) -> tuple[OutboxRow, ...]:
     """Start a new run of each of the stages of a locked image, in the caller's transaction."""
     lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
-    rows: list[OutboxRow] = []
+    drafts: list[outbox_rows.Draft] = []
     await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
     for stage in sorted(stages):
         # A run that is still waiting or at work is given up: its messages and claims fit no row any more.
@@ -156,9 +158,7 @@ async def start_runs(
             )
             .returning(image_stages.c.run)
         )
-        rows.append(
-            await outbox_rows.add_work(connection, image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers)
-        )
+        drafts.append(outbox_rows.work(image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers))
     statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
     status = image_status(StageStatus(value) for value in statuses)
     await connection.execute(
@@ -166,7 +166,7 @@ async def start_runs(
         .where(images.c.id == image.id)
         .values(status=ImageStatus.PROCESSING if status is not ImageStatus.PENDING else status, done_at=None)
     )
-    return tuple(rows)
+    return await outbox_rows.add(connection, *drafts)
 
 
 async def set_user_words(

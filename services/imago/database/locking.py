@@ -25,7 +25,8 @@ async def lock_image(
     IMMEDIATE and holds the whole database.
     """
     query = (
-        sa.select(images, clients.c.uuid.label("client_uuid"))
+        # The pipeline's settings too: a claim needs them, and one round trip has them all.
+        sa.select(images, clients.c.uuid.label("client_uuid"), clients.c.ocr_languages, clients.c.description_language)
         .join(clients, clients.c.id == images.c.client_id)
         .where(matches(ref))
         .with_for_update(of=images)

@@ -37,8 +37,21 @@ class Published:
     sequence: int
 
 
-async def add_work(
-    connection: AsyncConnection,
+@dataclass(frozen=True)
+class Draft:
+    """A row that is not in the outbox yet; with `due_at` it waits there until then."""
+
+    client_id: int
+    kind: OutboxKind
+    subject: str
+    payload: dict[str, object]
+    message_id: str
+    headers: Mapping[str, str]
+    work: WorkRef | None = None
+    due_at: datetime | None = None
+
+
+def work(
     image: ImageIdentity,
     stage: Stage,
     *,
@@ -47,24 +60,22 @@ async def add_work(
     lane: str,
     headers: Mapping[str, str],
     due_at: datetime | None = None,
-) -> OutboxRow:
-    """Announce one publication of a run; with `due_at` it waits in the outbox until then."""
+) -> Draft:
+    """Draft one publication of a run."""
     message = WorkMessage(image.uuid, image.client, stage, run, epoch)
-    return await _add(
-        connection,
-        image,
+    return Draft(
+        image.client_id,
         OutboxKind.WORK,
         work_subject(lane, stage, image.client),
         message.to_json(),
         message.message_id,
-        headers=headers,
-        due_at=due_at,
-        work=WorkRef(image.id, stage, run, epoch, lane),
+        headers,
+        WorkRef(image.id, stage, run, epoch, lane),
+        due_at,
     )
 
 
-async def add_event(
-    connection: AsyncConnection,
+def event(
     image: ImageIdentity,
     name: EventName,
     *,
@@ -73,17 +84,14 @@ async def add_event(
     stage: Stage | None = None,
     run: int | None = None,
     status: str | None = None,
-) -> OutboxRow:
-    """Announce an event to the client."""
-    event = Event(uuid4(), name, image.client, image.id, image.uuid, at, stage, run, status)
+) -> Draft:
+    """Draft an event to the client."""
+    told = Event(uuid4(), name, image.client, image.id, image.uuid, at, stage, run, status)
     subject = event_subject(image.client, image.uuid, name)
-    return await _add(
-        connection, image, OutboxKind.EVENT, subject, event.to_json(), str(event.event_id), headers=headers
-    )
+    return Draft(image.client_id, OutboxKind.EVENT, subject, told.to_json(), str(told.event_id), headers)
 
 
-async def add_dead_letter(
-    connection: AsyncConnection,
+def dead_letter(
     image: ImageIdentity,
     stage: Stage,
     *,
@@ -93,9 +101,9 @@ async def add_dead_letter(
     error_code: str,
     at: datetime,
     headers: Mapping[str, str],
-) -> OutboxRow:
-    """Announce that a run of a stage is dead."""
-    payload = {
+) -> Draft:
+    """Draft the news that a run of a stage is dead."""
+    payload: dict[str, object] = {
         "v": 1,
         "image": str(image.uuid),
         "client": str(image.client),
@@ -107,42 +115,49 @@ async def add_dead_letter(
     }
     message_id = f"{image.uuid}:{stage}:{run}:dead"
     subject = dead_subject(lane, stage, image.client)
-    return await _add(connection, image, OutboxKind.DEAD, subject, payload, message_id, headers=headers)
+    return Draft(image.client_id, OutboxKind.DEAD, subject, payload, message_id, headers)
 
 
-async def _add(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    kind: OutboxKind,
-    subject: str,
-    payload: dict[str, object],
-    message_id: str,
-    *,
-    headers: Mapping[str, str],
-    due_at: datetime | None = None,
-    work: WorkRef | None = None,
-) -> OutboxRow:
+async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
+    """Put what a transaction announces into the outbox, in one statement however much it is."""
+    if not drafts:
+        return ()
     now = utc_now()
-    row_id = await connection.scalar(
-        sa.insert(outbox)
-        .values(
-            client_id=image.client_id,
-            kind=kind,
-            # A work row's subject is made when it is published, from the client's lane then.
-            subject=None if work else subject,
-            payload=payload,
-            headers=dict(headers),
-            message_id=message_id,
-            image_id=work.image_id if work else None,
-            stage=work.stage if work else None,
-            run=work.run if work else None,
-            epoch=work.epoch if work else None,
-            created_at=now,
-            due_at=due_at or now + HEAD_START,
-        )
-        .returning(outbox.c.id)
+    added = await connection.execute(
+        sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id),
+        [
+            {
+                "client_id": draft.client_id,
+                "kind": draft.kind,
+                # A work row's subject is made when it is published, from the client's lane then.
+                "subject": None if draft.work else draft.subject,
+                "payload": draft.payload,
+                "headers": dict(draft.headers),
+                "message_id": draft.message_id,
+                "image_id": draft.work.image_id if draft.work else None,
+                "stage": draft.work.stage if draft.work else None,
+                "run": draft.work.run if draft.work else None,
+                "epoch": draft.work.epoch if draft.work else None,
+                "created_at": now,
+                "due_at": draft.due_at or now + HEAD_START,
+            }
+            for draft in drafts
+        ],
     )
-    return OutboxRow(int(row_id or 0), kind, subject, payload, dict(headers), message_id, work)
+    # The ids come in any order.
+    ids = {row.message_id: row.id for row in added}
+    return tuple(
+        OutboxRow(
+            ids[draft.message_id],
+            draft.kind,
+            draft.subject,
+            draft.payload,
+            dict(draft.headers),
+            draft.message_id,
+            draft.work,
+        )
+        for draft in drafts
+    )
 
 
 async def take_due(connection: AsyncConnection, *, now: datetime, limit: int) -> list[OutboxRow]:
@@ -166,34 +181,41 @@ async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[boo
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
 
+_LOCATE = (
+    sa.update(image_stages)
+    .where(
+        image_stages.c.image_id == sa.bindparam("of_image"),
+        image_stages.c.stage == sa.bindparam("of_stage"),
+        image_stages.c.run == sa.bindparam("of_run"),
+        image_stages.c.epoch == sa.bindparam("of_epoch"),
+    )
+    .values({name: sa.bindparam(name) for name in ("lane", "stream", "sequence", "message_id", "published_at")})
+)
+
+
 async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
     """Note where the rows lie in JetStream, and delete them from the outbox."""
     now = utc_now()
     await lock_rows(connection, outbox.c.id.in_([item.row.id for item in published]))
-    located = [item for item in published if item.row.work is not None]
-    # A fixed order, so that two of these never wait for each other in a circle.
-    for item in sorted(
-        located, key=lambda item: (item.row.work.image_id, item.row.work.stage) if item.row.work else ()
-    ):
-        work = item.row.work
-        if work is None:
-            continue
-        await connection.execute(
-            sa.update(image_stages)
-            .where(
-                image_stages.c.image_id == work.image_id,
-                image_stages.c.stage == work.stage,
-                image_stages.c.run == work.run,
-                image_stages.c.epoch == work.epoch,
-            )
-            .values(
-                lane=work.lane,
-                stream=item.stream,
-                sequence=item.sequence,
-                message_id=item.row.message_id,
-                published_at=now,
-            )
-        )
+    located = [
+        {
+            "of_image": item.row.work.image_id,
+            "of_stage": item.row.work.stage,
+            "of_run": item.row.work.run,
+            "of_epoch": item.row.work.epoch,
+            "lane": item.row.work.lane,
+            "stream": item.stream,
+            "sequence": item.sequence,
+            "message_id": item.row.message_id,
+            "published_at": now,
+        }
+        for item in published
+        if item.row.work is not None
+    ]
+    if located:
+        # A fixed order, so that two of these never wait for each other in a circle.
+        located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
+        await connection.execute(_LOCATE, located)
     if published:
         await connection.execute(sa.delete(outbox).where(outbox.c.id.in_([item.row.id for item in published])))
 

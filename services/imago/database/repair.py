@@ -125,9 +125,9 @@ async def republish(db: Database, found: OpenStage) -> OutboxRow | None:
             return None
         # Not the lane it had: the client may have changed its own since.
         lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
-        return await outbox_rows.add_work(
-            connection, image, found.stage, run=found.run, epoch=found.epoch + 1, lane=lane, headers={}
-        )
+        draft = outbox_rows.work(image, found.stage, run=found.run, epoch=found.epoch + 1, lane=lane, headers={})
+        (row,) = await outbox_rows.add(connection, draft)
+        return row
 
 
 async def expire_intents(db: Database) -> int:

@@ -185,28 +185,21 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
     )
     if upload.thumbnail:
         await _store_inline_thumbnail(connection, image, upload.thumbnail, now=now)
-    rows = [
-        await outbox_rows.add_event(
-            connection, image, EventName.IMAGE_CREATED, at=now, headers=upload.traceparent, status=status
-        )
+    headers = upload.traceparent
+    drafts = [outbox_rows.event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
+    drafts += [
+        outbox_rows.work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
+        for stage, stage_status in statuses.items()
+        if stage_status is StageStatus.PENDING
     ]
-    for stage, stage_status in statuses.items():
-        if stage_status is StageStatus.PENDING:
-            rows.append(
-                await outbox_rows.add_work(
-                    connection, image, stage, run=1, epoch=1, lane=lane, headers=upload.traceparent
-                )
-            )
     if status in TERMINAL_IMAGE_STATUSES:
-        done = EventName.IMAGE_DONE
-        rows.append(
-            await outbox_rows.add_event(connection, image, done, at=now, headers=upload.traceparent, status=status)
-        )
+        drafts.append(outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
+    rows = await outbox_rows.add(connection, *drafts)
     await upsert_document(connection, client.id, image.id, upload.original_name)
     # Last, as every transaction does it: all uploads of a client at once queue up for this one row.
     kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
     await _charge(connection, client, upload.size_bytes, kept)
-    return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, tuple(rows))
+    return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, rows)
 
 
 async def _charge(connection: AsyncConnection, client: Client, size: int, kept: int) -> None:

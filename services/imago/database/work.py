@@ -124,11 +124,12 @@ async def claim(
             case Wait(delay):
                 return Refused("not yet", retry_in=delay)
             case GiveUp():
-                rows = await bury_stage(
+                drafts = await bury_stage(
                     connection, image, message.stage, stage_row, failure=LOST_WORKER, now=now, headers=headers
                 )
                 ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-                return Refused("tries used up", ended=Ended((*rows, *ended), done_after))
+                rows = await outbox_rows.add(connection, *drafts, *ended)
+                return Refused("tries used up", ended=Ended(rows, done_after))
             case Start():
                 pass
         await connection.execute(
@@ -213,13 +214,14 @@ async def _finish(
         image, row = locked
         now = utc_now()
         await _leave(connection, held, status=StageStatus.DONE, done_at=now, error_code=None, error_text=None)
-        await connection.execute(
-            sa.delete(stage_results).where(
-                stage_results.c.image_id == image.id,
-                stage_results.c.stage == held.stage,
-                stage_results.c.run < held.run,
+        if held.run > 1:
+            await connection.execute(
+                sa.delete(stage_results).where(
+                    stage_results.c.image_id == image.id,
+                    stage_results.c.stage == held.stage,
+                    stage_results.c.run < held.run,
+                )
             )
-        )
         await connection.execute(
             sa.insert(stage_results).values(
                 image_id=image.id,
@@ -231,20 +233,17 @@ async def _finish(
             )
         )
         await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
-        rows = [
-            await outbox_rows.add_event(
-                connection,
-                image,
-                EventName.STAGE_DONE,
-                at=now,
-                headers=headers,
-                stage=held.stage,
-                run=held.run,
-                status=StageStatus.DONE,
-            )
-        ]
+        told = outbox_rows.event(
+            image,
+            EventName.STAGE_DONE,
+            at=now,
+            headers=headers,
+            stage=held.stage,
+            run=held.run,
+            status=StageStatus.DONE,
+        )
         ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-        return Ended((*rows, *ended), done_after)
+        return Ended(await outbox_rows.add(connection, told, *ended), done_after)
 
 
 async def fail(
@@ -271,18 +270,18 @@ async def fail(
                 stage_row = await _stage_row(connection, image.id, held.stage)
                 if stage_row is None:
                     raise ClaimLost("the stage is gone")
-                rows = await bury_stage(
+                drafts = await bury_stage(
                     connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers
                 )
                 ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-                return Failed(decision, (*rows, *ended), done_after)
+                return Failed(decision, await outbox_rows.add(connection, *drafts, *ended), done_after)
             case RetryInStream(delay):
                 rows = await _retry(connection, image, held, failure, now=now, delay=delay, headers=headers)
             case Park(delay, counted):
                 rows = await _retry(
                     connection, image, held, failure, now=now, delay=delay, headers=headers, park=True, counted=counted
                 )
-        return Failed(decision, tuple(rows))
+        return Failed(decision, rows)
 
 
 async def release(db: Database, held: Claim) -> None:
@@ -346,7 +345,7 @@ async def _retry(
     headers: Mapping[str, str],
     park: bool = False,
     counted: bool = True,
-) -> list[OutboxRow]:
+) -> tuple[OutboxRow, ...]:
     values: dict[str, object] = {
         "status": StageStatus.RETRYING,
         "due_at": now + delay,
@@ -364,9 +363,7 @@ async def _retry(
                 image_stages.c.image_id == image.id, image_stages.c.stage == held.stage
             )
         )
-        # Not among the rows returned: it is the relay that publishes it, when it is due.
-        await outbox_rows.add_work(
-            connection,
+        parked = outbox_rows.work(
             image,
             held.stage,
             run=held.run,
@@ -375,8 +372,9 @@ async def _retry(
             headers=headers,
             due_at=now + delay,
         )
-    event = await outbox_rows.add_event(
-        connection,
+        # Not among the rows returned: it is the relay that publishes it, when it is due.
+        await outbox_rows.add(connection, parked)
+    event = outbox_rows.event(
         image,
         EventName.STAGE_RETRYING,
         at=now,
@@ -385,4 +383,4 @@ async def _retry(
         run=held.run,
         status=StageStatus.RETRYING,
     )
-    return [event]
+    return await outbox_rows.add(connection, event)
