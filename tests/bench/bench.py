@@ -71,7 +71,7 @@ class Bench:
         try:
             system.start_api()
             with self.workers(system):
-                self.run(check(system, wait_for=180))
+                self.run(check(system, wait_for=600))
         except BaseException:
             system.stop()
             raise

@@ -151,6 +151,14 @@ images = sa.Table(
     sa.Index("ix_images_client_id_sha256", "client_id", "sha256"),
     sa.Index("ix_images_client_id_taken_at", "client_id", "taken_at"),
     sa.Index("ix_images_done_at", "done_at"),
+    sa.Index("ix_images_client_id_camera_id", "client_id", "camera", "id"),
+    sa.Index(
+        "ix_images_placed",
+        "client_id",
+        "id",
+        postgresql_where=sa.text("has_gps"),
+        sqlite_where=sa.text("has_gps"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -7,8 +7,8 @@ They are in the order of the pages (newest first), so that a page reads about as
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
