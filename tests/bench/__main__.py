@@ -54,7 +54,10 @@ def main() -> int:
         _keep_logs(folder, options.output / "bench-logs")
         print(f"bench: {error} (logs in {options.output / 'bench-logs'})", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; what was measured until now is kept", file=sys.stderr)
     finally:
+        report.write()
         bench.close()
         shutil.rmtree(folder, ignore_errors=True)
     missed = report.missed()

@@ -13,7 +13,7 @@ _SEARCH = sa.table(
     "image_search", sa.column("rowid"), sa.column("client_id"), sa.column("image_id"), sa.column("document")
 )
 
-# How many of the newest images are looked through for a word before its index is asked: half a millisecond.
+# How many of the newest images are looked through for a word before its index is asked: ten pages of them.
 _WINDOW = 500
 
 
