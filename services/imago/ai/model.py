@@ -97,6 +97,8 @@ def _prepare(folder: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
+    # A temporary file is its maker's alone; in an image one user makes the model and another reads it.
+    Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
 
 

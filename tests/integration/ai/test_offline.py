@@ -58,6 +58,13 @@ async def test_french_is_written_throughout(provider: OfflineProvider, tmp_path:
     assert "chat" in result.tags
 
 
+def test_a_model_made_by_one_user_can_be_read_by_another(tmp_path: Path) -> None:
+    folder = ensure_model(tmp_path)
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    assert files
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in files)
+
+
 def test_a_damaged_model_is_made_anew(tmp_path: Path) -> None:
     folder = ensure_model(tmp_path)
     (folder / "model.onnx").write_bytes(b"damaged")

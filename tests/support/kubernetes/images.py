@@ -188,8 +188,18 @@ def _model_layer() -> Layer:
     from imago.ai.model import ensure_model
 
     model = ensure_model(None)
-    digest = _digest_of(sorted(model.glob("*.*")))
-    return _cached(f"model-{digest}", lambda path: pack(path, [(model, f"opt/models/{model.name}")]))
+
+    def make(path: Path) -> Layer:
+        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+            readable = Path(scratch) / model.name
+            readable.mkdir(mode=0o755)
+            for file in model.glob("*.*"):
+                # In the cache of whoever made it the model is theirs alone; in the image it is read by another user.
+                shutil.copyfile(file, readable / file.name)
+                (readable / file.name).chmod(0o644)
+            return pack(path, [(readable, f"opt/models/{model.name}")])
+
+    return _cached(f"readable-model-{_digest_of(sorted(model.glob('*.*')))}", make)
 
 
 def _closure(extras: Iterable[str]) -> frozenset[str]:
