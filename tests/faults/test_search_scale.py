@@ -17,7 +17,8 @@ from tests.faults.figures import Figures
 from tests.support.samples import make_client
 
 from imago.database.engine import Database, Scope
-from imago.database.image_reads import ImageFilter, list_images
+from imago.database.image_reads import list_images
+from imago.database.page_ids import ImageFilter
 from imago.domain.clients import Client
 
 ROWS = 400_000

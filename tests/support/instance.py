@@ -34,11 +34,16 @@ class Instance:
         )
         assert self.process.stdout is not None
         deadline = time.monotonic() + timeout
-        while "Ctrl-C stops it." not in self.output:
-            line = self.process.stdout.readline()
-            self.output += line
-            assert line, f"`imago dev` ended while starting:\n{self.output}"
-            assert time.monotonic() < deadline, f"`imago dev` did not start in {timeout} s:\n{self.output}"
+        try:
+            while "Ctrl-C stops it." not in self.output:
+                line = self.process.stdout.readline()
+                self.output += line
+                assert line, f"`imago dev` ended while starting:\n{self.output}"
+                assert time.monotonic() < deadline, f"`imago dev` did not start in {timeout} s:\n{self.output}"
+        except BaseException:
+            # No fixture has it yet that could stop it.
+            self.kill()
+            raise
         return self
 
     def processes(self) -> list[psutil.Process]:
