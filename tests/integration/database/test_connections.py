@@ -20,13 +20,12 @@ async def test_connections_that_the_server_ended_are_replaced_unseen(db: Databas
     async with db.read() as first, db.read() as second:
         await first.execute(sa.text("SELECT 1"))
         await second.execute(sa.text("SELECT 1"))
-        driver = (await second.get_raw_connection()).driver_connection
-        assert driver is not None
+        drivers = [(await each.get_raw_connection()).driver_connection for each in (first, second)]
     async with db.read() as ending:
         assert await ending.scalar(_OTHERS) == 1
 
         async def closed() -> bool:
-            return bool(driver.is_closed())
+            return [driver is not None and driver.is_closed() for driver in drivers].count(True) == 1
 
         await until(closed, what="the server to close the connection")
         async with db.read() as replaced:
