@@ -153,6 +153,8 @@ async def test_full_text_uses_its_index_among_400_000_rows_and_finds_ones_own_al
     nodes = await plan(db, mine, "albatross")
     figures.hold("full text: a rare word found by its index", "ix_image_search_document" in used(nodes), "==", 1)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
+    # The other tables are empty here, and read as they are.
+    scanned = [name for name in scanned if name in ("images", "image_search")]
     figures.hold("full text: tables read as a whole for a rare word", len(scanned), "==", 0)
     for word, what in {
         "albatross": "a rare word",
