@@ -113,6 +113,11 @@ images: ## Build the images localhost/imago-… (needs Docker); TAG=…, ARGS="-
 chart: setup ## Write the chart's README, its values' schema, and its copies of k8s/
 	@$(BIN)/python hack/chart_files.py
 
+.PHONY: dashboards
+dashboards: setup ## Write the Grafana dashboards in k8s/dashboards, and the chart's copies
+	@$(BIN)/python hack/dashboards.py
+	@$(BIN)/python hack/chart_files.py
+
 .PHONY: schemas
 schemas: setup ## Take the schemas that the chart is checked against out of Go modules anew (needs Go)
 	@$(BIN)/python hack/schemas.py

@@ -1,0 +1,96 @@
+"""The dashboards are current, complete as Grafana wants them, and name no metric that doesn't exist."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hack import dashboards
+from prometheus_client import REGISTRY
+
+import imago.telemetry.metrics
+import imago_operator.metrics
+
+BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(text) for path, text in dashboards.files().items()}
+NAMES = sorted(BOARDS)
+
+
+def _panels(name: str) -> list[dict[str, Any]]:
+    return [panel for panel in BOARDS[name]["panels"] if panel["type"] != "row"]
+
+
+def _existing() -> set[str]:
+    """Return the names of all series that Imago and its operator can show."""
+    assert imago.telemetry.metrics.BUILD_INFO
+    assert imago_operator.metrics.RECONCILES
+    names = set()
+    for family in REGISTRY.collect():
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        names |= {family.name + suffix for suffix in suffixes}
+    return names
+
+
+def test_the_files_are_current() -> None:
+    wanted = dashboards.files()
+    stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    assert not stale, "run `make dashboards`"
+    assert set(dashboards.TARGET.glob("*")) == set(wanted), "files nobody writes"
+
+
+def test_uids_and_titles_are_unique() -> None:
+    for field in ("uid", "title"):
+        assert len({board[field] for board in BOARDS.values()}) == len(BOARDS)
+    # Grafana takes no longer one.
+    assert all(len(board["uid"]) <= 40 for board in BOARDS.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
+    panels = BOARDS[name]["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_says_what_it_tells_in_which_unit_from_the_chosen_source(name: str) -> None:
+    variables = {variable["name"]: variable["type"] for variable in BOARDS[name]["templating"]["list"]}
+    assert variables["datasource"] == "datasource"
+    for panel in _panels(name):
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["targets"], panel["title"]
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]), panel["title"]
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}", panel["title"]
+            assert target["legendFormat"], panel["title"]
+            used = set(re.findall(r"\$(\w+)", target["expr"])) - {"__rate_interval"}
+            assert used <= set(variables), panel["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_metric_exists_or_its_panel_names_where_it_is_from(name: str) -> None:
+    existing = _existing()
+    for panel in _panels(name):
+        for target in panel["targets"]:
+            metrics = re.findall(r"(\w+)\{", target["expr"])
+            assert metrics, panel["title"]
+            for metric in metrics:
+                if dashboards.KUBE_STATE_METRICS in panel["title"]:
+                    assert metric.startswith("kube_"), panel["title"]
+                else:
+                    assert metric in existing, f"{panel['title']}: {metric}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_ask_for_metrics_that_exist(name: str) -> None:
+    for variable in BOARDS[name]["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((\w+), \w+\)", variable["definition"])
+            assert found
+            assert found[1] in _existing()
