@@ -34,7 +34,7 @@ from imago.database.migrations import wait_for_schema
 from imago.database.rates import DatabaseRates
 from imago.database.uploads import InlineThumbnail
 from imago.domain.failures import StageFailure
-from imago.domain.lanes import is_dedicated
+from imago.domain.lanes import WorkerLanes, is_dedicated
 from imago.domain.stages import WORKER_STAGES, Stage
 from imago.settings import Settings
 from imago.storage.factory import build_store
@@ -277,7 +277,8 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
     ):
         children = child_pool(settings)
-        metrics.announce_worker(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs)
+        lanes = WorkerLanes.parse(settings.worker_lanes)
+        metrics.announce_worker(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
         pulse = asyncio.create_task(_pulse(db, bus, process=f"worker-{kind}"))
         checks = {"database": db.check, "storage": objects.check, "nats": _nats_check(bus)}
         try:

@@ -23,7 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from imago import __version__
-from imago.domain.lanes import DEDICATED, SHARED_LANES
+from imago.domain.lanes import DEDICATED, SHARED_LANES, WorkerLanes, lane_label
 from imago.domain.stages import Stage
 
 # They would double the series for the time each began at, which no query of ours asks for.
@@ -77,6 +77,12 @@ STAGE_WAIT_SECONDS = Histogram(
     "imago_stage_wait_seconds", "Time from acceptance to a stage's first try.", ["stage", "lane"], buckets=_DONE_BUCKETS
 )
 JOBS_RUNNING = Gauge("imago_worker_jobs_running", "Jobs in work now.", ["worker"], multiprocess_mode="livesum")
+STAGE_CAPACITY = Gauge(
+    "imago_stage_capacity",
+    "Job slots of the workers that serve a stage and lane; stages and lanes of a worker share them.",
+    ["stage", "lane"],
+    multiprocess_mode="livesum",
+)
 JOBS_LIMIT = Gauge(
     "imago_worker_jobs_limit", "Jobs that may be in work at once.", ["worker"], multiprocess_mode="livesum"
 )
@@ -261,11 +267,14 @@ def announce_upkeep(chores: Iterable[str]) -> None:
         UPLOADS.labels("accepted", client)
 
 
-def announce_worker(worker: str, stages: Iterable[Stage], *, jobs: int) -> None:
-    """Show how much a worker may do, and its counters from zero on."""
+def announce_worker(worker: str, stages: Iterable[Stage], *, jobs: int, lanes: WorkerLanes) -> None:
+    """Show how much a worker may do and for which lanes, and its counters from zero on."""
     JOBS_LIMIT.labels(worker).set(jobs)
     JOBS_RUNNING.labels(worker).set(0)
+    served = {lane_label(lane) for lane in lanes.named} | ({DEDICATED} if lanes.any_dedicated else set())
     for stage in stages:
+        for lane in served:
+            STAGE_CAPACITY.labels(stage, lane).set(jobs)
         for lane in (*SHARED_LANES, DEDICATED):
             STAGE_SECONDS.labels(stage, lane)
             STAGE_WAIT_SECONDS.labels(stage, lane)

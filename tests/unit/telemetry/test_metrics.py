@@ -8,6 +8,8 @@ from prometheus_client import Gauge
 from prometheus_client.registry import CollectorRegistry
 from pydantic import ValidationError
 
+from imago.domain.lanes import WorkerLanes
+from imago.domain.stages import Stage
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.snapshot import Snapshot
@@ -57,3 +59,16 @@ def test_the_format_is_what_the_scraper_asks_for() -> None:
     text, open_metrics = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert open_metrics.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
+
+
+def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> None:
+    metrics.announce_worker("vision", [Stage.VISION], jobs=7, lanes=WorkerLanes.parse("standard,*"))
+    capacity = {
+        (sample.labels["stage"], sample.labels["lane"]): sample.value
+        for family in metrics.STAGE_CAPACITY.collect()
+        for sample in family.samples
+    }
+    assert {key: value for key, value in capacity.items() if key[0] == "vision"} == {
+        ("vision", "standard"): 7,
+        ("vision", "dedicated"): 7,
+    }
