@@ -24,7 +24,7 @@ up() {
     --version "$KEDA_VERSION" --namespace keda --create-namespace --wait
   load
   helm --kube-context "$CONTEXT" upgrade --install imago charts/imago --namespace imago --create-namespace \
-    --values charts/imago/ci/quickstart-values.yaml --set api.service.type=NodePort,api.service.nodePort=30080 --wait --timeout 10m
+    --values charts/imago/ci/quickstart-values.yaml --values k8s/kind-values.yaml --wait --timeout 10m
   echo "the API is at http://localhost:8000"
 }
 

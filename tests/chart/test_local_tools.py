@@ -11,7 +11,7 @@ import pytest
 import yaml
 from helm_python.chart import Chart
 from jsonschema import Draft202012Validator
-from tests.support.manifests import render, scenario
+from tests.support.manifests import containers, environment, merged, render, scenario
 
 from imago.settings import Settings
 
@@ -81,11 +81,16 @@ def test_skaffold_builds_every_target_and_sets_values_that_the_chart_has(chart: 
         assert image[1] in {re.sub(r"\W", "_", name) for name in built}
 
 
-def test_kind_opens_the_port_that_its_script_gives_the_service() -> None:
+def test_the_chart_listens_where_kind_opens_a_port(chart: Chart) -> None:
     (node,) = yaml.safe_load(Path("k8s/kind.yaml").read_text())["nodes"]
     (mapping,) = node["extraPortMappings"]
     assert mapping["listenAddress"] == "127.0.0.1"
-    assert f"api.service.nodePort={mapping['containerPort']}" in Path("hack/kind.sh").read_text()
+    values = merged(scenario("quickstart"), yaml.safe_load(Path("k8s/kind-values.yaml").read_text()))
+    rendered = render(chart, values)
+    (port,) = rendered.of("Service")["imago-api"]["spec"]["ports"]
+    assert port["nodePort"] == mapping["containerPort"]
+    api = environment(containers(rendered.of("Deployment")["imago-api"]["spec"]["template"])[-1])
+    assert api["PUBLIC_URL"] == f"http://localhost:{mapping['hostPort']}"
 
 
 HELM = """#!{python}

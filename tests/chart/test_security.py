@@ -36,6 +36,21 @@ def test_every_container_has_requests_and_a_bound_of_memory(rendered: Rendered) 
             assert "cpu" not in resources["limits"], name
 
 
+def megabytes(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
+def test_a_hostile_file_ends_its_child_process_before_the_pod(rendered: Rendered) -> None:
+    for name, pod in rendered.pods():
+        main = containers(pod)[-1]
+        variables = environment(main)
+        if "CHILD_MEMORY_MB" in variables:
+            # The API has two children, which read web pages.
+            children = int(variables.get("WORKER_PROCESSES", 2)) * int(variables["CHILD_MEMORY_MB"])
+            assert children + 512 <= megabytes(main["resources"]["limits"]["memory"]), name
+
+
 def test_no_image_is_latest_or_without_a_tag(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         for container in containers(pod):

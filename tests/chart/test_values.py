@@ -1,22 +1,10 @@
 """Values: what is wrong is refused before anything is installed, in words that say what to do."""
 
-import copy
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 import yaml
 from helm_python.chart import Chart
 from helm_python.errors import HelmError
-from tests.support.manifests import render, scenario
-
-
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(base))
-    for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
+from tests.support.manifests import merged, render, scenario
 
 
 @pytest.mark.parametrize(
@@ -63,6 +51,7 @@ def test_a_typo_is_refused(chart: Chart, typo: str) -> None:
         ("production", "networkPolicy: {nats: {to: []}}", "networkPolicy.nats.to"),
         ("production", "networkPolicy: {s3: {to: []}}", "networkPolicy.s3.to"),
         ("production", "networkPolicy: {otlp: {to: []}}", "networkPolicy.otlp.to"),
+        ("production", "api: {service: {type: LoadBalancer}}", "networkPolicy.apiFrom"),
         ("production", "keda: {enabled: false}", "dedicated workers need keda"),
         ("production", "keda: {scaleDownSeconds: 100}", "shorter than the longest stage, 180 s"),
         ("production", "workers: {vision: {timeouts: {vision: 120}}}", "twice ai.timeout"),

@@ -1,5 +1,6 @@
 """Manifests of the chart: rendered, and looked into by the tests."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,15 @@ def scenario(name: str) -> Mapping[str, Any]:
     """Return the values of a scenario in the chart's folder."""
     values: Mapping[str, Any] = yaml.safe_load(Path(f"charts/imago/ci/{name}-values.yaml").read_text())
     return values
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with others laid over them, as Helm does it."""
+    result = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def render(chart: Chart, values: Mapping[str, Any], *, name: str = "imago", namespace: str = "pictures") -> Rendered:

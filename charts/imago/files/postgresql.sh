@@ -18,4 +18,5 @@ SQL
   mv "$new" "$PGDATA"
 fi
 unset SUPERUSER_PASSWORD OWNER_PASSWORD RUNTIME_PASSWORD
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories="$scratch"
+# Room for the pools of all pods that KEDA may start.
+exec postgres -D "$PGDATA" -c max_connections=300 -c listen_addresses='*' -c unix_socket_directories="$scratch"

@@ -66,6 +66,9 @@
 {{- if and (eq $v.storage.backend "s3") (not $v.networkPolicy.s3.to) -}}
 {{- $wrong = append $wrong "networkPolicy.s3.to: say where S3 is" -}}
 {{- end -}}
+{{- if and (ne $v.api.service.type "ClusterIP") (not $v.networkPolicy.apiFrom) -}}
+{{- $wrong = append $wrong (printf "networkPolicy.apiFrom: say who may call the API through its %s" $v.api.service.type) -}}
+{{- end -}}
 {{- if and $v.telemetry.otlpEndpoint (not $v.networkPolicy.otlp.to) -}}
 {{- $wrong = append $wrong "networkPolicy.otlp.to: say where the collector is" -}}
 {{- end -}}

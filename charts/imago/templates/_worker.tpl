@@ -65,6 +65,7 @@ spec:
             - {name: WORKER_LANES, value: {{ .lanes | quote }}}
             - {name: WORKER_MAX_JOBS, value: {{ $worker.maxJobs | quote }}}
             - {name: WORKER_PROCESSES, value: {{ $worker.processes | quote }}}
+            - {name: CHILD_MEMORY_MB, value: {{ $worker.childMemoryMB | quote }}}
             {{- range $stage, $seconds := $worker.timeouts }}
             - {name: {{ upper $stage }}_TIMEOUT, value: {{ $seconds | quote }}}
             {{- end }}
