@@ -1,10 +1,15 @@
-"""A whole instance as its document describes it: every example is its answer, and a client generated from it works."""
+"""A whole instance as its document describes it: every example is what it answers, a client generated from the document
+works, and after all of that no secret stands anywhere but where it was shown.
+"""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +25,7 @@ from tests.support.instance import Instance
 from tests.support.photos import COFFEE
 
 from imago.api.openapi import EXAMPLES
+from imago.domain import keys
 
 OPERATOR_KEY = "the operator's key of the documented instance"
 
@@ -265,3 +271,79 @@ def test_a_client_generated_from_the_document_uploads_and_reads_back(documented:
     accepted, shown, missing = json.loads(done.stdout)
     assert (shown["uuid"], shown["original_name"], shown["width"]) == (accepted["uuid"], "photo.jpg", 600)
     assert missing["code"] == "not-found"
+
+
+def test_no_secret_is_anywhere_but_where_it_was_shown(documented: Documented, tmp_path: Path) -> None:
+    """Goes last: what the tests above did is a part of the run that is looked through."""
+    instance, port = documented.instance, documented.instance.port
+    mine = {"X-API-Key": instance.key}
+    stranger = keys.generate()
+    mistyped = instance.key[:-1] + ("0" if instance.key[-1] != "0" else "1")
+    documented.secrets |= {stranger.reveal(), stranger.secret, stranger.wire_digest.hex(), mistyped}
+    events: list[bytes] = []
+    listening = threading.Thread(target=_listen, args=(documented.http.base_url, instance.key, events), daemon=True)
+    listening.start()
+    for headers in (
+        {"X-API-Key": stranger.reveal()},
+        {"X-API-Key": mistyped},
+        {"X-API-Key": f"{instance.key} x"},
+        {"Authorization": f"Bearer {instance.key}"},
+        {"Authorization": f"Basic {instance.key}"},
+        {"Cookie": f"key={instance.key}"},
+    ):
+        assert documented.call("GET", "/images", headers).status_code == 401
+    # Where a key has no place, and is sent all the same.
+    for method, path, options in (
+        ("GET", f"/images/{stranger.reveal()}", {}),
+        ("GET", "/images", {"params": {"api_key": stranger.reveal()}}),
+        ("GET", f"/files/signed/{stranger.reveal()}", {}),
+        ("POST", "/ai/summarize", {"json": {"url": f"http://me:{stranger.secret}@127.0.0.1/"}}),
+        ("POST", "/ai/summarize", {"json": {"url": f"http://127.0.0.1/?key={stranger.secret}"}}),
+        ("POST", "/auth/token", {"json": {"scopes": [stranger.reveal()]}}),
+        ("POST", "/ai/draft-task", {"content": stranger.reveal().encode()}),
+    ):
+        assert documented.call(method, path, mine, **options).status_code in (400, 404, 422)
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nX-API-Key: {instance.key}\0\r\n\r\n".encode())
+        documented.answers.append(raw.recv(65536).decode())
+    (tmp_path / "second").mkdir()
+    instance.upload(photo(tmp_path / "second"))
+    deadline = time.monotonic() + 30
+    while b"image.done" not in b"".join(tuple(events)):
+        assert time.monotonic() < deadline, "the event stream told of no image that was done"
+        time.sleep(0.05)
+    documented.secrets |= {secret.split("_")[2] for secret in documented.secrets if re.fullmatch(FORMS["key"], secret)}
+
+    shown_to = {instance.data_dir / "default-client.json", instance.data_dir / "secrets.json"}
+    looked_through = 0
+    for path in instance.data_dir.rglob("*"):
+        if path.is_file() and path not in shown_to:
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                # The instance is at work, and its journals come and go.
+                continue
+            found = [secret for secret in documented.secrets if secret.encode() in data]
+            assert not found, f"{path.relative_to(instance.data_dir)} holds {len(found)} secrets"
+            looked_through += 1
+    assert looked_through > 20
+    logs = "".join(path.read_text(errors="replace") for path in instance.data_dir.rglob("*.log"))
+    assert "a request is no valid HTTP" in logs, "the logs are not where this test looks"
+    metrics = documented.http.get("/metrics").text
+    assert "imago_http_requests_total" in metrics
+    refusals = [answer for answer in documented.answers if re.match(r"(HTTP/\S+ )?4\d\d ", answer)]
+    assert len(refusals) >= 14
+    told = b"".join(tuple(events))
+    for secret in documented.secrets:
+        assert secret not in metrics
+        assert secret.encode() not in told
+        assert not any(secret in refusal for refusal in refusals)
+        # A key, a token and a signed URL are shown in the one answer that makes them.
+        assert sum(secret in answer for answer in documented.answers) <= 1
+
+
+def _listen(base_url: httpx.URL, key: str, events: list[bytes]) -> None:
+    opened = httpx.stream("GET", f"{base_url}/images/events", headers={"X-API-Key": key}, timeout=60)
+    with contextlib.suppress(httpx.HTTPError), opened as stream:
+        for data in stream.iter_bytes():
+            events.append(data)
