@@ -64,7 +64,7 @@ REFUSED_FOR_MORE_THAN_THEIR_SCHEMA = {
     ("GET", "/auth/clients"): {_CURSOR, _TEXT},
     ("PATCH", "/auth/clients/{id}"): {_TEXT, "Name at least one member to change."},
     ("PUT", "/auth/clients/{id}"): {_TEXT},
-    ("PUT", "/auth/clients/{id}/keys/{key_id}"): {_TIME},
+    ("PUT", "/auth/clients/{id}/keys/{key_id}"): {_TIME, "Name the digest, or when the key expires."},
     ("GET", "/admin/audit"): {_CURSOR, _TEXT, _TIME},
     ("GET", "/admin/dead-letters"): {_CURSOR, _TEXT, _TIME, "Not an id of a client."},
     ("POST", "/admin/dead-letters/replay"): {
