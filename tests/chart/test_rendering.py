@@ -46,7 +46,7 @@ def test_every_variable_is_one_that_its_program_reads_and_stands_there_once(rend
             names = [entry["name"] for entry in container.get("env", ())]
             assert len(names) == len(set(names)), name
             if container["name"] != "nats":
-                assert set(names) - OTHERS - {"METRICS_CLIENTS"} <= known, name
+                assert set(names) - OTHERS <= known, name
 
 
 def test_grace_is_longer_than_the_longest_stage_and_so_is_the_patience_of_scaling_down(rendered: Rendered) -> None:

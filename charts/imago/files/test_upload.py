@@ -29,6 +29,18 @@ def call(method: str, path: str, key: str, body: bytes | None = None, content_ty
         sys.exit(f"{method} {path} answered {error.code}: {error.read().decode(errors='replace')[:500]}")
 
 
+def wait_reachable() -> None:
+    """Wait until the Service answers: names and endpoints of a fresh installation take a moment to get around."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"{URL}/health", timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > DEADLINE:
+                sys.exit(f"{URL} can't be reached: {error}")
+            time.sleep(1)
+
+
 def photo() -> bytes:
     """Return an image with words on it, another one each time."""
     image = Image.new("RGB", (640, 400), "white")
@@ -81,6 +93,7 @@ def run(key: str) -> None:
 def main() -> None:
     """Make the client, run, and erase the client whatever came of it."""
     admin = os.environ["ADMIN_API_KEY"]
+    wait_reachable()
     body = json.dumps({"name": f"helm-test-{uuid.uuid4().hex[:8]}", "plan": "free"}).encode()
     made = call("POST", "/auth/clients", admin, body)
     try:

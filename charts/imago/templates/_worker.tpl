@@ -82,6 +82,17 @@ spec:
           envFrom:
 {{ toYaml . | indent 12 }}
           {{- end }}
+          # The port opens once database, storage and NATS have been reached; waits for them may take minutes.
+          startupProbe:
+            httpGet: {path: /health, port: metrics}
+            periodSeconds: 2
+            failureThreshold: 150
+          # Only a process whose loop stands still is killed: a part that is away answers for itself in /health/detailed.
+          livenessProbe:
+            httpGet: {path: /health, port: metrics}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
           securityContext:
 {{ include "imago.containerSecurity" $root | indent 12 }}
           resources:
