@@ -18,6 +18,14 @@ class RemoteError(Exception):
     """What went wrong, in one line for a person."""
 
 
+class Busy(RemoteError):
+    """A refusal that passes by itself, after so many seconds."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, repr=False)
 class Target:
     """An API and a key for it."""
@@ -50,7 +58,7 @@ def admin_target(url: str | None, data_dir: Path, settings: Settings) -> Target:
 
 
 async def answer(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> dict[str, Any]:
-    """Make a request and return its JSON; raise RemoteError with what the problem says."""
+    """Make a request and return its JSON; raise RemoteError with what the problem says, Busy where it names a wait."""
     try:
         async with session.request(method, path, **options) as response:
             body = await response.json(content_type=None) if response.status != 204 else {}
@@ -60,6 +68,9 @@ async def answer(session: aiohttp.ClientSession, method: str, path: str, **optio
         raise RemoteError("what answered is not Imago") from error
     if not isinstance(body, dict):
         raise RemoteError("what answered is not Imago")
+    wait = response.headers.get("Retry-After", "")
+    if response.status in (429, 503) and wait.isdecimal():
+        raise Busy(refusal(response.status, body), float(wait))
     if response.status >= 400:
         raise RemoteError(refusal(response.status, body))
     return body

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +14,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from imago.cli.remote import RemoteError, Target, answer
+from imago.cli.remote import Busy, RemoteError, Target, answer
 
 PARALLEL = 4
 CHUNK = 256 * 1024
 POLL_SECONDS = 0.25
+# How long an upload is tried again while the API is busy: a rolling update or a burst is over by then.
+PATIENCE_SECONDS = 120.0
 
 _ENDED = frozenset({"done", "partial", "failed"})
 
@@ -84,10 +88,20 @@ async def _one(
 
 
 async def _upload(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
-    form = aiohttp.MultipartWriter("form-data")
-    part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
-    part.set_content_disposition("form-data", name="file", filename=path.name)
-    return await answer(session, "POST", "images/upload", data=form)
+    """Upload a file, again while the API is busy; all tries have one key, so they make one image."""
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        form = aiohttp.MultipartWriter("form-data")
+        part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
+        part.set_content_disposition("form-data", name="file", filename=path.name)
+        try:
+            return await answer(session, "POST", "images/upload", data=form, headers=headers)
+        except Busy as busy:
+            if time.monotonic() + busy.seconds > deadline:
+                raise
+            progress.update(task, completed=0, state=f"trying again in {busy.seconds:g} s")
+            await asyncio.sleep(busy.seconds)
 
 
 async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator[bytes]:

@@ -1,5 +1,6 @@
 """Pooled connections: replaced when the server ended them, asked when they were idle, lent out without a scope."""
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from tests.support.samples import make_client
@@ -14,42 +15,69 @@ _OTHERS = sa.text(
 )
 
 
-async def test_connections_that_the_server_ended_are_replaced_unseen(db: Database) -> None:
+@pytest.fixture
+def postgres_db(db: Database) -> Database:
+    """The database where it is PostgreSQL: SQLite has neither a server nor a pool of ours."""
     if db.is_sqlite:
-        return
-    async with db.read() as first, db.read() as second:
+        pytest.skip("SQLite has no server that could end a connection")
+    return db
+
+
+async def test_connections_that_the_server_ended_are_replaced_unseen(postgres_db: Database) -> None:
+    async with postgres_db.read() as first, postgres_db.read() as second:
         await first.execute(sa.text("SELECT 1"))
         await second.execute(sa.text("SELECT 1"))
         drivers = [(await each.get_raw_connection()).driver_connection for each in (first, second)]
-    async with db.read() as ending:
+    async with postgres_db.read() as ending:
         assert await ending.scalar(_OTHERS) == 1
 
         async def closed() -> bool:
             return [driver is not None and driver.is_closed() for driver in drivers].count(True) == 1
 
         await until(closed, what="the server to close the connection")
-        async with db.read() as replaced:
+        async with postgres_db.read() as replaced:
             assert await replaced.scalar(sa.text("SELECT 1")) == 1
 
 
+async def _backend(db: Database) -> int:
+    async with db.read() as connection:
+        return int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
+
+
 async def test_a_connection_that_was_idle_for_long_is_asked_and_used_again(
-    db: Database, monkeypatch: pytest.MonkeyPatch
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if db.is_sqlite:
-        return
     monkeypatch.setattr(postgres, "_TRUSTED_SECONDS", -1.0)
-    await db.check()
-    await db.check()
+    assert await _backend(postgres_db) == await _backend(postgres_db)
 
 
-async def test_a_transaction_that_fails_gives_back_a_connection_without_transaction_or_scope(db: Database) -> None:
-    if db.is_sqlite:
-        return
-    client = await make_client(db)
+async def test_a_connection_that_died_while_idle_without_its_socket_saying_so_is_replaced(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a NAT or a load balancer that forgot the connection."""
+    monkeypatch.setattr(postgres, "_TRUSTED_SECONDS", -1.0)
+    before = await _backend(postgres_db)
+    whole, asked = asyncpg.Connection.execute, []
+
+    async def dead_at_first(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
+        asked.append(connection)
+        if len(asked) == 1:
+            raise TimeoutError
+        return await whole(connection, statement, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", dead_at_first)
+    assert await _backend(postgres_db) != before
+    assert asked, "the idle connection was not asked"
+
+
+async def test_a_transaction_that_fails_gives_back_a_connection_without_transaction_or_scope(
+    postgres_db: Database,
+) -> None:
+    client = await make_client(postgres_db)
     with pytest.raises(sa.exc.DBAPIError):
-        async with db.write(Scope(client.id)) as connection:
+        async with postgres_db.write(Scope(client.id)) as connection:
             await connection.execute(sa.text("SELECT 1 / 0"))
-    async with db.engine.connect() as connection:
+    async with postgres_db.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         assert not driver.is_in_transaction()
