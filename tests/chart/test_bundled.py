@@ -31,7 +31,8 @@ from imago.bus.connection import Bus
 from imago.bus.embedded import free_port
 from imago.bus.topology import ensure
 from imago.database.engine import Database
-from imago.database.migrations import current, head, upgrade
+from imago.database.migrations import upgrade
+from imago.database.schema import current, head
 from imago.domain.lanes import work_stream
 from imago.domain.stages import WORKER_STAGES
 from imago.settings import Settings

@@ -227,8 +227,8 @@ class Platform:
 
     def restart(self, **environment: str) -> None:
         """Start all of Imago's processes anew, with more environment than usual if wanted."""
-        for process in self.processes:
-            process.stop()
+        with ThreadPoolExecutor(len(self.processes)) as pool:
+            list(pool.map(Process.stop, self.processes))
         self.start(**environment)
 
     def extra_api(self) -> Process:

@@ -44,8 +44,7 @@ spec:
 {{ include "imago.scheduling" (dict "root" $root "component" $component "values" $worker "class" "worker" "storage" true) | indent 6 }}
       # Above the longest stage: a pod that is taken away finishes what it holds.
       terminationGracePeriodSeconds: {{ add (include "imago.longest" (dict "root" $root "kind" .kind)) 30 }}
-      initContainers:
-{{ include "imago.waitForSchema" (dict "root" $root "image" $worker.image) | indent 8 }}
+      # A worker waits for the schema by itself: what comes from zero starts Python once.
       containers:
         - name: worker
           image: {{ include "imago.image" (dict "root" $root "image" $worker.image) | quote }}

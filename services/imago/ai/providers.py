@@ -18,7 +18,7 @@ from imago.domain.vision import PageReader, VisionProvider
 from imago.settings import Settings
 
 
-class ProviderUnavailable(Exception):
+class ProviderUnavailable(ValueError):
     """The settings name a provider that can't be used as they are; the text is one line for a person."""
 
 

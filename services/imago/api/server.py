@@ -13,6 +13,7 @@ from imago.api.middlewares.headers import set_headers
 from imago.api.middlewares.problems import http_problem
 from imago.api.routes.health import DRAINING
 from imago.api.services import Services
+from imago.listening import bind
 
 log = structlog.get_logger(__name__)
 
@@ -20,23 +21,6 @@ BACKLOG = 1024
 
 # After a refusal the rest of a body is read for so long, so that its sender gets to see the answer.
 LINGERING_SECONDS = 2.0
-
-
-class PortInUse(Exception):
-    """The address can't be listened on; the text is one line for a person."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address, port 0 for a free one; raise PortInUse."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortInUse(f"can't listen on {host}:{port}: {error.strerror}") from error
-    return listener
 
 
 class Protocol(web.RequestHandler):

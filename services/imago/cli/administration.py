@@ -8,9 +8,8 @@ import click
 from imago.bus.topology import Topology, ensure
 from imago.cli.parts import connected_bus, database, store
 from imago.database import clients
-from imago.database.migrations import current, upgrade, wait_for_schema
+from imago.database.schema import current, wait_for_schema
 from imago.settings import Settings
-from imago.upkeep.auditor import Auditor
 
 # An index on many rows takes its time, and so does waiting for another replica that is building it.
 MIGRATION_SECONDS = 3600.0
@@ -18,6 +17,9 @@ MIGRATION_SECONDS = 3600.0
 
 async def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema and say where it is."""
+    # As Alembic takes a while to import, and others wait for the schema by this module.
+    from imago.database.migrations import upgrade
+
     async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
         click.echo(f"schema {await current(db)}")
@@ -45,6 +47,8 @@ async def ensure_topology(settings: Settings) -> None:
 
 async def audit_storage(settings: Settings) -> None:
     """Compare storage with the database and print what was found as JSON."""
+    from imago.upkeep.auditor import Auditor
+
     async with database(settings) as db, store(settings) as objects:
         findings = await Auditor(settings, db, objects).compare()
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2))

@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 import aiohttp
 import click
 
-from imago.api.server import PortInUse, bind
 from imago.bus.embedded import EmbeddedNats, EmbeddedNatsError
 from imago.bus.topology import Topology, ensure
 from imago.cli.parts import connected_bus, stop_on_signals
@@ -28,6 +27,7 @@ from imago.database.migrations import upgrade
 from imago.domain import keys
 from imago.domain.clients import Pipeline, Plan, default_scopes
 from imago.domain.stages import WORKER_STAGES
+from imago.listening import PortInUse, bind
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.metrics import clear_directory

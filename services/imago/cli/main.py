@@ -68,7 +68,8 @@ def dev(host: str, port: int, data_dir: Path) -> None:
 @click.option("--fd", type=int, default=None, hidden=True, help="A listening socket that is open already.")
 def api(fd: int | None) -> None:
     """Serve the HTTP API."""
-    from imago.cli.serve import ServeError, run_api
+    from imago.cli.serve import run_api
+    from imago.cli.starting import ServeError
 
     try:
         run(run_api(load_settings(), fd=fd))
@@ -80,7 +81,8 @@ def api(fd: int | None) -> None:
 @click.argument("kind", type=click.Choice(sorted(WORKER_STAGES)))
 def worker(kind: str) -> None:
     """Work on the stages of a kind."""
-    from imago.cli.serve import ServeError, run_worker
+    from imago.cli.starting import ServeError
+    from imago.cli.work import run_worker
 
     try:
         run(run_worker(load_settings(), kind))

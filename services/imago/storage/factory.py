@@ -4,7 +4,6 @@ import asyncio
 
 from imago.settings import Settings
 from imago.storage.local import LocalStore
-from imago.storage.s3 import S3Store
 from imago.storage.store import ObjectStore
 
 
@@ -14,6 +13,9 @@ async def build_store(settings: Settings) -> ObjectStore:
     A store that is away at this moment is no reason not to start.
     """
     if settings.storage_backend == "s3":
+        # Its client takes half a second of CPU to import, which pods that start from zero wait for.
+        from imago.storage.s3 import S3Store
+
         s3 = S3Store(settings)
         await s3.open()
         return s3

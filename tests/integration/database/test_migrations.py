@@ -5,10 +5,22 @@ import sys
 from pathlib import Path
 
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from tests.support.postgres import OWNER
 
+from imago.database import migrations
 from imago.database.engine import Database
-from imago.database.migrations import current, head, upgrade
+from imago.database.migrations import upgrade
+from imago.database.schema import current, head, known
+
+
+def test_the_files_of_migrations_are_numbered_in_alembic_s_order() -> None:
+    """What waits for the schema reads their names, without Alembic."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    scripts = list(ScriptDirectory.from_config(config).walk_revisions("base", "head"))
+    assert known() == [script.revision for script in reversed(scripts)]
 
 
 async def set_revision(db: Database, revision: str) -> None:

@@ -14,10 +14,11 @@ from imago.database.engine import Database
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
 from imago.database.image_reads import get_image, get_stages, list_images, list_tags
 from imago.database.locking import lock_image
-from imago.database.migrations import current, head, upgrade
+from imago.database.migrations import upgrade
 from imago.database.outbox import state
 from imago.database.page_ids import ImageFilter
 from imago.database.repair import due_graves, find_open_stages, republish, take_lease
+from imago.database.schema import current, head
 from imago.database.tables import client_usage, dead_letters, image_stages, metadata, outbox
 from imago.database.uploads import NewImage, abandon_upload, accept_upload, begin_upload
 from imago.domain.claims import Die, Park, RetryInStream

@@ -4,18 +4,16 @@ Several replicas may migrate at once: on PostgreSQL an advisory lock lets one do
 nothing to do; on SQLite the database's own write lock does.
 """
 
-import asyncio
-import contextlib
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.database.engine import Database, DatabaseUnavailable, mapped_errors
+from imago.database.engine import Database, mapped_errors
+from imago.database.schema import known
 
 # Any constant will do that nobody else uses: the first eight bytes of sha256("imago migrations"), as a signed bigint.
 _ADVISORY_LOCK = 7756009011210278635
@@ -25,20 +23,6 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     return config
-
-
-def head() -> str:
-    """Return the revision that this version of the code needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
-        raise RuntimeError("there is no migration")
-    return revision
-
-
-async def current(db: Database) -> str | None:
-    """Return the revision that the database is at; None for an empty one."""
-    async with db.read() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
 async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
@@ -75,32 +59,9 @@ async def _grant(connection: AsyncConnection, role: str) -> None:
         await connection.execute(sa.text(statement))
 
 
-async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:
-    """Wait until the schema is at the revision this code needs or a later one; raise TimeoutError otherwise.
-
-    A database that is away is waited for, too.
-    """
-    async with asyncio.timeout(timeout):
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                if await _is_new_enough(db):
-                    return
-            await asyncio.sleep(poll)
-
-
-async def _is_new_enough(db: Database) -> bool:
-    revision = await current(db)
-    # A revision that we don't know is a newer release's, which keeps the previous one working.
-    return revision is not None and (revision == head() or revision not in _known())
-
-
-def _known() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-
-
 def _upgrade(connection: sa.Connection) -> None:
     revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is not None and revision not in _known():
+    if revision is not None and revision not in known():
         # A newer release migrated it, and this one was rolled back to: it works on the newer schema as it is.
         return
     config = _config()
