@@ -9,6 +9,7 @@ import hmac
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -29,9 +30,12 @@ from tests.support.nats import NatsServer
 from tests.support.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
 
 from imago.ai.model import NAME, default_directory
+from imago.bus.connection import Bus
 from imago.bus.embedded import free_port
+from imago.domain.lanes import EVENTS_STREAM, PREMIUM, STANDARD, work_stream
 from imago.domain.stages import WORKER_STAGES
 from imago.imaging.ocr import tessdata
+from imago.settings import Settings
 
 _ADMIN_KEY = "the administrator's key of the benchmark"
 _LIMITS = {"requests_per_minute": 10_000_000, "burst": 1_000_000, "images": 10_000_000, "storage_bytes": 2**50}
@@ -126,11 +130,18 @@ class _Base:
         """Return a client with the system's key."""
         return Client(self.url, self.key)
 
-    def forget_files(self) -> None:
-        """Delete what is stored, to give the disk back."""
+    def forget_images(self) -> None:
+        """Delete all images, their files and what is still to be done about them.
+
+        Otherwise the workers would begin the next measurement with the uploads of one that had none.
+        """
+        self._forget_work()
         for folder in self.storage.iterdir():
             if folder.name != ".incoming":
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget_work(self) -> None:
+        raise NotImplementedError
 
     def stop_workers(self) -> None:
         """Stop the workers."""
@@ -234,6 +245,19 @@ class Imago(_Base):
         """Return its processes."""
         return self._groups(self.nats.pid)
 
+    def _forget_work(self) -> None:
+        emptied = "TRUNCATE images, image_search, outbox, upload_intents, tombstones CASCADE"
+        asyncio.run(execute(self.database_url, emptied, "UPDATE client_usage SET storage_bytes = 0, images = 0"))
+        asyncio.run(self._purge_streams())
+
+    async def _purge_streams(self) -> None:
+        bus = Bus(Settings(nats_url=(self.nats.url,)), name="bench")
+        await bus.start()
+        await bus.wait_connected(10)
+        for stream in (work_stream(PREMIUM), work_stream(STANDARD), EVENTS_STREAM):
+            await bus.js.purge_stream(stream)
+        await bus.close()
+
     def stop(self) -> None:
         """Stop everything."""
         self.stop_workers()
@@ -321,6 +345,18 @@ class Peer(_Base):
         """Return its processes."""
         assert self._redis is not None
         return self._groups(self._redis.pid)
+
+    def _forget_work(self) -> None:
+        asyncio.run(
+            execute(
+                self.database_url,
+                "TRUNCATE images CASCADE",
+                "UPDATE clients SET storage_used = 0, images_used = 0",
+            )
+        )
+        with socket.create_connection(("127.0.0.1", self._redis_port), timeout=30) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(64).startswith(b"+OK"), "Redis did not forget its jobs"
 
     def stop(self) -> None:
         """Stop everything."""

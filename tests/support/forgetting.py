@@ -3,11 +3,15 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
+from unittest.mock import patch
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
 
 from imago.database.engine import Database
+from imago.database.statements import Statement
 
 
 @contextmanager
@@ -22,8 +26,15 @@ def forgetting_the_client(db: Database) -> Iterator[list[str]]:
             struck.append(without)
         return without, parameters
 
+    def text_for_the_driver(self: Statement, dialect: Dialect) -> Any:
+        kept = copy(compiled_for(self, dialect))
+        kept.text, _ = strike(None, None, kept.text, None)
+        return kept
+
+    compiled_for = Statement._for
     sa.event.listen(db.engine.sync_engine, "before_cursor_execute", strike, retval=True)
     try:
-        yield struck
+        with patch.object(Statement, "_for", text_for_the_driver):
+            yield struck
     finally:
         sa.event.remove(db.engine.sync_engine, "before_cursor_execute", strike)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database.engine import Database
+from imago.database.statements import Statement
 from imago.database.tables import clients, image_stages, images, outbox
 from imago.domain.events import Event, EventName
 from imago.domain.lanes import dead_subject, event_subject, work_subject
@@ -118,13 +119,20 @@ def dead_letter(
     return Draft(image.client_id, OutboxKind.DEAD, subject, payload, message_id, headers)
 
 
+_COLUMNS = (
+    *("client_id", "kind", "subject", "payload", "headers", "message_id"),
+    *("image_id", "stage", "run", "epoch", "created_at", "due_at"),
+)
+_ADD = Statement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
+
+
 async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
     """Put what a transaction announces into the outbox, in one statement however much it is."""
     if not drafts:
         return ()
     now = utc_now()
-    added = await connection.execute(
-        sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id),
+    added = await _ADD.each_row(
+        connection,
         [
             {
                 "client_id": draft.client_id,
@@ -181,7 +189,7 @@ async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[boo
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
 
-_LOCATE = (
+_LOCATE = Statement(
     sa.update(image_stages)
     .where(
         image_stages.c.image_id == sa.bindparam("of_image"),
@@ -193,10 +201,14 @@ _LOCATE = (
 )
 
 
+_DELETE = Statement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
+
+
 async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
-    """Note where the rows lie in JetStream, and delete them from the outbox."""
+    """Delete the rows from the outbox, and note where they lie in JetStream."""
     now = utc_now()
-    await lock_rows(connection, outbox.c.id.in_([item.row.id for item in published]))
+    # In the order of their ids, as `lock_rows` says.
+    await _DELETE.each(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
     located = [
         {
             "of_image": item.row.work.image_id,
@@ -212,12 +224,9 @@ async def settle(connection: AsyncConnection, published: Sequence[Published]) ->
         for item in published
         if item.row.work is not None
     ]
-    if located:
-        # A fixed order, so that two of these never wait for each other in a circle.
-        located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
-        await connection.execute(_LOCATE, located)
-    if published:
-        await connection.execute(sa.delete(outbox).where(outbox.c.id.in_([item.row.id for item in published])))
+    # A fixed order, so that two of these never wait for each other in a circle.
+    located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
+    await _LOCATE.each(connection, located)
 
 
 async def discard(connection: AsyncConnection, row_ids: Sequence[int]) -> None:

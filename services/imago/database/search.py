@@ -7,6 +7,7 @@ its index would go unused. Its rows hold the client's id, and every query here n
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.database.statements import Statement
 from imago.domain.search import document, query_words
 
 _SEARCH = sa.table(
@@ -17,23 +18,30 @@ _SEARCH = sa.table(
 _WINDOW = 500
 
 
+_INSERT_SQLITE = Statement(
+    sa.text(
+        "INSERT INTO image_search (rowid, client_id, image_id, document)"
+        " VALUES (:image_id, :client_id, :image_id, :document)"
+    )
+)
+# The text is folded already, so no dictionary of any language touches it.
+_UPSERT_POSTGRES = Statement(
+    sa.text(
+        "INSERT INTO image_search (client_id, image_id, document)"
+        " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
+        " ON CONFLICT (image_id) DO UPDATE SET document = excluded.document"
+    )
+)
+
+
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
     """Index the text of an image, in place of what was indexed before."""
     values = {"client_id": client_id, "image_id": image_id, "document": document(text)}
     if connection.dialect.name == "sqlite":
         await delete_document(connection, image_id)
-        statement = (
-            "INSERT INTO image_search (rowid, client_id, image_id, document)"
-            " VALUES (:image_id, :client_id, :image_id, :document)"
-        )
+        await _INSERT_SQLITE.count(connection, values)
     else:
-        # The text is folded already, so no dictionary of any language touches it.
-        statement = (
-            "INSERT INTO image_search (client_id, image_id, document)"
-            " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
-            " ON CONFLICT (image_id) DO UPDATE SET document = excluded.document"
-        )
-    await connection.execute(sa.text(statement), values)
+        await _UPSERT_POSTGRES.count(connection, values)
 
 
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:

@@ -14,6 +14,7 @@ from imago.database.engine import SYSTEM, Database, Scope
 from imago.database.idempotency import Completion, complete_key
 from imago.database.outbox import ImageIdentity
 from imago.database.search import upsert_document
+from imago.database.statements import Statement
 from imago.database.tables import client_usage, clients, image_stages, images, stage_results, tombstones, upload_intents
 from imago.domain.clients import Client, Usage
 from imago.domain.events import EventName
@@ -79,9 +80,16 @@ class AcceptedImage:
         }
 
 
+_USAGE = Statement(sa.select(client_usage).where(client_usage.c.client_id == sa.bindparam("of_client")))
+_BEGIN = Statement(
+    sa.insert(upload_intents).returning(upload_intents.c.id),
+    columns=("client_id", "image_uuid", "object_key", "created_at", "expires_at"),
+)
+
+
 async def usage(connection: AsyncConnection, client_id: int) -> Usage:
     """Return what the client stores now."""
-    row = (await connection.execute(sa.select(client_usage).where(client_usage.c.client_id == client_id))).one_or_none()
+    row = await _USAGE.one_or_none(connection, {"of_client": client_id})
     return Usage(row.storage_bytes, row.images) if row else Usage(0, 0)
 
 
@@ -93,11 +101,14 @@ async def begin_upload(db: Database, client: Client, *, image: UUID, object_key:
     now = utc_now()
     async with db.write(Scope(client.id)) as connection:
         refuse_if_used_up(await usage(connection, client.id), client.limits)
-        intent_id = await connection.scalar(
-            sa.insert(upload_intents)
-            .values(client_id=client.id, image_uuid=image, object_key=object_key, created_at=now, expires_at=now + ttl)
-            .returning(upload_intents.c.id)
-        )
+        intent = {
+            "client_id": client.id,
+            "image_uuid": image,
+            "object_key": object_key,
+            "created_at": now,
+            "expires_at": now + ttl,
+        }
+        intent_id = await _BEGIN.scalar(connection, intent)
     return int(intent_id or 0)
 
 
@@ -143,21 +154,49 @@ async def accept_upload(
         return accepted
 
 
+# The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
+_DUPLICATE = Statement(
+    sa.select(images.c.id)
+    .where(images.c.client_id == sa.bindparam("of_client"), images.c.sha256 == sa.bindparam("digest"))
+    .order_by(images.c.id)
+    .limit(sa.literal_column("1"))
+    .with_for_update(read=True, key_share=True)
+)
+_END_INTENT = Statement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
+# The lane is the row's, not the cached client's: the work is published on it within the second.
+_LANE = Statement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("of_client"), clients.c.active))
+_INSERT_IMAGE = Statement(
+    sa.insert(images).returning(images.c.id),
+    columns=(
+        *("uuid", "client_id", "original_name", "content_type", "format", "width", "height", "frames", "size_bytes"),
+        *("sha256", "duplicate_of", "object_key", "thumbnail_key", "thumbnail_type", "thumbnail_bytes"),
+        *("status", "created_at", "done_at"),
+    ),
+)
+_INSERT_STAGES = Statement(
+    sa.insert(image_stages),
+    columns=("image_id", "stage", "client_id", "status", "run", "claim", "attempts", "epoch", "lane", "done_at"),
+)
+_CHARGE = Statement(
+    sa.update(client_usage)
+    .where(
+        client_usage.c.client_id == sa.bindparam("of_client"),
+        client_usage.c.storage_bytes + sa.bindparam("size", type_=sa.BigInteger) <= sa.bindparam("most_bytes"),
+        client_usage.c.images + 1 <= sa.bindparam("most_images", type_=sa.BigInteger),
+    )
+    .values(
+        storage_bytes=client_usage.c.storage_bytes + sa.bindparam("kept", type_=sa.BigInteger),
+        images=client_usage.c.images + 1,
+    )
+)
+
+
 async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
     """Do what `accept_upload` says inside the caller's transaction."""
-    # The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
-    duplicate_of = await connection.scalar(
-        sa.select(images.c.id)
-        .where(images.c.client_id == client.id, images.c.sha256 == upload.sha256)
-        .order_by(images.c.id)
-        .limit(1)
-        .with_for_update(read=True, key_share=True)
-    )
-    intent = await connection.execute(sa.delete(upload_intents).where(upload_intents.c.id == upload.intent_id))
-    if intent.rowcount != 1:
+    duplicate_of = await _DUPLICATE.scalar(connection, {"of_client": client.id, "digest": upload.sha256})
+    if await _END_INTENT.count(connection, {"intent": upload.intent_id}) != 1:
         raise UploadExpired("The upload took longer than its intent lives; send it again.")
-    # The lane is the row's, not the cached client's: the work is published on it within the second.
-    lane = await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == client.id, clients.c.active))
+    lane = await _LANE.scalar(connection, {"of_client": client.id})
     if lane is None:
         raise Unauthenticated("The client is not active.")
     statuses = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
@@ -165,8 +204,8 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
         statuses[Stage.THUMBNAIL] = StageStatus.DONE
     status = image_status(statuses.values())
     image = await _insert_image(connection, client, upload, status, duplicate_of, now=now)
-    await connection.execute(
-        sa.insert(image_stages),
+    await _INSERT_STAGES.each(
+        connection,
         [
             {
                 "image_id": image.id,
@@ -205,16 +244,14 @@ async def accept_in(connection: AsyncConnection, client: Client, upload: NewImag
 async def _charge(connection: AsyncConnection, client: Client, size: int, kept: int) -> None:
     """Add to the usage where the original fits; the thumbnail adds to it but is never what refuses an upload."""
     limits = client.limits
-    charged = await connection.execute(
-        sa.update(client_usage)
-        .where(
-            client_usage.c.client_id == client.id,
-            client_usage.c.storage_bytes + size <= limits.storage_bytes,
-            client_usage.c.images + 1 <= limits.images,
-        )
-        .values(storage_bytes=client_usage.c.storage_bytes + kept, images=client_usage.c.images + 1)
-    )
-    if charged.rowcount != 1:
+    charge = {
+        "of_client": client.id,
+        "size": size,
+        "kept": kept,
+        "most_bytes": limits.storage_bytes,
+        "most_images": limits.images,
+    }
+    if await _CHARGE.count(connection, charge) != 1:
         raise quota_exceeded(await usage(connection, client.id), limits, needed_bytes=size)
 
 
@@ -228,31 +265,28 @@ async def _insert_image(
     now: datetime,
 ) -> ImageIdentity:
     thumbnail = upload.thumbnail
-    image_id = await connection.scalar(
-        sa.insert(images)
-        .values(
-            uuid=upload.uuid,
-            client_id=client.id,
-            original_name=upload.original_name,
-            content_type=upload.header.format.content_type,
-            format=upload.header.format,
-            width=upload.header.width,
-            height=upload.header.height,
-            frames=upload.header.frames,
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
-            duplicate_of=duplicate_of,
-            object_key=upload.object_key,
-            thumbnail_key=thumbnail.object_key if thumbnail else None,
-            thumbnail_type=thumbnail.result.content_type if thumbnail else None,
-            thumbnail_bytes=thumbnail.result.size_bytes if thumbnail else 0,
-            status=status,
-            created_at=now,
-            # With an inline thumbnail and every other stage switched off there is nothing left to do.
-            done_at=now if status in TERMINAL_IMAGE_STATUSES else None,
-        )
-        .returning(images.c.id)
-    )
+    row = {
+        "uuid": upload.uuid,
+        "client_id": client.id,
+        "original_name": upload.original_name,
+        "content_type": upload.header.format.content_type,
+        "format": upload.header.format,
+        "width": upload.header.width,
+        "height": upload.header.height,
+        "frames": upload.header.frames,
+        "size_bytes": upload.size_bytes,
+        "sha256": upload.sha256,
+        "duplicate_of": duplicate_of,
+        "object_key": upload.object_key,
+        "thumbnail_key": thumbnail.object_key if thumbnail else None,
+        "thumbnail_type": thumbnail.result.content_type if thumbnail else None,
+        "thumbnail_bytes": thumbnail.result.size_bytes if thumbnail else 0,
+        "status": status,
+        "created_at": now,
+        # With an inline thumbnail and every other stage switched off there is nothing left to do.
+        "done_at": now if status in TERMINAL_IMAGE_STATUSES else None,
+    }
+    image_id = await _INSERT_IMAGE.scalar(connection, row)
     return ImageIdentity(int(image_id or 0), upload.uuid, client.id, client.uuid)
 
 

@@ -30,7 +30,7 @@ def measure(bench: Bench) -> None:
                 meter = Meter(system.groups())
                 bench.run(_upload(system, data, count))
                 costs[system.name].append(meter.used()["api"] / count * 1000)
-                system.forget_files()
+                system.forget_images()
         for name, values in costs.items():
             bench.report.add(f"{kind}: {name}, API CPU ms per upload", Sample(tuple(values)))
             bench.report.add(f"{kind}: {name}, PSNR of the thumbnail in dB", quality[name])

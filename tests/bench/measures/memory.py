@@ -33,7 +33,7 @@ def measure(bench: Bench) -> None:
             api = system.groups()["api"]
             before = api.memory()
             peak = bench.run(_in_flight(system, api, count))
-            system.forget_files()
+            system.forget_images()
             grown = (peak - before) / 2**20
             growth[system.name].append(grown)
             target = 100 if system.name == "imago" and count > 1 else None

@@ -23,7 +23,7 @@ def measure(bench: Bench) -> None:
         with bench.workers(system):
             time.sleep(_AFTER_START)
             totals[system.name] = bench.run(_pipeline(bench, system, images))
-        system.forget_files()
+        system.forget_images()
     bench.report.add("CPU until done, the peer's over ours", totals["peer"] / totals["imago"], relation=">=", target=1)
     bench.report.plot_bars(
         "pipeline",

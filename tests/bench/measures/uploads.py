@@ -42,7 +42,7 @@ def _acceptance(bench: Bench) -> None:
                     meter = Meter(system.groups())
                     outcome = bench.run(_upload(system, data, connections, count))
                     measured[system.name].append((outcome.rate, meter.used()["api"] / count * 1000))
-                    system.forget_files()
+                    system.forget_images()
             case = f"{size}, {connections} connection{'s' if connections > 1 else ''}"
             labels.append(case)
             for name, pairs in measured.items():
@@ -100,7 +100,7 @@ def _until_done(bench: Bench) -> None:
                 parts[system.name].append(used)
                 costs[system.name].append(sum(used.values()) / count * 1000)
                 waits[system.name].append(bench.run(_thumbnail_wait(system, data, bench.size(15, 60))))
-                system.forget_files()
+                system.forget_images()
     for name in ("imago", "peer"):
         report.add(
             f"900 KB, thumbnail and EXIF done: {name}, CPU ms per image, all processes", Sample(tuple(costs[name]))
