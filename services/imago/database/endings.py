@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.database import outbox as outbox_rows
 from imago.database.derived import refresh_derived
 from imago.database.outbox import Draft, ImageIdentity
+from imago.database.statements import Row, Statement
 from imago.database.tables import client_usage, dead_letters, image_stages, images
 from imago.domain.events import EventName
 from imago.domain.failures import StageFailure
@@ -21,7 +22,7 @@ async def bury_stage(
     connection: AsyncConnection,
     image: ImageIdentity,
     stage: Stage,
-    stage_row: sa.Row[tuple[object, ...]],
+    stage_row: Row,
     *,
     failure: StageFailure,
     now: datetime,
@@ -76,23 +77,39 @@ async def bury_stage(
     return [letter, event]
 
 
+def _of_image(*columns: str) -> Statement:
+    """Build the UPDATE that sets columns of the image `of_image`."""
+    values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
+    return Statement(sa.update(images).where(images.c.id == sa.bindparam("of_image")).values(values))
+
+
+_STATUSES = Statement(sa.select(image_stages.c.status).where(image_stages.c.image_id == sa.bindparam("of_image")))
+_SET_STATUS = _of_image("status", "done_at")
+_SET_THUMBNAIL = _of_image("thumbnail_key", "thumbnail_type", "thumbnail_bytes")
+_SET_SHOT = _of_image("camera", "taken_at", "has_gps")
+_ADD_USAGE = Statement(
+    sa.update(client_usage)
+    .where(client_usage.c.client_id == sa.bindparam("of_client"))
+    .values(storage_bytes=client_usage.c.storage_bytes + sa.bindparam("more", type_=sa.BigInteger))
+)
+
+
 async def end_if_last(
     connection: AsyncConnection,
     image: ImageIdentity,
-    row: sa.Row[tuple[object, ...]],
+    row: Row,
     *,
     now: datetime,
     headers: Mapping[str, str],
 ) -> tuple[list[Draft], timedelta | None]:
     """Set the image's status from its stages; return what announces that none is open any more, and its age then."""
-    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
-    status = image_status(StageStatus(value) for value in statuses)
+    stages = await _STATUSES.rows(connection, {"of_image": image.id})
+    status = image_status(StageStatus(stage.status) for stage in stages)
     done = status in TERMINAL_IMAGE_STATUSES
     # Most stages end while others are open, and change nothing here.
     if done or row.status != status or row.done_at is not None:
-        await connection.execute(
-            sa.update(images).where(images.c.id == image.id).values(status=status, done_at=now if done else None)
-        )
+        values: dict[str, object] = {"of_image": image.id, "status": status, "done_at": now if done else None}
+        await _SET_STATUS.count(connection, values)
     if not done:
         return [], None
     event = outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
@@ -102,7 +119,7 @@ async def end_if_last(
 async def apply_result(
     connection: AsyncConnection,
     image: ImageIdentity,
-    row: sa.Row[tuple[object, ...]],
+    row: Row,
     result: StageResult,
     *,
     thumbnail_key: str | None,
@@ -110,26 +127,18 @@ async def apply_result(
     """Copy what lists and searches need from a result to where they look for it."""
     match result:
         case ThumbnailResult():
-            await connection.execute(
-                sa.update(images)
-                .where(images.c.id == image.id)
-                .values(
-                    thumbnail_key=thumbnail_key,
-                    thumbnail_type=result.content_type,
-                    thumbnail_bytes=result.size_bytes,
-                )
-            )
-            await connection.execute(
-                sa.update(client_usage)
-                .where(client_usage.c.client_id == image.client_id)
-                .values(storage_bytes=client_usage.c.storage_bytes + result.size_bytes - row.thumbnail_bytes)
-            )
+            thumbnail = {
+                "of_image": image.id,
+                "thumbnail_key": thumbnail_key,
+                "thumbnail_type": result.content_type,
+                "thumbnail_bytes": result.size_bytes,
+            }
+            await _SET_THUMBNAIL.count(connection, thumbnail)
+            more = {"of_client": image.client_id, "more": result.size_bytes - row.thumbnail_bytes}
+            await _ADD_USAGE.count(connection, more)
         case ExifResult():
             camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
-            await connection.execute(
-                sa.update(images)
-                .where(images.c.id == image.id)
-                .values(camera=camera or None, taken_at=result.taken_local, has_gps=result.gps.has_gps)
-            )
+            shot = {"camera": camera or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
+            await _SET_SHOT.count(connection, {"of_image": image.id, **shot})
         case OcrResult() | VisionResult():
             await refresh_derived(connection, image.client_id, image.id)

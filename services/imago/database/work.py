@@ -13,12 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
+from imago.database import work_statements as statements
 from imago.database.clients import client_of
 from imago.database.endings import apply_result, bury_stage, end_if_last
 from imago.database.engine import SYSTEM, Database
 from imago.database.locking import lock_image
 from imago.database.outbox import ImageIdentity
-from imago.database.tables import clients, image_stages, images, stage_results, tombstones
+from imago.database.statements import Row
+from imago.database.tables import image_stages, stage_results, tombstones
 from imago.domain.ai_calls import BudgetPolicy
 from imago.domain.claims import (
     Die,
@@ -132,25 +134,18 @@ async def claim(
                 return Refused("tries used up", ended=Ended(rows, done_after))
             case Start():
                 pass
-        await connection.execute(
-            sa.update(image_stages)
-            .where(image_stages.c.image_id == image.id, image_stages.c.stage == message.stage)
-            .values(
-                status=StageStatus.RUNNING,
-                claim=stage_row.claim + 1,
-                attempts=stage_row.attempts + 1,
-                lease_until=now + lease,
-                due_at=None,
-                started_at=stage_row.started_at or now,
-            )
-        )
+        claimed = {
+            "of_image": image.id,
+            "of_stage": message.stage,
+            "claim": stage_row.claim + 1,
+            "attempts": stage_row.attempts + 1,
+            "lease_until": now + lease,
+            "started_at": stage_row.started_at or now,
+        }
+        await statements.CLAIM.count(connection, claimed)
         if row.status == ImageStatus.PENDING:
-            await connection.execute(
-                sa.update(images)
-                .where(images.c.id == image.id)
-                .values(status=ImageStatus.PROCESSING, started_at=row.started_at or now)
-            )
-        client = client_of((await connection.execute(sa.select(clients).where(clients.c.id == image.client_id))).one())
+            await statements.BEGIN_IMAGE.count(connection, {"of_image": image.id, "started_at": row.started_at or now})
+        client = client_of((await statements.CLIENT.rows(connection, {"of_client": image.client_id}))[0])
         return Claim(
             image=image,
             stage=message.stage,
@@ -172,10 +167,7 @@ async def claim(
 async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:
     """Renew a claim's lease; False where the claim is lost, and working on is in vain."""
     async with db.write(SYSTEM) as connection:
-        renewed = await connection.execute(
-            sa.update(image_stages).where(*_mine(held)).values(lease_until=utc_now() + lease)
-        )
-    return renewed.rowcount == 1
+        return await statements.EXTEND.count(connection, {**_mine(held), "lease_until": utc_now() + lease}) == 1
 
 
 async def finish(
@@ -213,7 +205,8 @@ async def _finish(
             raise ImageGone("the image is gone")
         image, row = locked
         now = utc_now()
-        await _leave(connection, held, status=StageStatus.DONE, done_at=now, error_code=None, error_text=None)
+        if await statements.END.count(connection, {**_mine(held), "done_at": now}) != 1:
+            raise ClaimLost("another claim or run took over")
         if held.run > 1:
             await connection.execute(
                 sa.delete(stage_results).where(
@@ -222,16 +215,15 @@ async def _finish(
                     stage_results.c.run < held.run,
                 )
             )
-        await connection.execute(
-            sa.insert(stage_results).values(
-                image_id=image.id,
-                stage=held.stage,
-                run=held.run,
-                client_id=image.client_id,
-                data=result.to_json(),
-                created_at=now,
-            )
-        )
+        stored = {
+            "image_id": image.id,
+            "stage": held.stage,
+            "run": held.run,
+            "client_id": image.client_id,
+            "data": result.to_json(),
+            "created_at": now,
+        }
+        await statements.STORE.count(connection, stored)
         await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
         told = outbox_rows.event(
             image,
@@ -286,15 +278,13 @@ async def fail(
 
 async def release(db: Database, held: Claim) -> None:
     """Give a try back that ended by trouble of ours (database, NATS, SIGTERM); a lost claim is left alone."""
+    status = StageStatus.PENDING if held.attempts <= 1 else StageStatus.RETRYING
     async with db.write(SYSTEM) as connection:
         await connection.execute(
             sa.update(image_stages)
-            .where(*_mine(held))
-            .values(
-                status=StageStatus.PENDING if held.attempts <= 1 else StageStatus.RETRYING,
-                attempts=held.attempts - 1,
-                lease_until=None,
-            )
+            .where(*statements.MINE)
+            .values(status=status, attempts=held.attempts - 1, lease_until=None),
+            _mine(held),
         )
 
 
@@ -307,31 +297,27 @@ async def bury_object(db: Database, object_key: str) -> None:
         )
 
 
-def _mine(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        image_stages.c.image_id == held.image.id,
-        image_stages.c.stage == held.stage,
-        image_stages.c.run == held.run,
-        image_stages.c.claim == held.claim,
-        image_stages.c.status == StageStatus.RUNNING,
-    )
+def _mine(held: Claim) -> dict[str, object]:
+    """Return the values of `statements.MINE`."""
+    return {"of_image": held.image.id, "of_stage": held.stage, "of_run": held.run, "of_claim": held.claim}
 
 
 async def _leave(connection: AsyncConnection, held: Claim, **values: object) -> None:
     """Leave `running` with the given values, if the claim is still ours."""
-    left = await connection.execute(sa.update(image_stages).where(*_mine(held)).values(lease_until=None, **values))
+    left = await connection.execute(
+        sa.update(image_stages).where(*statements.MINE).values(lease_until=None, **values), _mine(held)
+    )
     if left.rowcount != 1:
         raise ClaimLost("another claim or run took over")
 
 
 async def _check_mine(connection: AsyncConnection, held: Claim) -> None:
-    if await connection.scalar(sa.select(sa.literal(1)).where(*_mine(held))) is None:
+    if await connection.scalar(sa.select(sa.literal(1)).where(*statements.MINE), _mine(held)) is None:
         raise ClaimLost("another claim or run took over")
 
 
-async def _stage_row(connection: AsyncConnection, image_id: int, stage: Stage) -> sa.Row[tuple[object, ...]] | None:
-    query = sa.select(image_stages).where(image_stages.c.image_id == image_id, image_stages.c.stage == stage)
-    return (await connection.execute(query)).one_or_none()
+async def _stage_row(connection: AsyncConnection, image_id: int, stage: Stage) -> Row | None:
+    return await statements.STAGE.one_or_none(connection, {"of_image": image_id, "of_stage": stage})
 
 
 async def _retry(
