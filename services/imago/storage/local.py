@@ -6,9 +6,10 @@ import errno
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imago.storage.signing import make_token
-from imago.storage.store import ObjectInfo, ObjectMissing, ObjectWriter, StorageFull, StorageUnavailable, UrlRequest
+from imago.storage.store import ObjectInfo, ObjectMissing, ObjectWriter, StorageFull, StorageUnavailable, T, UrlRequest
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _INCOMING = ".incoming"
@@ -54,16 +55,13 @@ class LocalStore:
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
         """Begin an object; leaving the block without `commit` leaves nothing behind."""
-        target = self.path(key)
-        temporary = self._temporary(key)
-        with _mapped():
-            file = await asyncio.to_thread(_open_new, temporary)
-        writer = _LocalWriter(file, temporary, target)
+        writer = _LocalWriter(self._temporary(key), self.path(key))
         try:
             yield writer
         finally:
-            # Shielded, because this is also how a cancelled upload ends.
-            await asyncio.shield(asyncio.to_thread(writer.discard))
+            if writer.begun:
+                # Shielded, because this is also how a cancelled upload ends.
+                await asyncio.shield(asyncio.to_thread(writer.discard))
 
     async def put(self, key: str, path: Path, *, content_type: str) -> None:
         """Store a small finished file, in place of what the key held."""
@@ -76,6 +74,18 @@ class LocalStore:
             return (await asyncio.to_thread(self.path(key).stat)).st_size
         except FileNotFoundError:
             return None
+
+    async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
+        """Return what a function makes of an object that seeks, in a thread; raises ObjectMissing."""
+        path = self.path(key)
+
+        def opened() -> T:
+            with _mapped():
+                file = path.open("rb")
+            with file:
+                return read(file)
+
+        return await asyncio.to_thread(opened)
 
     @asynccontextmanager
     async def reader(self, key: str) -> AsyncIterator[BinaryIO]:
@@ -164,39 +174,63 @@ class LocalStore:
 
 
 class _LocalWriter:
-    def __init__(self, file: BinaryIO, temporary: Path, target: Path) -> None:
-        self._file = file
+    """Opens its file with the first bytes that it writes, in the same hop to a thread; small objects take one hop."""
+
+    def __init__(self, temporary: Path, target: Path) -> None:
+        self._file: BinaryIO | None = None
         self._temporary = temporary
         self._target = target
         self._batch: list[bytes] = []
         self._batched = 0
+        self._working = threading.Lock()
+        self._discarded = False
+        self.begun = False
+        """Whether there is, or may be by now, something to discard."""
 
     async def write(self, chunk: bytes) -> None:
         self._batch.append(chunk)
         self._batched += len(chunk)
         if self._batched >= _BATCH:
-            await self._flush()
+            await self._in_thread(self._flush)
 
     async def commit(self) -> None:
-        with _mapped():
-            await asyncio.to_thread(self._commit)
+        await self._in_thread(self._commit)
+        self.begun = False
 
     def discard(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with self._working:
+            self._discarded = True
+            if self._file is not None:
+                self._file.close()
+            self._temporary.unlink(missing_ok=True)
 
-    async def _flush(self) -> None:
+    async def _in_thread(self, work: Callable[[list[bytes]], None]) -> None:
         batch, self._batch, self._batched = self._batch, [], 0
+        self.begun = True
         with _mapped():
-            await asyncio.to_thread(self._file.writelines, batch)
+            await asyncio.to_thread(self._unless_discarded, work, batch)
 
-    def _commit(self) -> None:
-        self._file.writelines(self._batch)
-        self._batch = []
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def _unless_discarded(self, work: Callable[[list[bytes]], None], batch: list[bytes]) -> None:
+        # An upload that is cancelled doesn't stop its thread, which would make the file anew behind the discarding.
+        with self._working:
+            if not self._discarded:
+                work(batch)
+
+    def _flush(self, batch: list[bytes]) -> None:
+        self._opened().writelines(batch)
+
+    def _commit(self, batch: list[bytes]) -> None:
+        file = self._opened()
+        file.writelines(batch)
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
         _rename(self._temporary, self._target)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = _open_new(self._temporary)
+        return self._file
 
 
 def _flat(key: str) -> str:

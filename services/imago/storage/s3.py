@@ -11,10 +11,10 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
@@ -26,9 +26,15 @@ from imago.domain.times import utc_now
 from imago.settings import Settings
 from imago.storage.disposition import content_disposition
 from imago.storage.s3_reader import RangeReader
-from imago.storage.store import ObjectInfo, ObjectMissing, ObjectWriter, StorageFull, StorageUnavailable, UrlRequest
-
-T = TypeVar("T")
+from imago.storage.store import (
+    ObjectInfo,
+    ObjectMissing,
+    ObjectWriter,
+    StorageFull,
+    StorageUnavailable,
+    T,
+    UrlRequest,
+)
 
 # A multipart upload's parts; S3 takes none under 5 MiB but the last, and 10,000 at most. Some stores that speak its
 # language want all but the last to be of one size.
@@ -147,6 +153,11 @@ class S3Store:
             # Closing waits for a thread that still reads, and that thread for this loop.
             raw.end()
             await asyncio.shield(asyncio.to_thread(stream.close))
+
+    async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
+        """Return what a function makes of an object that seeks, in a thread; raises ObjectMissing."""
+        async with self.reader(key) as stream:
+            return await asyncio.to_thread(read, stream)
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:

@@ -1,11 +1,13 @@
 """What every object store can do; local files and S3 do it alike."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
 
 Disposition = Literal["inline", "attachment"]
 
@@ -67,6 +69,10 @@ class ObjectStore(Protocol):
 
     async def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None where there is none."""
+        ...
+
+    async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
+        """Return what a function makes of an object that seeks, in a thread; raises ObjectMissing."""
         ...
 
     def reader(self, key: str) -> AbstractAsyncContextManager[BinaryIO]:

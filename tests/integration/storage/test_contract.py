@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -51,6 +52,30 @@ async def test_a_reader_seeks_and_reads_in_a_thread(store: ObjectStore, tmp_path
             assert stream.read() == data
 
         await asyncio.to_thread(look)
+
+
+async def test_a_function_examines_an_object(store: ObjectStore, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    await put(store, "a/original", data, tmp_path)
+
+    def ends(stream: BinaryIO) -> bytes:
+        first = stream.read(5)
+        stream.seek(-5, os.SEEK_END)
+        return first + stream.read()
+
+    assert await store.examine("a/original", ends) == data[:5] + data[-5:]
+    with pytest.raises(ObjectMissing):
+        await store.examine("no/such", ends)
+
+
+async def test_what_examines_an_object_fails_as_it_fails(store: ObjectStore, tmp_path: Path) -> None:
+    await put(store, "a/original", b"x", tmp_path)
+
+    def fail(_stream: BinaryIO) -> None:
+        raise OSError("of the reader's own")
+
+    with pytest.raises(OSError, match="of the reader's own"):
+        await store.examine("a/original", fail)
 
 
 async def test_nothing_is_read_after_the_block(store: ObjectStore, tmp_path: Path) -> None:

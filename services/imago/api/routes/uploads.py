@@ -139,8 +139,7 @@ async def _take(
         async with services.store.create(key) as writer:
             received = await receive(file, writer, settings, sender)
             await writer.commit()
-        async with services.store.reader(key) as stream:
-            header = await asyncio.to_thread(probe, stream)
+        header = await services.store.examine(key, probe)
         if header.pixels > settings.max_image_pixels:
             raise TooManyPixels(
                 f"The image has {header.pixels} pixels; this server takes {settings.max_image_pixels}.",

@@ -1,6 +1,6 @@
 """The exif stage."""
 
-import asyncio
+from functools import partial
 from pathlib import Path
 
 from imago.database.work import Claim
@@ -17,5 +17,4 @@ class ExifStage:
     async def run(self, claim: Claim, directory: Path) -> Outcome:
         """Read what EXIF says."""
         reader = self._tools.settings.exif_reader
-        async with self._tools.store.reader(claim.object_key) as stream:
-            return Outcome(await asyncio.to_thread(read_exif, stream, reader=reader))
+        return Outcome(await self._tools.store.examine(claim.object_key, partial(read_exif, reader=reader)))

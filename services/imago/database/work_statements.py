@@ -1,0 +1,50 @@
+"""The statements of a claim and of its end, which every stage of every image runs; `database.work` says what for."""
+
+import sqlalchemy as sa
+
+from imago.database.statements import Statement
+from imago.database.tables import clients, image_stages, images, stage_results
+from imago.domain.stages import ImageStatus, StageStatus
+
+STAGE = Statement(
+    sa.select(image_stages).where(
+        image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage")
+    )
+)
+CLAIM = Statement(
+    sa.update(image_stages)
+    .where(image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage"))
+    .values(
+        status=StageStatus.RUNNING,
+        due_at=None,
+        **{name: sa.bindparam(name) for name in ("claim", "attempts", "lease_until", "started_at")},
+    )
+)
+BEGIN_IMAGE = Statement(
+    sa.update(images)
+    .where(images.c.id == sa.bindparam("of_image"))
+    .values(status=ImageStatus.PROCESSING, started_at=sa.bindparam("started_at"))
+)
+CLIENT = Statement(sa.select(clients).where(clients.c.id == sa.bindparam("of_client")))
+
+# A claim that is still its worker's; see `_mine`.
+MINE = (
+    image_stages.c.image_id == sa.bindparam("of_image"),
+    image_stages.c.stage == sa.bindparam("of_stage"),
+    image_stages.c.run == sa.bindparam("of_run"),
+    image_stages.c.claim == sa.bindparam("of_claim"),
+    image_stages.c.status == StageStatus.RUNNING,
+)
+EXTEND = Statement(sa.update(image_stages).where(*MINE).values(lease_until=sa.bindparam("lease_until")))
+END = Statement(
+    sa.update(image_stages)
+    .where(*MINE)
+    .values(
+        status=StageStatus.DONE,
+        done_at=sa.bindparam("done_at"),
+        lease_until=None,
+        error_code=None,
+        error_text=None,
+    )
+)
+STORE = Statement(sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at"))
