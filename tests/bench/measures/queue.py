@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 from tests.bench.bench import Bench
 from tests.bench.environment import ROOT
+from tests.bench.load import UnexpectedAnswer
 from tests.bench.processes import Group, Meter
 from tests.bench.seeding import analyse
 from tests.bench.statistics import Sample, percentile, ratio
@@ -84,7 +85,9 @@ async def _reached(waits: list[float], count: int) -> bool:
 
 def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
     command = [peer.python, "-m", "peer.latency", str(count), str(poll_delay)]
-    done = subprocess.run(command, env=peer.environment, capture_output=True, check=True, text=True)
+    done = subprocess.run(command, env=peer.environment, capture_output=True, check=False, text=True)
+    if done.returncode != 0:
+        raise UnexpectedAnswer(f"peer.latency failed: {done.stderr[-500:]}")
     return list(json.loads(done.stdout))
 
 
