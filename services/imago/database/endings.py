@@ -1,7 +1,8 @@
 """How stages and images end: what a result or a death writes beside the stage's row, in its transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,21 +78,19 @@ async def bury_stage(
     return [letter, event]
 
 
-def _of_image(*columns: str) -> Statement:
-    """Build the UPDATE that sets columns of the image `of_image`."""
-    values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
-    return Statement(sa.update(images).where(images.c.id == sa.bindparam("of_image")).values(values))
-
-
 _STATUSES = Statement(sa.select(image_stages.c.status).where(image_stages.c.image_id == sa.bindparam("of_image")))
-_SET_STATUS = _of_image("status", "done_at")
-_SET_THUMBNAIL = _of_image("thumbnail_key", "thumbnail_type", "thumbnail_bytes")
-_SET_SHOT = _of_image("camera", "taken_at", "has_gps")
 _ADD_USAGE = Statement(
     sa.update(client_usage)
     .where(client_usage.c.client_id == sa.bindparam("of_client"))
     .values(storage_bytes=client_usage.c.storage_bytes + sa.bindparam("more", type_=sa.BigInteger))
 )
+
+
+@lru_cache
+def _of_image(*columns: str) -> Statement:
+    """Build the UPDATE that sets columns of the image `of_image`."""
+    values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
+    return Statement(sa.update(images).where(images.c.id == sa.bindparam("of_image")).values(values))
 
 
 async def end_if_last(
@@ -104,12 +103,30 @@ async def end_if_last(
 ) -> tuple[list[Draft], timedelta | None]:
     """Set the image's status from its stages; return what announces that none is open any more, and its age then."""
     stages = await _STATUSES.rows(connection, {"of_image": image.id})
-    status = image_status(StageStatus(stage.status) for stage in stages)
+    return await end_image(
+        connection, image, row, [StageStatus(stage.status) for stage in stages], {}, now=now, headers=headers
+    )
+
+
+async def end_image(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    row: Row,
+    stages: Sequence[StageStatus],
+    found: Mapping[str, object],
+    *,
+    now: datetime,
+    headers: Mapping[str, str],
+) -> tuple[list[Draft], timedelta | None]:
+    """Do the same for an image whose stages are known, and set the columns that were `found` with it, in one UPDATE."""
+    status = image_status(stages)
     done = status in TERMINAL_IMAGE_STATUSES
+    values = dict(found)
     # Most stages end while others are open, and change nothing here.
     if done or row.status != status or row.done_at is not None:
-        values: dict[str, object] = {"of_image": image.id, "status": status, "done_at": now if done else None}
-        await _SET_STATUS.count(connection, values)
+        values |= {"status": status, "done_at": now if done else None}
+    if values:
+        await _of_image(*values).count(connection, {**values, "of_image": image.id})
     if not done:
         return [], None
     event = outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
@@ -123,22 +140,20 @@ async def apply_result(
     result: StageResult,
     *,
     thumbnail_key: str | None,
-) -> None:
-    """Copy what lists and searches need from a result to where they look for it."""
+) -> dict[str, object]:
+    """Copy what lists and searches need from a result; return the columns of the image that the caller is to set."""
     match result:
         case ThumbnailResult():
-            thumbnail = {
-                "of_image": image.id,
+            more = {"of_client": image.client_id, "more": result.size_bytes - row.thumbnail_bytes}
+            await _ADD_USAGE.count(connection, more)
+            return {
                 "thumbnail_key": thumbnail_key,
                 "thumbnail_type": result.content_type,
                 "thumbnail_bytes": result.size_bytes,
             }
-            await _SET_THUMBNAIL.count(connection, thumbnail)
-            more = {"of_client": image.client_id, "more": result.size_bytes - row.thumbnail_bytes}
-            await _ADD_USAGE.count(connection, more)
         case ExifResult():
             camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
-            shot = {"camera": camera or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
-            await _SET_SHOT.count(connection, {"of_image": image.id, **shot})
+            return {"camera": camera or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
         case OcrResult() | VisionResult():
             await refresh_derived(connection, image.client_id, image.id)
+            return {}

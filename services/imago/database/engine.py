@@ -207,6 +207,10 @@ class Database:
                     "application_name": APPLICATION_NAME,
                     "timezone": "UTC",
                     "jit": "off",
+                    # A page of a list is a few rows by an index. The server's defaults are for disks that seek, and
+                    # for reports: starting two processes to look through everything took longer than the page.
+                    "random_page_cost": "1.1",
+                    "max_parallel_workers_per_gather": "0",
                     # A process that is frozen (or cut off) inside a transaction holds its locks; the server ends it,
                     # and `database.sessions` those that it doesn't see.
                     "idle_in_transaction_session_timeout": str(int(self._timeout * 1000)),

@@ -1,5 +1,6 @@
 """What a client reads of its images: one, a page of a filtered list, the stages, the tags."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database.engine import Database, Scope
-from imago.database.locking import ImageRef, matches
+from imago.database.locking import ImageRef
 from imago.database.page_ids import ImageFilter, page_of_ids
+from imago.database.statements import Row, Statement
 from imago.database.tables import Json, image_stages, image_tags, images, stage_results
 from imago.database.uploads import usage
 from imago.domain.clients import Usage
@@ -102,11 +104,16 @@ async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[Image
     """Return one image of a client with all its stages; raise NotFound."""
     async with db.read(Scope(client_id)) as connection:
         row = await _one(connection, client_id, ref)
-        stage_rows = await connection.execute(
-            sa.select(image_stages).where(image_stages.c.image_id == row.id, image_stages.c.client_id == client_id)
-        )
+        stage_rows = await _STAGES.rows(connection, {"of_image": row.id, "of_client": client_id})
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
     return _image(row), {stage: stages[stage] for stage in STAGES if stage in stages}
+
+
+_STAGES = Statement(
+    sa.select(image_stages).where(
+        image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.client_id == sa.bindparam("of_client")
+    )
+)
 
 
 async def list_images(
@@ -114,14 +121,7 @@ async def list_images(
 ) -> Page:
     """Return a page of a client's images, newest first, starting below the id `before`."""
     async with db.read(Scope(client_id)) as connection:
-        dialect = connection.dialect.name
-        page = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
-        query = (
-            sa.select(*_COLUMNS, _results(dialect, client_id))
-            .join(page, page.c.id == images.c.id)
-            .order_by(images.c.id.desc())
-        )
-        rows = (await connection.execute(query)).all()
+        rows = await _rows(connection, client_id, wanted, limit=limit + 1, before=before)
         used = await usage(connection, client_id)
     items = tuple(_image(row) for row in rows[:limit])
     return Page(items, items[-1].id if len(rows) > limit else None, used)
@@ -149,26 +149,66 @@ async def list_tags(
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
 
-async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> sa.Row[*tuple[Any, ...]]:
-    results = _results(connection.dialect.name, client_id)
-    query = sa.select(*_COLUMNS, results).where(matches(ref), images.c.client_id == client_id)
-    row = (await connection.execute(query)).one_or_none()
+async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> Row:
+    statement = _ONE[connection.dialect.name, isinstance(ref, UUID)]
+    row = await statement.one_or_none(connection, {"ref": ref, "of_client": client_id})
     if row is None:
         raise NotFound("No such image.")
     return row
 
 
-def _results(dialect: str, client_id: int) -> sa.Label[Any]:
+def _results(dialect: str) -> sa.Label[Any]:
     """Return the column of an image's results by stage: one round trip for both, and one value to decode."""
     if dialect == "sqlite":
         gathered = sa.func.json_group_object(stage_results.c.stage, sa.func.json(stage_results.c.data), type_=Json)
     else:
         gathered = sa.func.jsonb_object_agg(stage_results.c.stage, stage_results.c.data, type_=Json)
-    query = sa.select(gathered).where(stage_results.c.image_id == images.c.id, stage_results.c.client_id == client_id)
+    query = sa.select(gathered).where(
+        stage_results.c.image_id == images.c.id, stage_results.c.client_id == sa.bindparam("of_client")
+    )
     return query.correlate(images).scalar_subquery().label("results")
 
 
-def _image(row: sa.Row[*tuple[Any, ...]]) -> ImageRow:
+_DIALECTS = ("postgresql", "sqlite")
+_ONE = {
+    (dialect, by_uuid): Statement(
+        sa.select(*_COLUMNS, _results(dialect)).where(
+            (images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"),
+            images.c.client_id == sa.bindparam("of_client"),
+        )
+    )
+    for dialect in _DIALECTS
+    for by_uuid in (True, False)
+}
+
+
+def _page(dialect: str, *, further: bool) -> Statement:
+    """Build the query of a page that nothing narrows; `further` pages begin below the id `before`."""
+    query = sa.select(*_COLUMNS, _results(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
+    if further:
+        query = query.where(images.c.id < sa.bindparam("before"))
+    most: sa.BindParameter[int] = sa.bindparam("most", type_=sa.Integer)
+    return Statement(query.order_by(images.c.id.desc()).limit(most))
+
+
+_PAGE = {(dialect, further): _page(dialect, further=further) for dialect in _DIALECTS for further in (True, False)}
+
+
+async def _rows(
+    connection: AsyncConnection, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None
+) -> Sequence[Row]:
+    dialect = connection.dialect.name
+    if wanted == ImageFilter():
+        values: dict[str, object] = {"of_client": client_id, "most": limit}
+        if before is not None:
+            values["before"] = before
+        return await _PAGE[dialect, before is not None].rows(connection, values)
+    page = page_of_ids(dialect, client_id, wanted, limit=limit, before=before).subquery("page")
+    query = sa.select(*_COLUMNS, _results(dialect)).join(page, page.c.id == images.c.id).order_by(images.c.id.desc())
+    return (await connection.execute(query, {"of_client": client_id})).all()
+
+
+def _image(row: Row) -> ImageRow:
     return ImageRow(
         id=row.id,
         uuid=row.uuid,
@@ -194,7 +234,7 @@ def _image(row: sa.Row[*tuple[Any, ...]]) -> ImageRow:
     )
 
 
-def _stage(row: sa.Row[tuple[object, ...]]) -> StageRow:
+def _stage(row: Row) -> StageRow:
     return StageRow(
         stage=Stage(row.stage),
         status=StageStatus(row.status),

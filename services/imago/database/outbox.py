@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database.engine import Database
-from imago.database.statements import Statement
+from imago.database.statements import Row, Statement
 from imago.database.tables import clients, image_stages, images, outbox
 from imago.domain.events import Event, EventName
 from imago.domain.lanes import dead_subject, event_subject, work_subject
@@ -131,7 +131,7 @@ async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, .
     if not drafts:
         return ()
     now = utc_now()
-    added = await _ADD.each_row(
+    rows = await _ADD.each_row(
         connection,
         [
             {
@@ -152,8 +152,12 @@ async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, .
             for draft in drafts
         ],
     )
-    # The ids come in any order.
-    ids = {row.message_id: row.id for row in added}
+    return added(drafts, rows)
+
+
+def added(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]:
+    """Return what is to be published of drafts, in their order, by their rows' `id` and `message_id` in any order."""
+    ids = {row.message_id: row.id for row in rows}
     return tuple(
         OutboxRow(
             ids[draft.message_id],

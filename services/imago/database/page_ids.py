@@ -112,7 +112,8 @@ def _conditions(wanted: ImageFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.taken_to is not None:
         conditions.append(images.c.taken_at <= wanted.taken_to)
     if wanted.has_gps is not None:
-        conditions.append(images.c.has_gps.is_(wanted.has_gps))
+        # As it stands: an index of those with a place isn't used for `has_gps IS true`.
+        conditions.append(images.c.has_gps if wanted.has_gps else ~images.c.has_gps)
     if wanted.sha256 is not None:
         conditions.append(images.c.sha256 == wanted.sha256)
     if wanted.created_from is not None:

@@ -11,7 +11,11 @@ from imago.database.statements import Statement
 from imago.domain.search import document, query_words
 
 _SEARCH = sa.table(
-    "image_search", sa.column("rowid"), sa.column("client_id"), sa.column("image_id"), sa.column("document")
+    "image_search",
+    sa.column("rowid"),
+    sa.column("client_id", sa.BigInteger),
+    sa.column("image_id", sa.BigInteger),
+    sa.column("document"),
 )
 
 # How many of the newest images are looked through for a word before its index is asked: ten pages of them.
@@ -91,9 +95,11 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     )
     enough = sa.select(sa.func.count() >= limit).select_from(near).scalar_subquery()
     end = sa.select(sa.func.min(window.c.image_id)).scalar_subquery()
+    # The index of words alone: added to nothing, the columns of the others can't tempt the planner, which takes every
+    # word for a frequent one, to walk through all of the client's images or to mark all of them in a bitmap.
     far = (
         sa.select(_SEARCH.c.image_id)
-        .where(~enough, _SEARCH.c.client_id == client_id, _SEARCH.c.image_id < end, _matches(words))
+        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(words))
         .cte("far")
         .prefix_with("MATERIALIZED")
     )

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
+from imago.database.acceptance import Charge, add_what_follows, make_image
 from imago.database.engine import SYSTEM, Database, Scope
 from imago.database.idempotency import Completion, complete_key
 from imago.database.outbox import ImageIdentity
-from imago.database.search import upsert_document
 from imago.database.statements import Statement
-from imago.database.tables import client_usage, clients, image_stages, images, stage_results, tombstones, upload_intents
+from imago.database.tables import client_usage, stage_results, tombstones, upload_intents
 from imago.domain.clients import Client, Usage
 from imago.domain.events import EventName
 from imago.domain.images import ImageHeader, thumbnail_key_beside
@@ -154,118 +154,51 @@ async def accept_upload(
         return accepted
 
 
-# The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
-_DUPLICATE = Statement(
-    sa.select(images.c.id)
-    .where(images.c.client_id == sa.bindparam("of_client"), images.c.sha256 == sa.bindparam("digest"))
-    .order_by(images.c.id)
-    .limit(sa.literal_column("1"))
-    .with_for_update(read=True, key_share=True)
-)
-_END_INTENT = Statement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
-# The lane is the row's, not the cached client's: the work is published on it within the second.
-_LANE = Statement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("of_client"), clients.c.active))
-_INSERT_IMAGE = Statement(
-    sa.insert(images).returning(images.c.id),
-    columns=(
-        *("uuid", "client_id", "original_name", "content_type", "format", "width", "height", "frames", "size_bytes"),
-        *("sha256", "duplicate_of", "object_key", "thumbnail_key", "thumbnail_type", "thumbnail_bytes"),
-        *("status", "created_at", "done_at"),
-    ),
-)
-_INSERT_STAGES = Statement(
-    sa.insert(image_stages),
-    columns=("image_id", "stage", "client_id", "status", "run", "claim", "attempts", "epoch", "lane", "done_at"),
-)
-_CHARGE = Statement(
-    sa.update(client_usage)
-    .where(
-        client_usage.c.client_id == sa.bindparam("of_client"),
-        client_usage.c.storage_bytes + sa.bindparam("size", type_=sa.BigInteger) <= sa.bindparam("most_bytes"),
-        client_usage.c.images + 1 <= sa.bindparam("most_images", type_=sa.BigInteger),
-    )
-    .values(
-        storage_bytes=client_usage.c.storage_bytes + sa.bindparam("kept", type_=sa.BigInteger),
-        images=client_usage.c.images + 1,
-    )
-)
-
-
 async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
     """Do what `accept_upload` says inside the caller's transaction."""
-    duplicate_of = await _DUPLICATE.scalar(connection, {"of_client": client.id, "digest": upload.sha256})
-    if await _END_INTENT.count(connection, {"intent": upload.intent_id}) != 1:
-        raise UploadExpired("The upload took longer than its intent lives; send it again.")
-    lane = await _LANE.scalar(connection, {"of_client": client.id})
-    if lane is None:
-        raise Unauthenticated("The client is not active.")
     statuses = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
     if upload.thumbnail:
         statuses[Stage.THUMBNAIL] = StageStatus.DONE
     status = image_status(statuses.values())
-    image = await _insert_image(connection, client, upload, status, duplicate_of, now=now)
-    await _INSERT_STAGES.each(
-        connection,
-        [
-            {
-                "image_id": image.id,
-                "stage": stage,
-                "client_id": client.id,
-                "status": stage_status,
-                "run": 1,
-                "claim": 0,
-                "attempts": 0,
-                "epoch": 1,
-                "lane": lane,
-                "done_at": now if stage_status is StageStatus.DONE else None,
-            }
-            for stage, stage_status in statuses.items()
-        ],
-    )
+    made = await make_image(connection, upload.intent_id, _row(client, upload, status, now=now))
+    if not made.intent_ended:
+        raise UploadExpired("The upload took longer than its intent lives; send it again.")
+    if made.id is None or made.lane is None:
+        raise Unauthenticated("The client is not active.")
+    image = ImageIdentity(made.id, upload.uuid, client.id, client.uuid)
     if upload.thumbnail:
         await _store_inline_thumbnail(connection, image, upload.thumbnail, now=now)
     headers = upload.traceparent
     drafts = [outbox_rows.event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
     drafts += [
-        outbox_rows.work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
+        outbox_rows.work(image, stage, run=1, epoch=1, lane=made.lane, headers=headers)
         for stage, stage_status in statuses.items()
         if stage_status is StageStatus.PENDING
     ]
     if status in TERMINAL_IMAGE_STATUSES:
         drafts.append(outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
-    rows = await outbox_rows.add(connection, *drafts)
-    await upsert_document(connection, client.id, image.id, upload.original_name)
-    # Last, as every transaction does it: all uploads of a client at once queue up for this one row.
-    kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
-    await _charge(connection, client, upload.size_bytes, kept)
-    return AcceptedImage(image.id, image.uuid, upload.original_name, status, duplicate_of, rows)
-
-
-async def _charge(connection: AsyncConnection, client: Client, size: int, kept: int) -> None:
-    """Add to the usage where the original fits; the thumbnail adds to it but is never what refuses an upload."""
     limits = client.limits
-    charge = {
-        "of_client": client.id,
-        "size": size,
-        "kept": kept,
-        "most_bytes": limits.storage_bytes,
-        "most_images": limits.images,
-    }
-    if await _CHARGE.count(connection, charge) != 1:
-        raise quota_exceeded(await usage(connection, client.id), limits, needed_bytes=size)
+    # The thumbnail adds to the usage but is never what refuses an upload.
+    kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
+    rows = await add_what_follows(
+        connection,
+        image.id,
+        client.id,
+        lane=made.lane,
+        name=upload.original_name,
+        stages=statuses,
+        drafts=drafts,
+        charge=Charge(upload.size_bytes, kept, limits.storage_bytes, limits.images),
+        now=now,
+    )
+    if rows is None:
+        raise quota_exceeded(await usage(connection, client.id), limits, needed_bytes=upload.size_bytes)
+    return AcceptedImage(image.id, image.uuid, upload.original_name, status, made.duplicate_of, rows)
 
 
-async def _insert_image(
-    connection: AsyncConnection,
-    client: Client,
-    upload: NewImage,
-    status: ImageStatus,
-    duplicate_of: int | None,
-    *,
-    now: datetime,
-) -> ImageIdentity:
+def _row(client: Client, upload: NewImage, status: ImageStatus, *, now: datetime) -> dict[str, object]:
     thumbnail = upload.thumbnail
-    row = {
+    return {
         "uuid": upload.uuid,
         "client_id": client.id,
         "original_name": upload.original_name,
@@ -276,7 +209,6 @@ async def _insert_image(
         "frames": upload.header.frames,
         "size_bytes": upload.size_bytes,
         "sha256": upload.sha256,
-        "duplicate_of": duplicate_of,
         "object_key": upload.object_key,
         "thumbnail_key": thumbnail.object_key if thumbnail else None,
         "thumbnail_type": thumbnail.result.content_type if thumbnail else None,
@@ -286,8 +218,6 @@ async def _insert_image(
         # With an inline thumbnail and every other stage switched off there is nothing left to do.
         "done_at": now if status in TERMINAL_IMAGE_STATUSES else None,
     }
-    image_id = await _INSERT_IMAGE.scalar(connection, row)
-    return ImageIdentity(int(image_id or 0), upload.uuid, client.id, client.uuid)
 
 
 async def _store_inline_thumbnail(

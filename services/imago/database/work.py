@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.database import outbox as outbox_rows
 from imago.database import work_statements as statements
 from imago.database.clients import client_of
-from imago.database.endings import apply_result, bury_stage, end_if_last
+from imago.database.endings import apply_result, bury_stage, end_if_last, end_image
 from imago.database.engine import SYSTEM, Database
-from imago.database.locking import lock_image
+from imago.database.locking import lock_image, lock_stage
 from imago.database.outbox import ImageIdentity
 from imago.database.statements import Row
 from imago.database.tables import image_stages, stage_results, tombstones
@@ -107,15 +107,12 @@ async def claim(
 ) -> Claim | Refused:
     """Claim the run that a message names, in a commit of its own; raise DatabaseUnavailable where that fails."""
     async with db.write(SYSTEM) as connection:
-        locked = await lock_image(connection, message.image)
+        locked = await lock_stage(connection, message.image, message.stage)
         if locked is None:
             return Refused("image gone")
-        image, row = locked
+        image, row, stage_row = locked.identity, locked.image, locked.stage
         # Not before the lock: what is waited for it must not come off the lease.
         now = utc_now()
-        stage_row = await _stage_row(connection, image.id, message.stage)
-        if stage_row is None:
-            return Refused("stage gone")
         state = StageState(
             StageStatus(stage_row.status), stage_row.run, stage_row.attempts, stage_row.lease_until, stage_row.due_at
         )
@@ -145,7 +142,7 @@ async def claim(
         await statements.CLAIM.count(connection, claimed)
         if row.status == ImageStatus.PENDING:
             await statements.BEGIN_IMAGE.count(connection, {"of_image": image.id, "started_at": row.started_at or now})
-        client = client_of((await statements.CLIENT.rows(connection, {"of_client": image.client_id}))[0])
+        client = client_of(locked.client)
         return Claim(
             image=image,
             stage=message.stage,
@@ -205,7 +202,8 @@ async def _finish(
             raise ImageGone("the image is gone")
         image, row = locked
         now = utc_now()
-        if await statements.END.count(connection, {**_mine(held), "done_at": now}) != 1:
+        left = await statements.END.one_or_none(connection, {**_mine(held), "done_at": now})
+        if left is None:
             raise ClaimLost("another claim or run took over")
         if held.run > 1:
             await connection.execute(
@@ -224,7 +222,7 @@ async def _finish(
             "created_at": now,
         }
         await statements.STORE.count(connection, stored)
-        await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
+        found = await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
         told = outbox_rows.event(
             image,
             EventName.STAGE_DONE,
@@ -234,7 +232,10 @@ async def _finish(
             run=held.run,
             status=StageStatus.DONE,
         )
-        ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
+        others = [StageStatus(status) for status in (left.others or "").split(",") if status]
+        ended, done_after = await end_image(
+            connection, image, row, [*others, StageStatus.DONE], found, now=now, headers=headers
+        )
         return Ended(await outbox_rows.add(connection, told, *ended), done_after)
 
 

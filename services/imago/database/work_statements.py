@@ -1,9 +1,11 @@
 """The statements of a claim and of its end, which every stage of every image runs; `database.work` says what for."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from imago.database.statements import Statement
-from imago.database.tables import clients, image_stages, images, stage_results
+from imago.database.tables import image_stages, images, stage_results
 from imago.domain.stages import ImageStatus, StageStatus
 
 STAGE = Statement(
@@ -25,8 +27,6 @@ BEGIN_IMAGE = Statement(
     .where(images.c.id == sa.bindparam("of_image"))
     .values(status=ImageStatus.PROCESSING, started_at=sa.bindparam("started_at"))
 )
-CLIENT = Statement(sa.select(clients).where(clients.c.id == sa.bindparam("of_client")))
-
 # A claim that is still its worker's; see `_mine`.
 MINE = (
     image_stages.c.image_id == sa.bindparam("of_image"),
@@ -35,6 +35,10 @@ MINE = (
     image_stages.c.claim == sa.bindparam("of_claim"),
     image_stages.c.status == StageStatus.RUNNING,
 )
+# In the text, because a value of its own would not be part of what is kept of the statement.
+_COMMA: Any = sa.literal_column("','")
+
+_others = image_stages.alias("others")
 EXTEND = Statement(sa.update(image_stages).where(*MINE).values(lease_until=sa.bindparam("lease_until")))
 END = Statement(
     sa.update(image_stages)
@@ -45,6 +49,13 @@ END = Statement(
         lease_until=None,
         error_code=None,
         error_text=None,
+    )
+    # With how the image's other stages stand, by commas.
+    .returning(
+        sa.select(sa.func.aggregate_strings(_others.c.status, _COMMA))
+        .where(_others.c.image_id == sa.bindparam("of_image"), _others.c.stage != sa.bindparam("of_stage"))
+        .scalar_subquery()
+        .label("others")
     )
 )
 STORE = Statement(sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at"))

@@ -1,0 +1,233 @@
+"""What accepting an upload writes: two statements on PostgreSQL; on SQLite, whose CTEs can't write, a series of them.
+
+Each round trip costs the API about as much as all that the statement does (docs/performance.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.database import outbox as outbox_rows
+from imago.database.outbox import Draft
+from imago.database.search import upsert_document
+from imago.database.statements import Statement
+from imago.database.tables import client_usage, clients, image_stages, images, outbox, upload_intents
+from imago.domain.outbox import HEAD_START, OutboxRow
+from imago.domain.search import document
+from imago.domain.stages import Stage, StageStatus
+
+# An image's columns that its upload sets.
+_IMAGE = (
+    *("uuid", "client_id", "original_name", "content_type", "format", "width", "height", "frames", "size_bytes"),
+    *("sha256", "duplicate_of", "object_key", "thumbnail_key", "thumbnail_type", "thumbnail_bytes"),
+    *("status", "created_at", "done_at"),
+)
+_GIVEN = tuple(name for name in _IMAGE if name != "duplicate_of")
+
+
+@dataclass(frozen=True)
+class Made:
+    """The row of an image; without an id where the intent is gone, or the client isn't active and has no `lane`."""
+
+    id: int | None
+    duplicate_of: int | None
+    lane: str | None
+    intent_ended: bool
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What an upload adds to its client's usage: `size` must fit, `kept` is added; the limits are inclusive."""
+
+    size: int
+    kept: int
+    most_bytes: int
+    most_images: int
+
+
+# The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
+_DUPLICATE = Statement(
+    sa.select(images.c.id)
+    .where(images.c.client_id == sa.bindparam("client_id"), images.c.sha256 == sa.bindparam("sha256"))
+    .order_by(images.c.id)
+    .limit(sa.literal_column("1"))
+)
+_END_INTENT = Statement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
+# The lane is the row's, not the cached client's: the work is published on it within the second.
+_LANE = Statement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("client_id"), clients.c.active))
+_INSERT_IMAGE = Statement(sa.insert(images).returning(images.c.id), columns=_IMAGE)
+_INSERT_STAGES = Statement(
+    sa.insert(image_stages),
+    columns=("image_id", "stage", "client_id", "status", "run", "claim", "attempts", "epoch", "lane", "done_at"),
+)
+_CHARGE = Statement(
+    sa.update(client_usage)
+    .where(
+        client_usage.c.client_id == sa.bindparam("of_client"),
+        client_usage.c.storage_bytes + sa.bindparam("size", type_=sa.BigInteger) <= sa.bindparam("most_bytes"),
+        client_usage.c.images + 1 <= sa.bindparam("most_images", type_=sa.BigInteger),
+    )
+    .values(
+        storage_bytes=client_usage.c.storage_bytes + sa.bindparam("kept", type_=sa.BigInteger),
+        images=client_usage.c.images + 1,
+    )
+)
+
+
+def _typed(table: sa.Table, *names: str) -> list[sa.BindParameter[object]]:
+    return [sa.bindparam(name, type_=table.c[name].type) for name in names]
+
+
+# The same as the four before, all or nothing: no row is made where the intent is gone or the client isn't active.
+_MAKE = Statement(
+    sa.text(
+        f"""
+        WITH ended AS (DELETE FROM upload_intents WHERE id = :intent RETURNING id),
+        earliest AS (
+            SELECT id FROM images WHERE images.client_id = :client_id AND images.sha256 = :sha256
+            ORDER BY id LIMIT 1 FOR KEY SHARE
+        ),
+        owner AS (SELECT lane FROM clients WHERE id = :client_id AND active),
+        made AS (
+            INSERT INTO images ({", ".join(_GIVEN)}, duplicate_of)
+            SELECT {", ".join(f":{name}" for name in _GIVEN)}, (SELECT id FROM earliest) FROM ended, owner
+            RETURNING id, duplicate_of
+        )
+        SELECT made.id AS id, made.duplicate_of AS duplicate_of, (SELECT lane FROM owner) AS lane,
+            EXISTS (SELECT FROM ended) AS intent_ended
+        FROM (VALUES (1)) AS always LEFT JOIN made ON true
+        """  # noqa: S608 - names of columns of ours
+    )
+    .bindparams(sa.bindparam("intent", type_=sa.BigInteger), *_typed(images, *_GIVEN))
+    .columns(
+        sa.column("id", sa.BigInteger),
+        sa.column("duplicate_of", sa.BigInteger),
+        sa.column("lane", sa.Text),
+        sa.column("intent_ended", sa.Boolean),
+    )
+)
+
+_LISTED = ("stages", "statuses", "kinds", "subjects", "payloads", "message_ids", "of_stages")
+_FOLLOW = Statement(
+    sa.text(
+        """
+        WITH staged AS (
+            INSERT INTO image_stages
+                (image_id, client_id, stage, status, run, claim, attempts, epoch, lane, done_at)
+            SELECT :image_id, :client_id, stage, status, 1, 0, 0, 1, :lane,
+                CASE WHEN status = 'done' THEN :created_at END
+            FROM unnest(:stages, :statuses) AS planned (stage, status)
+        ),
+        indexed AS (
+            INSERT INTO image_search (client_id, image_id, document)
+            VALUES (:client_id, :image_id, to_tsvector('simple', :document))
+        ),
+        charged AS (
+            UPDATE client_usage
+            SET storage_bytes = storage_bytes + :kept, images = images + 1
+            WHERE client_usage.client_id = :client_id AND storage_bytes + :size <= :most_bytes
+                AND images + 1 <= :most_images
+            RETURNING client_id
+        ),
+        queued AS (
+            INSERT INTO outbox
+                (client_id, kind, subject, payload, headers, message_id,
+                 image_id, stage, run, epoch, created_at, due_at)
+            SELECT :client_id, kind, subject, CAST(payload AS jsonb), :headers, message_id,
+                CASE WHEN stage IS NOT NULL THEN :image_id END, stage, CASE WHEN stage IS NOT NULL THEN 1 END,
+                CASE WHEN stage IS NOT NULL THEN 1 END, :created_at, :due_at
+            FROM unnest(:kinds, :subjects, :payloads, :message_ids, :of_stages)
+                AS drafted (kind, subject, payload, message_id, stage)
+            RETURNING id, message_id
+        )
+        SELECT id, message_id, EXISTS (SELECT FROM charged) AS charged FROM queued
+        """
+    )
+    .bindparams(
+        *_typed(image_stages, "image_id", "client_id", "lane"),
+        *_typed(outbox, "headers", "created_at", "due_at"),
+        *(sa.bindparam(name, type_=sa.BigInteger) for name in ("kept", "size", "most_bytes", "most_images")),
+        *(sa.bindparam(name, type_=sa.ARRAY(sa.Text)) for name in _LISTED),
+        sa.bindparam("document", type_=sa.Text),
+    )
+    .columns(sa.column("id", sa.BigInteger), sa.column("message_id", sa.Text), sa.column("charged", sa.Boolean))
+)
+
+
+async def make_image(connection: AsyncConnection, intent: int, row: Mapping[str, object]) -> Made:
+    """End the intent, find the earliest image with the same bytes, and insert the image with the columns given."""
+    if connection.dialect.name != "sqlite":
+        made = await _MAKE.one_or_none(connection, {**row, "intent": intent})
+        if made is None:
+            raise LookupError("the statement gives one row always")
+        return Made(made.id, made.duplicate_of, made.lane, made.intent_ended)
+    duplicate_of = await _DUPLICATE.scalar(connection, {name: row[name] for name in ("client_id", "sha256")})
+    if await _END_INTENT.count(connection, {"intent": intent}) != 1:
+        return Made(None, None, None, intent_ended=False)
+    lane = await _LANE.scalar(connection, {"client_id": row["client_id"]})
+    if lane is None:
+        return Made(None, None, None, intent_ended=True)
+    image_id = await _INSERT_IMAGE.scalar(connection, {**row, "duplicate_of": duplicate_of})
+    return Made(image_id, duplicate_of, lane, intent_ended=True)
+
+
+async def add_what_follows(
+    connection: AsyncConnection,
+    image_id: int,
+    client_id: int,
+    *,
+    lane: str,
+    name: str,
+    stages: Mapping[Stage, StageStatus],
+    drafts: Sequence[Draft],
+    charge: Charge,
+    now: datetime,
+) -> tuple[OutboxRow, ...] | None:
+    """Add the stages (in their first run), the search document and the messages, and charge the usage.
+
+    The drafts are of this image and have the same headers. Returns None where the charge doesn't fit; the transaction
+    must not be committed then.
+    """
+    # Last, as every transaction does it: all uploads of a client at once queue up for the row of its usage.
+    charged = {
+        "size": charge.size,
+        "kept": charge.kept,
+        "most_bytes": charge.most_bytes,
+        "most_images": charge.most_images,
+    }
+    if connection.dialect.name != "sqlite":
+        values = {
+            "image_id": image_id,
+            "client_id": client_id,
+            "lane": lane,
+            "created_at": now,
+            "due_at": now + HEAD_START,
+            "document": document(name),
+            "stages": list(stages),
+            "statuses": list(stages.values()),
+            "kinds": [draft.kind for draft in drafts],
+            "subjects": [None if draft.work else draft.subject for draft in drafts],
+            "payloads": [orjson.dumps(draft.payload).decode() for draft in drafts],
+            "message_ids": [draft.message_id for draft in drafts],
+            "of_stages": [draft.work.stage if draft.work else None for draft in drafts],
+            "headers": dict(drafts[0].headers),
+            **charged,
+        }
+        rows = await _FOLLOW.rows(connection, values)
+        return outbox_rows.added(drafts, rows) if rows[0].charged else None
+    fixed = {"image_id": image_id, "client_id": client_id, "lane": lane}
+    begun = {"run": 1, "claim": 0, "attempts": 0, "epoch": 1}
+    await _INSERT_STAGES.each(
+        connection,
+        [
+            {**fixed, **begun, "stage": stage, "status": status, "done_at": now if status is StageStatus.DONE else None}
+            for stage, status in stages.items()
+        ],
+    )
+    added = await outbox_rows.add(connection, *drafts)
+    await upsert_document(connection, client_id, image_id, name)
+    return added if await _CHARGE.count(connection, {"of_client": client_id, **charged}) == 1 else None
