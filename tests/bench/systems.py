@@ -74,7 +74,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             child.kill()
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server says that it is ready; raise AssertionError where it ends or takes five minutes."""
     deadline = time.monotonic() + 300
     while True:
         try:
@@ -215,7 +216,7 @@ class Imago(_Base):
             self.run("topology")
         log = self.folder / "api.log"
         self.api = start([sys.executable, "-m", "imago.cli.main", "api"], self.environment, log)
-        _wait_ready(self.url, self.api, log)
+        wait_ready(self.url, self.api, log)
         if not self.key:
             self.key = asyncio.run(self.make_client("bench"))[1]
 
@@ -321,7 +322,7 @@ class Peer(_Base):
             "httptools",
         ]
         self.api = start(command, self.environment, log)
-        _wait_ready(self.url, self.api, log)
+        wait_ready(self.url, self.api, log)
         if not self.key:
             key = secrets.token_urlsafe(32)
             asyncio.run(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import asyncpg
 import orjson
 from tests.bench.bench import Bench
+from tests.bench.floor_system import Floor
 from tests.bench.load import Client, Outcome
 from tests.bench.pictures import photo_128k, photo_900k
 from tests.bench.plots import Series
@@ -23,6 +24,7 @@ def measure(bench: Bench) -> None:
     """Measure uploads."""
     bench.report.section("Uploads")
     _acceptance(bench)
+    _floor(bench)
     _until_done(bench)
 
 
@@ -68,6 +70,33 @@ def _acceptance(bench: Bench) -> None:
         "Workers stand still meanwhile. The peer makes its thumbnail before it answers, Imago afterwards; the next "
         "figures are of all the work."
     )
+
+
+def _floor(bench: Bench) -> None:
+    """Measure what aiohttp, one durable file and one committed row cost alone, in Imago's PostgreSQL."""
+    with Floor(bench.imago) as floor:
+        for size, photo in SIZES.items():
+            data, costs, rates = photo(), [], []
+            bench.run(_upload_to(floor.url, data, 8, 16))
+            for _ in range(bench.rounds):
+                count = bench.size(160, 800)
+                meter = Meter({"api": floor.group()})
+                rates.append(bench.run(_upload_to(floor.url, data, 8, count)).rate)
+                costs.append(meter.used()["api"] / count * 1000)
+            bench.report.add(f"{size}, 8 connections: the floor, uploads/s", Sample(tuple(rates)))
+            bench.report.add(f"{size}, 8 connections: the floor, API CPU ms per upload", Sample(tuple(costs)))
+    bench.report.note(
+        "The floor is aiohttp alone: it hashes the form's file, writes it durably and commits one row, without "
+        "authentication, limits, quota, header, stages, messages, metrics and logs (`tests/bench/floor.py`)."
+    )
+
+
+async def _upload_to(url: str, data: bytes, connections: int, count: int) -> Outcome:
+    client = Client(url, "")
+    try:
+        return await client.drive(lambda _: client.upload(data), connections=connections, count=count, expect=201)
+    finally:
+        client.close()
 
 
 async def _upload(system: Imago | Peer, data: bytes, connections: int, count: int) -> Outcome:
