@@ -124,11 +124,11 @@ async def test_a_connection_that_breaks_off_leaves_nothing(api: Api, tenant: Ten
     reader, writer = await asyncio.open_connection("127.0.0.1", api.http.port)
     head = (
         "POST /images/upload HTTP/1.1\r\nHost: x\r\n"
-        f"X-API-Key: {tenant.key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000000\r\n\r\n"
+        f"X-API-Key: {tenant.key}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 2000000\r\n\r\n"
         '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
     )
     # More than is gathered before the first write.
-    writer.write(head.encode() + encoded("jpeg", picture(600, 600)) + bytes(3 * 2**20))
+    writer.write(head.encode() + encoded("jpeg", picture(600, 600)) + bytes(1_500_000))
     await writer.drain()
     await until(_has_files(api), what="the upload to have begun")
     writer.close()
