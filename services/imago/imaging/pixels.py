@@ -84,8 +84,8 @@ def upright_size(size: tuple[int, int], by: int) -> tuple[int, int]:
 def shrink(image: Image.Image, longest: int) -> Image.Image:
     """Return the image decoded and at most `longest` pixels at its longest side; never enlarged.
 
-    JPEG is scaled while it is decoded where that keeps one and a half times the size. Modes that can't be averaged are converted
-    first; the others are converted later, when there is less to convert.
+    JPEG is scaled while it is decoded where that keeps one and a half times the size. Modes that can't be averaged are
+    converted first; the others are converted later, when there is less to convert.
     """
     if image.mode in ("P", "PA", "1") or image.mode.startswith("I;16"):
         image = _to_plain_mode(image)

@@ -41,8 +41,7 @@ async def measure(count: int, poll_delay: float) -> list[float]:
     async with asyncio.timeout(120):
         await all_came.wait()
         # Closing cancels a job that has still to write its end, and takes that for an error.
-        while not all(task.done() for task in worker.tasks.values()):
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*worker.tasks.values())
     await worker.close()
     running.cancel()
     await pool.aclose()
