@@ -26,7 +26,7 @@ def photo(number: int) -> bytes:
 
 @dataclass
 class Answer:
-    """What came back; `status` 0 means that the connection broke and nobody knows what became of the request."""
+    """What came back; `status` 0 means that the connection broke, `body` how: nobody knows what came of it."""
 
     status: int
     body: Any
@@ -71,8 +71,8 @@ class Tenant:
             async with self._session.request(method, url, headers=headers, **options) as answer:
                 body = await answer.json(content_type=None) if answer.status != 204 else None
                 return Answer(answer.status, body, dict(answer.headers))
-        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
-            return Answer(0, None)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
+            return Answer(0, repr(error))
 
     async def upload_once(self, data: bytes, *, key: str | None = None, api: int | None = None) -> Answer:
         """Upload once, whatever comes of it."""

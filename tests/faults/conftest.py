@@ -57,6 +57,11 @@ def platform(installation: Platform) -> Platform:
     """The installation, whole again whatever the test before did to it."""
     for proxy in (installation.postgres_proxy, installation.nats_proxy):
         proxy.set(Mode.PASS)
+    # A test that failed while a server was down must not take the others with it.
+    if not installation.postgres.running:
+        installation.postgres.start()
+    if not installation.nats.running:
+        installation.nats.start()
     installation.start()
     return installation
 

@@ -36,6 +36,11 @@ class NatsServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it is healthy."""
         config = self._directory / "server.conf"
@@ -69,6 +74,6 @@ class NatsServer:
 
     def stop(self) -> None:
         """Stop the server; nothing happens where it doesn't run."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.running:
             self._process.terminate()
             self._process.wait(10)

@@ -126,6 +126,14 @@ class PostgresServer:
             psutil.wait_procs(family, timeout=10)
 
     @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return False
+
+    @property
     def pid(self) -> int:
         """The process id of the server, whose children are its sessions."""
         return int((self._data / "postmaster.pid").read_text().split()[0])

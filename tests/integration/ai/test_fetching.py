@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import socket
 import ssl
 import zlib
 from collections.abc import Sequence
@@ -101,6 +102,18 @@ async def test_no_bypass_reaches_the_canary_or_makes_any_connection(monkeypatch:
         assert not accepted
         assert wire.attempts == []
         assert listening.connections == 0
+
+
+async def test_only_what_this_thread_connects_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(port: int) -> None:
+        socket.create_connection(("127.0.0.1", port)).close()
+
+    async with canary() as listening:
+        wire = Wire().cut(monkeypatch)
+        await asyncio.to_thread(connect, listening.port)
+        assert wire.attempts == []
+        connect(listening.port)
+        assert wire.attempts == ["127.0.0.1"]
 
 
 async def test_no_redirect_to_a_bypass_reaches_the_canary(monkeypatch: pytest.MonkeyPatch) -> None:
