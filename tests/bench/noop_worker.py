@@ -7,7 +7,7 @@ import uvloop
 
 from imago.bus.publisher import Publisher
 from imago.cli.parts import announcer, connected_bus, database, stop_on_signals
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.domain.results import ExifResult
 from imago.domain.stages import Stage
 from imago.settings import Settings

@@ -1,8 +1,7 @@
-"""The database's side of a worker: claims, heartbeats, results and failures (DESIGN, section 3, steps 4 and 5).
+"""What a worker's claims come to: results and failures (DESIGN, section 3, steps 4 and 5).
 
-Every transaction here first locks the image, but for those that only renew a claim or give it back. A result is written
-only `WHERE run = mine AND claim = mine`, so a worker that lost its claim (frozen, cut off, or overtaken by a reprocess)
-changes nothing, however late it comes.
+Every transaction here first locks the image. A result is written only `WHERE run = mine AND claim = mine`, so a worker
+that lost its claim (frozen, cut off, or overtaken by a reprocess) changes nothing, however late it comes.
 """
 
 from collections.abc import Mapping
@@ -14,72 +13,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
 from imago.database import work_statements as statements
-from imago.database.clients import client_of
+from imago.database.claims import Claim, ClaimLost, Ended, mine
 from imago.database.endings import apply_result, bury_stage, end_if_last, end_image
 from imago.database.engine import SYSTEM, Database
-from imago.database.locking import lock_image, lock_stage
+from imago.database.locking import lock_image
 from imago.database.outbox import ImageIdentity
 from imago.database.statements import Row
 from imago.database.tables import image_stages, stage_results, tombstones
-from imago.domain.ai_calls import BudgetPolicy
-from imago.domain.claims import (
-    Die,
-    Drop,
-    FailureDecision,
-    GiveUp,
-    Park,
-    RetryInStream,
-    StageState,
-    Start,
-    Wait,
-    decide_claim,
-    decide_failure,
-)
+from imago.domain.claims import Die, FailureDecision, Park, RetryInStream, decide_failure
 from imago.domain.events import EventName
-from imago.domain.failures import PermanentFailure, StageFailure
-from imago.domain.images import ImageFormat
+from imago.domain.failures import StageFailure
 from imago.domain.outbox import OutboxRow
 from imago.domain.results import StageResult
-from imago.domain.stages import ImageStatus, Stage, StageStatus
+from imago.domain.stages import Stage, StageStatus
 from imago.domain.times import utc_now
-from imago.domain.work import WorkMessage
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to work on one run of one stage, until its lease ends, and what the work needs to know."""
-
-    image: ImageIdentity
-    stage: Stage
-    run: int
-    claim: int
-    attempts: int
-    lane: str
-    object_key: str
-    size_bytes: int
-    format: ImageFormat
-    ocr_languages: tuple[str, ...]
-    description_language: str
-    created_at: datetime
-    ai_calls_per_month: int
-    ai_budget_policy: BudgetPolicy | None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A stage that ended in this transaction: what to announce, and the image's age if this ended the image too."""
-
-    outbox: tuple[OutboxRow, ...]
-    image_done_after: timedelta | None = None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """No claim: the message is acknowledged (`retry_in` None) or asked for again after `retry_in`."""
-
-    reason: str
-    retry_in: timedelta | None = None
-    ended: Ended | None = None
 
 
 @dataclass(frozen=True)
@@ -91,80 +38,8 @@ class Failed:
     image_done_after: timedelta | None = None
 
 
-class ClaimLost(Exception):
-    """The claim is another's by now, or its image is gone; what was worked out is dropped."""
-
-
 class ImageGone(ClaimLost):
     """The image was deleted while it was worked on."""
-
-
-LOST_WORKER = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
-
-
-async def claim(
-    db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str]
-) -> Claim | Refused:
-    """Claim the run that a message names, in a commit of its own; raise DatabaseUnavailable where that fails."""
-    async with db.write(SYSTEM) as connection:
-        locked = await lock_stage(connection, message.image, message.stage)
-        if locked is None:
-            return Refused("image gone")
-        image, row, stage_row = locked.identity, locked.image, locked.stage
-        # Not before the lock: what is waited for it must not come off the lease.
-        now = utc_now()
-        state = StageState(
-            StageStatus(stage_row.status), stage_row.run, stage_row.attempts, stage_row.lease_until, stage_row.due_at
-        )
-        decision = decide_claim(state, run=message.run, now=now, max_tries=max_tries)
-        match decision:
-            case Drop(reason):
-                return Refused(reason)
-            case Wait(delay):
-                return Refused("not yet", retry_in=delay)
-            case GiveUp():
-                drafts = await bury_stage(
-                    connection, image, message.stage, stage_row, failure=LOST_WORKER, now=now, headers=headers
-                )
-                ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-                rows = await outbox_rows.add(connection, *drafts, *ended)
-                return Refused("tries used up", ended=Ended(rows, done_after))
-            case Start():
-                pass
-        claimed = {
-            "of_image": image.id,
-            "of_stage": message.stage,
-            "claim": stage_row.claim + 1,
-            "attempts": stage_row.attempts + 1,
-            "lease_until": now + lease,
-            "started_at": stage_row.started_at or now,
-        }
-        await statements.CLAIM.count(connection, claimed)
-        if row.status == ImageStatus.PENDING:
-            await statements.BEGIN_IMAGE.count(connection, {"of_image": image.id, "started_at": row.started_at or now})
-        client = client_of(locked.client)
-        return Claim(
-            image=image,
-            stage=message.stage,
-            run=message.run,
-            claim=stage_row.claim + 1,
-            attempts=stage_row.attempts + 1,
-            lane=stage_row.lane,
-            object_key=row.object_key,
-            size_bytes=row.size_bytes,
-            format=ImageFormat(row.format),
-            ocr_languages=client.pipeline.ocr_languages,
-            description_language=client.pipeline.description_language,
-            created_at=row.created_at,
-            ai_calls_per_month=client.limits.ai_calls_per_month,
-            ai_budget_policy=client.pipeline.ai_budget_policy,
-        )
-
-
-async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:
-    """Renew a claim's lease; False where the claim is lost, and working on is in vain."""
-    async with db.write(SYSTEM) as connection:
-        return await statements.EXTEND.count(connection, {**_mine(held), "lease_until": utc_now() + lease}) == 1
 
 
 async def finish(
@@ -202,7 +77,7 @@ async def _finish(
             raise ImageGone("the image is gone")
         image, row = locked
         now = utc_now()
-        left = await statements.END.one_or_none(connection, {**_mine(held), "done_at": now})
+        left = await statements.END.one_or_none(connection, {**mine(held), "done_at": now})
         if left is None:
             raise ClaimLost("another claim or run took over")
         if held.run > 1:
@@ -277,18 +152,6 @@ async def fail(
         return Failed(decision, rows)
 
 
-async def release(db: Database, held: Claim) -> None:
-    """Give a try back that ended by trouble of ours (database, NATS, SIGTERM); a lost claim is left alone."""
-    status = StageStatus.PENDING if held.attempts <= 1 else StageStatus.RETRYING
-    async with db.write(SYSTEM) as connection:
-        await connection.execute(
-            sa.update(image_stages)
-            .where(*statements.MINE)
-            .values(status=status, attempts=held.attempts - 1, lease_until=None),
-            _mine(held),
-        )
-
-
 async def bury_object(db: Database, object_key: str) -> None:
     """Have an object deleted that was written for an image that is gone by now."""
     now = utc_now()
@@ -298,22 +161,17 @@ async def bury_object(db: Database, object_key: str) -> None:
         )
 
 
-def _mine(held: Claim) -> dict[str, object]:
-    """Return the values of `statements.MINE`."""
-    return {"of_image": held.image.id, "of_stage": held.stage, "of_run": held.run, "of_claim": held.claim}
-
-
 async def _leave(connection: AsyncConnection, held: Claim, **values: object) -> None:
     """Leave `running` with the given values, if the claim is still ours."""
     left = await connection.execute(
-        sa.update(image_stages).where(*statements.MINE).values(lease_until=None, **values), _mine(held)
+        sa.update(image_stages).where(*statements.MINE).values(lease_until=None, **values), mine(held)
     )
     if left.rowcount != 1:
         raise ClaimLost("another claim or run took over")
 
 
 async def _check_mine(connection: AsyncConnection, held: Claim) -> None:
-    if await connection.scalar(sa.select(sa.literal(1)).where(*statements.MINE), _mine(held)) is None:
+    if await connection.scalar(sa.select(sa.literal(1)).where(*statements.MINE), mine(held)) is None:
         raise ClaimLost("another claim or run took over")
 
 

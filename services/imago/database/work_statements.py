@@ -1,4 +1,4 @@
-"""The statements of a claim and of its end, which every stage of every image runs; `database.work` says what for."""
+"""The statements of a claim and of its end, which every stage of every image runs, for `claims` and `work`."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ BEGIN_IMAGE = Statement(
     .where(images.c.id == sa.bindparam("of_image"))
     .values(status=ImageStatus.PROCESSING, started_at=sa.bindparam("started_at"))
 )
-# A claim that is still its worker's; see `_mine`.
+# A claim that is still its worker's; see `claims.mine`.
 MINE = (
     image_stages.c.image_id == sa.bindparam("of_image"),
     image_stages.c.stage == sa.bindparam("of_stage"),

@@ -20,9 +20,10 @@ import structlog
 
 from imago import failpoints
 from imago.bus.consumer import Delivery
-from imago.database import work
+from imago.database import claims, work
+from imago.database.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused
 from imago.database.engine import Database, DatabaseUnavailable
-from imago.database.work import Claim, ClaimLost, Ended, Failed, Refused
+from imago.database.work import Failed
 from imago.domain.claims import Die, Park, RetryInStream
 from imago.domain.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
 from imago.domain.lanes import lane_label
@@ -102,13 +103,18 @@ class StageRunner:
     async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = carried_on(delivery.headers)
         try:
-            claimed = await work.claim(
+            claimed = await claims.claim(
                 self._db,
                 message,
                 lease=self._lease,
                 max_tries=self._settings.worker_max_tries,
                 headers=headers,
             )
+        except ClaimUnknown as unknown:
+            self._on_database_away()
+            await self._undo(delivery, unknown)
+            await delivery.nak(AWAY)
+            return
         except DatabaseUnavailable:
             self._on_database_away()
             await delivery.nak(AWAY)
@@ -142,7 +148,7 @@ class StageRunner:
             return
         if refused.ended is not None:
             self._ended(refused.ended)
-            metrics.DEAD_LETTERS.labels(delivery.stage, work.LOST_WORKER.code).inc()
+            metrics.DEAD_LETTERS.labels(delivery.stage, claims.LOST_WORKER.code).inc()
         await delivery.ack()
 
     async def _work(self, delivery: Delivery, held: Claim, headers: Mapping[str, str]) -> str:
@@ -173,7 +179,8 @@ class StageRunner:
             return "lost"
         except (DatabaseUnavailable, StorageUnavailable, _Exhausted) as error:
             log.warning("a part is away, the try is given back", error=type(error).__name__, reason=str(error))
-            await self._give_back(held)
+            # However long it takes: the message is kept meanwhile, and the fence refuses what comes too late.
+            await self._committed(lambda: claims.release(self._db, held))
             await delivery.nak(AWAY)
             return "released"
         except asyncio.CancelledError:
@@ -253,11 +260,19 @@ class StageRunner:
                 self._on_database_away()
                 await asyncio.sleep(COMMIT_RETRY_SECONDS)
 
+    async def _undo(self, delivery: Delivery, unknown: ClaimUnknown) -> None:
+        """Give back what may have been claimed, when the database is there again."""
+        beat = asyncio.create_task(self._keep_message(delivery))
+        try:
+            await self._committed(lambda: claims.release_unknown(self._db, unknown))
+        finally:
+            beat.cancel()
+
     async def _give_back(self, held: Claim) -> None:
-        """Uncount a try, as long as the claim's lease can last."""
+        """Uncount the try of a worker that is to stop, as long as the claim's lease can last."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lease.total_seconds()):
-                await self._committed(lambda: work.release(self._db, held))
+                await self._committed(lambda: claims.release(self._db, held))
 
     async def _keep_message(self, delivery: Delivery) -> None:
         """Keep the message from being delivered again while the work goes on.
@@ -274,7 +289,7 @@ class StageRunner:
         while True:
             await asyncio.sleep(self._settings.heartbeat)
             try:
-                mine = await work.extend(self._db, held, lease=self._lease)
+                mine = await claims.extend(self._db, held, lease=self._lease)
             except DatabaseUnavailable:
                 self._on_database_away()
                 continue

@@ -10,11 +10,11 @@ from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
 from tests.support.samples import make_client, make_image
 
-from imago.database import work
+from imago.database import claims, work
+from imago.database.claims import Claim
 from imago.database.dead_letters import ReplayOutcome, replay
 from imago.database.engine import Database
 from imago.database.uploads import AcceptedImage
-from imago.database.work import Claim
 from imago.domain.clients import Client
 from imago.domain.failures import PermanentFailure
 from imago.domain.stages import Stage
@@ -24,7 +24,7 @@ from imago.domain.work import WorkMessage
 async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str) -> None:
     """Have a stage's first run die."""
     message = WorkMessage(image, client.uuid, stage, 1, 1)
-    claim = await work.claim(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
+    claim = await claims.claim(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
     assert isinstance(claim, Claim)
     second = timedelta(seconds=1)
     failure = PermanentFailure(code, "It is broken.")

@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
 
 from imago.database.ai_calls import DatabaseLedger, expire_reservations, forget_calls, get_ai_usage
+from imago.database.claims import Claim, claim
 from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.engine import Database, Scope
 from imago.database.held_work import find_held, wake
 from imago.database.tables import ai_calls, ai_usage, image_stages, outbox
-from imago.database.work import Claim, claim, fail
+from imago.database.work import fail
 from imago.domain.ai_calls import (
     BUDGET_CODE,
     AiUsage,

@@ -1,6 +1,7 @@
 """The transactions that everything rests on, on SQLite and on PostgreSQL."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -8,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
 
-from imago.database import work
+from imago.database import claims, work
 from imago.database.clients import get_usage
 from imago.database.engine import Database
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
@@ -57,17 +58,17 @@ def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkM
 
 async def claimed(
     db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3
-) -> work.Claim:
-    held = await work.claim(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
-    assert isinstance(held, work.Claim), held
+) -> claims.Claim:
+    held = await claims.claim(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    assert isinstance(held, claims.Claim), held
     return held
 
 
-async def finish(db: Database, held: work.Claim) -> work.Ended:
+async def finish(db: Database, held: claims.Claim) -> claims.Ended:
     return await work.finish(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
-async def fail(db: Database, held: work.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
+async def fail(db: Database, held: claims.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
     base = timedelta(seconds=1)
     return await work.fail(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
 
@@ -190,8 +191,8 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     client = await make_client(db)
     image = await make_image(db, client)
     await claimed(db, client, image.uuid, Stage.OCR)
-    second = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert isinstance(second, work.Refused)
+    second = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(second, claims.Refused)
     assert second.retry_in is not None
 
 
@@ -216,11 +217,11 @@ async def test_a_late_writer_is_refused(db: Database) -> None:
     frozen = await claimed(db, client, image.uuid, Stage.OCR)
     await expire_leases(db)
     second = await claimed(db, client, image.uuid, Stage.OCR)
-    with pytest.raises(work.ClaimLost):
+    with pytest.raises(claims.ClaimLost):
         await finish(db, frozen)
-    assert not await work.extend(db, frozen, lease=LEASE)
+    assert not await claims.extend(db, frozen, lease=LEASE)
     await finish(db, second)
-    with pytest.raises(work.ClaimLost):
+    with pytest.raises(claims.ClaimLost):
         await fail(db, frozen, TransientFailure("late", "late"))
 
 
@@ -228,10 +229,10 @@ async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
-    again = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert again == work.Refused("ended")
-    gone = await work.claim(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert gone == work.Refused("image gone")
+    again = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert again == claims.Refused("ended")
+    gone = await claims.claim(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert gone == claims.Refused("image gone")
 
 
 async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Database) -> None:
@@ -255,8 +256,8 @@ async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Dat
     for _ in range(3):
         await claimed(db, client, image.uuid, Stage.OCR)
         await expire_leases(db)
-    last = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert isinstance(last, work.Refused)
+    last = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(last, claims.Refused)
     assert last.ended is not None
     _, stages = await get_stages(db, client.id, image.id)
     assert (stages[Stage.OCR].status, stages[Stage.OCR].error_code) == (StageStatus.DEAD, "worker-lost")
@@ -268,7 +269,21 @@ async def test_a_try_that_is_given_back_doesnt_count(db: Database) -> None:
     for _ in range(5):
         held = await claimed(db, client, image.uuid, Stage.OCR)
         assert held.attempts == 1
-        await work.release(db, held)
+        await claims.release(db, held)
+
+
+async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    ours = await claimed(db, client, image.uuid, Stage.OCR)
+    await claims.release_unknown(db, claims.ClaimUnknown(ours))
+    assert (await claimed(db, client, image.uuid, Stage.OCR)).attempts == 1
+    await expire_leases(db)
+    theirs = await claimed(db, client, image.uuid, Stage.OCR)
+    # Had our commit failed, the number that we meant to take would be the next worker's.
+    never_committed = replace(theirs, lease_until=theirs.lease_until - timedelta(microseconds=1))
+    await claims.release_unknown(db, claims.ClaimUnknown(never_committed))
+    assert await claims.extend(db, theirs, lease=LEASE)
 
 
 async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Database) -> None:
@@ -309,7 +324,7 @@ async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: D
     await finish(db, await claimed(db, client, image.uuid, Stage.THUMBNAIL))
     late = await claimed(db, client, image.uuid, Stage.VISION)
     await delete_image(db, client, image.id, headers={})
-    with pytest.raises(work.ClaimLost):
+    with pytest.raises(claims.ClaimLost):
         await finish(db, late)
     with pytest.raises(NotFound):
         await get_image(db, client.id, image.id)
@@ -335,8 +350,8 @@ async def test_reprocessing_starts_a_new_run_and_keeps_the_old_result_until_then
         2,
     )
     assert row.results[Stage.OCR]["chosen"]["text"] == "Été à Marseille"
-    stale = await work.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert stale == work.Refused("another run")
+    stale = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert stale == claims.Refused("another run")
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR, run=2))
     assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
 

@@ -11,7 +11,7 @@ from tests.support.waiting import until
 from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
-from imago.database import work
+from imago.database import claims
 from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.engine import Database
 from imago.database.lane_moves import count_left_behind
@@ -66,8 +66,8 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
         uuid = await connection.scalar(sa.select(images.c.uuid))
     assert uuid is not None
     message = WorkMessage(image=uuid, client=client.uuid, stage=Stage.OCR, run=1, epoch=1)
-    held = await work.claim(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
-    assert isinstance(held, work.Claim)
+    held = await claims.claim(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
+    assert isinstance(held, claims.Claim)
 
     own = client_token(client.uuid)
     await ensure(bus.js, lanes=(own,), topology=Topology())
@@ -84,7 +84,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
     assert await count_left_behind(db, client.id) == 1, "a worker holds one"
     assert await mover.run_once() == 0
 
-    await work.release(db, held)
+    await claims.release(db, held)
     assert await mover.run_once() == 1
 
     async def all_moved() -> bool:

@@ -34,12 +34,12 @@ from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
 from imago.database.ai_calls import DatabaseLedger, get_ai_usage
+from imago.database.claims import Claim, claim
 from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.engine import Database
 from imago.database.image_reads import StageRow, get_stages
 from imago.database.tables import stage_results
 from imago.database.uploads import AcceptedImage
-from imago.database.work import Claim, claim
 from imago.domain.ai_calls import BUDGET_CODE
 from imago.domain.audit import Actor
 from imago.domain.clients import Client

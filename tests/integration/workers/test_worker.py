@@ -7,21 +7,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.support.samples import make_client, make_image
 from tests.support.waiting import until
 
 from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
-from imago.database.engine import Database
+from imago.database import claims
+from imago.database.claims import Claim
+from imago.database.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.database.image_changes import delete_image, reprocess
 from imago.database.image_reads import StageRow, get_stages
 from imago.database.tables import stage_results
 from imago.database.uploads import AcceptedImage
-from imago.database.work import Claim
 from imago.domain.clients import Client
 from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
 from imago.domain.results import ExifResult
@@ -168,6 +171,49 @@ async def test_trouble_of_ours_burns_no_try(rig: Rig, monkeypatch: pytest.Monkey
     assert (row.attempts, len(stub.tries)) == (1, 6)
 
 
+async def test_a_claim_whose_answer_was_lost_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imago.workers.runner.AWAY", timedelta(seconds=0.05))
+    write, lost = rig.db.write, []
+
+    @asynccontextmanager
+    async def lose_the_first_answer(scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+        async with write(scope) as connection:
+            yield connection
+        if not lost:
+            lost.append(scope)
+            raise DatabaseUnavailable("committed, and nobody was told")
+
+    stub = Stub(fails_with(ValueError(), times=0))
+    image = await rig.image()
+    monkeypatch.setattr(rig.db, "write", lose_the_first_answer)
+    async with rig.worker(stub):
+        row = await rig.ended(image, StageStatus.DONE)
+    assert lost
+    assert (row.attempts, len(stub.tries)) == (1, 1)
+
+
+async def test_a_database_away_for_longer_than_a_lease_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imago.workers.runner.AWAY", timedelta(seconds=0.05))
+    loop, release = asyncio.get_running_loop(), claims.release
+    back_at = loop.time() + 1.5 * rig.settings.ack_wait
+
+    async def away_until_then(*args: Any, **options: Any) -> Any:
+        if loop.time() < back_at:
+            raise DatabaseUnavailable("away")
+        return await release(*args, **options)
+
+    async def renewed_in_vain(*_: object, **__: object) -> bool:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr("imago.database.claims.release", away_until_then)
+    monkeypatch.setattr("imago.database.claims.extend", renewed_in_vain)
+    stub = Stub(fails_with(DatabaseUnavailable("away"), times=1))
+    image = await rig.image()
+    async with rig.worker(stub):
+        row = await rig.ended(image, StageStatus.DONE)
+    assert (row.attempts, len(stub.tries)) == (1, 2)
+
+
 async def test_a_throttled_try_leaves_the_stream_and_comes_back_when_it_is_due(rig: Rig) -> None:
     stub = Stub(fails_with(Throttled("throttled", "Wait.", timedelta(seconds=1)), times=1))
     image = await rig.image()
@@ -223,7 +269,7 @@ async def test_a_database_that_hangs_gives_no_message_to_another_worker(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The lease ends, but what says that the work goes on is the message's own heartbeat.
-    monkeypatch.setattr("imago.database.work.extend", never)
+    monkeypatch.setattr("imago.database.claims.extend", never)
 
     async def slow(_claim: Claim) -> None:
         await asyncio.sleep(2.5 * rig.settings.ack_wait)
@@ -237,7 +283,7 @@ async def test_a_database_that_hangs_gives_no_message_to_another_worker(
 
 async def test_a_worker_never_takes_its_own_work_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a process that gets too little of the machine: no heartbeat of either kind comes in time.
-    monkeypatch.setattr("imago.database.work.extend", never)
+    monkeypatch.setattr("imago.database.claims.extend", never)
     monkeypatch.setattr("imago.bus.consumer.Delivery.in_progress", never)
 
     async def slow(_claim: Claim) -> None:

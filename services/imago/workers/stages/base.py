@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.domain.ai_calls import CallContext, CallKind
 from imago.domain.results import StageResult
 from imago.settings import Settings

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.imaging.exif import read_exif
 from imago.workers.stages.base import Outcome, Tools
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.domain.ai_calls import CallContext, CallKind
 from imago.domain.failures import StageFailure, Throttled, TransientFailure
 from imago.domain.readings import choose

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.domain.images import thumbnail_key
 from imago.domain.results import ThumbnailResult
 from imago.domain.stages import Stage

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from imago.database.work import Claim
+from imago.database.claims import Claim
 from imago.domain.ai_calls import CallContext, CallKind
 from imago.domain.results import ExifResult
 from imago.domain.stages import Stage
