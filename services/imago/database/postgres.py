@@ -51,6 +51,11 @@ class _ScopedTransaction:
             with contextlib.suppress(Exception):
                 await self._connection.execute("ROLLBACK")
             raise
+        except BaseException:
+            # A task that was cancelled in between doesn't know whether the server began. The next transaction must not
+            # begin inside this one, where this one's scope would hold beside its own.
+            self._connection.terminate()
+            raise
 
     async def commit(self) -> None:
         await self._connection.execute("COMMIT")

@@ -1,5 +1,7 @@
 """Pooled connections: replaced when the server ended them, asked when they were idle, lent out without a scope."""
 
+import asyncio
+
 import asyncpg
 import pytest
 import sqlalchemy as sa
@@ -7,7 +9,15 @@ from tests.support.samples import make_client
 from tests.support.waiting import until
 
 from imago.database import postgres
-from imago.database.engine import Database, Scope
+from imago.database.engine import SYSTEM, Database, Scope
+from imago.database.statements import Statement
+
+SCOPES = Statement(
+    sa.select(
+        sa.func.current_setting(sa.text("'imago.client'"), sa.true()).label("client"),
+        sa.func.current_setting(sa.text("'imago.scope'"), sa.true()).label("everything"),
+    )
+)
 
 _OTHERS = sa.text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -68,6 +78,31 @@ async def test_a_connection_that_died_while_idle_without_its_socket_saying_so_is
     monkeypatch.setattr(asyncpg.Connection, "execute", dead_at_first)
     assert await _backend(postgres_db) != before
     assert asked, "the idle connection was not asked"
+
+
+async def _scopes(db: Database, scope: Scope) -> tuple[str | None, str | None]:
+    async with db.read(scope) as connection:
+        (scopes,) = await SCOPES.rows(connection, {})
+    return scopes.client or None, scopes.everything or None
+
+
+async def test_a_transaction_that_was_cancelled_while_it_began_leaves_no_scope_to_the_next(
+    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(postgres_db)
+    execute = asyncpg.Connection.execute
+
+    async def cancelled_while_beginning(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
+        done = await execute(connection, statement, *arguments)
+        if "imago.scope" in statement:
+            raise asyncio.CancelledError
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "execute", cancelled_while_beginning)
+        with pytest.raises(asyncio.CancelledError):
+            await _scopes(postgres_db, SYSTEM)
+    assert await _scopes(postgres_db, Scope(client.id)) == (str(client.id), None)
 
 
 async def test_a_transaction_that_fails_gives_back_a_connection_without_transaction_or_scope(
