@@ -22,6 +22,9 @@ MB = 2**20
 # Each name is a label of some dozens of series in each process.
 MOST_METRICS_CLIENTS = 50
 
+# What signs tokens is no shorter than HS256's digest, in bytes (RFC 7518, section 3.2): a shorter one can be guessed.
+LEAST_TOKEN_SECRET = 32
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -207,6 +210,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("jwt_secret_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < LEAST_TOKEN_SECRET:
+            raise ValueError(f"it needs {LEAST_TOKEN_SECRET} bytes or more, as of `openssl rand -hex 32`")
+        return value
 
     @field_validator("disabled_stages")
     @classmethod
