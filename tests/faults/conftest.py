@@ -47,9 +47,11 @@ def figures() -> Iterator[Figures]:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """An installation that lasts for the session."""
     built = Platform(tmp_path_factory.mktemp("installation"))
-    built.start()
-    yield built
-    built.close()
+    try:
+        built.start()
+        yield built
+    finally:
+        built.close()
 
 
 @pytest.fixture

@@ -175,18 +175,38 @@ class Platform:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.postgres = PostgresServer(directory / "postgres")
-        self.postgres.start()
         self.nats = NatsServer(directory / "nats")
-        self.nats.start()
-        self.postgres_proxy = Proxy(self.postgres.port)
-        self.nats_proxy = Proxy(self.nats.port)
         self.s3 = S3Server(directory / "s3") if s3 else None
-        self.s3_proxy: Proxy | None = None
         self.objects = directory / "objects"
-        _apart(self._prepare())
+        self._servers = contextlib.ExitStack()
+        try:
+            self._start_servers()
+            self.postgres_proxy = self._proxy(self.postgres.port)
+            self.nats_proxy = self._proxy(self.nats.port)
+            self.s3_proxy = self._proxy(self.s3.port) if self.s3 else None
+            _apart(self._prepare())
+            self._describe(apis, environment)
+            if migrated:
+                self.run("migrate", DATABASE_URL=self.owner_url, DATABASE_RUNTIME_ROLE=RUNTIME)
+                self.run("topology")
+        except BaseException:
+            self._servers.close()
+            raise
+
+    def _start_servers(self) -> None:
+        for server in (self.postgres, self.nats, self.s3):
+            if server is not None:
+                server.start()
+                self._servers.callback(server.stop)
+
+    def _proxy(self, port: int) -> Proxy:
+        proxy = Proxy(port)
+        self._servers.callback(proxy.close)
+        return proxy
+
+    def _describe(self, apis: int, environment: Mapping[str, str]) -> None:
         storage = {"STORAGE_BACKEND": "local", "STORAGE_DIR": str(self.objects)}
-        if self.s3 is not None:
-            self.s3_proxy = Proxy(self.s3.port)
+        if self.s3 is not None and self.s3_proxy is not None:
             storage = {**self.s3.environment(), "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3_proxy.port}"}
         self.environment = {
             **os.environ,
@@ -196,9 +216,6 @@ class Platform:
             "NATS_URL": f"nats://127.0.0.1:{self.nats_proxy.port}",
             **environment,
         }
-        if migrated:
-            self.run("migrate", DATABASE_URL=self.owner_url, DATABASE_RUNTIME_ROLE=RUNTIME)
-            self.run("topology")
         self.apis = [self._api(index) for index in range(apis)]
         self.workers = {kind: self._worker(kind) for kind in WORKER_STAGES}
 
@@ -293,18 +310,11 @@ class Platform:
         for process in self.processes:
             with contextlib.suppress(AssertionError):
                 process.stop()
-        self.nats.stop()
-        self.postgres.stop()
-        for proxy in (self.postgres_proxy, self.nats_proxy, self.s3_proxy):
-            if proxy is not None:
-                proxy.close()
-        if self.s3 is not None:
-            self.s3.stop()
+        self._servers.close()
 
     async def _prepare(self) -> None:
         await create_database(self.postgres.url, "imago")
         if self.s3 is not None:
-            self.s3.start()
             await make_bucket(self.s3.url)
 
     def _api(self, index: int) -> Process:

@@ -215,9 +215,11 @@ async def test_sigterm_under_load_fails_no_request_and_repeats_no_work(
 def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """An installation whose objects lie in S3."""
     built = Platform(tmp_path_factory.mktemp("on-s3"), s3=True, apis=1, S3_TIMEOUT="1")
-    built.start()
-    yield built
-    built.close()
+    try:
+        built.start()
+        yield built
+    finally:
+        built.close()
 
 
 @pytest.mark.parametrize("mode", [Mode.ERROR, Mode.HANG, Mode.REFUSE])
