@@ -85,7 +85,7 @@ def test_the_environment_is_what_the_operator_reads(production: Rendered, monkey
         monkeypatch.setenv(name, value if isinstance(value, str) else "from elsewhere")
     settings = OperatorSettings()  # type: ignore[call-arg]
     assert settings.watch_namespaces == ("photos", "archive")
-    assert (settings.api_url, settings.url) == ("http://imago-api.pictures.svc:80", "https://images.example.com")
+    assert (settings.api_url, settings.url) == ("http://imago-api.pictures.svc", "https://images.example.com")
     assert (settings.dedicated_enabled, settings.dedicated_max_replicas) == (True, 4)
     assert settings.metrics_port == 9090
     known = {f"OPERATOR_{name}".upper() for name in OperatorSettings.model_fields}

@@ -193,6 +193,8 @@ def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
             "ocr": {"keda": {**keda, "maxReplicas": MOST_OCR_PODS}, "timeouts": {"ocr": STAGE_SECONDS}, **requests},
             "vision": {"keda": {**keda, "maxReplicas": 3}, "timeouts": {"vision": STAGE_SECONDS}, **requests},
         },
+        # A stage lasts longer than twice the patience for a provider.
+        "ai": {"timeout": STAGE_SECONDS // 3},
         "keda": {
             "pollingInterval": POLLING_SECONDS,
             "cooldownPeriod": COOLDOWN_SECONDS,

@@ -94,7 +94,8 @@ app.kubernetes.io/part-of: imago
 {{- end -}}
 
 {{- define "imago.apiUrl" -}}
-{{- printf "http://%s-api.%s.svc:%v" (include "imago.fullname" .) .Release.Namespace .Values.api.service.port -}}
+{{- $port := int .Values.api.service.port -}}
+{{- printf "http://%s-api.%s.svc%s" (include "imago.fullname" .) .Release.Namespace (eq $port 80 | ternary "" (printf ":%d" $port)) -}}
 {{- end -}}
 
 {{/* The namespaces of `operator.watchNamespaces`, as JSON; an empty list is the release's own. */}}
