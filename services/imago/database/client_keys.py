@@ -41,11 +41,16 @@ async def register_key(
 ) -> tuple[KeyState, bool]:
     """Store a key's digest at rest, or change when it expires; return it, and whether it is new.
 
-    Without a digest a key that the client has already is meant: raises NotFound where it has none of that id. Raises
-    Conflict where the id is another client's or another secret's (which, it doesn't say), or was revoked.
+    Without a digest a key that the client has already is meant: raises NotFound where it has none of that id, and where
+    there is no such client any more. Raises Conflict where the id is another client's or another secret's (which, it
+    doesn't say), or was revoked.
     """
     async with db.write(SYSTEM) as connection:
-        client = (await connection.execute(sa.select(clients).where(clients.c.id == client_id))).one()
+        # Kept until the commit: an erasure that ends meanwhile takes the client away.
+        of_client = sa.select(clients).where(clients.c.id == client_id).with_for_update(read=True, key_share=True)
+        client = (await connection.execute(of_client)).one_or_none()
+        if client is None:
+            raise NotFound("No such client.")
         # The unique key on the id decides between two that register it at once.
         query = sa.select(api_keys).where(api_keys.c.key_id == key_id).with_for_update()
         row = (await connection.execute(query)).one_or_none()
