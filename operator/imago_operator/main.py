@@ -21,7 +21,14 @@ from imago_operator import metrics
 from imago_operator.context import Context
 from imago_operator.deletion import finalize
 from imago_operator.imago_api import ImagoApi
-from imago_operator.kubernetes import Kubernetes, KubernetesUnavailable, Object, Refused, find_credentials
+from imago_operator.kubernetes import (
+    FIELD_MANAGER,
+    Kubernetes,
+    KubernetesUnavailable,
+    Object,
+    Refused,
+    find_credentials,
+)
 from imago_operator.passes import Result
 from imago_operator.reconcile import reconcile
 from imago_operator.resource import FINALIZER, GROUP, KOPF_PREFIX, PLURAL, VERSION, ref_of
@@ -188,7 +195,7 @@ def templates_of(settings: OperatorSettings) -> tuple[Object, ...]:
 
 def announce(body: Object, *, warning: bool, reason: str, message: str) -> None:
     """Post a Kubernetes Event about a resource."""
-    kopf.event(kopf.Body(body), type="Warning" if warning else "Normal", reason=reason, message=message)  # type: ignore[arg-type]
+    kopf.event(kopf.Body(body), type="Warning" if warning else "Normal", reason=reason, message=message)  # type: ignore[arg-type]  # Kopf means Bodies too.
 
 
 async def wait_for_crd(kubernetes: Kubernetes) -> None:
@@ -227,6 +234,8 @@ async def serve_namespaces(settings: OperatorSettings, shared: Settings) -> bool
             await kopf.operator(
                 registry=build_registry(Handlers(context, sweeper), resync_seconds=settings.resync_seconds),
                 settings=build_kopf_settings(),
+                # Kopf would ask for the user's name, which a uid of the platform's choosing doesn't have.
+                identity=FIELD_MANAGER,  # type: ignore[arg-type]  # A NewType of str, which Kopf keeps to itself.
                 standalone=True,
                 clusterwide=settings.everywhere,
                 namespaces=namespaces,

@@ -172,6 +172,8 @@ def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
     keda = {"minReplicas": 0, "fallbackReplicas": 1}
     return {
         "image": {"registry": "localhost", "tag": TAG},
+        # As on platforms that choose uids: one that no image knows.
+        "podSecurityContext": {"runAsUser": 54321, "runAsGroup": 54321, "fsGroup": 54321},
         "secrets": {"generate": True},
         "database": {"existingSecret": "database", "runtimeRole": RUNTIME},
         "nats": {
