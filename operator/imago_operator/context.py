@@ -58,6 +58,11 @@ class Context:
             known = self._owners[ref.uid] = owner_of(cluster=cluster, namespace_uid=namespace_uid, name=ref.name)
         return known
 
+    async def terminating(self, ref: Ref) -> bool:
+        """Tell whether a resource's namespace is about to go, or gone: its Secrets go with it, and so did our Role."""
+        found = await self.kubernetes.get(namespace_path(ref.namespace))
+        return found is None or (found.get("status") or {}).get("phase") == "Terminating"
+
     def note_pass(self, ref: Ref) -> None:
         """Note that a resource was looked at just now."""
         self._passes[ref.uid] = asyncio.get_running_loop().time()

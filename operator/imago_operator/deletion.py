@@ -94,7 +94,7 @@ async def _result(context: Context, ref: Ref, body: Object, outcome: Outcome) ->
 
 async def _clean_up(work: Pass) -> str | None:
     """Clean up; return what is waited for, in words, or None at the end."""
-    found = await keyring.find_secret(work)
+    found = await _find_secret(work)
     work.client = client_uuid(work.body, found.held.client_id if found.held is not None else None)
     state = await work.context.api.get(work.client)
     if state is not None and state.owner == work.owner:
@@ -149,13 +149,26 @@ async def _retire(work: Pass, state: ClientState) -> str | None:
     return None
 
 
+async def _find_secret(work: Pass) -> keyring.Found:
+    try:
+        return await keyring.find_secret(work)
+    except Refused:
+        if await work.context.terminating(work.ref):
+            return keyring.Found(None, None)
+        raise
+
+
 async def _delete_secret(work: Pass, name: str | None) -> None:
     if not name:
         return
     path = secret_path(work.ref.namespace, name)
-    secret = await work.context.kubernetes.get(path)
-    if secret is not None and is_ours(secret, work.ref):
-        await work.context.kubernetes.delete(path, uid=secret["metadata"]["uid"])
+    try:
+        secret = await work.context.kubernetes.get(path)
+        if secret is not None and is_ours(secret, work.ref):
+            await work.context.kubernetes.delete(path, uid=secret["metadata"]["uid"])
+    except Refused:
+        if not await work.context.terminating(work.ref):
+            raise
 
 
 def _failed(outcome: Outcome, reason: Reason, message: str) -> Result:

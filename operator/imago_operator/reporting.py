@@ -19,7 +19,7 @@ async def report(context: Context, ref: Ref, body: Object, outcome: Outcome) -> 
     if patch:
         version = {"resourceVersion": body["metadata"]["resourceVersion"]}
         await context.kubernetes.patch(f"{resource_path(ref)}/status", {"metadata": version, "status": patch})
-    context.conditions.note(ref.uid, new["conditions"])
+    context.conditions.note(ref.uid, new)
     _tell(context, body, old, new)
 
 

@@ -1,4 +1,4 @@
-"""Alert rules are what Prometheus takes, and name no metric that doesn't exist."""
+"""Alert rules are what Prometheus takes, fire when they should and not else, and name metrics and pages that exist."""
 
 import os
 import re
@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import yaml
+from helm_python.chart import Chart
 from prometheus_client import REGISTRY
+from tests.support.manifests import render, scenario
 
 import imago.telemetry.metrics
 import imago_operator.metrics
 
-RULES = sorted((Path(__file__).parents[2] / "k8s" / "alerts").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+RULES = sorted((ROOT / "k8s" / "alerts").glob("*.yaml"))
+CASES = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
 # Written by KEDA's operator.
 FOREIGN = re.compile(r"keda_")
 
@@ -30,6 +34,17 @@ def _promtool() -> str:
     if found is None:
         pytest.skip("promtool is missing (`make setup` unpacks Debian's)")
     return found
+
+
+def _existing() -> set[str]:
+    """Return the names of all series of ours, recorded ones too."""
+    assert imago.telemetry.metrics.BUILD_INFO
+    assert imago_operator.metrics.RECONCILES
+    existing = {rule["record"] for each in RULES for rule in _rules(each) if "record" in rule}
+    for family in REGISTRY.collect():
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        existing |= {family.name + suffix for suffix in suffixes}
+    return existing
 
 
 def test_there_are_rules() -> None:
@@ -53,13 +68,58 @@ def test_every_alert_says_how_bad_it_is_and_what_happens(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
 def test_every_metric_of_a_rule_exists(path: Path) -> None:
-    assert imago.telemetry.metrics.BUILD_INFO
-    assert imago_operator.metrics.RECONCILES
-    existing = {rule["record"] for each in RULES for rule in _rules(each) if "record" in rule}
-    for family in REGISTRY.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
-        existing |= {family.name + suffix for suffix in suffixes}
+    existing = _existing()
     for rule in _rules(path):
         named = set(re.findall(r"\b(?:imago[_:]|keda_)[a-z0-9_:]+", rule["expr"]))
         assert named, rule
         assert {name for name in named - existing if not FOREIGN.match(name)} == set(), rule
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_say_what_is_wrong(path: Path) -> None:
+    tested = subprocess.run([_promtool(), "test", "rules", path], capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent(path: Path) -> None:
+    cases = yaml.safe_load((Path(__file__).parent / "alerts" / path.name).read_text())["tests"]
+    seen = {
+        (expected["alertname"], bool(expected["exp_alerts"])) for case in cases for expected in case["alert_rule_test"]
+    }
+    alerts = {rule["alert"] for rule in _rules(path) if "alert" in rule}
+    assert {name for name, _ in seen} == alerts
+    assert {name for name, fires in seen if fires} == alerts, "some are never seen to fire"
+    assert {name for name, fires in seen if not fires} == alerts, "some are never seen to be silent"
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    named = {
+        rule["alert"]: rule["annotations"].get("runbook") for path in RULES for rule in _rules(path) if "alert" in rule
+    }
+    assert named == {name: f"docs/runbooks/{name}.md" for name in named}
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} == set(named)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "runbooks").glob("*.md")), ids=lambda path: path.stem)
+def test_a_runbook_says_what_to_look_at_and_to_do_with_metrics_and_pages_that_exist(path: Path) -> None:
+    text = path.read_text()
+    for heading in ("**What it means.**", "**How bad.**", "**Look**", "**Do**"):
+        assert heading in text
+    assert set(re.findall(r"\bimago_[a-z0-9_]+", text)) <= _existing()
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (path.parent / link).is_file(), link
+
+
+def test_alerts_link_to_their_runbooks_where_these_are_served(chart: Chart) -> None:
+    monitored = {"enabled": True, "runbookBaseUrl": "https://docs.example.com/runbooks/"}
+    values = {**scenario("production"), "metrics": {"prometheusRule": monitored}}
+    links = {
+        rule["alert"]: rule["annotations"]["runbook_url"]
+        for document in render(chart, values).of("PrometheusRule").values()
+        for group in document["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert links == {name: f"https://docs.example.com/runbooks/{name}.md" for name in links}
+    assert "ImagoUploadsFailing" in links

@@ -57,7 +57,7 @@ def test_imagos_services_read_the_settings_they_are_given_and_may_write_nothing(
 
 def test_the_settings_of_the_compose_file_can_be_read(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in compose["services"]["api"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value))
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret" * 6, value))
     settings = Settings()
     assert (settings.storage_backend, settings.s3_bucket) == ("s3", "imago")
 

@@ -156,7 +156,7 @@ def decoded(secret: Object) -> dict[str, str]:
 
 
 def rules(release: str, watched: list[str]) -> list[Object]:
-    """Return what the operator may: a Role in each watched namespace, one for workers, and namespaces by name."""
+    """Return what the operator may: Secrets by watched namespace, workers in its own, ImagoClients, named namespaces."""
     objects: list[Object] = []
     for namespace in watched:
         objects += _role(
@@ -164,12 +164,6 @@ def rules(release: str, watched: list[str]) -> list[Object]:
             "imago-operator",
             release,
             [
-                {
-                    "apiGroups": ["imago.dev"],
-                    "resources": ["imagoclients"],
-                    "verbs": ["get", "list", "watch", "patch"],
-                },
-                {"apiGroups": ["imago.dev"], "resources": ["imagoclients/status"], "verbs": ["patch"]},
                 {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "patch", "delete"]},
                 {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
             ],
@@ -184,16 +178,30 @@ def rules(release: str, watched: list[str]) -> list[Object]:
             {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": workers},
         ],
     )
+    objects += _cluster_role(
+        "imago-operator-imagoclients",
+        release,
+        [
+            {"apiGroups": ["imago.dev"], "resources": ["imagoclients"], "verbs": ["get", "list", "watch", "patch"]},
+            {"apiGroups": ["imago.dev"], "resources": ["imagoclients/status"], "verbs": ["patch"]},
+        ],
+    )
     names = ["kube-system", *watched]
-    rule = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"], "resourceNames": names}
-    meta = {"name": "imago-operator-namespaces"}
-    ref = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", **meta}
-    version = f"{RBAC_GROUP}/v1"
+    objects += _cluster_role(
+        "imago-operator-namespaces",
+        release,
+        [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"], "resourceNames": names}],
+    )
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": release}}
+    return [account, *objects]
+
+
+def _cluster_role(name: str, release: str, granted: list[Object]) -> list[Object]:
+    meta, version = {"name": name}, f"{RBAC_GROUP}/v1"
+    ref = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": name}
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": release}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": release}},
-        *objects,
-        {"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": [rule]},
+        {"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": granted},
         {"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": meta, "roleRef": ref, "subjects": [subject]},
     ]
 

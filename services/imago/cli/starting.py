@@ -20,3 +20,5 @@ def configure(settings: Settings, service: str) -> None:
     configure_tracing(settings, service=service)
     metrics.name_clients(settings.metrics_clients)
     metrics.announce_process(service)
+    if service == "api":
+        metrics.announce_api()

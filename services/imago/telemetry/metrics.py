@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from imago import __version__
+from imago.domain.ai_calls import BudgetPolicy, CallKind
 from imago.domain.lanes import DEDICATED, SHARED_LANES, WorkerLanes, lane_label
 from imago.domain.stages import Stage
 
@@ -39,6 +40,9 @@ _AI_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _DONE_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 # From a free connection to `DATABASE_TIMEOUT`.
 _POOL_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+
+# What ends child processes: the kernel for their memory or CPU time, their own crashes, and errors of ours.
+_CHILD_ENDS = ("SIGKILL", "SIGXCPU", "SIGSEGV", "SIGABRT", "SIGBUS", "exit 1")
 
 # The label of all clients that have none of their own.
 OTHER = "other"
@@ -256,6 +260,15 @@ def announce_process(process: str) -> None:
     BUILD_INFO.labels(__version__, process).set(1)
 
 
+def announce_api() -> None:
+    """Show the counters that an API's alerts look at from zero on, as `announce_upkeep` does."""
+    for status in ("201", "500", "503"):
+        HTTP_REQUESTS.labels("POST", "/images/upload", status)
+    for kind in (CallKind.SUMMARIZE, CallKind.DRAFT_TASK):
+        for policy in BudgetPolicy:
+            AI_BUDGET_EXHAUSTED.labels(kind, policy)
+
+
 def announce_upkeep(chores: Iterable[str]) -> None:
     """Show the counters of a process with upkeep from zero on: a rate begins with the second value that is seen."""
     for chore in chores:
@@ -269,6 +282,11 @@ def announce_upkeep(chores: Iterable[str]) -> None:
 
 def announce_worker(worker: str, stages: Iterable[Stage], *, jobs: int, lanes: WorkerLanes) -> None:
     """Show how much a worker may do and for which lanes, and its counters from zero on."""
+    for cause in _CHILD_ENDS:
+        CHILD_EXITS.labels(cause)
+    if worker in tuple(CallKind):
+        for policy in BudgetPolicy:
+            AI_BUDGET_EXHAUSTED.labels(worker, policy)
     JOBS_LIMIT.labels(worker).set(jobs)
     JOBS_RUNNING.labels(worker).set(0)
     served = {lane_label(lane) for lane in lanes.named} | ({DEDICATED} if lanes.any_dedicated else set())

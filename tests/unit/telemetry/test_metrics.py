@@ -72,3 +72,16 @@ def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> N
         ("vision", "standard"): 7,
         ("vision", "dedicated"): 7,
     }
+
+
+def test_what_alerts_ask_the_increase_of_is_there_before_it_first_happens() -> None:
+    metrics.announce_api()
+    metrics.announce_worker("ocr", [Stage.OCR], jobs=1, lanes=WorkerLanes.parse("standard"))
+    shown = metrics.exposition()[0].decode()
+    for series in (
+        'imago_http_requests_total{method="POST",route="/images/upload",status="503"} 0.0',
+        'imago_ai_budget_exhausted_total{kind="summarize",policy="reject"} 0.0',
+        'imago_ai_budget_exhausted_total{kind="ocr",policy="hold"} 0.0',
+        'imago_child_exits_total{cause="SIGKILL"} 0.0',
+    ):
+        assert series in shown
