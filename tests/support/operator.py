@@ -156,7 +156,7 @@ def decoded(secret: Object) -> dict[str, str]:
 
 
 def rules(release: str, watched: list[str]) -> list[Object]:
-    """Return what the operator may: Secrets by watched namespace, workers in its own, ImagoClients, named namespaces."""
+    """Return what the operator may: Secrets by watched namespace, workers in its own, ImagoClients, some namespaces."""
     objects: list[Object] = []
     for namespace in watched:
         objects += _role(
