@@ -51,6 +51,8 @@ _AWAY: tuple[type[BaseException], ...] = (
     sa.exc.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The server has said its last words on this connection (FATAL), and its end has not come through yet.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,

@@ -5,7 +5,6 @@ SQLAlchemy's own ways take a round trip for BEGIN, one for the scope, and three 
 transaction); together they cost more than most of our statements (docs/performance.md).
 """
 
-import contextlib
 import time
 from typing import Any
 
@@ -48,8 +47,11 @@ class _ScopedTransaction:
         try:
             await self._connection.execute(begin)
         except Exception:
-            with contextlib.suppress(Exception):
+            try:
                 await self._connection.execute("ROLLBACK")
+            except Exception:
+                # Nobody knows what state it is in, so nobody gets it again.
+                self._connection.terminate()
             raise
         except BaseException:
             # A task that was cancelled in between doesn't know whether the server began. The next transaction must not
@@ -81,5 +83,11 @@ def _check_alive(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
     if time.monotonic() - record.info.get(_IDLE_SINCE, time.monotonic()) > _TRUSTED_SECONDS:
         try:
             dbapi_connection.run_async(lambda connection: connection.execute("SELECT 1"))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
             raise sa.exc.DisconnectionError("the connection is dead") from error

@@ -9,7 +9,7 @@ from tests.support.samples import make_client
 from tests.support.waiting import until
 
 from imago.database import postgres
-from imago.database.engine import SYSTEM, Database, Scope
+from imago.database.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.database.statements import Statement
 
 SCOPES = Statement(
@@ -78,6 +78,22 @@ async def test_a_connection_that_died_while_idle_without_its_socket_saying_so_is
     monkeypatch.setattr(asyncpg.Connection, "execute", dead_at_first)
     assert await _backend(postgres_db) != before
     assert asked, "the idle connection was not asked"
+
+
+async def test_a_connection_whose_server_has_said_its_last_words_is_told_as_away_and_replaced(
+    postgres_db: Database,
+) -> None:
+    before = await _backend(postgres_db)
+    async with postgres_db.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    # What a session sends when its server dies; its end comes through a moment later, and others may ask meanwhile.
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0"
+    driver._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+    assert not driver.is_closed()
+    with pytest.raises(DatabaseUnavailable):
+        await _scopes(postgres_db, SYSTEM)
+    assert await _backend(postgres_db) != before
 
 
 async def _scopes(db: Database, scope: Scope) -> tuple[str | None, str | None]:
