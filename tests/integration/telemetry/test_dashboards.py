@@ -1,0 +1,179 @@
+"""Every query of every dashboard is run by a real Prometheus that scrapes a real instance after real work."""
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+from hack import dashboards
+from tests.support.images import encoded, picture
+from tests.support.instance import Instance
+from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
+
+from imago.bus.embedded import free_port
+
+# Queries that may be empty here, by the beginning of their metric's name, and why.
+MAY_BE_EMPTY = {
+    "kube_": "kube-state-metrics runs in Kubernetes alone",
+    "imago_operator_": "the operator runs in Kubernetes alone",
+    "imago_ai_fallbacks_": "with a second provider to fall back on, no work would wait for the first one",
+}
+
+VARIABLES = {"$namespace": ".*", "$client": ".*", "$__rate_interval": "30s"}
+
+QUERIES = sorted(
+    {
+        target["expr"]
+        for text in dashboards.files().values()
+        for panel in json.loads(text)["panels"]
+        for target in panel.get("targets", ())
+    }
+)
+
+
+class Prometheus:
+    """A Prometheus in a process of its own that scrapes one address every second."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        cache = platformdirs.user_cache_path("imago") / "prometheus"
+        program = shutil.which("prometheus") or shutil.which("prometheus", path=cache)
+        if program is None:
+            pytest.skip("Prometheus is missing (`make setup` unpacks Debian's)")
+        config = folder / "prometheus.yaml"
+        job = {"job_name": "imago", "static_configs": [{"targets": [target]}]}
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+        address = f"127.0.0.1:{free_port()}"
+        self._url = f"http://{address}/api/v1/query"
+        self._log = folder / "prometheus.log"
+        options = (
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={address}",
+        )
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen([program, *options], stdout=log, stderr=log)
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        """Return what an instant query finds; fail with Prometheus' words if it doesn't parse."""
+        address = f"{self._url}?{urllib.parse.urlencode({'query': text})}"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                return found
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{text}\n{error.read().decode()}")
+
+    def wait_for_scrape(self) -> None:
+        """Wait until the target was scraped."""
+        deadline = time.monotonic() + 30
+        while True:
+            assert self._process.poll() is None, f"Prometheus ended:\n{self._log.read_text()}"
+            assert time.monotonic() < deadline, f"nothing was scraped in 30 s:\n{self._log.read_text()}"
+            try:
+                if any(found["value"][1] == "1" for found in self.query("up")):
+                    return
+            except (urllib.error.URLError, ConnectionError):
+                pass
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def provider() -> Iterator[str]:
+    """An AI provider that answers once, at the second try, and asks all others to wait for an hour; gives its URL."""
+    ended = asyncio.Event()
+    started: Future[tuple[str, asyncio.AbstractEventLoop]] = Future()
+
+    async def serve() -> None:
+        answers = says("no JSON, and for no price"), says(VISION, cost=0.001), throttles(3600)
+        async with fake_provider(*answers) as fake:
+            started.set_result((fake.url, asyncio.get_running_loop()))
+            await ended.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(asyncio.run, serve())
+        url, loop = started.result(20)
+        try:
+            yield url
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+            serving.result(20)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that has seen an instance before, while and after images succeeded, failed and had to wait."""
+    folder = tmp_path_factory.mktemp("dashboards")
+    with contextlib.ExitStack() as stack:
+        ai = {"AI_PROVIDER": "openrouter", "AI_MODEL": "some/model", "OPENROUTER_API_KEY": OPENROUTER_KEY}
+        url = f"{stack.enter_context(provider())}/v1"
+        instance = Instance(folder / "data", OBSERVE_INTERVAL="1", OPENROUTER_BASE_URL=url, **ai)
+        instance.start()
+        stack.callback(instance.kill)
+        stack.callback(instance.stop)
+        server = Prometheus(folder, f"127.0.0.1:{instance.port}")
+        stack.callback(server.stop)
+        server.wait_for_scrape()
+        whole = encoded(image=picture(640, 480))
+        for name, data in (("good", encoded()), ("broken", whole[: len(whole) // 2]), ("late", whole)):
+            path = folder / f"{name}.jpg"
+            path.write_bytes(data)
+            wait = () if name == "late" else ("--wait",)
+            instance.imago("upload", path, *wait, check=False)
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://127.0.0.1:{instance.port}/images/1", timeout=10).close()
+        yield server
+
+
+def _run(query: str) -> str:
+    for name, value in VARIABLES.items():
+        query = query.replace(name, value)
+    return query
+
+
+def _excused(query: str) -> bool:
+    return all(metric.startswith(tuple(MAY_BE_EMPTY)) for metric in re.findall(r"(\w+)\{", query))
+
+
+def test_every_query_parses_and_shows_something(prometheus: Prometheus) -> None:
+    empty = {query for query in QUERIES if not _excused(query)}
+    assert len(empty) > 30
+    # The observer, the upkeep and the second scrape come in their own time.
+    deadline = time.monotonic() + 30
+    while empty and time.monotonic() < deadline:
+        empty = {query for query in empty if not prometheus.query(_run(query))}
+        time.sleep(0.5)
+    assert not empty, "no data for:\n" + "\n".join(sorted(empty))
+
+
+def test_queries_without_a_source_here_parse(prometheus: Prometheus) -> None:
+    excused = [query for query in QUERIES if _excused(query)]
+    assert excused
+    for query in excused:
+        prometheus.query(_run(query))
+
+
+def test_the_failure_shows_as_a_dead_letter(prometheus: Prometheus) -> None:
+    (query,) = (target for target, _ in dashboards.DEAD.queries)
+    found = prometheus.query(_run(query))
+    assert any(float(series["value"][1]) >= 1 for series in found), found
