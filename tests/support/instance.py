@@ -78,6 +78,11 @@ class Instance:
         result: list[dict[str, Any]] = json.loads(self.imago("upload", *paths, "--wait", "--json", check=check).stdout)
         return result
 
+    def logs(self) -> list[dict[str, Any]]:
+        """Return what its processes have logged, each line as it was written."""
+        lines = [line for log in self.data_dir.glob("logs/*.log") for line in log.read_text().splitlines()]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     @property
     def key(self) -> str:
         """The default client's key."""

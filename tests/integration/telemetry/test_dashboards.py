@@ -1,6 +1,5 @@
 """Every query of every dashboard is run by a real Prometheus that scrapes a real instance after real work."""
 
-import asyncio
 import contextlib
 import json
 import re
@@ -11,13 +10,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
 from hack import dashboards
+from tests.support.apart import apart
 from tests.support.images import encoded, picture
 from tests.support.instance import Instance
 from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
@@ -98,36 +97,17 @@ class Prometheus:
             self._process.wait()
 
 
-@contextlib.contextmanager
-def provider() -> Iterator[str]:
-    """An AI provider that answers once, at the second try, and asks all others to wait for an hour; gives its URL."""
-    ended = asyncio.Event()
-    started: Future[tuple[str, asyncio.AbstractEventLoop]] = Future()
-
-    async def serve() -> None:
-        answers = says("no JSON, and for no price"), says(VISION, cost=0.001), throttles(3600)
-        async with fake_provider(*answers) as fake:
-            started.set_result((fake.url, asyncio.get_running_loop()))
-            await ended.wait()
-
-    with ThreadPoolExecutor(1) as pool:
-        serving = pool.submit(asyncio.run, serve())
-        url, loop = started.result(20)
-        try:
-            yield url
-        finally:
-            loop.call_soon_threadsafe(ended.set)
-            serving.result(20)
-
-
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has seen an instance before, while and after images succeeded, failed and had to wait."""
     folder = tmp_path_factory.mktemp("dashboards")
     with contextlib.ExitStack() as stack:
         ai = {"AI_PROVIDER": "openrouter", "AI_MODEL": "some/model", "OPENROUTER_API_KEY": OPENROUTER_KEY}
-        url = f"{stack.enter_context(provider())}/v1"
-        instance = Instance(folder / "data", OBSERVE_INTERVAL="1", OPENROUTER_BASE_URL=url, **ai)
+        # It answers once, at the second try, and asks all others to wait for an hour.
+        answers = says("no JSON, and for no price"), says(VISION, cost=0.001), throttles(3600)
+        provider = stack.enter_context(apart(fake_provider(*answers)))
+        ai["OPENROUTER_BASE_URL"] = f"{provider.url}/v1"
+        instance = Instance(folder / "data", OBSERVE_INTERVAL="1", **ai)
         instance.start()
         stack.callback(instance.kill)
         stack.callback(instance.stop)

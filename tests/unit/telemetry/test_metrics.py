@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import Gauge
 from prometheus_client.registry import CollectorRegistry
 from pydantic import ValidationError
@@ -85,3 +86,14 @@ def test_what_alerts_ask_the_increase_of_is_there_before_it_first_happens() -> N
         'imago_child_exits_total{cause="SIGKILL"} 0.0',
     ):
         assert series in shown
+
+
+def test_an_observation_in_a_trace_points_to_it_where_openmetrics_is_asked_for() -> None:
+    with TracerProvider().get_tracer("tests").start_as_current_span("a request") as span:
+        metrics.HTTP_SECONDS.labels("GET", "/exemplary").observe(0.02, exemplar=metrics.exemplar())
+    trace = f"{span.get_span_context().trace_id:032x}"
+    shown = metrics.exposition("application/openmetrics-text; version=1.0.0")[0].decode()
+    (line,) = (line for line in shown.splitlines() if trace in line)
+    assert 'route="/exemplary"' in line
+    assert f'# {{trace_id="{trace}"}} 0.02' in line
+    assert trace not in metrics.exposition("text/plain")[0].decode()
