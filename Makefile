@@ -111,7 +111,7 @@ chart: setup ## Write the chart's README, its values' schema, and its copies of 
 
 .PHONY: dashboards
 dashboards: setup ## Write the Grafana dashboards in k8s/dashboards, and the chart's copies
-	@$(BIN)/python hack/dashboards.py
+	@PYTHONPATH=. $(BIN)/python hack/dashboards.py
 	@$(BIN)/python hack/chart_files.py
 
 .PHONY: schemas

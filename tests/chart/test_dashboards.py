@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hack import dashboards
+from hack.dashboard_panels import KUBE_STATE_METRICS
 from prometheus_client import REGISTRY
 
 import imago.telemetry.metrics
@@ -81,7 +82,7 @@ def test_every_metric_exists_or_its_panel_names_where_it_is_from(name: str) -> N
             metrics = re.findall(r"(\w+)\{", target["expr"])
             assert metrics, panel["title"]
             for metric in metrics:
-                if dashboards.KUBE_STATE_METRICS in panel["title"]:
+                if KUBE_STATE_METRICS in panel["title"]:
                     assert metric.startswith("kube_"), panel["title"]
                 else:
                     assert metric in existing, f"{panel['title']}: {metric}"

@@ -16,6 +16,7 @@ from typing import Any
 import platformdirs
 import pytest
 from hack import dashboards
+from hack.dashboard_panels import DEAD
 from tests.support.apart import apart
 from tests.support.images import encoded, picture
 from tests.support.instance import Instance
@@ -154,6 +155,6 @@ def test_queries_without_a_source_here_parse(prometheus: Prometheus) -> None:
 
 
 def test_the_failure_shows_as_a_dead_letter(prometheus: Prometheus) -> None:
-    (query,) = (target for target, _ in dashboards.DEAD.queries)
+    (query,) = (target for target, _ in DEAD.queries)
     found = prometheus.query(_run(query))
     assert any(float(series["value"][1]) >= 1 for series in found), found
