@@ -49,7 +49,7 @@ test-faults: setup ## Break a whole installation in every way that docs/reliabil
 .PHONY: test-cluster
 test-cluster: setup ## Run the chart, the operator and KEDA on a real Kubernetes of its own (root on Linux; see tests/cluster)
 	@$(CLUSTER) prepare
-	@$(CLUSTER) run $(BIN)/pytest tests/cluster $(ARGS)
+	@$(CLUSTER) run $(BIN)/pytest $(if $(filter tests/%,$(ARGS)),,tests/cluster) $(ARGS)
 
 .PHONY: test-kind
 test-kind: setup ## Run what the cluster tier can on kind, by pytest-kind (Docker and kind)

@@ -1,5 +1,7 @@
 """What the chart makes of its scenarios."""
 
+import json
+
 from helm_python.chart import Chart, lint
 from tests.support.manifests import Rendered, containers, environment, render, scenario
 
@@ -35,7 +37,7 @@ def test_what_keda_scales_has_no_replicas(rendered: Rendered) -> None:
 
 # Read by other programs: of PostgreSQL, of the pods' scripts.
 OTHERS = frozenset(("PROGRAMS", "PGDATA", "SUPERUSER_PASSWORD", "OWNER_PASSWORD", "RUNTIME_PASSWORD"))
-OTHERS |= {"INSTALLATION", "NAMESPACES", "IMAGO_URL", "TIMEOUT", "HTTPS_PROXY"}
+OTHERS |= {"CRDS", "INSTALLATION", "NAMESPACES", "IMAGO_URL", "TIMEOUT", "HTTPS_PROXY"}
 
 
 def test_every_variable_is_one_that_its_program_reads_and_stands_there_once(rendered: Rendered) -> None:
@@ -96,6 +98,28 @@ def test_crds_are_kept_and_a_choice(chart: Chart) -> None:
     (crd,) = render(chart, scenario("production")).of("CustomResourceDefinition").values()
     assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert not render(chart, scenario("own-parts")).of("CustomResourceDefinition")
+
+
+def test_what_a_rollback_would_set_back_is_brought_by_a_hook(chart: Chart) -> None:
+    by_hook = render(chart, {**scenario("production"), "crds": {"by": "hook"}})
+    assert not by_hook.of("CustomResourceDefinition")
+    made = [item for item in by_hook.objects if item["metadata"]["name"].endswith("imago-crds")]
+    assert {item["kind"] for item in made} == {
+        "ServiceAccount",
+        "ConfigMap",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Job",
+    }
+    for item in made:
+        annotations = item["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade", item["kind"]
+        assert (int(annotations.get("helm.sh/hook-weight", 0)) < 0) == (item["kind"] != "Job")
+    crds = render(chart, scenario("production")).of("CustomResourceDefinition")
+    brought = by_hook.of("ConfigMap")["imago-crds"]["data"]
+    assert {name.removesuffix(".json"): json.loads(text) for name, text in brought.items()} == crds
+    (rule,) = by_hook.of("ClusterRole")["pictures-imago-crds"]["rules"]
+    assert (rule["resourceNames"], rule["verbs"]) == (list(crds), ["get", "create", "patch"])
 
 
 def test_an_uninstall_is_guarded_unless_it_is_forced(chart: Chart) -> None:

@@ -59,7 +59,7 @@ def test_no_image_is_latest_or_without_a_tag(rendered: Rendered) -> None:
 
 def test_tokens_are_mounted_where_kubernetes_is_called_and_nowhere_else(rendered: Rendered) -> None:
     with_token = {name for name, pod in rendered.pods() if pod["spec"]["automountServiceAccountToken"]}
-    assert {name.rpartition("/")[2].partition("-")[2] for name in with_token} <= {"operator", "uninstall-guard"}
+    assert {name.rpartition("/")[2].partition("-")[2] for name in with_token} <= {"operator", "uninstall-guard", "crds"}
     for account in rendered.of("ServiceAccount").values():
         assert account["automountServiceAccountToken"] is False
 

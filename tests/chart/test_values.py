@@ -28,6 +28,7 @@ from tests.support.manifests import merged, render, scenario
         "settings: {DATABASE_URL: 'postgresql+asyncpg://a:b@c/d'}",
         "settings: {METRICS_PORT: 1}",
         f"metrics: {{clients: [{', '.join(f'c{n}' for n in range(51))}]}}",
+        "crds: {by: kubectl}",
         f"fullnameOverride: {'a' * 33}",
     ],
 )
@@ -66,6 +67,13 @@ def test_a_typo_is_refused(chart: Chart, typo: str) -> None:
 def test_what_cannot_work_is_refused_with_the_value_to_change(chart: Chart, base: str, change: str, said: str) -> None:
     with pytest.raises(HelmError, match=said):
         render(chart, merged(scenario(base), yaml.safe_load(change)))
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openrouter", "offline", ""])
+def test_another_provider_needs_no_other_patience(chart: Chart, provider: str) -> None:
+    ai = {"provider": provider, "existingSecret": "ai", "geminiApiKeyKey": "key", "openrouterApiKeyKey": "key"}
+    rendered = render(chart, merged(scenario("production"), {"ai": ai}))
+    assert rendered.of("Deployment")
 
 
 def test_all_that_is_missing_is_said_at_once(chart: Chart) -> None:

@@ -75,6 +75,14 @@ class Installation:
         """Upgrade the release to the same chart with other values."""
         self.helm.upgrade(str(CHART), RELEASE, merged(self.values, more), wait="watcher", timeout=420)
 
+    def upgrade_to(self, chart: Path) -> None:
+        """Upgrade the release to another chart with the values that it has."""
+        self.helm.upgrade(str(chart), RELEASE, reuse_values=True, wait="watcher", timeout=420)
+
+    def rollback(self) -> None:
+        """Take the release back to what it was before, as `helm rollback` does."""
+        self.helm.rollback(RELEASE, wait="watcher", timeout=420)
+
     def pods(self, component: str) -> list[dict[str, Any]]:
         """The pods of a component: api, worker-exif, operator and so on."""
         selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"

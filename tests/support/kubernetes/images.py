@@ -29,7 +29,6 @@ _DISTRIBUTION = "imago-platform"
 _PYTHON = ("ca-certificates", "python3")
 _TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
 _HOME = "opt/imago"
-_UID = 10001
 
 # The extras of each image, as in the Dockerfile: OCR alone carries Tesseract, vision alone the model.
 TARGETS = {
@@ -70,9 +69,10 @@ def _imago_image(target: str, tag: str) -> Image:
     layers = [_cached(system.name, lambda path: pack(path, [(system, "")]))]
     if target == "worker-ocr":
         layers.append(_tesseract_layer(system))
-    layers += [*_packages_layers(system, TARGETS[target]), _user_layer(system), _code_layer(system)]
+    layers += [*_packages_layers(system, TARGETS[target]), _code_layer(system)]
     environment = {
         "PATH": f"/{_HOME}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
         "HOST": "0.0.0.0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -87,25 +87,6 @@ def _imago_image(target: str, tag: str) -> Image:
 def _program(name: str, program: Path, file: str) -> Image:
     layer = _cached(f"{Path(file).name}-{_digest_of([program])}", lambda path: pack(path, [(program, file)]))
     return Image(name, [layer], [f"/{file}"], {"PATH": "/usr/local/bin"})
-
-
-def _user_layer(system: Path) -> Layer:
-    """Give the images' user a name, as the Dockerfile does: some libraries ask for it."""
-
-    def make(path: Path) -> Layer:
-        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
-            files = []
-            for name, line in (
-                ("passwd", f"imago:x:{_UID}:{_UID}::/:/usr/sbin/nologin"),
-                ("group", f"imago:x:{_UID}:"),
-            ):
-                file = Path(scratch) / name
-                file.write_text(f"{(system / 'etc' / name).read_text()}{line}\n")
-                file.chmod(0o644)
-                files.append((file, f"etc/{name}"))
-            return pack(path, files)
-
-    return _cached(f"user-{system.name}", make)
 
 
 def _tesseract_layer(system: Path) -> Layer:
