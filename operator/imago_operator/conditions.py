@@ -28,7 +28,7 @@ class Reason(StrEnum):
     API_UNAVAILABLE = "ApiUnavailable"
     CLIENT_OWNED = "ClientOwned"
     ADOPTION_REFUSED = "AdoptionRefused"
-    SECRET_CONFLICT = "SecretConflict"  # noqa: S105
+    SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - a reason's name
     ROTATING = "Rotating"
     SHARED_LANE = "SharedLane"
     LANE_DRAINING = "LaneDraining"

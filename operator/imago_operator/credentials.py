@@ -18,7 +18,7 @@ from imago.domain.keys import ApiKey
 from imago_operator.resource import CLIENT_ANNOTATION, CLIENT_ID_LABEL, Body, ClientSpec, Ref
 
 # The type that the Service Binding specification gives Secrets of a provider.
-SECRET_TYPE = "servicebinding.io/imago"  # noqa: S105
+SECRET_TYPE = "servicebinding.io/imago"  # noqa: S105 - a type's name
 ROTATED_ANNOTATION = "imago.dev/rotated"
 
 CURRENT, NEXT, CLIENT_ID, URL = "api-key", "next-api-key", "client-id", "url"

@@ -134,7 +134,7 @@ class ImagoApi:
         trouble, pause = "", 0.0
         for attempt in range(TRIES):
             if attempt:
-                backoff = FIRST_PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+                backoff = FIRST_PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311 - it spreads load, and is no secret
                 await asyncio.sleep(min(max(pause, backoff), LONGEST_PAUSE))
             try:
                 status, answer, pause = await self._once(method, path, body, query)

@@ -101,7 +101,7 @@ class Kubernetes:
         trouble = ""
         for attempt in range(TRIES):
             if attempt:
-                await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - it spreads load, and is no secret
             try:
                 status, answer = await self._once(method, path, body, kind)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -78,7 +78,7 @@ class Handlers:
             name.startswith(f"{KOPF_PREFIX}/") for name in body.metadata.annotations
         )
         # Spread, so that after a restart they don't all come at the same moment for ever.
-        return 0.0 if restored else interval * random.uniform(0.3, 1.0)  # noqa: S311
+        return 0.0 if restored else interval * random.uniform(0.3, 1.0)  # noqa: S311 - it spreads load, and is no secret
 
     async def probe(self, **_: Any) -> str:
         """Say that the background work goes on; a failure fails the liveness probe, and the process is restarted."""
@@ -255,7 +255,7 @@ async def serve_namespaces(settings: OperatorSettings, shared: Settings) -> bool
 
 def _backoff(retry: int) -> float:
     ceiling: float = min(FIRST_BACKOFF * 2 ** min(retry, 10), LONGEST_BACKOFF)
-    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads load, and is no secret
 
 
 class ObjectNames(logging.Filter):

@@ -18,7 +18,7 @@ _TRUSTED_SECONDS = 5.0
 _IDLE_SINCE = "imago_idle_since"
 
 
-class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]
+class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types.
     """A connection whose transactions begin with `scope`: a setting and its value, both ours, or None."""
 
     __slots__ = ("scope",)
