@@ -1,7 +1,8 @@
-"""The least that an upload can cost: `python -m tests.bench.floor`, aiohttp alone with one row in one transaction.
+"""The least that an upload or a read can cost: `python -m tests.bench.floor`, aiohttp alone with one statement.
 
-It takes the form's file, hashes it, writes it durably in one hop to a thread, and commits one INSERT before it answers:
-no authentication, limits, header, quota, stages, messages, metrics or logs. What both systems do beyond that is theirs.
+An upload takes the form's file, hashes it, writes it durably in one hop to a thread, and commits one INSERT before it
+answers; a read is one SELECT in Imago's tables and its rows as JSON. There is no authentication, limit, header, quota,
+stage, message, metric or log. What both systems do beyond that is theirs.
 """
 
 import asyncio
@@ -11,10 +12,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import orjson
 import uvloop
 from aiohttp import BodyPartReader, web
 
 _CHUNK = 256 * 1024
+
+_IMAGES = """SELECT i.*, (SELECT json_object_agg(r.stage, r.data) FROM stage_results r
+    WHERE r.image_id = i.id) AS results FROM images i """
+_ONE = _IMAGES + "WHERE i.id = $1"
+_PAGE = _IMAGES + "WHERE i.client_id = $1 ORDER BY i.id DESC LIMIT $2"
 
 
 def application(database: str, folder: Path) -> web.Application:
@@ -41,13 +48,26 @@ def application(database: str, folder: Path) -> web.Application:
         )
         return web.json_response({"id": number}, status=201)
 
+    async def one(request: web.Request) -> web.Response:
+        return _json(await pool[0].fetch(_ONE, int(request.match_info["id"])))
+
+    async def page(request: web.Request) -> web.Response:
+        return _json(await pool[0].fetch(_PAGE, int(request.query["client"]), int(request.query["limit"])))
+
     async def ready(_request: web.Request) -> web.Response:
         return web.Response()
 
     app.on_startup.append(connected)
     app.router.add_post("/images/upload", upload)
+    app.router.add_get("/images/{id}", one)
+    app.router.add_get("/images", page)
     app.router.add_get("/health/ready", ready)
     return app
+
+
+def _json(rows: list[asyncpg.Record]) -> web.Response:
+    body = orjson.dumps([dict(row) for row in rows], default=str)
+    return web.Response(body=body, content_type="application/json")
 
 
 def _write(path: Path, chunks: list[bytes]) -> None:

@@ -93,10 +93,11 @@ def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
 
 def _noop(bench: Bench) -> None:
     count = bench.size(600, 5000)
-    measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": []}
+    measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": [], "the floor": []}
     for turn in bench.in_turn():
         for system in turn:
             measured[system.name].append(bench.run(_drain(system, count)))
+        measured["the floor"].append(bench.run(_drain(bench.imago, count, program="tests.bench.floor_worker")))
     for name, pairs in measured.items():
         bench.report.add(f"jobs without work: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs)))
         bench.report.add(f"jobs without work: {name}, CPU ms per job", Sample(tuple(pair[1] for pair in pairs)))
@@ -112,16 +113,18 @@ def _noop(bench: Bench) -> None:
     )
     bench.report.note(
         "Each job is claimed and ended in the database by both, with its tries counted and its id deduplicated. Imago "
-        "also stores its result under a fence, and two events in the outbox, which it publishes."
+        "also stores its result under a fence, and two events in the outbox, which it publishes. The floor is nats-py "
+        "alone, which commits twice and acknowledges (`tests/bench/floor_worker.py`)."
     )
 
 
-async def _drain(system: Imago | Peer, count: int) -> tuple[float, float]:
+async def _drain(system: Imago | Peer, count: int, *, program: str = "tests.bench.noop_worker") -> tuple[float, float]:
     """Return jobs a second and CPU ms a job of worker, database and broker, over all but the first tenth."""
     if isinstance(system, Imago):
         ids = await _fill(system, count)
-        command: list[object] = [sys.executable, "-m", "tests.bench.noop_worker"]
-        environment = {**system.environment, "PYTHONPATH": str(ROOT)}
+        command: list[object] = [sys.executable, "-m", program]
+        database = system.database_url.replace("+asyncpg", "")
+        environment = {**system.environment, "PYTHONPATH": str(ROOT), "FLOOR_DATABASE": database}
         left = "SELECT count(*) FROM image_stages WHERE image_id >= $1 AND stage = 'exif' AND status <> 'done'"
         first = min(ids)
     else:

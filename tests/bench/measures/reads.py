@@ -3,7 +3,8 @@
 import time
 
 from tests.bench.bench import Bench
-from tests.bench.load import Client, Parts
+from tests.bench.floor_system import Floor
+from tests.bench.load import Client, Outcome, Parts
 from tests.bench.plots import Series
 from tests.bench.processes import Meter
 from tests.bench.seeding import Tenant, analyse, seed_imago, seed_peer
@@ -92,9 +93,36 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
         report.add(
             f"GET {what}: API CPU, the peer's over ours", ratio([each[0] for each in peers], [each[0] for each in mine])
         )
+    _floor(bench, ours)
     series = [Series(name, values) for name, values in speed.items()]
     report.plot_bars("reads", "Reads by one CPU second of the API", "requests", series, list(routes))
     report.note("Both build their answers without checking them, but for the peer's figures that say otherwise.")
+
+
+def _floor(bench: Bench, tenant: Tenant) -> None:
+    """Measure what aiohttp and one statement cost alone, over the same rows."""
+    routes = {"one image": f"/images/{tenant.last}", "a list of 50": f"/images?client={tenant.client_id}&limit=50"}
+    with Floor(bench.imago) as floor:
+        for what, route in routes.items():
+            client = Client(floor.url, "")
+            parts, rates, costs = client.get(route), [], []
+            bench.run(_driven(client, parts, 40))
+            for _ in range(bench.rounds):
+                count = bench.size(300, 3000)
+                meter = Meter({"api": floor.group()})
+                rates.append(bench.run(_driven(client, parts, count)).rate)
+                costs.append(meter.used()["api"] / count * 1000)
+            client.close()
+            bench.report.add(f"GET {what}: the floor, requests/s at 8 connections", Sample(tuple(rates)))
+            bench.report.add(f"GET {what}: the floor, API CPU ms", Sample(tuple(costs)))
+    bench.report.note(
+        "The floor is aiohttp alone with one SELECT, its rows as JSON: no authentication, rate, row-level security, "
+        "metrics and logs (`tests/bench/floor.py`)."
+    )
+
+
+async def _driven(client: Client, parts: Parts, count: int) -> Outcome:
+    return await client.drive(lambda _: parts, connections=8, count=count)
 
 
 async def _costs(
