@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     exif_reader: Literal["ifd", "piexif"] = "ifd"
     ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
     ocr_languages: str = "fra+eng"
+    ocr_half_scale: bool = False
+    """Whether tesserocr reads pages of large letters alone, as scans at 300 dpi, at half their size: half the CPU."""
     tessdata_dir: Path | None = None
     ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)

@@ -18,11 +18,12 @@ on the third of March by bank transfer. Please keep this receipt for your
 records; goods may be returned within thirty days of purchase."""
 
 
-def page(text: str, *, skew: float = 0.5, noise: float = 4.0) -> Image.Image:
-    """Return a page with a text on it, slightly turned, soft and noisy, as a scanner gives it."""
-    font = ImageFont.truetype(str(FONT), 28)
-    image = Image.new("L", (1400, 460), 248)
-    ImageDraw.Draw(image).multiline_text((40, 40), text, font=font, fill=25, spacing=14)
+def page(text: str, *, skew: float = 0.5, noise: float = 4.0, scale: int = 1) -> Image.Image:
+    """Return a page with a text on it, slightly turned, soft and noisy, as a scanner gives it; letters of 28 px."""
+    font = ImageFont.truetype(str(FONT), 28 * scale)
+    image = Image.new("L", (1400 * scale, 460 * scale), 248)
+    at = 40 * scale, 40 * scale
+    ImageDraw.Draw(image).multiline_text(at, text, font=font, fill=25, spacing=14 * scale)
     image = image.rotate(skew, resample=Image.Resampling.BICUBIC, fillcolor=248).filter(ImageFilter.GaussianBlur(0.6))
     grain = np.random.default_rng(7).normal(0, noise, (image.height, image.width))
     return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))

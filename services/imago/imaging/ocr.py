@@ -36,9 +36,19 @@ _OPEN_ENGINES = 3
 # Tesseract wants an idea of the resolution to tell text from noise; photos don't say, scans mostly have about this.
 _DPI = 300
 
+# Half scale pays from so many pixels on, and costs no error where no line of the half image is lower than this: letters
+# of some 32 px. Lines below the second height are specks, or too small for any scale (docs/performance.md).
+_HALVED_PIXELS = 1_500_000
+_LEAST_LINE = 15
+_SPECK = 5
 
-def read_text(page: Path, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None) -> OcrReading:
+
+def read_text(
+    page: Path, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None, half_scale: bool = False
+) -> OcrReading:
     """Read a gray, upright page; `languages` are Tesseract's names, such as `fra`.
+
+    With `half_scale`, tesserocr reads pages whose letters are all large at half their size.
 
     Raises PermanentFailure with `ocr-language-missing` or `ocr-engine-missing` where the server lacks something, and
     TransientFailure where the engine failed over the page.
@@ -47,8 +57,10 @@ def read_text(page: Path, *, languages: tuple[str, ...], engine: str, tessdata_d
     missing = sorted(set(languages) - set(available_languages(data)))
     if missing:
         raise PermanentFailure("ocr-language-missing", f"This server can't read the language {missing[0]}.")
-    read = _read_with_tesserocr if engine == "tesserocr" else _read_with_pytesseract
-    words = read(page, languages, data)
+    if engine == "tesserocr":
+        words = _read_with_tesserocr(page, languages, data, half_scale=half_scale)
+    else:
+        words = _read_with_pytesseract(page, languages, data)
     return reading_of(words, engine=engine, language_of=lambda text: language_of(text, languages))
 
 
@@ -66,19 +78,42 @@ def available_languages(data: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in data.glob("*.traineddata")))
 
 
-def _read_with_tesserocr(page: Path, languages: tuple[str, ...], data: Path) -> list[Word]:
+def _read_with_tesserocr(page: Path, languages: tuple[str, ...], data: Path, *, half_scale: bool) -> list[Word]:
     import tesserocr
 
     api = _engine("+".join(languages), str(data))
-    with Image.open(page) as image:
-        api.SetImage(image)
-    api.SetSourceResolution(_DPI)
     try:
+        with Image.open(page) as image:
+            if not (half_scale and halved(api, image)):
+                api.SetImage(image)
+                api.SetSourceResolution(_DPI)
         if not api.Recognize():
             raise TransientFailure("ocr-failed", "The text engine gave the page up.")
         return list(_words(api, tesserocr))
     finally:
         api.Clear()
+
+
+def halved(api: Any, image: Image.Image) -> bool:
+    """Give an engine the image at half scale, and tell whether every letter is large enough to be read so.
+
+    Only where lines lie is looked for, which takes a tenth of the time of reading them.
+    """
+    import tesserocr
+
+    if image.width * image.height < _HALVED_PIXELS:
+        return False
+    api.SetImage(image.reduce(2))
+    api.SetSourceResolution(_DPI)
+    lines = api.AnalyseLayout()
+    heights = []
+    while lines is not None:
+        box = lines.BoundingBox(tesserocr.RIL.TEXTLINE)
+        if box is not None:
+            heights.append(box[3] - box[1])
+        if not lines.Next(tesserocr.RIL.TEXTLINE):
+            break
+    return min((height for height in heights if height >= _SPECK), default=0) >= _LEAST_LINE
 
 
 def _words(api: Any, tesserocr: Any) -> Iterable[Word]:

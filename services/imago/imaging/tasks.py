@@ -30,13 +30,22 @@ def page_jpeg(*, page: str, target: str, max_side: int) -> None:
 
 
 def ocr(
-    *, source: str, page: str, languages: list[str], engine: str, tessdata_dir: str | None, max_pixels: int
+    *,
+    source: str,
+    page: str,
+    languages: list[str],
+    engine: str,
+    tessdata_dir: str | None,
+    max_pixels: int,
+    half_scale: bool = False,
 ) -> dict[str, Any]:
     """Read the text of an image; `page` is where the prepared page is left. Return an `OcrReading`."""
     from imago.imaging.ocr import read_text
 
     prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
-    reading = read_text(Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir)
+    reading = read_text(
+        Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir, half_scale=half_scale
+    )
     return asdict(reading)
 
 

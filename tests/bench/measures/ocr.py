@@ -55,6 +55,9 @@ for _ in range(times):
 print(json.dumps({"cpu": time.process_time() - began, "texts": texts}))
 """
 
+# The same with OCR_HALF_SCALE.
+_HALVING = _STAGE.replace("max_pixels=", "half_scale=True, max_pixels=")
+
 
 def measure(bench: Bench) -> None:
     """Measure the OCR stage."""
@@ -167,6 +170,7 @@ def _half_scale(bench: Bench, folder: Path) -> None:
             bench.report.add(
                 f"letters of {size} px at scale {factor:g}: character error rate, percent", errors[factor][-1]
             )
+    _by_the_stage(bench, folder, sizes)
     kept = [size for size, full, half in zip(sizes, errors[1.0], errors[0.5], strict=True) if half - full <= 0.5]
     bench.report.note(
         "Half scale keeps the character error rate within 0.5 points for letters of "
@@ -179,3 +183,26 @@ def _half_scale(bench: Bench, folder: Path) -> None:
         [Series("full", costs[1.0]), Series("half", costs[0.5])],
         [f"{size} px" for size in sizes],
     )
+
+
+def _by_the_stage(bench: Bench, folder: Path, sizes: tuple[int, ...]) -> None:
+    """Measure the stage with OCR_HALF_SCALE, which decides by each page's smallest line."""
+    for size in sizes:
+        pages = [folder / f"letters-{size}-1.0.png"]
+        costs: dict[str, list[float]] = {_STAGE: [], _HALVING: []}
+        errors = {}
+        for _ in range(bench.rounds):
+            for program, spent in costs.items():
+                answer = _run(program, pages, 1)
+                spent.append(answer["cpu"])
+                errors[program] = 100 * character_error_rate(TEXT_FR, answer["texts"][0])
+        bench.report.add(
+            f"letters of {size} px, OCR_HALF_SCALE: the stage's CPU, part of that without",
+            ratio(costs[_HALVING], costs[_STAGE]),
+        )
+        bench.report.add(
+            f"letters of {size} px, OCR_HALF_SCALE: points of character error rate more",
+            errors[_HALVING] - errors[_STAGE],
+            relation="<=",
+            target=0.5,
+        )

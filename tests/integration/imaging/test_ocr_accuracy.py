@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+import tesserocr
+from PIL import Image, ImageDraw, ImageFont
 from tests.support.pages import ENGLISH, FONT, FRENCH, character_error_rate, page
 from tests.support.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 
 from imago.domain.failures import PermanentFailure
 from imago.domain.results import OcrReading
-from imago.imaging.ocr import read_text
+from imago.imaging.ocr import halved, read_text, tessdata
 from imago.imaging.preparation import prepare_for_ocr
 
 LANGUAGES = ("fra", "eng")
@@ -23,14 +25,14 @@ def _font() -> None:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
 
 
-def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr") -> OcrReading:
+def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr", half_scale: bool = False) -> OcrReading:
     source, prepared = folder / "source.png", folder / "page.pgm"
     if isinstance(image, Path):
         source = image
     else:
         image.save(source)
     prepare_for_ocr(source, prepared, max_side=4700, max_pixels=50_000_000)
-    return read_text(prepared, languages=LANGUAGES, engine=engine, tessdata_dir=None)
+    return read_text(prepared, languages=LANGUAGES, engine=engine, tessdata_dir=None, half_scale=half_scale)
 
 
 @pytest.mark.parametrize("engine", ["tesserocr", "pytesseract"])
@@ -43,6 +45,34 @@ def test_a_clean_page_is_read_with_under_three_percent_of_errors(
     assert rate < 0.03, f"{rate:.1%}: {reading.text}"
     assert (reading.has_text, reading.language, reading.engine) == (True, language, engine)
     assert reading.confidence > 0.8
+
+
+@pytest.fixture
+def engine() -> Iterator[tesserocr.PyTessBaseAPI]:
+    with tesserocr.PyTessBaseAPI(path=f"{tessdata(None)}/", lang="fra+eng", psm=tesserocr.PSM.AUTO) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("text", [FRENCH, ENGLISH], ids=["fr", "en"])
+def test_large_letters_are_read_at_half_scale_with_hardly_an_error_more(
+    tmp_path: Path, engine: tesserocr.PyTessBaseAPI, text: str
+) -> None:
+    image = page(text, scale=2)
+    assert halved(engine, image)
+    full, half = (character_error_rate(read(image, tmp_path, half_scale=scaled).text, text) for scaled in (False, True))
+    assert half - full <= 0.005, f"{full:.2%} of errors at full scale, {half:.2%} at half"
+
+
+def test_one_small_line_keeps_a_page_at_full_scale(tmp_path: Path, engine: tesserocr.PyTessBaseAPI) -> None:
+    image = page(FRENCH, scale=2)
+    note = "Les photographies de cette page sont de Marie Dubois, Marseille, mars 2008."
+    ImageDraw.Draw(image).text((200, image.height - 60), note, font=ImageFont.truetype(str(FONT), 22), fill=20)
+    assert not halved(engine, image)
+    assert "Marie Dubois" in read(image, tmp_path, half_scale=True).text
+
+
+def test_a_small_page_is_read_as_it_is(engine: tesserocr.PyTessBaseAPI) -> None:
+    assert not halved(engine, page(FRENCH))
 
 
 def test_accents_are_read(tmp_path: Path) -> None:

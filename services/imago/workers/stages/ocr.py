@@ -44,6 +44,7 @@ class OcrStage:
                     "engine": settings.ocr_engine,
                     "tessdata_dir": str(settings.tessdata_dir) if settings.tessdata_dir else None,
                     "max_pixels": settings.max_image_pixels,
+                    "half_scale": settings.ocr_half_scale,
                 },
                 timeout=settings.ocr_timeout,
             )
