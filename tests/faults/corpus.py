@@ -166,9 +166,10 @@ async def child_exits(instance: Instance) -> dict[str, int]:
     ):
         lines = (await answer.text()).splitlines()
     prefix = 'imago_child_exits_total{cause="'
-    return {
+    counts = {
         line[len(prefix) :].split('"')[0]: int(float(line.split()[-1])) for line in lines if line.startswith(prefix)
     }
+    return {cause: count for cause, count in counts.items() if count}
 
 
 def report(seen: list[Seen], watch: Watch, exits: dict[str, int], *, folder: Path) -> bool:
