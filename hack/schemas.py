@@ -18,6 +18,9 @@ KUBERNETES = ("k8s.io/kubernetes", "v1.36.3")
 KEDA = ("github.com/kedacore/keda/v2", "v2.20.1")
 PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 COMPOSE = ("github.com/compose-spec/compose-go/v2", "v2.16.2")
+SKAFFOLD = ("github.com/GoogleContainerTools/skaffold/v2", "v2.13.2")
+# As skaffold.yaml names it.
+SKAFFOLD_VERSION = "v4beta11"
 
 # What the chart may render; a kind that isn't here fails the tests, and is to be added.
 KINDS = frozenset(
@@ -104,6 +107,25 @@ def strict(schema: Any) -> Any:
     return plain
 
 
+def skaffold(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of skaffold.yaml without its prose, which is most of it."""
+    prose = ("description", "x-intellij-html-description", "preferredOrder", "examples", "default")
+
+    def bare(part: Any) -> Any:
+        if isinstance(part, list):
+            return [bare(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        return {
+            key: {name: bare(each) for name, each in value.items()} if key == "properties" else bare(value)
+            for key, value in part.items()
+            if key not in prose
+        }
+
+    plain: dict[str, Any] = bare(document)
+    return plain
+
+
 def references(schema: Any) -> list[str]:
     """Return the names of the definitions that a schema refers to."""
     if isinstance(schema, list):
@@ -138,6 +160,8 @@ def main() -> None:
     write("kubernetes.json", kubernetes(json.loads((source / "api/openapi-spec/swagger.json").read_text())))
     write("custom.json", {kind: schema for of, path in CRDS for kind, schema in custom(module(of) / path).items()})
     write("compose.json", json.loads((module(COMPOSE) / "schema/compose-spec.json").read_text()))
+    schemas = module(SKAFFOLD) / "docs-v2/content/en/schemas"
+    write("skaffold.json", skaffold(json.loads((schemas / f"{SKAFFOLD_VERSION}.json").read_text())))
     (TARGET / "LICENSE").write_text((source / "LICENSE").read_text())
     notices = [module(of) / "NOTICE" for of in (KUBERNETES, KEDA, PROMETHEUS_OPERATOR, COMPOSE)]
     (TARGET / "NOTICE").write_text("\n".join(notice.read_text() for notice in notices if notice.exists()))
@@ -148,6 +172,7 @@ def main() -> None:
             ("custom.json", "KEDA's ScaledObject", KEDA),
             ("custom.json", "PodMonitor and PrometheusRule", PROMETHEUS_OPERATOR),
             ("compose.json", "the schema of compose files", COMPOSE),
+            ("skaffold.json", f"the schema of skaffold.yaml, {SKAFFOLD_VERSION}", SKAFFOLD),
         )
     )
     (TARGET / "README.md").write_text(

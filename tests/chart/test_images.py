@@ -69,6 +69,34 @@ def test_the_base_is_an_argument_and_no_image_is_latest() -> None:
     assert not default[1].endswith(":latest")
 
 
+KNOWN = frozenset(("FROM", "ARG", "ENV", "LABEL", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "ENTRYPOINT", "CMD"))
+
+
+def test_the_dockerfile_keeps_to_what_linters_ask_for() -> None:
+    """What hadolint holds (its rule numbers beside it); the linter itself isn't needed to run these tests."""
+    names = list(stages())
+    for number, (name, instructions) in enumerate(stages().items()):
+        kinds = [instruction.split()[0] for instruction in instructions]
+        assert set(kinds) <= KNOWN, name  # DL3020: COPY, never ADD; DL4000: nothing deprecated.
+        assert kinds.count("CMD") <= 1 >= kinds.count("ENTRYPOINT"), name  # DL4003, DL4004
+        for kind, _, rest in (instruction.partition(" ") for instruction in instructions):
+            if kind in ("CMD", "ENTRYPOINT"):
+                assert isinstance(ast.literal_eval(rest), list), name  # DL3025
+            if kind == "WORKDIR":
+                assert rest.startswith("/"), name  # DL3000
+            if kind == "COPY" and (source := re.search(r"--from=(\S+)", rest)):
+                assert source[1] in names[:number], (
+                    f"{name} copies from {source[1]}, which is no earlier stage"
+                )  # DL3022
+            if kind == "COPY" and len(rest.split()) > 2 and "--from" not in rest:
+                assert rest.endswith(("/", ".")), name  # DL3021
+            if kind == "RUN":
+                assert not re.search(r"\bsudo\b|\bcd /|\bapt install\b|dist-upgrade", rest), name  # DL3004, 3003, 3027
+                if "apt-get install" in rest:
+                    assert "-y --no-install-recommends" in rest, name  # DL3014, DL3015
+                    assert "rm -rf /var/lib/apt/lists/*" in rest, name  # DL3009
+
+
 def test_whatever_is_installed_has_its_hash() -> None:
     script = Path("hack/image-environment.sh").read_text()
     written = [line for instructions in stages().values() for line in instructions]
@@ -132,6 +160,18 @@ def test_the_operators_image_has_every_package_that_the_operator_imports() -> No
     for top in imported:
         names = {name.lower().replace("_", "-") for name in distributions[top]}
         assert names & pins("operator").keys(), f"{top} is not in requirements/operator.lock"
+
+
+def test_what_makes_the_model_has_every_package_that_it_imports() -> None:
+    distributions = packages_distributions()
+    locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(whole("model")))
+    installed = {name for lock in locks for name in pins(lock)}
+    for node in ast.walk(ast.parse(Path("services/imago/ai/model.py").read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"imago"}:
+            names = {name.lower().replace("_", "-") for name in distributions[top]}
+            assert names & installed, f"{top} is in none of the model's locks ({', '.join(locks)})"
 
 
 def test_the_chart_runs_these_images(chart: Chart) -> None:

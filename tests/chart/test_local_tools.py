@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hack.schemas import SKAFFOLD_VERSION
 from helm_python.chart import Chart
 from jsonschema import Draft202012Validator
 from tests.support.manifests import containers, environment, merged, render, scenario
@@ -21,13 +22,21 @@ def compose() -> Any:
     return yaml.safe_load(Path("hack/compose.yaml").read_text())
 
 
+def faults(file: str, document: Any) -> list[str]:
+    validator = Draft202012Validator(json.loads((Path("tests/chart/schemas") / file).read_text()))
+    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document)]
+
+
 def test_the_compose_file_is_valid(compose: Any) -> None:
-    schema = json.loads(Path("tests/chart/schemas/compose.json").read_text())
-    faults = [
-        f"{error.json_path}: {error.message[:200]}" for error in Draft202012Validator(schema).iter_errors(compose)
-    ]
-    assert faults == []
-    assert list(Draft202012Validator(schema).iter_errors({"services": {"a": {"imagee": "b"}}})), "it refuses nothing"
+    assert faults("compose.json", compose) == []
+    assert faults("compose.json", {"services": {"a": {"imagee": "b"}}}), "it refuses nothing"
+
+
+def test_the_skaffold_file_is_valid() -> None:
+    config = yaml.safe_load(Path("skaffold.yaml").read_text())
+    assert config["apiVersion"] == f"skaffold/{SKAFFOLD_VERSION}"
+    assert faults("skaffold.json", config) == []
+    assert faults("skaffold.json", {**config, "build": {"artefacts": []}}), "it refuses nothing"
 
 
 def test_the_compose_file_holds_no_secret_and_names_what_its_script_makes(compose: Any) -> None:

@@ -2,10 +2,12 @@
 
 import base64
 import contextlib
+import re
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ TAG, NEXT_TAG = "test", "next"
 WORKERS = ("exif", "ocr", "vision")
 # The chart's own are minutes, and pods may not be taken away in less than the longest stage takes.
 STAGE_SECONDS = 30
-COOLDOWN_SECONDS = 20
+COOLDOWN_SECONDS = 10
 POLLING_SECONDS = 2
 MOST_OCR_PODS = 3
 
@@ -173,6 +175,30 @@ def watched(access: Access) -> Iterator[Timeline]:
         reader.join(5)
 
 
+@contextlib.contextmanager
+def troubles(access: Access, component: str) -> Iterator[Callable[[], list[str]]]:
+    """Follow the logs of a component's pods while the context lasts; gives a function that returns their warnings.
+
+    Of a pod that is gone nothing can be read any more, so those there are now are followed to their end.
+    """
+    selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
+    logs = [f"--namespace={NAMESPACE}", f"--selector={selector}", "--prefix", "--tail=-1"]
+    command = [find("kubectl"), f"--kubeconfig={access.kubeconfig}", "logs", *logs, "--follow", "--since=1s"]
+    with tempfile.TemporaryFile("w+") as followed:
+        process = subprocess.Popen(command, stdout=followed, stderr=subprocess.DEVNULL)
+
+        def read() -> list[str]:
+            followed.seek(0)
+            lines = [*followed.read().splitlines(), *access.kubectl("logs", *logs).splitlines()]
+            return [line for line in dict.fromkeys(lines) if re.search(r'"level": ?"(warning|error)"', line)]
+
+        try:
+            yield read
+        finally:
+            process.terminate()
+            process.wait()
+
+
 def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
     """Return the values: the bundled NATS, PostgreSQL and S3 outside, small requests, short waits."""
     requests = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
@@ -183,7 +209,8 @@ def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
         # As on platforms that choose uids: one that no image knows.
         "podSecurityContext": {"runAsUser": 54321, "runAsGroup": 54321, "fsGroup": 54321},
         "secrets": {"generate": True},
-        "database": {"existingSecret": "database", "runtimeRole": RUNTIME},
+        # On a machine of two cores everything but the network stands still at times; that is no outage.
+        "database": {"existingSecret": "database", "runtimeRole": RUNTIME, "timeout": 60},
         "nats": {
             "streamReplicas": 1,
             "bundled": {

@@ -30,6 +30,7 @@ from tests.cluster.installation import (
     Timeline,
     secret,
     secrets,
+    troubles,
     values,
     watched,
 )
@@ -55,7 +56,7 @@ UNRESTRICTED = {
 }
 OCR = f"{RELEASE}-worker-ocr"
 # Above the 30 s from which a wait is spent in the outbox, and long enough for the last pod to go meanwhile.
-THROTTLE_SECONDS = 90
+THROTTLE_SECONDS = 60
 
 
 def page(number: int) -> bytes:
@@ -102,7 +103,7 @@ def installation(keda: Access, request: pytest.FixtureRequest) -> Iterator[Insta
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client's session: a connection for each request, as many small clients would have."""
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as opened:
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as opened:
         yield opened
 
 
@@ -220,43 +221,51 @@ async def test_vision_goes_to_zero_while_its_provider_throttles_and_images_wait(
 
 
 async def test_an_upgrade_under_load_fails_no_request(
-    installation: Installation, tenant: Tenant, session: aiohttp.ClientSession, figures: Figures
+    installation: Installation, tenant: Tenant, figures: Figures
 ) -> None:
-    began = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     requests = 0
     failures: list[str] = []
     accepted: list[int] = []
     over = asyncio.Event()
 
-    def count(method: str, answer: Answer, right: int) -> None:
+    async def ask(method: str, right: int, call: Coroutine[Any, Any, Answer]) -> Answer:
         nonlocal requests
+        asked = loop.time()
+        answer = await call
         requests += 1
         if answer.status != right:
-            after = asyncio.get_running_loop().time() - began
-            failures.append(f"{method} after {after:.1f} s: {answer.status} {answer.body}")
+            when = f"at {asked - began:.1f} s, for {loop.time() - asked:.1f} s"
+            failures.append(f"{method} {when}: {answer.status} {answer.body}")
+        await asyncio.sleep(0.1)
+        return answer
 
-    async def use(number: int) -> None:
+    async def use() -> None:
         while not over.is_set():
-            answer = await tenant.upload_once(encoded("jpeg", comment=os.urandom(16)))
-            count("POST", answer, 201)
+            upload = tenant.upload_once(encoded("jpeg", comment=os.urandom(16)))
+            answer = await ask("POST", 201, upload)
             if answer.status == 201:
                 accepted.append(answer.body["id"])
-            count("GET", await tenant.call("GET", "/images?limit=5"), 200)
-            await asyncio.sleep(0.1)
+            for _ in range(3):
+                await ask("GET", 200, tenant.call("GET", "/images?limit=5"))
 
-    users = [asyncio.create_task(use(number)) for number in range(4)]
-    await asyncio.sleep(2)
-    before = {pod["metadata"]["uid"] for pod in installation.pods("api")}
-    try:
-        await asyncio.to_thread(installation.upgrade, image={"tag": NEXT_TAG})
-        await asyncio.sleep(3)
-    finally:
-        over.set()
-        await asyncio.gather(*users)
+    with troubles(installation.access, "api") as told:
+        users = [asyncio.create_task(use()) for _ in range(4)]
+        await asyncio.sleep(2)
+        before = {pod["metadata"]["uid"] for pod in installation.pods("api")}
+        try:
+            await asyncio.to_thread(installation.upgrade, image={"tag": NEXT_TAG})
+            await asyncio.sleep(3)
+        finally:
+            over.set()
+            await asyncio.gather(*users)
+        if failures:
+            print(*failures, *told(), sep="\n")
     after = {pod["metadata"]["uid"] for pod in installation.running("api")}
     assert not before & after, "the upgrade left an old pod"
+    figures.note("upgrade: seconds", loop.time() - began - 5)
     figures.note("upgrade: requests meanwhile", requests)
-    print(*failures, sep="\n")
     figures.hold("upgrade: requests that failed", len(failures), "==", 0)
     await all_done(tenant, accepted, timeout=300)
 
