@@ -81,13 +81,15 @@ class Proxy:
                     end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Either side may end the connection at any time; the other one is told by the end of both.
-        with contextlib.suppress(OSError, RuntimeError):
+        # Either side may end the connection at any time, or be killed; the other one is told in the same way.
+        try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()
+        except (OSError, RuntimeError):
+            writer.transport.abort()
 
 
 async def _answer_500(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
