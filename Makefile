@@ -87,7 +87,7 @@ bench: setup ## Measure Imago beside its peer (build/bench.md); ARGS="--full", "
 	@PYTHONPATH=. nice -n 5 $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: ci
-ci: setup ## What CI runs: lint and all tiers of tests (default, faults, cluster); 35 minutes, 70 with a cold cache
+ci: setup ## What CI runs: lint and all tiers of tests (default, faults, cluster); half an hour, 70 minutes with a cold cache
 	@hack/ci.sh
 
 .PHONY: audit
