@@ -4,9 +4,10 @@ A claim is a commit of its own with a number and a lease. What it came to is wri
 number is still the newest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,11 +17,12 @@ from imago.database import work_statements as statements
 from imago.database.clients import client_of
 from imago.database.endings import bury_stage, end_if_last
 from imago.database.engine import SYSTEM, Database, DatabaseUnavailable
-from imago.database.locking import lock_stage
+from imago.database.locking import LockedStage, lock_stages
 from imago.database.outbox import ImageIdentity
+from imago.database.statements import Row
 from imago.database.tables import image_stages
 from imago.domain.ai_calls import BudgetPolicy
-from imago.domain.claims import Drop, GiveUp, StageState, Start, Wait, decide_claim
+from imago.domain.claims import ClaimDecision, Drop, GiveUp, StageState, Start, Wait, decide_claim
 from imago.domain.failures import PermanentFailure
 from imago.domain.images import ImageFormat
 from imago.domain.outbox import OutboxRow
@@ -82,69 +84,107 @@ class ClaimUnknown(DatabaseUnavailable):
         self.attempted = attempted
 
 
+# Two runs of one stage, side by side in one batch: the later message comes again after this.
+_TWICE = timedelta(seconds=1)
+
 LOST_WORKER = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
 
 
-async def claim(
-    db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str]
-) -> Claim | Refused:
-    """Claim the run that a message names, in a commit of its own.
+@dataclass(frozen=True)
+class Wanted:
+    """A message's wish for a claim, and the headers of what follows from it."""
 
-    Raises DatabaseUnavailable where nothing was claimed, and its ClaimUnknown where nobody can tell.
+    message: WorkMessage
+    headers: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[UUID, Stage]:
+        """The stage that it is about."""
+        return self.message.image, self.message.stage
+
+
+async def claim(
+    db: Database, wanted: Sequence[Wanted], *, lease: timedelta, max_tries: int
+) -> list[Claim | Refused | DatabaseUnavailable]:
+    """Claim the runs that messages name, in a commit of its own; return what became of each, in their order.
+
+    Raises DatabaseUnavailable where nothing was claimed. Where nobody can tell, what was to be claimed comes as
+    ClaimUnknown, and what was not as the plain DatabaseUnavailable.
     """
-    claimed: Claim | Refused | None = None
+    claimed: list[Claim | Refused] = []
     try:
         async with db.write(SYSTEM) as connection:
-            claimed = await _claim(connection, message, lease=lease, max_tries=max_tries, headers=headers)
+            claimed = await _claim(connection, wanted, lease=lease, max_tries=max_tries)
     except DatabaseUnavailable as error:
-        if isinstance(claimed, Claim):
-            raise ClaimUnknown(claimed) from error
-        raise
-    return claimed
+        if not any(isinstance(each, Claim) for each in claimed):
+            raise
+        return [ClaimUnknown(each) if isinstance(each, Claim) else error for each in claimed]
+    return list(claimed)
 
 
 async def _claim(
-    connection: AsyncConnection, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str]
-) -> Claim | Refused:
-    locked = await lock_stage(connection, message.image, message.stage)
-    if locked is None:
-        return Refused("image gone")
-    image, row, stage_row = locked.identity, locked.image, locked.stage
+    connection: AsyncConnection, wanted: Sequence[Wanted], *, lease: timedelta, max_tries: int
+) -> list[Claim | Refused]:
+    locked = await lock_stages(connection, {each.key for each in wanted})
     # Not before the lock: what is waited for it must not come off the lease.
     now = utc_now()
-    lease_until = now + lease
-    state = StageState(
-        StageStatus(stage_row.status), stage_row.run, stage_row.attempts, stage_row.lease_until, stage_row.due_at
+    decided: list[Claim | Refused] = []
+    given_up: list[int] = []
+    begun: dict[int, datetime] = {}
+    seen: set[tuple[UUID, Stage]] = set()
+    for each in wanted:
+        found = locked.get(each.key)
+        if found is None:
+            decided.append(Refused("image gone"))
+        elif each.key in seen:
+            decided.append(Refused("asked for twice at once", retry_in=_TWICE))
+        else:
+            seen.add(each.key)
+            match _decide(found.stage, each.message, now=now, max_tries=max_tries):
+                case Drop(reason):
+                    decided.append(Refused(reason))
+                case Wait(delay):
+                    decided.append(Refused("not yet", retry_in=delay))
+                case GiveUp():
+                    given_up.append(len(decided))
+                    decided.append(Refused("tries used up"))
+                case Start():
+                    decided.append(_claimed(found, each.message, lease_until=now + lease))
+                    if found.image.status == ImageStatus.PENDING:
+                        begun[found.identity.id] = found.image.started_at or now
+    await statements.CLAIM.each(
+        connection,
+        [
+            {
+                "of_image": held.image.id,
+                "of_stage": held.stage,
+                "claim": held.claim,
+                "attempts": held.attempts,
+                "lease_until": held.lease_until,
+                "started_at": locked[held.image.uuid, held.stage].stage.started_at or now,
+            }
+            for held in decided
+            if isinstance(held, Claim)
+        ],
     )
-    decision = decide_claim(state, run=message.run, now=now, max_tries=max_tries)
-    match decision:
-        case Drop(reason):
-            return Refused(reason)
-        case Wait(delay):
-            return Refused("not yet", retry_in=delay)
-        case GiveUp():
-            drafts = await bury_stage(
-                connection, image, message.stage, stage_row, failure=LOST_WORKER, now=now, headers=headers
-            )
-            ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-            rows = await outbox_rows.add(connection, *drafts, *ended)
-            return Refused("tries used up", ended=Ended(rows, done_after))
-        case Start():
-            pass
-    claimed = {
-        "of_image": image.id,
-        "of_stage": message.stage,
-        "claim": stage_row.claim + 1,
-        "attempts": stage_row.attempts + 1,
-        "lease_until": lease_until,
-        "started_at": stage_row.started_at or now,
-    }
-    await statements.CLAIM.count(connection, claimed)
-    if row.status == ImageStatus.PENDING:
-        await statements.BEGIN_IMAGE.count(connection, {"of_image": image.id, "started_at": row.started_at or now})
-    client = client_of(locked.client)
+    await statements.BEGIN_IMAGE.each(
+        connection, [{"of_image": image, "started_at": started} for image, started in begun.items()]
+    )
+    for number in given_up:
+        ended = await _give_up(connection, locked[wanted[number].key], wanted[number], now=now)
+        decided[number] = Refused("tries used up", ended=ended)
+    return decided
+
+
+def _decide(stage: Row, message: WorkMessage, *, now: datetime, max_tries: int) -> ClaimDecision:
+    state = StageState(StageStatus(stage.status), stage.run, stage.attempts, stage.lease_until, stage.due_at)
+    return decide_claim(state, run=message.run, now=now, max_tries=max_tries)
+
+
+def _claimed(found: LockedStage, message: WorkMessage, *, lease_until: datetime) -> Claim:
+    row, stage_row, client = found.image, found.stage, client_of(found.client)
     return Claim(
-        image=image,
+        image=found.identity,
         stage=message.stage,
         run=message.run,
         claim=stage_row.claim + 1,
@@ -160,6 +200,15 @@ async def _claim(
         ai_calls_per_month=client.limits.ai_calls_per_month,
         ai_budget_policy=client.pipeline.ai_budget_policy,
     )
+
+
+async def _give_up(connection: AsyncConnection, found: LockedStage, wanted: Wanted, *, now: datetime) -> Ended:
+    image, headers = found.identity, wanted.headers
+    drafts = await bury_stage(
+        connection, image, wanted.message.stage, found.stage, failure=LOST_WORKER, now=now, headers=headers
+    )
+    ended, done_after = await end_if_last(connection, image, found.image, now=now, headers=headers)
+    return Ended(await outbox_rows.add(connection, *drafts, *ended), done_after)
 
 
 async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:

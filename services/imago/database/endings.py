@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.database import outbox as outbox_rows
-from imago.database.derived import refresh_derived
 from imago.database.outbox import Draft, ImageIdentity
 from imago.database.statements import Row, Statement
 from imago.database.tables import client_usage, dead_letters, image_stages, images
@@ -16,7 +15,7 @@ from imago.domain.events import EventName
 from imago.domain.failures import StageFailure
 from imago.domain.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.domain.search import fold
-from imago.domain.stages import TERMINAL_IMAGE_STATUSES, Stage, StageStatus, image_status
+from imago.domain.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
 
 
 async def bury_stage(
@@ -103,49 +102,50 @@ async def end_if_last(
 ) -> tuple[list[Draft], timedelta | None]:
     """Set the image's status from its stages; return what announces that none is open any more, and its age then."""
     stages = await _STATUSES.rows(connection, {"of_image": image.id})
-    return await end_image(
-        connection, image, row, [StageStatus(stage.status) for stage in stages], {}, now=now, headers=headers
-    )
+    values, done = status_columns(row, [StageStatus(stage.status) for stage in stages], now=now)
+    await set_columns(connection, {image.id: values})
+    return ([], None) if done is None else image_done(image, row, done, now=now, headers=headers)
 
 
-async def end_image(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    row: Row,
-    stages: Sequence[StageStatus],
-    found: Mapping[str, object],
-    *,
-    now: datetime,
-    headers: Mapping[str, str],
-) -> tuple[list[Draft], timedelta | None]:
-    """Do the same for an image whose stages are known, and set the columns that were `found` with it, in one UPDATE."""
+def status_columns(
+    row: Row, stages: Sequence[StageStatus], *, now: datetime
+) -> tuple[dict[str, object], ImageStatus | None]:
+    """Return the columns of an image that its stages change, and its status where that is the last one."""
     status = image_status(stages)
     done = status in TERMINAL_IMAGE_STATUSES
-    values = dict(found)
     # Most stages end while others are open, and change nothing here.
-    if done or row.status != status or row.done_at is not None:
-        values |= {"status": status, "done_at": now if done else None}
-    if values:
-        await _of_image(*values).count(connection, {**values, "of_image": image.id})
-    if not done:
-        return [], None
+    if not done and row.status == status and row.done_at is None:
+        return {}, None
+    return {"status": status, "done_at": now if done else None}, status if done else None
+
+
+def image_done(
+    image: ImageIdentity, row: Row, status: ImageStatus, *, now: datetime, headers: Mapping[str, str]
+) -> tuple[list[Draft], timedelta]:
+    """Return what announces that an image is done, and its age."""
     event = outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
     return [event], now - row.created_at
 
 
-async def apply_result(
-    connection: AsyncConnection,
-    image: ImageIdentity,
-    row: Row,
-    result: StageResult,
-    *,
-    thumbnail_key: str | None,
-) -> dict[str, object]:
-    """Copy what lists and searches need from a result; return the columns of the image that the caller is to set."""
+async def set_columns(connection: AsyncConnection, values: Mapping[int, Mapping[str, object]]) -> None:
+    """Set columns of images by their ids, with one statement for all that have the same columns to set."""
+    alike: dict[tuple[str, ...], list[dict[str, object]]] = {}
+    for image_id, columns in values.items():
+        if columns:
+            alike.setdefault(tuple(sorted(columns)), []).append({**columns, "of_image": image_id})
+    for names, rows in alike.items():
+        await _of_image(*names).each(connection, rows)
+
+
+async def add_usage(connection: AsyncConnection, more: Mapping[int, int]) -> None:
+    """Add bytes to what clients use, by their ids; the last thing that a transaction does, see `outbox.lock_rows`."""
+    await _ADD_USAGE.each(connection, [{"of_client": client, "more": more[client]} for client in sorted(more)])
+
+
+def columns_of(result: StageResult, *, thumbnail_key: str | None) -> dict[str, object]:
+    """Return what a result sets of its image's columns, for lists and searches."""
     match result:
         case ThumbnailResult():
-            more = {"of_client": image.client_id, "more": result.size_bytes - row.thumbnail_bytes}
-            await _ADD_USAGE.count(connection, more)
             return {
                 "thumbnail_key": thumbnail_key,
                 "thumbnail_type": result.content_type,
@@ -155,5 +155,4 @@ async def apply_result(
             camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
             return {"camera": camera or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
         case OcrResult() | VisionResult():
-            await refresh_derived(connection, image.client_id, image.id)
             return {}

@@ -1,5 +1,6 @@
 """The lock on an image: every transaction on its stages takes it first, so that they see each other's results."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import SimpleNamespace
 from uuid import UUID
@@ -48,7 +49,14 @@ async def lock_image(
     return ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row
 
 
-_LOCK_STAGE = Statement(
+async def lock_images(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[ImageIdentity, Row]]:
+    """Lock images by their ids, in one round trip; what isn't there is left out."""
+    # In their order, as all do that lock several.
+    rows = await _LOCK[False, False].each_row(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
+    return {row.id: (ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row) for row in rows}
+
+
+_STAGES = (
     sa.select(
         images,
         *(column.label(f"of_client_{column.key}") for column in clients.c),
@@ -56,9 +64,19 @@ _LOCK_STAGE = Statement(
     )
     .join(clients, clients.c.id == images.c.client_id)
     .join(image_stages, image_stages.c.image_id == images.c.id)
-    .where(images.c.uuid == sa.bindparam("ref"), image_stages.c.stage == sa.bindparam("of_stage"))
+)
+_LOCK_STAGES = Statement(
+    _STAGES.where(
+        images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))),
+        image_stages.c.stage == sa.any_(sa.bindparam("of_stages", type_=sa.ARRAY(sa.Text))),
+    )
+    .order_by(images.c.id, image_stages.c.stage)
     # Both, because of what isn't locked a transaction that had to wait sees what was before.
     .with_for_update(of=[images, image_stages])
+)
+# For SQLite, which has neither arrays nor locks of rows.
+_STAGE = Statement(
+    _STAGES.where(images.c.uuid == sa.bindparam("ref"), image_stages.c.stage == sa.bindparam("of_stage"))
 )
 
 
@@ -72,17 +90,27 @@ class LockedStage:
     client: Row
 
 
-async def lock_stage(connection: AsyncConnection, image: UUID, stage: Stage) -> LockedStage | None:
-    """Lock an image and then a stage of it, in one round trip; return None where there is none."""
-    row = await _LOCK_STAGE.one_or_none(connection, {"ref": image, "of_stage": stage})
-    if row is None:
-        return None
-    return LockedStage(
-        ImageIdentity(row.id, row.uuid, row.client_id, row.of_client_uuid),
-        row,
-        _part(row, "of_stage", image_stages),
-        _part(row, "of_client", clients),
-    )
+async def lock_stages(
+    connection: AsyncConnection, wanted: Collection[tuple[UUID, Stage]]
+) -> dict[tuple[UUID, Stage], LockedStage]:
+    """Lock images and then stages of theirs, in one round trip; what isn't there is left out.
+
+    Beside a stage of one image that is wanted, that of another may be locked where its image is wanted too.
+    """
+    if connection.dialect.name == "sqlite":
+        rows = await _STAGE.each_row(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
+    else:
+        refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
+        rows = await _LOCK_STAGES.rows(connection, {"refs": refs, "of_stages": stages})
+    return {
+        (row.uuid, Stage(row.of_stage_stage)): LockedStage(
+            ImageIdentity(row.id, row.uuid, row.client_id, row.of_client_uuid),
+            row,
+            _part(row, "of_stage", image_stages),
+            _part(row, "of_client", clients),
+        )
+        for row in rows
+    }
 
 
 def _part(row: Row, prefix: str, table: sa.Table) -> Row:

@@ -72,12 +72,14 @@ class Statement:
         await driver.executemany(compiled.text, [compiled.arguments(values) for values in many])
 
     async def each_row(self, connection: AsyncConnection, many: Sequence[Mapping[str, object]]) -> Sequence[Row]:
-        """Do the same with an INSERT that returns rows, and return them, in any order."""
+        """Do the same with a statement that returns rows, and return all of them; those of an INSERT in any order."""
         if not many:
             return ()
         driver = await _driver(connection)
         if driver is None:
-            return (await connection.execute(self._statement, [dict(values) for values in many])).all()
+            if isinstance(self._statement, sa.Insert):
+                return (await connection.execute(self._statement, [dict(values) for values in many])).all()
+            return [row for values in many for row in await self.rows(connection, values)]
         compiled = self._for(connection.dialect)
         return compiled.rows(await driver.fetchmany(compiled.text, [compiled.arguments(values) for values in many]))
 

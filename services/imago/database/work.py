@@ -4,7 +4,8 @@ Every transaction here first locks the image. A result is written only `WHERE ru
 that lost its claim (frozen, cut off, or overtaken by a reprocess) changes nothing, however late it comes.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,17 +15,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.database import outbox as outbox_rows
 from imago.database import work_statements as statements
 from imago.database.claims import Claim, ClaimLost, Ended, mine
-from imago.database.endings import apply_result, bury_stage, end_if_last, end_image
+from imago.database.derived import refresh_derived
+from imago.database.endings import (
+    add_usage,
+    bury_stage,
+    columns_of,
+    end_if_last,
+    image_done,
+    set_columns,
+    status_columns,
+)
 from imago.database.engine import SYSTEM, Database
-from imago.database.locking import lock_image
-from imago.database.outbox import ImageIdentity
+from imago.database.locking import lock_image, lock_images
+from imago.database.outbox import Draft, ImageIdentity
 from imago.database.statements import Row
 from imago.database.tables import image_stages, stage_results, tombstones
 from imago.domain.claims import Die, FailureDecision, Park, RetryInStream, decide_failure
 from imago.domain.events import EventName
 from imago.domain.failures import StageFailure
 from imago.domain.outbox import OutboxRow
-from imago.domain.results import StageResult
+from imago.domain.results import OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.domain.stages import Stage, StageStatus
 from imago.domain.times import utc_now
 
@@ -38,80 +48,103 @@ class Failed:
     image_done_after: timedelta | None = None
 
 
-class ImageGone(ClaimLost):
-    """The image was deleted while it was worked on."""
+@dataclass(frozen=True)
+class Finished:
+    """What a claim came to: a result, where its thumbnail was put if it is one, and the headers of what follows."""
+
+    held: Claim
+    result: StageResult
+    headers: Mapping[str, str]
+    thumbnail_key: str | None = None
 
 
-async def finish(
-    db: Database,
-    held: Claim,
-    result: StageResult,
-    *,
-    headers: Mapping[str, str],
-    thumbnail_key: str | None = None,
-) -> Ended:
-    """Store the result of a claim, in one transaction with everything that follows from it.
+async def finish(db: Database, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
+    """Store the results of claims, in one transaction with everything that follows from them.
 
-    Raises ClaimLost, and then nothing was written; DatabaseUnavailable leaves the outcome to the redelivery.
+    Returns what became of each, in their order; for a lost claim nothing was written. DatabaseUnavailable leaves the
+    outcome to the redelivery.
     """
-    try:
-        return await _finish(db, held, result, headers=headers, thumbnail_key=thumbnail_key)
-    except ImageGone:
-        if thumbnail_key is not None:
-            # Written after its image's objects were deleted.
-            await bury_object(db, thumbnail_key)
-        raise
-
-
-async def _finish(
-    db: Database,
-    held: Claim,
-    result: StageResult,
-    *,
-    headers: Mapping[str, str],
-    thumbnail_key: str | None,
-) -> Ended:
     async with db.write(SYSTEM) as connection:
-        locked = await lock_image(connection, held.image.id)
-        if locked is None:
-            raise ImageGone("the image is gone")
-        image, row = locked
-        now = utc_now()
-        left = await statements.END.one_or_none(connection, {**mine(held), "done_at": now})
-        if left is None:
-            raise ClaimLost("another claim or run took over")
-        if held.run > 1:
-            await connection.execute(
-                sa.delete(stage_results).where(
-                    stage_results.c.image_id == image.id,
-                    stage_results.c.stage == held.stage,
-                    stage_results.c.run < held.run,
-                )
+        return await _finish(connection, finished)
+
+
+async def _finish(connection: AsyncConnection, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
+    locked = await lock_images(connection, {each.held.image.id for each in finished})
+    now = utc_now()
+    # One after the other, so that of two stages of an image the second one sees that the first has ended.
+    in_order = sorted(finished, key=lambda each: (each.held.image.id, each.held.stage))
+    ended_rows = await statements.END.each_row(
+        connection, [{**mine(each.held), "done_at": now} for each in in_order if each.held.image.id in locked]
+    )
+    left = {
+        (row.image_id, row.stage, row.claim): [StageStatus(each) for each in (row.others or "").split(",") if each]
+        for row in ended_rows
+    }
+    won = [each for each in in_order if (each.held.image.id, each.held.stage, each.held.claim) in left]
+    await _store(connection, won, now=now)
+    columns: dict[int, dict[str, object]] = {}
+    used: dict[int, int] = {}
+    drafts: dict[int, tuple[list[Draft], timedelta | None]] = {}
+    for each in won:
+        image, row = locked[each.held.image.id]
+        others = left[image.id, each.held.stage, each.held.claim]
+        changed, done = status_columns(row, [*others, StageStatus.DONE], now=now)
+        columns.setdefault(image.id, {}).update(columns_of(each.result, thumbnail_key=each.thumbnail_key), **changed)
+        if isinstance(each.result, ThumbnailResult):
+            used[image.client_id] = used.get(image.client_id, 0) + each.result.size_bytes - row.thumbnail_bytes
+        told, age = ([], None) if done is None else image_done(image, row, done, now=now, headers=each.headers)
+        drafts[id(each)] = [_told(image, each, now=now), *told], age
+    await set_columns(connection, columns)
+    for each in won:
+        if isinstance(each.result, OcrResult | VisionResult):
+            await refresh_derived(connection, each.held.image.client_id, each.held.image.id)
+    rows = iter(await outbox_rows.add(connection, *(draft for given, _ in drafts.values() for draft in given)))
+    ended = {key: Ended(tuple(itertools.islice(rows, len(given))), age) for key, (given, age) in drafts.items()}
+    await bury_objects(
+        connection,
+        # Written after their images' objects were deleted.
+        [each.thumbnail_key for each in finished if each.thumbnail_key and each.held.image.id not in locked],
+    )
+    await add_usage(connection, used)
+    return [ended.get(id(each)) or ClaimLost("its claim or its image is gone") for each in finished]
+
+
+async def _store(connection: AsyncConnection, won: Sequence[Finished], *, now: datetime) -> None:
+    """Store results in place of those of earlier runs."""
+    for held in (each.held for each in won if each.held.run > 1):
+        await connection.execute(
+            sa.delete(stage_results).where(
+                stage_results.c.image_id == held.image.id,
+                stage_results.c.stage == held.stage,
+                stage_results.c.run < held.run,
             )
-        stored = {
-            "image_id": image.id,
-            "stage": held.stage,
-            "run": held.run,
-            "client_id": image.client_id,
-            "data": result.to_json(),
-            "created_at": now,
-        }
-        await statements.STORE.count(connection, stored)
-        found = await apply_result(connection, image, row, result, thumbnail_key=thumbnail_key)
-        told = outbox_rows.event(
-            image,
-            EventName.STAGE_DONE,
-            at=now,
-            headers=headers,
-            stage=held.stage,
-            run=held.run,
-            status=StageStatus.DONE,
         )
-        others = [StageStatus(status) for status in (left.others or "").split(",") if status]
-        ended, done_after = await end_image(
-            connection, image, row, [*others, StageStatus.DONE], found, now=now, headers=headers
-        )
-        return Ended(await outbox_rows.add(connection, told, *ended), done_after)
+    await statements.STORE.each(
+        connection,
+        [
+            {
+                "image_id": each.held.image.id,
+                "stage": each.held.stage,
+                "run": each.held.run,
+                "client_id": each.held.image.client_id,
+                "data": each.result.to_json(),
+                "created_at": now,
+            }
+            for each in won
+        ],
+    )
+
+
+def _told(image: ImageIdentity, each: Finished, *, now: datetime) -> Draft:
+    return outbox_rows.event(
+        image,
+        EventName.STAGE_DONE,
+        at=now,
+        headers=each.headers,
+        stage=each.held.stage,
+        run=each.held.run,
+        status=StageStatus.DONE,
+    )
 
 
 async def fail(
@@ -152,13 +185,12 @@ async def fail(
         return Failed(decision, rows)
 
 
-async def bury_object(db: Database, object_key: str) -> None:
-    """Have an object deleted that was written for an image that is gone by now."""
+async def bury_objects(connection: AsyncConnection, object_keys: Sequence[str]) -> None:
+    """Have objects deleted that were written for images that are gone by now."""
     now = utc_now()
-    async with db.write(SYSTEM) as connection:
-        await connection.execute(
-            sa.insert(tombstones).values(object_key=object_key, created_at=now, due_at=now, final_at=now)
-        )
+    graves = [{"object_key": key, "created_at": now, "due_at": now, "final_at": now} for key in object_keys]
+    if graves:
+        await connection.execute(sa.insert(tombstones), graves)
 
 
 async def _leave(connection: AsyncConnection, held: Claim, **values: object) -> None:

@@ -52,10 +52,13 @@ END = Statement(
     )
     # With how the image's other stages stand, by commas.
     .returning(
+        image_stages.c.image_id,
+        image_stages.c.stage,
+        image_stages.c.claim,
         sa.select(sa.func.aggregate_strings(_others.c.status, _COMMA))
         .where(_others.c.image_id == sa.bindparam("of_image"), _others.c.stage != sa.bindparam("of_stage"))
         .scalar_subquery()
-        .label("others")
+        .label("others"),
     )
 )
 STORE = Statement(sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at"))

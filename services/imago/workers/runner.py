@@ -7,11 +7,9 @@ letting the message come again. What is trouble of ours gives the try back; what
 import asyncio
 import contextlib
 import errno
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
@@ -19,11 +17,12 @@ import orjson
 import structlog
 
 from imago import failpoints
+from imago.batches import Batches
 from imago.bus.consumer import Delivery
 from imago.database import claims, work
-from imago.database.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused
+from imago.database.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
 from imago.database.engine import Database, DatabaseUnavailable
-from imago.database.work import Failed
+from imago.database.work import Failed, Finished
 from imago.domain.claims import Die, Park, RetryInStream
 from imago.domain.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
 from imago.domain.lanes import lane_label
@@ -35,6 +34,7 @@ from imago.storage.store import ObjectMissing, StorageUnavailable
 from imago.telemetry import metrics
 from imago.telemetry.tracing import carried_on, continued_span, request_id_of
 from imago.workers.children import time_limit
+from imago.workers.scratch import Scratch
 from imago.workers.stages.base import Outcome, StageWork
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,9 @@ AWAY = timedelta(seconds=5)
 
 # Between two tries to commit what a stage has worked out.
 COMMIT_RETRY_SECONDS = 1.0
+
+# As many jobs begin or end in one transaction at most; it holds the locks on their images.
+_LARGEST_BATCH = 50
 
 
 class _Exhausted(Exception):
@@ -71,6 +74,21 @@ class StageRunner:
         self._on_database_away = on_database_away
         self._lease = timedelta(seconds=settings.ack_wait)
         self._held: set[tuple[UUID, Stage, int]] = set()
+        self._scratch = Scratch()
+        # The commits of jobs that begin, and of those that end, at the same time; each alone costs four round trips
+        # and more, and the disk.
+        self._claims: Batches[Wanted, Claim | Refused] = Batches(
+            lambda wanted: claims.claim(db, wanted, lease=self._lease, max_tries=settings.worker_max_tries),
+            largest=_LARGEST_BATCH,
+            common=(DatabaseUnavailable,),
+        )
+        self._results: Batches[Finished, Ended] = Batches(
+            lambda finished: work.finish(db, finished), largest=_LARGEST_BATCH, common=(DatabaseUnavailable,)
+        )
+
+    def close(self) -> None:
+        """Remove the temporary folders."""
+        self._scratch.close()
 
     async def handle(self, delivery: Delivery) -> None:
         """Settle one delivery."""
@@ -103,13 +121,7 @@ class StageRunner:
     async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = carried_on(delivery.headers)
         try:
-            claimed = await claims.claim(
-                self._db,
-                message,
-                lease=self._lease,
-                max_tries=self._settings.worker_max_tries,
-                headers=headers,
-            )
+            claimed = await self._claimed(Wanted(message, headers))
         except ClaimUnknown as unknown:
             self._on_database_away()
             await self._undo(delivery, unknown)
@@ -141,6 +153,19 @@ class StageRunner:
         metrics.STAGE_RUNS.labels(message.stage, lane_label(delivery.lane), outcome).inc()
         log.info("stage tried", outcome=outcome, attempt=claimed.attempts, seconds=round(seconds, 3))
 
+    async def _claimed(self, wanted: Wanted) -> Claim | Refused:
+        asked = self._claims.ask(wanted)
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # It may be under way with others, and would be a try that nobody works on.
+            with contextlib.suppress(TimeoutError, DatabaseUnavailable):
+                async with asyncio.timeout(self._lease.total_seconds()):
+                    claimed = await asked
+                    if isinstance(claimed, Claim):
+                        await self._give_back(claimed)
+            raise
+
     async def _refused(self, delivery: Delivery, refused: Refused) -> None:
         log.debug("not claimed", reason=refused.reason)
         if refused.retry_in is not None:
@@ -162,7 +187,7 @@ class StageRunner:
             done = await job
             failpoints.reach("stage.worked")
             ended = await self._committed(
-                lambda: work.finish(self._db, held, done.result, headers=headers, thumbnail_key=done.thumbnail_key)
+                lambda: self._results.ask(Finished(held, done.result, headers, done.thumbnail_key))
             )
             failpoints.reach("stage.committed")
             self._ended(ended)
@@ -204,9 +229,9 @@ class StageRunner:
     async def _run_stage(self, held: Claim) -> Outcome:
         stage = self._stages[held.stage]
         try:
-            with tempfile.TemporaryDirectory(prefix="imago-") as directory:
+            with self._scratch.folder() as directory:
                 async with time_limit(self._settings.stage_timeout(held.stage) + _TIMEOUT_SLACK):
-                    return await stage.run(held, Path(directory))
+                    return await stage.run(held, directory)
         except ObjectMissing:
             raise PermanentFailure("original-missing", "The stored image is gone.") from None
         except TimeoutError:

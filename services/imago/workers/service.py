@@ -57,6 +57,7 @@ class Worker:
             await pulling
         finally:
             await end_tasks(watch, stopping)
+            self._runner.close()
 
     async def _watch_database(self) -> None:
         """Pause pulling while the database is away."""

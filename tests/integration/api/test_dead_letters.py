@@ -9,8 +9,9 @@ import pytest
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
 from tests.support.samples import make_client, make_image
+from tests.support.work import claim as claim_one
 
-from imago.database import claims, work
+from imago.database import work
 from imago.database.claims import Claim
 from imago.database.dead_letters import ReplayOutcome, replay
 from imago.database.engine import Database
@@ -24,7 +25,7 @@ from imago.domain.work import WorkMessage
 async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str) -> None:
     """Have a stage's first run die."""
     message = WorkMessage(image, client.uuid, stage, 1, 1)
-    claim = await claims.claim(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
+    claim = await claim_one(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
     assert isinstance(claim, Claim)
     second = timedelta(seconds=1)
     failure = PermanentFailure(code, "It is broken.")

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
+from tests.support.work import claim
 
 from imago.database.ai_calls import DatabaseLedger, expire_reservations, forget_calls, get_ai_usage
-from imago.database.claims import Claim, claim
+from imago.database.claims import Claim
 from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.engine import Database, Scope
 from imago.database.held_work import find_held, wake

@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
+from tests.support.work import claim as claim_one
+from tests.support.work import finish as finish_one
 
 from imago.database import claims, work
 from imago.database.clients import get_usage
@@ -59,13 +61,13 @@ def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkM
 async def claimed(
     db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3
 ) -> claims.Claim:
-    held = await claims.claim(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    held = await claim_one(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
     assert isinstance(held, claims.Claim), held
     return held
 
 
 async def finish(db: Database, held: claims.Claim) -> claims.Ended:
-    return await work.finish(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
+    return await finish_one(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
 async def fail(db: Database, held: claims.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
@@ -191,7 +193,7 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     client = await make_client(db)
     image = await make_image(db, client)
     await claimed(db, client, image.uuid, Stage.OCR)
-    second = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    second = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert isinstance(second, claims.Refused)
     assert second.retry_in is not None
 
@@ -229,9 +231,9 @@ async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
-    again = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    again = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert again == claims.Refused("ended")
-    gone = await claims.claim(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    gone = await claim_one(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert gone == claims.Refused("image gone")
 
 
@@ -256,7 +258,7 @@ async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Dat
     for _ in range(3):
         await claimed(db, client, image.uuid, Stage.OCR)
         await expire_leases(db)
-    last = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    last = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert isinstance(last, claims.Refused)
     assert last.ended is not None
     _, stages = await get_stages(db, client.id, image.id)
@@ -350,7 +352,7 @@ async def test_reprocessing_starts_a_new_run_and_keeps_the_old_result_until_then
         2,
     )
     assert row.results[Stage.OCR]["chosen"]["text"] == "Été à Marseille"
-    stale = await claims.claim(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    stale = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
     assert stale == claims.Refused("another run")
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR, run=2))
     assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE

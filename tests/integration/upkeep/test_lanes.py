@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
 from tests.support.waiting import until
+from tests.support.work import claim as claim_one
 
 from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
@@ -66,7 +67,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
         uuid = await connection.scalar(sa.select(images.c.uuid))
     assert uuid is not None
     message = WorkMessage(image=uuid, client=client.uuid, stage=Stage.OCR, run=1, epoch=1)
-    held = await claims.claim(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
+    held = await claim_one(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
     assert isinstance(held, claims.Claim)
 
     own = client_token(client.uuid)

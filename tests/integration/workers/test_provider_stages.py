@@ -27,6 +27,7 @@ from tests.support.providers import (
 )
 from tests.support.samples import make_client, make_image
 from tests.support.waiting import until
+from tests.support.work import claim
 
 from imago.ai.providers import Providers, build_providers
 from imago.bus.breakers import SharedBreaker
@@ -34,7 +35,7 @@ from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
 from imago.database.ai_calls import DatabaseLedger, get_ai_usage
-from imago.database.claims import Claim, claim
+from imago.database.claims import Claim
 from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.engine import Database
 from imago.database.image_reads import StageRow, get_stages

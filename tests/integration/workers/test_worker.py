@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,13 +18,14 @@ from tests.support.waiting import until
 from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
-from imago.database import claims
-from imago.database.claims import Claim
+from imago.database import claims, work
+from imago.database.claims import Claim, ClaimLost, Ended, Refused, Wanted
 from imago.database.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.database.image_changes import delete_image, reprocess
 from imago.database.image_reads import StageRow, get_stages
 from imago.database.tables import stage_results
 from imago.database.uploads import AcceptedImage
+from imago.database.work import Finished
 from imago.domain.clients import Client
 from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
 from imago.domain.results import ExifResult
@@ -350,3 +351,54 @@ async def test_a_message_that_cant_be_read_is_put_away(rig: Rig) -> None:
             return info.num_ack_pending == 0
 
         await until(empty, what="the unreadable message to be terminated")
+
+
+async def test_a_result_that_cannot_be_stored_takes_no_other_of_its_batch_along(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, all_there, tries = asyncio.Event(), [0], []
+    store = work.finish
+
+    async def one_is_bad(db: Database, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
+        tries.append(len(finished))
+        if any(each.held.image.id == bad.id for each in finished):
+            raise ValueError("no database takes this")
+        return await store(db, finished)
+
+    async def end_together(_claim: Claim) -> None:
+        all_there[0] += 1
+        if all_there[0] == 4:
+            together.set()
+        await together.wait()
+
+    monkeypatch.setattr("imago.database.work.finish", one_is_bad)
+    images = [await rig.image() for _ in range(4)]
+    bad = images[2]
+    async with rig.worker(Stub(end_together)):
+        for image in images:
+            await rig.ended(image, StageStatus.DEAD if image is bad else StageStatus.DONE)
+    assert max(tries) > 1, "they were not stored together, so nothing was shown"
+    assert (await rig.stage(bad)).error_code == "internal-error"
+
+
+async def test_a_claim_that_comes_after_its_job_was_cancelled_is_given_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim
+
+    async def slow(
+        db: Database, wanted: Sequence[Wanted], **options: Any
+    ) -> list[Claim | Refused | DatabaseUnavailable]:
+        asked.set()
+        await let_go.wait()
+        return await claim(db, wanted, **options)
+
+    monkeypatch.setattr("imago.database.claims.claim", slow)
+    stub = Stub(fails_with(ValueError(), times=0))
+    image = await rig.image()
+    async with rig.worker(stub):
+        await asked.wait()
+        # Longer than SHUTDOWN_TIMEOUT after the worker was told to stop, so that the job is cancelled meanwhile.
+        asyncio.get_running_loop().call_later(1.0, let_go.set)
+    row = await rig.stage(image)
+    assert (row.status, row.attempts, stub.tries) == (StageStatus.PENDING, 0, [])

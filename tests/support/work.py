@@ -1,0 +1,36 @@
+"""A worker's transactions for one stage alone; the worker itself makes them for several at once."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from imago.database import claims, work
+from imago.database.claims import Claim, Ended, Refused, Wanted
+from imago.database.engine import Database
+from imago.database.work import Finished
+from imago.domain.results import StageResult
+from imago.domain.work import WorkMessage
+
+
+async def claim(
+    db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str] | None = None
+) -> Claim | Refused:
+    """Claim the run that a message names; raise what became of it where that is an exception."""
+    (claimed,) = await claims.claim(db, [Wanted(message, headers or {})], lease=lease, max_tries=max_tries)
+    if isinstance(claimed, Exception):
+        raise claimed
+    return claimed
+
+
+async def finish(
+    db: Database,
+    held: Claim,
+    result: StageResult,
+    *,
+    headers: Mapping[str, str] | None = None,
+    thumbnail_key: str | None = None,
+) -> Ended:
+    """Store the result of a claim; raise ClaimLost."""
+    (ended,) = await work.finish(db, [Finished(held, result, headers or {}, thumbnail_key)])
+    if isinstance(ended, Exception):
+        raise ended
+    return ended

@@ -1,0 +1,83 @@
+"""What is asked for while a batch is under way makes the next one; one that fails doesn't take the others along."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from imago.batches import Batches
+
+
+class Away(Exception):
+    """Concerns everybody."""
+
+
+class Doubling:
+    """Doubles numbers, a batch at a time, when it is let; refuses negative ones, and fails over 13."""
+
+    def __init__(self, *, largest: int = 10) -> None:
+        self.batches: list[list[int]] = []
+        self.going = asyncio.Event()
+        self.away = False
+        self.all = Batches(self._double, largest=largest, common=(Away,))
+
+    async def _double(self, numbers: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(numbers))
+        await self.going.wait()
+        if self.away:
+            raise Away
+        if 13 in numbers:
+            raise ZeroDivisionError
+        return [ValueError(f"{number} is negative") if number < 0 else 2 * number for number in numbers]
+
+
+async def test_one_alone_goes_at_once_and_the_rest_together() -> None:
+    doubling = Doubling(largest=3)
+    asked = [doubling.all.ask(0)]
+    await asyncio.sleep(0)
+    asked += [doubling.all.ask(number) for number in range(1, 6)]
+    doubling.going.set()
+    assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8, 10]
+    assert doubling.batches == [[0], [1, 2, 3], [4, 5]]
+    assert await doubling.all.ask(21) == 42, "it goes on when it had nothing to do"
+
+
+async def test_each_gets_its_own_exception() -> None:
+    doubling = Doubling()
+    doubling.going.set()
+    good, bad = doubling.all.ask(1), doubling.all.ask(-1)
+    assert await good == 2
+    with pytest.raises(ValueError, match="-1 is negative"):
+        await bad
+
+
+async def test_one_that_breaks_its_batch_is_found_by_trying_each_alone() -> None:
+    doubling = Doubling()
+    doubling.going.set()
+    asked = [doubling.all.ask(number) for number in (1, 13, 2)]
+    assert await asked[0] == 2
+    with pytest.raises(ZeroDivisionError):
+        await asked[1]
+    assert await asked[2] == 4
+    assert doubling.batches == [[1, 13, 2], [1], [13], [2]]
+
+
+async def test_what_concerns_everybody_is_not_tried_again() -> None:
+    doubling = Doubling()
+    doubling.away = True
+    doubling.going.set()
+    answers = await asyncio.gather(*(doubling.all.ask(number) for number in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Away] * 3
+    assert len(doubling.batches) == 1
+
+
+async def test_who_gave_up_is_left_out_or_not_answered() -> None:
+    doubling = Doubling()
+    under_way, waiting = doubling.all.ask(1), None
+    await asyncio.sleep(0)
+    waiting, other = doubling.all.ask(2), doubling.all.ask(3)
+    under_way.cancel()
+    waiting.cancel()
+    doubling.going.set()
+    assert await other == 6
+    assert doubling.batches == [[1], [3]]
