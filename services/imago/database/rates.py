@@ -1,13 +1,18 @@
-"""Request rates that hold across replicas: one row a subject, one atomic statement a request.
+"""Request rates that hold across replicas: one row a subject, one statement a request.
 
 The table is UNLOGGED: after a crash of the server everyone has a full burst again, and no request waits for a disk. It
 holds nothing of a client's but its number, so it is under no row-level security, and the statement needs no transaction
 around it.
 """
 
+from collections import Counter, deque
+from collections.abc import Sequence
 from datetime import timedelta
+from operator import attrgetter
+from typing import NamedTuple
 
-from imago.database.engine import Database
+from imago.batches import Batches
+from imago.database.engine import Database, DatabaseUnavailable
 from imago.domain.rates import MINUTE, Rate, Verdict, verdict
 
 # The database's own clock decides: those of replicas differ. clock_timestamp() is read before a row's lock is waited
@@ -18,11 +23,12 @@ _SPEND = """
     ON CONFLICT (subject) DO UPDATE
     SET tat = greatest(kept.tat, excluded.tat - $2) + $2
     WHERE greatest(kept.tat, excluded.tat - $2) + $2 <= excluded.tat - $2 + $3::bigint
-    RETURNING tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+    RETURNING tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint), subject, $2::bigint, $3::bigint
 """
 
 _AHEAD = """
-    SELECT tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) FROM rate_limits WHERE subject = $1
+    SELECT subject, tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+    FROM rate_limits WHERE subject = $1
 """
 
 _EXPIRE = """
@@ -30,21 +36,58 @@ _EXPIRE = """
 """
 
 
+# A burst of more than this goes in several.
+_LARGEST_BATCH = 100
+
+
+class _Charged(NamedTuple):
+    """Whether a request was taken, and how far its subject's TAT lies ahead of now, in microseconds."""
+
+    ahead: int
+    allowed: bool
+
+
+class _Charge(NamedTuple):
+    """One request of a subject, as the statements take it."""
+
+    subject: str
+    interval: int
+    tolerance: int
+
+
 class DatabaseRates:
-    """Rates in PostgreSQL."""
+    """Rates in PostgreSQL; the requests of a moment are charged in one round trip, each by a statement of its own."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._charges: Batches[_Charge, _Charged] = Batches(
+            self._charge, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,)
+        )
 
     async def spend(self, subject: str, rate: Rate) -> Verdict:
         """Take one request of a subject, or refuse it; raise DatabaseUnavailable."""
+        charged = await self._charges.ask(_Charge(subject, rate.interval, rate.tolerance))
+        return verdict(charged.ahead, rate, allowed=charged.allowed)
+
+    async def _charge(self, charges: Sequence[_Charge]) -> list[_Charged]:
+        # In the order of their subjects, whose rows stay locked until the last one is charged.
+        in_order = sorted(charges, key=attrgetter("subject"))
         async with self._db.driver() as connection:
-            ahead = await connection.fetchval(_SPEND, subject, rate.interval, rate.tolerance)
-            if ahead is not None:
-                return verdict(ahead, rate, allowed=True)
-            ahead = await connection.fetchval(_AHEAD, subject)
+            rows = await connection.fetchmany(_SPEND, in_order)
+            taken: dict[_Charge, deque[int]] = {charge: deque() for charge in charges}
+            for ahead, *charge in rows:
+                taken[_Charge(*charge)].append(ahead)
+            refused = {charge.subject for charge, count in Counter(charges).items() if count > len(taken[charge])}
+            stand = (
+                dict(await connection.fetchmany(_AHEAD, [(subject,) for subject in sorted(refused)])) if refused else {}
+            )
         # A row that was swept in between is as good as one that has just become free.
-        return verdict(ahead if ahead is not None else rate.tolerance, rate, allowed=False)
+        return [
+            _Charged(taken[charge].popleft(), allowed=True)
+            if taken[charge]
+            else _Charged(stand.get(charge.subject, charge.tolerance), allowed=False)
+            for charge in charges
+        ]
 
 
 async def expire_rates(db: Database, *, idle: timedelta) -> int:

@@ -1,6 +1,7 @@
 """Whose address a request comes from, behind proxies that are trusted and proxies that aren't."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
@@ -44,6 +45,7 @@ def _among(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in trusted)
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     """Read an address as proxies write it: with a port, with brackets, as IPv4 in IPv6."""
     plain = text.strip()

@@ -47,11 +47,6 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 
 def configure_logging(*, level: str, console: bool = False) -> None:
     """Set up structlog and the standard library's logging for the process; `console` is for people's eyes."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        if console
-        else structlog.processors.JSONRenderer(serializer=_dumps)
-    )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -60,12 +55,25 @@ def configure_logging(*, level: str, console: bool = False) -> None:
         *([] if console else [_TRACEBACKS]),
         redact,
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    if console:
+        renderer: Any = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        structlog.configure(
+            processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer(serializer=_dumps)
+        # Past the standard library, which takes three times as long for a line: a sixth of a small request's CPU.
+        structlog.configure(
+            processors=[*shared, structlog.processors.JSONRenderer(serializer=_dump_bytes)],
+            logger_factory=lambda *_: _StandardError(),
+            wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+            cache_logger_on_first_use=True,
+        )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -78,6 +86,18 @@ def configure_logging(*, level: str, console: bool = False) -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _StandardError:
+    """Writes lines to what standard error is by then."""
+
+    def msg(self, line: bytes) -> None:
+        stream = sys.stderr.buffer
+        # In one call, so that lines of several threads don't mix.
+        stream.write(line + b"\n")
+        stream.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -103,4 +123,8 @@ def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _dumps(event: dict[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    return _dump_bytes(event).decode()
+
+
+def _dump_bytes(event: dict[str, Any], **_: Any) -> bytes:
+    return orjson.dumps(event, default=repr)

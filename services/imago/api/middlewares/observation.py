@@ -3,9 +3,11 @@
 import re
 import time
 import uuid
+from functools import lru_cache
 
 import structlog
 from aiohttp import web
+from prometheus_client import Counter, Histogram
 
 from imago.api.access import Handler
 from imago.api.services import IMAGE, PRINCIPAL, REQUEST_ID
@@ -39,8 +41,9 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
     finally:
         seconds = time.monotonic() - started
         metrics.HTTP_IN_FLIGHT.dec()
-        metrics.HTTP_REQUESTS.labels(request.method, route, status).inc()
-        metrics.HTTP_SECONDS.labels(request.method, route).observe(seconds, exemplar=metrics.exemplar())
+        count, duration = _series(request.method, route, status)
+        count.inc()
+        duration.observe(seconds, exemplar=metrics.exemplar())
         if route not in _SILENT:
             principal = request.get(PRINCIPAL)
             image = {"image": request[IMAGE]} if IMAGE in request else {}
@@ -54,6 +57,12 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
                 client=str(principal.client.uuid) if principal and principal.client else None,
                 **image,
             )
+
+
+@lru_cache(maxsize=4096)
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    # Finding a series by its labels takes as long as counting in it.
+    return metrics.HTTP_REQUESTS.labels(method, route, status), metrics.HTTP_SECONDS.labels(method, route)
 
 
 def _template(request: web.Request) -> str:
