@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -16,6 +16,7 @@ class Batches(Generic[Asked, Answer]):
     Who asks alone doesn't wait, and a batch is as large as the load makes it. `work` answers each of a batch, in their
     order, with an answer or with the exception that its asker is to get. Where it raises one instead, that is
     everybody's if it is one of `common`; otherwise each is tried again alone, so that what can't be done fails alone.
+    What has different keys by `key` goes into different batches, which wait for nothing of each other.
     """
 
     def __init__(
@@ -24,33 +25,41 @@ class Batches(Generic[Asked, Answer]):
         *,
         largest: int,
         common: tuple[type[Exception], ...] = (),
+        key: Callable[[Asked], Hashable] = lambda _: None,
     ) -> None:
         self._work = work
         self._largest = largest
         self._common = common
-        self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._key = key
+        # By their keys; there is a task for each of them.
+        self._waiting: dict[Hashable, deque[tuple[Asked, asyncio.Future[Answer]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, asked: Asked) -> asyncio.Future[Answer]:
         """Have something done; who cancels the future before its batch begins has it left out."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, future))
-        if self._task is None:
+        key = self._key(asked)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = deque()
             # In a context of its own: what the first to ask has bound there is not the others'.
-            self._task = asyncio.create_task(self._run(), name="batches", context=contextvars.Context())
+            task = asyncio.create_task(self._run(key, waiting), name="batches", context=contextvars.Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        waiting.append((asked, future))
         return future
 
-    async def _run(self) -> None:
+    async def _run(self, key: Hashable, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> None:
         try:
-            while batch := self._next():
+            while batch := self._next(waiting):
                 await self._do(batch)
         finally:
-            self._task = None
+            del self._waiting[key]
 
-    def _next(self) -> list[tuple[Asked, asyncio.Future[Answer]]]:
+    def _next(self, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> list[tuple[Asked, asyncio.Future[Answer]]]:
         batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
-        while self._waiting and len(batch) < self._largest:
-            asked, future = self._waiting.popleft()
+        while waiting and len(batch) < self._largest:
+            asked, future = waiting.popleft()
             if not future.done():
                 batch.append((asked, future))
         return batch

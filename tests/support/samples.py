@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
-from imago.database.uploads import AcceptedImage, NewImage, accept_upload, begin_upload
+from imago.database.uploads import AcceptedImage, NewImage, Uploads
 from imago.domain import keys
 from imago.domain.clients import Client, Pipeline, Plan, default_scopes
 from imago.domain.images import ImageFormat, ImageHeader, original_key
@@ -20,12 +20,19 @@ async def make_client(db: Database, name: str = "someone", **limits: int) -> Cli
 
 
 async def make_image(
-    db: Database, client: Client, *, name: str = "photo.jpg", size: int = 1000, sha256: str | None = None
+    db: Database,
+    client: Client,
+    *,
+    name: str = "photo.jpg",
+    size: int = 1000,
+    sha256: str | None = None,
+    uploads: Uploads | None = None,
 ) -> AcceptedImage:
-    """Accept an image whose bytes nobody looks at."""
+    """Accept an image whose bytes nobody looks at; those that share `uploads` may share transactions."""
+    uploads = uploads or Uploads(db)
     uuid = uuid4()
     key = original_key("", client.uuid, uuid)
-    intent = await begin_upload(db, client, image=uuid, object_key=key, ttl=timedelta(minutes=20))
+    intent = await uploads.begin(client, image=uuid, object_key=key, ttl=timedelta(minutes=20))
     header = ImageHeader(ImageFormat.JPEG, 640, 480, 1)
     digest = sha256 or uuid.hex * 2
-    return await accept_upload(db, client, NewImage(intent, uuid, name, header, size, digest, key, {}))
+    return await uploads.accept(client, NewImage(intent, uuid, name, header, size, digest, key, {}))

@@ -81,3 +81,22 @@ async def test_who_gave_up_is_left_out_or_not_answered() -> None:
     doubling.going.set()
     assert await other == 6
     assert doubling.batches == [[1], [3]]
+
+
+async def test_what_has_another_key_waits_for_nothing() -> None:
+    done: list[list[str]] = []
+    gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+    async def work(words: Sequence[str]) -> list[str]:
+        await gates[words[0][0]].wait()
+        done.append(list(words))
+        return list(words)
+
+    batches = Batches(work, largest=10, key=lambda word: word[0])
+    slow, quick = batches.ask("a1"), [batches.ask("b1"), batches.ask("b2")]
+    gates["b"].set()
+    await asyncio.gather(*quick)
+    assert not slow.done()
+    gates["a"].set()
+    await slow
+    assert done == [["b1", "b2"], ["a1"]]

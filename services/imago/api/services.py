@@ -12,7 +12,7 @@ from imago.api.local_rates import LocalRates
 from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
 from imago.database.engine import Database
-from imago.database.uploads import InlineThumbnail
+from imago.database.uploads import InlineThumbnail, Uploads
 from imago.domain.ai_calls import CallContext
 from imago.domain.assistance import PageSource, TextProvider
 from imago.domain.audit import Actor
@@ -38,7 +38,8 @@ class Services:
     announcer: Announcer
     keys: KeyCache
     rates: Rates
-    uploads: UploadSlots
+    uploads: Uploads
+    upload_slots: UploadSlots
     checks: Mapping[str, Check]
     exposition: Exposition
     texts: Callable[[CallContext], TextProvider]

@@ -25,7 +25,7 @@ from imago.cli.ai_parts import ai_providers
 from imago.cli.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
 from imago.database.engine import Database
 from imago.database.rates import DatabaseRates
-from imago.database.uploads import InlineThumbnail
+from imago.database.uploads import InlineThumbnail, Uploads
 from imago.domain.failures import StageFailure
 from imago.domain.lanes import is_dedicated
 from imago.settings import Settings
@@ -93,7 +93,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
                     inline_thumbnail=inline,
                     rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-                    uploads=UploadSlots(settings),
+                    uploads=Uploads(db),
+                    upload_slots=UploadSlots(settings),
                     tokens=_tokens(settings),
                     ensure_lane=_lane_ensurer(settings, bus),
                     move_lanes=upkeep.nudger("lanes"),

@@ -158,76 +158,104 @@ _FOLLOW = Statement(
 )
 
 
-async def make_image(connection: AsyncConnection, intent: int, row: Mapping[str, object]) -> Made:
-    """End the intent, find the earliest image with the same bytes, and insert the image with the columns given."""
-    if connection.dialect.name != "sqlite":
-        made = await _MAKE.one_or_none(connection, {**row, "intent": intent})
-        if made is None:
-            raise LookupError("the statement gives one row always")
-        return Made(made.id, made.duplicate_of, made.lane, made.intent_ended)
+@dataclass(frozen=True)
+class Following:
+    """What an image brings with it: its stages (in their first run), its search document, its messages, its charge.
+
+    The drafts are of this image and have the same headers.
+    """
+
+    image_id: int
+    client_id: int
+    lane: str
+    name: str
+    stages: Mapping[Stage, StageStatus]
+    drafts: Sequence[Draft]
+    charge: Charge
+
+
+async def make_images(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> list[Made]:
+    """Insert images with the columns given, each with its duplicate found and its `intent` ended; in their order."""
+    if connection.dialect.name == "sqlite":
+        return [await _make_image(connection, row) for row in rows]
+    return [
+        Made(made.id, made.duplicate_of, made.lane, made.intent_ended)
+        for made in await _MAKE.each_row(connection, rows)
+    ]
+
+
+async def _make_image(connection: AsyncConnection, row: Mapping[str, object]) -> Made:
     duplicate_of = await _DUPLICATE.scalar(connection, {name: row[name] for name in ("client_id", "sha256")})
-    if await _END_INTENT.count(connection, {"intent": intent}) != 1:
+    if await _END_INTENT.count(connection, {"intent": row["intent"]}) != 1:
         return Made(None, None, None, intent_ended=False)
     lane = await _LANE.scalar(connection, {"client_id": row["client_id"]})
     if lane is None:
         return Made(None, None, None, intent_ended=True)
-    image_id = await _INSERT_IMAGE.scalar(connection, {**row, "duplicate_of": duplicate_of})
+    given = {name: row[name] for name in _GIVEN}
+    image_id = await _INSERT_IMAGE.scalar(connection, {**given, "duplicate_of": duplicate_of})
     return Made(image_id, duplicate_of, lane, intent_ended=True)
 
 
 async def add_what_follows(
-    connection: AsyncConnection,
-    image_id: int,
-    client_id: int,
-    *,
-    lane: str,
-    name: str,
-    stages: Mapping[Stage, StageStatus],
-    drafts: Sequence[Draft],
-    charge: Charge,
-    now: datetime,
-) -> tuple[OutboxRow, ...] | None:
-    """Add the stages (in their first run), the search document and the messages, and charge the usage.
+    connection: AsyncConnection, images: Sequence[Following], *, now: datetime
+) -> list[tuple[OutboxRow, ...] | None]:
+    """Add what images bring with them; return what is to be published of each.
 
-    The drafts are of this image and have the same headers. Returns None where the charge doesn't fit; the transaction
-    must not be committed then.
+    It is None where the charge doesn't fit; the transaction must not be committed then.
     """
-    # Last, as every transaction does it: all uploads of a client at once queue up for the row of its usage.
-    charged = {
-        "size": charge.size,
-        "kept": charge.kept,
-        "most_bytes": charge.most_bytes,
-        "most_images": charge.most_images,
+    # The charge comes last, as in every transaction: all uploads of a client at once queue up for its usage's row.
+    if connection.dialect.name == "sqlite":
+        return [await _follow(connection, each, now=now) for each in images]
+    rows = {row.message_id: row for row in await _FOLLOW.each_row(connection, [_values(each, now) for each in images])}
+    return [
+        outbox_rows.added(each.drafts, [rows[draft.message_id] for draft in each.drafts])
+        if rows[each.drafts[0].message_id].charged
+        else None
+        for each in images
+    ]
+
+
+def _values(image: Following, now: datetime) -> dict[str, object]:
+    drafts = image.drafts
+    return {
+        "image_id": image.image_id,
+        "client_id": image.client_id,
+        "lane": image.lane,
+        "created_at": now,
+        "due_at": now + HEAD_START,
+        "document": document(image.name),
+        "stages": list(image.stages),
+        "statuses": list(image.stages.values()),
+        "kinds": [draft.kind for draft in drafts],
+        "subjects": [None if draft.work else draft.subject for draft in drafts],
+        "payloads": [orjson.dumps(draft.payload).decode() for draft in drafts],
+        "message_ids": [draft.message_id for draft in drafts],
+        "of_stages": [draft.work.stage if draft.work else None for draft in drafts],
+        "headers": dict(drafts[0].headers),
+        **_charged(image.charge),
     }
-    if connection.dialect.name != "sqlite":
-        values = {
-            "image_id": image_id,
-            "client_id": client_id,
-            "lane": lane,
-            "created_at": now,
-            "due_at": now + HEAD_START,
-            "document": document(name),
-            "stages": list(stages),
-            "statuses": list(stages.values()),
-            "kinds": [draft.kind for draft in drafts],
-            "subjects": [None if draft.work else draft.subject for draft in drafts],
-            "payloads": [orjson.dumps(draft.payload).decode() for draft in drafts],
-            "message_ids": [draft.message_id for draft in drafts],
-            "of_stages": [draft.work.stage if draft.work else None for draft in drafts],
-            "headers": dict(drafts[0].headers),
-            **charged,
-        }
-        rows = await _FOLLOW.rows(connection, values)
-        return outbox_rows.added(drafts, rows) if rows[0].charged else None
-    fixed = {"image_id": image_id, "client_id": client_id, "lane": lane}
+
+
+async def _follow(connection: AsyncConnection, image: Following, *, now: datetime) -> tuple[OutboxRow, ...] | None:
+    fixed = {"image_id": image.image_id, "client_id": image.client_id, "lane": image.lane}
     begun = {"run": 1, "claim": 0, "attempts": 0, "epoch": 1}
     await _INSERT_STAGES.each(
         connection,
         [
             {**fixed, **begun, "stage": stage, "status": status, "done_at": now if status is StageStatus.DONE else None}
-            for stage, status in stages.items()
+            for stage, status in image.stages.items()
         ],
     )
-    added = await outbox_rows.add(connection, *drafts)
-    await upsert_document(connection, client_id, image_id, name)
-    return added if await _CHARGE.count(connection, {"of_client": client_id, **charged}) == 1 else None
+    added = await outbox_rows.add(connection, *image.drafts)
+    await upsert_document(connection, image.client_id, image.image_id, image.name)
+    charged = {"of_client": image.client_id, **_charged(image.charge)}
+    return added if await _CHARGE.count(connection, charged) == 1 else None
+
+
+def _charged(charge: Charge) -> dict[str, int]:
+    return {
+        "size": charge.size,
+        "kept": charge.kept,
+        "most_bytes": charge.most_bytes,
+        "most_images": charge.most_images,
+    }

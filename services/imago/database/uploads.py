@@ -1,6 +1,6 @@
 """The database's side of an upload: an intent before its first byte, the acceptance after its last (DESIGN, 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,9 +9,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.batches import Batches
 from imago.database import outbox as outbox_rows
-from imago.database.acceptance import Charge, add_what_follows, make_image
-from imago.database.engine import SYSTEM, Database, Scope
+from imago.database.acceptance import Charge, Following, add_what_follows, make_images
+from imago.database.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.database.idempotency import Completion, complete_key
 from imago.database.outbox import ImageIdentity
 from imago.database.statements import Statement
@@ -20,7 +21,7 @@ from imago.domain.clients import Client, Usage
 from imago.domain.events import EventName
 from imago.domain.images import ImageHeader, thumbnail_key_beside
 from imago.domain.outbox import OutboxRow
-from imago.domain.problems import Unauthenticated, UploadExpired
+from imago.domain.problems import QuotaExceeded, Unauthenticated, UploadExpired
 from imago.domain.quotas import quota_exceeded, refuse_if_used_up
 from imago.domain.results import ThumbnailResult
 from imago.domain.stages import (
@@ -32,6 +33,9 @@ from imago.domain.stages import (
     planned_stages,
 )
 from imago.domain.times import utc_now
+
+# More of one client's uploads at once go in several transactions: each holds the client's usage until it commits.
+_LARGEST_BATCH = 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class AcceptedImage:
 
 _USAGE = Statement(sa.select(client_usage).where(client_usage.c.client_id == sa.bindparam("of_client")))
 _BEGIN = Statement(
-    sa.insert(upload_intents).returning(upload_intents.c.id),
+    sa.insert(upload_intents).returning(upload_intents.c.id, upload_intents.c.image_uuid),
     columns=("client_id", "image_uuid", "object_key", "created_at", "expires_at"),
 )
 
@@ -93,23 +97,88 @@ async def usage(connection: AsyncConnection, client_id: int) -> Usage:
     return Usage(row.storage_bytes, row.images) if row else Usage(0, 0)
 
 
-async def begin_upload(db: Database, client: Client, *, image: UUID, object_key: str, ttl: timedelta) -> int:
-    """Commit an intent, so that whatever this upload leaves in storage is found and swept; return its id.
+@dataclass(frozen=True)
+class _Intent:
+    client: Client
+    image: UUID
+    object_key: str
+    ttl: timedelta
 
-    Raises QuotaExceeded where not even one more byte would fit.
-    """
-    now = utc_now()
-    async with db.write(Scope(client.id)) as connection:
-        refuse_if_used_up(await usage(connection, client.id), client.limits)
-        intent = {
-            "client_id": client.id,
-            "image_uuid": image,
-            "object_key": object_key,
-            "created_at": now,
-            "expires_at": now + ttl,
-        }
-        intent_id = await _BEGIN.scalar(connection, intent)
-    return int(intent_id or 0)
+
+@dataclass(frozen=True)
+class _Acceptance:
+    client: Client
+    upload: NewImage
+    once: Completion | None
+
+
+class Uploads:
+    """The two transactions of an upload; those of one client that come at the same time are one."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._intents: Batches[_Intent, int] = Batches(
+            self._begin, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda each: each.client.id
+        )
+        self._acceptances: Batches[_Acceptance, AcceptedImage] = Batches(
+            self._accept, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda each: each.client.id
+        )
+
+    async def begin(self, client: Client, *, image: UUID, object_key: str, ttl: timedelta) -> int:
+        """Commit an intent, so that whatever this upload leaves in storage is found and swept; return its id.
+
+        Raises QuotaExceeded where not even one more byte would fit.
+        """
+        return await self._intents.ask(_Intent(client, image, object_key, ttl))
+
+    async def accept(self, client: Client, upload: NewImage, *, once: Completion | None = None) -> AcceptedImage:
+        """Charge the quota and create the image, its stages and its messages, in one transaction.
+
+        With `once`, the answer is noted under its Idempotency-Key in the same transaction. Raises QuotaExceeded,
+        UploadExpired where the intent was swept meanwhile, Unauthenticated where the client was deactivated meanwhile,
+        and IdempotencyInFlight where the key was taken over; then nothing was written, and the caller abandons the
+        upload.
+        """
+        return await self._acceptances.ask(_Acceptance(client, upload, once))
+
+    async def _begin(self, intents: Sequence[_Intent]) -> list[int | Exception]:
+        now, client_id = utc_now(), intents[0].client.id
+        async with self._db.write(Scope(client_id)) as connection:
+            used = await usage(connection, client_id)
+            refused = {each.image: _refusal(used, each.client) for each in intents}
+            rows = await _BEGIN.each_row(
+                connection,
+                [
+                    {
+                        "client_id": client_id,
+                        "image_uuid": each.image,
+                        "object_key": each.object_key,
+                        "created_at": now,
+                        "expires_at": now + each.ttl,
+                    }
+                    for each in intents
+                    if refused[each.image] is None
+                ],
+            )
+        begun = {row.image_uuid: int(row.id) for row in rows}
+        return [refused[each.image] or begun[each.image] for each in intents]
+
+    async def _accept(self, asked: Sequence[_Acceptance]) -> list[AcceptedImage]:
+        # One that is refused fails the transaction, and then each gets one of its own.
+        async with self._db.write(Scope(asked[0].client.id)) as connection:
+            accepted = await _accept_in(connection, asked, now=utc_now())
+            for each, image in zip(asked, accepted, strict=True):
+                if each.once is not None:
+                    await complete_key(connection, each.once, image.to_json())
+            return accepted
+
+
+def _refusal(used: Usage, client: Client) -> QuotaExceeded | None:
+    try:
+        refuse_if_used_up(used, client.limits)
+    except QuotaExceeded as refusal:
+        return refusal
+    return None
 
 
 async def abandon_upload(db: Database, intent_id: int) -> bool:
@@ -138,62 +207,73 @@ async def bury_intents(connection: AsyncConnection, condition: sa.ColumnElement[
     return len(rows)
 
 
-async def accept_upload(
-    db: Database, client: Client, upload: NewImage, *, once: Completion | None = None
-) -> AcceptedImage:
-    """Charge the quota and create the image, its stages and its messages, in one transaction.
+async def _accept_in(
+    connection: AsyncConnection, asked: Sequence[_Acceptance], *, now: datetime
+) -> list[AcceptedImage]:
+    planned = [_stages_of(each.client, each.upload) for each in asked]
+    made = await make_images(
+        connection,
+        [
+            {
+                **_row(each.client, each.upload, image_status(stages.values()), now=now),
+                "intent": each.upload.intent_id,
+            }
+            for each, stages in zip(asked, planned, strict=True)
+        ],
+    )
+    following = []
+    for each, stages, image in zip(asked, planned, made, strict=True):
+        if not image.intent_ended:
+            raise UploadExpired("The upload took longer than its intent lives; send it again.")
+        if image.id is None or image.lane is None:
+            raise Unauthenticated("The client is not active.")
+        identity = ImageIdentity(image.id, each.upload.uuid, each.client.id, each.client.uuid)
+        if each.upload.thumbnail:
+            await _store_inline_thumbnail(connection, identity, each.upload.thumbnail, now=now)
+        following.append(_following(identity, image.lane, each.client, each.upload, stages, now=now))
+    accepted = []
+    rows = await add_what_follows(connection, following, now=now)
+    for each, row, brought, published in zip(asked, made, following, rows, strict=True):
+        upload = each.upload
+        if published is None:
+            used = await usage(connection, each.client.id)
+            raise quota_exceeded(used, each.client.limits, needed_bytes=upload.size_bytes)
+        status = image_status(brought.stages.values())
+        accepted.append(
+            AcceptedImage(brought.image_id, upload.uuid, upload.original_name, status, row.duplicate_of, published)
+        )
+    return accepted
 
-    With `once`, the answer is noted under its Idempotency-Key in the same transaction. Raises QuotaExceeded,
-    UploadExpired where the intent was swept meanwhile, Unauthenticated where the client was deactivated meanwhile, and
-    IdempotencyInFlight where the key was taken over; then nothing was written, and the caller abandons the upload.
-    """
-    async with db.write(Scope(client.id)) as connection:
-        accepted = await accept_in(connection, client, upload, now=utc_now())
-        if once is not None:
-            await complete_key(connection, once, accepted.to_json())
-        return accepted
 
-
-async def accept_in(connection: AsyncConnection, client: Client, upload: NewImage, *, now: datetime) -> AcceptedImage:
-    """Do what `accept_upload` says inside the caller's transaction."""
-    statuses = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
+def _stages_of(client: Client, upload: NewImage) -> dict[Stage, StageStatus]:
+    stages = planned_stages(client.pipeline.stages, disabled=upload.stages_off)
     if upload.thumbnail:
-        statuses[Stage.THUMBNAIL] = StageStatus.DONE
-    status = image_status(statuses.values())
-    made = await make_image(connection, upload.intent_id, _row(client, upload, status, now=now))
-    if not made.intent_ended:
-        raise UploadExpired("The upload took longer than its intent lives; send it again.")
-    if made.id is None or made.lane is None:
-        raise Unauthenticated("The client is not active.")
-    image = ImageIdentity(made.id, upload.uuid, client.id, client.uuid)
-    if upload.thumbnail:
-        await _store_inline_thumbnail(connection, image, upload.thumbnail, now=now)
-    headers = upload.traceparent
+        stages[Stage.THUMBNAIL] = StageStatus.DONE
+    return stages
+
+
+def _following(
+    image: ImageIdentity,
+    lane: str,
+    client: Client,
+    upload: NewImage,
+    stages: Mapping[Stage, StageStatus],
+    *,
+    now: datetime,
+) -> Following:
+    headers, status, limits = upload.traceparent, image_status(stages.values()), client.limits
     drafts = [outbox_rows.event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
     drafts += [
-        outbox_rows.work(image, stage, run=1, epoch=1, lane=made.lane, headers=headers)
-        for stage, stage_status in statuses.items()
+        outbox_rows.work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
+        for stage, stage_status in stages.items()
         if stage_status is StageStatus.PENDING
     ]
     if status in TERMINAL_IMAGE_STATUSES:
         drafts.append(outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
-    limits = client.limits
     # The thumbnail adds to the usage but is never what refuses an upload.
     kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
-    rows = await add_what_follows(
-        connection,
-        image.id,
-        client.id,
-        lane=made.lane,
-        name=upload.original_name,
-        stages=statuses,
-        drafts=drafts,
-        charge=Charge(upload.size_bytes, kept, limits.storage_bytes, limits.images),
-        now=now,
-    )
-    if rows is None:
-        raise quota_exceeded(await usage(connection, client.id), limits, needed_bytes=upload.size_bytes)
-    return AcceptedImage(image.id, image.uuid, upload.original_name, status, made.duplicate_of, rows)
+    charge = Charge(upload.size_bytes, kept, limits.storage_bytes, limits.images)
+    return Following(image.id, client.id, lane, upload.original_name, stages, drafts, charge)
 
 
 def _row(client: Client, upload: NewImage, status: ImageStatus, *, now: datetime) -> dict[str, object]:

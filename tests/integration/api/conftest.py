@@ -24,6 +24,7 @@ from imago.api.upload_slots import UploadSlots
 from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
 from imago.database.rates import DatabaseRates
+from imago.database.uploads import Uploads
 from imago.domain import keys
 from imago.domain.ai_calls import CallContext
 from imago.domain.assistance import PageSource, TextProvider
@@ -151,7 +152,8 @@ async def serve(
         local_file=store.path,
         tokens=Tokens(JWT_SECRET),
         rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-        uploads=UploadSlots(configured),
+        uploads=Uploads(db),
+        upload_slots=UploadSlots(configured),
     )
     http = TestClient(TestServer(build_app(services)))
     await http.start_server()

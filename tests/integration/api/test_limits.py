@@ -155,7 +155,7 @@ async def test_a_client_has_so_many_uploads_at_once_and_the_next_is_told_to_wait
     running = [asyncio.create_task(slow()) for _ in range(2)]
 
     async def both_held() -> bool:
-        return api.services.uploads._count[tenant.client.id] == 2
+        return api.services.upload_slots._count[tenant.client.id] == 2
 
     await until(both_held, what="two uploads to be under way")
     status, refused = await tenant.upload(data)
@@ -164,7 +164,7 @@ async def test_a_client_has_so_many_uploads_at_once_and_the_next_is_told_to_wait
     go_on.set()
     assert await asyncio.gather(*running) == [201, 201]
     assert (await tenant.upload(data))[0] == 201
-    assert not api.services.uploads._count, "places are given back"
+    assert not api.services.upload_slots._count, "places are given back"
 
 
 ORIGIN = "https://app.example"

@@ -23,7 +23,7 @@ from imago.database.page_ids import ImageFilter
 from imago.database.repair import due_graves, find_open_stages, republish, take_lease
 from imago.database.schema import current, head
 from imago.database.tables import client_usage, dead_letters, image_stages, metadata, outbox
-from imago.database.uploads import NewImage, abandon_upload, accept_upload, begin_upload
+from imago.database.uploads import AcceptedImage, NewImage, Uploads, abandon_upload
 from imago.domain.claims import Die, Park, RetryInStream
 from imago.domain.clients import Client
 from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
@@ -111,9 +111,14 @@ async def test_an_accepted_image_has_its_stages_its_messages_and_its_charge(db: 
     assert (await state(db)).parked == 5, "the relay leaves fresh rows to the announcer"
 
 
-async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database) -> None:
+@pytest.mark.parametrize("processes", [1, 3, 50])
+async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database, processes: int) -> None:
     client = await make_client(db, storage_bytes=10_000)
-    outcomes = await asyncio.gather(*(make_image(db, client, size=1000) for _ in range(50)), return_exceptions=True)
+    shared = [Uploads(db) for _ in range(processes)]
+    outcomes = await asyncio.gather(
+        *(make_image(db, client, size=1000, uploads=shared[number % processes]) for number in range(50)),
+        return_exceptions=True,
+    )
     refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert {type(problem) for problem in refused} == {QuotaExceeded}
     assert len(refused) == 40
@@ -124,22 +129,67 @@ async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database) 
 async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(db: Database) -> None:
     client = await make_client(db)
     uuid = uuid4()
-    intent = await begin_upload(db, client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
+    intent = await Uploads(db).begin(client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
     await abandon_upload(db, intent)
     header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
     with pytest.raises(UploadExpired):
-        await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
+        await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
     assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+
+
+async def test_uploads_that_come_together_are_each_accepted_as_if_alone(db: Database) -> None:
+    uploads, client, other = Uploads(db), await make_client(db), await make_client(db, "other")
+    images = await asyncio.gather(
+        *(
+            make_image(db, who, name=f"{number}.jpg", sha256=f"{number % 3}" * 64, uploads=uploads)
+            for number, who in enumerate([client, other] * 9)
+        )
+    )
+    for who in (client, other):
+        mine = sorted((each for each, of in zip(images, [client, other] * 9, strict=True) if of is who), key=by_id)
+        firsts: dict[str, int] = {}
+        for image in mine:
+            row = await get_image(db, who.id, image.uuid)
+            assert (row.id, row.original_name) == (image.id, image.original_name)
+            assert image.duplicate_of == firsts.get(row.sha256)
+            firsts.setdefault(row.sha256, image.id)
+            assert {item.payload.get("image_uuid") or item.payload["image"] for item in image.outbox} == {
+                str(image.uuid)
+            }
+        assert (await get_usage(db, who.id)).images == 9
+
+
+def by_id(image: AcceptedImage) -> int:
+    return image.id
+
+
+async def test_an_upload_that_came_too_late_takes_no_other_along(db: Database) -> None:
+    uploads, client = Uploads(db), await make_client(db)
+    header, uuids = ImageHeader(ImageFormat.PNG, 1, 1, 1), [uuid4() for _ in range(4)]
+    intents = [
+        await uploads.begin(client, image=uuid, object_key=f"{uuid}/original", ttl=timedelta(minutes=1))
+        for uuid in uuids
+    ]
+    await abandon_upload(db, intents[2])
+    outcomes = await asyncio.gather(
+        *(
+            uploads.accept(client, NewImage(intent, uuid, "a", header, 5, uuid.hex * 2, f"{uuid}/original", {}))
+            for intent, uuid in zip(intents, uuids, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [AcceptedImage, AcceptedImage, UploadExpired, AcceptedImage]
+    assert (await get_usage(db, client.id)).images == 3
 
 
 async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Database) -> None:
     """The answer of a commit may be lost; what it accepted must keep its object."""
     client = await make_client(db)
     uuid = uuid4()
-    intent = await begin_upload(db, client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
+    intent = await Uploads(db).begin(client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
     header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
-    await accept_upload(db, client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
+    await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert not await abandon_upload(db, intent)
     assert await due_graves(db, limit=10) == []
 

@@ -12,7 +12,7 @@ from tests.support.samples import make_client, make_image
 from imago.database.engine import Database
 from imago.database.image_changes import delete_image
 from imago.database.tables import images
-from imago.database.uploads import AcceptedImage, begin_upload
+from imago.database.uploads import AcceptedImage, Uploads
 from imago.domain.clients import Client
 from imago.domain.images import original_key
 from imago.settings import Settings
@@ -105,7 +105,7 @@ async def test_uploads_under_way_graves_and_fresh_objects_are_no_strangers(db: D
     client = await make_client(db)
     under_way = uuid4()
     key = original_key("", client.uuid, under_way)
-    await begin_upload(db, client, image=under_way, object_key=key, ttl=timedelta(minutes=20))
+    await Uploads(db).begin(client, image=under_way, object_key=key, ttl=timedelta(minutes=20))
     write(store, key)
     deleted = await stored_image(db, store, client)
     await delete_image(db, client, deleted.id, headers={})

@@ -18,7 +18,7 @@ from imago.database.client_changes import ClientPatch, patch_client
 from imago.database.clients import get_client, get_client_row
 from imago.database.engine import Database
 from imago.database.tables import images, metadata, outbox, tombstones
-from imago.database.uploads import begin_upload
+from imago.database.uploads import Uploads
 from imago.domain.audit import Action, Actor
 from imago.domain.clients import Client
 from imago.domain.images import original_key
@@ -132,7 +132,7 @@ async def test_asking_twice_erases_once(db: Database) -> None:
 async def make_under_way(db: Database, client: Client) -> int:
     image = uuid4()
     key = original_key("", client.uuid, image)
-    return await begin_upload(db, client, image=image, object_key=key, ttl=timedelta(minutes=20))
+    return await Uploads(db).begin(client, image=image, object_key=key, ttl=timedelta(minutes=20))
 
 
 async def publish_all(db: Database, bus: Bus) -> None:

@@ -18,7 +18,7 @@ from imago.database.engine import Database
 from imago.database.image_changes import delete_image
 from imago.database.tables import clients, image_stages, tombstones, upload_intents
 from imago.database.tables import outbox as outbox_table
-from imago.database.uploads import begin_upload
+from imago.database.uploads import Uploads
 from imago.domain.lanes import work_stream
 from imago.domain.stages import STAGES
 from imago.domain.times import utc_now
@@ -221,8 +221,8 @@ async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Data
     source.write_bytes(b"x")
     client = await make_client(db)
     kept, deleted = await make_image(db, client), await make_image(db, client)
-    await begin_upload(db, client, image=uuid4(), object_key="c/late/original", ttl=timedelta(seconds=-1))
-    await begin_upload(db, client, image=uuid4(), object_key="c/under-way/original", ttl=timedelta(minutes=9))
+    await Uploads(db).begin(client, image=uuid4(), object_key="c/late/original", ttl=timedelta(seconds=-1))
+    await Uploads(db).begin(client, image=uuid4(), object_key="c/under-way/original", ttl=timedelta(minutes=9))
     gone = f"{client.uuid}/{deleted.uuid}"
     keep = [f"{client.uuid}/{kept.uuid}/original", "c/under-way/original", "stranger/unknown/original"]
     for key in (*keep, f"{gone}/original", f"{gone}/thumbnail", "c/late/original"):

@@ -23,8 +23,6 @@ from imago.database.uploads import (
     InlineThumbnail,
     NewImage,
     abandon_upload,
-    accept_upload,
-    begin_upload,
 )
 from imago.domain.clients import Client
 from imago.domain.images import clean_name, original_key, thumbnail_key
@@ -93,7 +91,7 @@ async def upload(request: web.Request) -> web.Response:
     """
     services, client = services_of(request), client_of(request)
     try:
-        with services.uploads.hold(client.id, request.content_length):
+        with services.upload_slots.hold(client.id, request.content_length):
             sender = Sender(services.settings)
             async with turn(services, client, requested_key(request)) as held:
                 file = await find_file(request, services.settings, sender)
@@ -132,8 +130,8 @@ async def _take(
     """Store and accept a file; whatever goes wrong leaves no row, no object, no intent and no charge."""
     settings, uuid = services.settings, uuid4()
     key = original_key(settings.s3_prefix, client.uuid, uuid)
-    intent = await begin_upload(
-        services.db, client, image=uuid, object_key=key, ttl=timedelta(seconds=settings.intent_ttl)
+    intent = await services.uploads.begin(
+        client, image=uuid, object_key=key, ttl=timedelta(seconds=settings.intent_ttl)
     )
     try:
         async with services.store.create(key) as writer:
@@ -162,7 +160,7 @@ async def _take(
         if held is not None:
             once = Completion(held, fingerprint(received.sha256, name), timedelta(seconds=settings.idempotency_ttl))
         failpoints.reach("upload.stored")
-        accepted = await accept_upload(services.db, client, new, once=once)
+        accepted = await services.uploads.accept(client, new, once=once)
     except StorageUnavailable:
         # Asking it to delete would only wait again; the sweeper does it.
         await asyncio.shield(_abandon(services, intent))
