@@ -22,6 +22,7 @@ from typing import Any
 import aiohttp
 import psutil
 import sqlalchemy as sa
+from asyncpg import DeadlockDetectedError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.bench.environment import ROOT, peer_python, redis
 from tests.bench.load import Client
@@ -42,6 +43,9 @@ _LIMITS = {"requests_per_minute": 10_000_000, "burst": 1_000_000, "images": 10_0
 
 # More memory than the default for both, so that a million rows are read from memory.
 _POSTGRES = "-c shared_buffers=512MB -c max_wal_size=4GB"
+
+# So often is a statement tried again that a worker got in the way of.
+_PATIENCE = 5
 
 
 def start(command: list[Any], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -96,15 +100,21 @@ def worker_kind(pid: int) -> str:
 
 
 async def execute(url: str, *statements: str, **values: object) -> None:
-    """Run statements in a database."""
+    """Run statements in a database, in one transaction; again where a worker's last one deadlocks with it."""
     engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        for statement in statements:
-            if values:
-                await connection.execute(sa.text(statement), values)
-            else:
-                # As it stands: JSON in a statement has colons.
-                await connection.exec_driver_sql(statement)
+    for patience in range(_PATIENCE, -1, -1):
+        try:
+            async with engine.begin() as connection:
+                for statement in statements:
+                    if values:
+                        await connection.execute(sa.text(statement), values)
+                    else:
+                        # As it stands: JSON in a statement has colons.
+                        await connection.exec_driver_sql(statement)
+            break
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != DeadlockDetectedError.sqlstate or not patience:
+                raise
     await engine.dispose()
 
 

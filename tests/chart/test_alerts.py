@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from helm_python.chart import Chart
-from prometheus_client import REGISTRY
 from tests.support.manifests import render, scenario
-
-import imago.telemetry.metrics
-import imago_operator.metrics
+from tests.support.series import existing_series
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "k8s" / "alerts").glob("*.yaml"))
@@ -38,13 +35,12 @@ def _promtool() -> str:
 
 def _existing() -> set[str]:
     """Return the names of all series of ours, recorded ones too."""
-    assert imago.telemetry.metrics.BUILD_INFO
-    assert imago_operator.metrics.RECONCILES
-    existing = {rule["record"] for each in RULES for rule in _rules(each) if "record" in rule}
-    for family in REGISTRY.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
-        existing |= {family.name + suffix for suffix in suffixes}
-    return existing
+    return existing_series() | {rule["record"] for each in RULES for rule in _rules(each) if "record" in rule}
+
+
+def _run_promtool(*arguments: str | Path) -> None:
+    done = subprocess.run([_promtool(), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_there_are_rules() -> None:
@@ -53,8 +49,7 @@ def test_there_are_rules() -> None:
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
 def test_prometheus_takes_the_rules(path: Path) -> None:
-    checked = subprocess.run([_promtool(), "check", "rules", path], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    _run_promtool("check", "rules", path)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
@@ -77,8 +72,7 @@ def test_every_metric_of_a_rule_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_say_what_is_wrong(path: Path) -> None:
-    tested = subprocess.run([_promtool(), "test", "rules", path], capture_output=True, text=True, check=False)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    _run_promtool("test", "rules", path)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)

@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 from hack import dashboards
 from hack.dashboard_panels import KUBE_STATE_METRICS
-from prometheus_client import REGISTRY
-
-import imago.telemetry.metrics
-import imago_operator.metrics
+from tests.support.series import existing_series
 
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(text) for path, text in dashboards.files().items()}
 NAMES = sorted(BOARDS)
@@ -18,17 +15,6 @@ NAMES = sorted(BOARDS)
 
 def _panels(name: str) -> list[dict[str, Any]]:
     return [panel for panel in BOARDS[name]["panels"] if panel["type"] != "row"]
-
-
-def _existing() -> set[str]:
-    """Return the names of all series that Imago and its operator can show."""
-    assert imago.telemetry.metrics.BUILD_INFO
-    assert imago_operator.metrics.RECONCILES
-    names = set()
-    for family in REGISTRY.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
-        names |= {family.name + suffix for suffix in suffixes}
-    return names
 
 
 def test_the_files_are_current() -> None:
@@ -76,7 +62,7 @@ def test_every_panel_says_what_it_tells_in_which_unit_from_the_chosen_source(nam
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_exists_or_its_panel_names_where_it_is_from(name: str) -> None:
-    existing = _existing()
+    existing = existing_series()
     for panel in _panels(name):
         for target in panel["targets"]:
             metrics = re.findall(r"(\w+)\{", target["expr"])
@@ -94,4 +80,4 @@ def test_variables_ask_for_metrics_that_exist(name: str) -> None:
         if variable["type"] == "query":
             found = re.fullmatch(r"label_values\((\w+), \w+\)", variable["definition"])
             assert found
-            assert found[1] in _existing()
+            assert found[1] in existing_series()
