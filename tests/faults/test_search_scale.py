@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tests.faults.figures import Figures
+from tests.support.reads import list_images
 from tests.support.samples import make_client
 
 from imago.database.engine import Database, Scope
-from imago.database.image_reads import list_images
 from imago.database.page_ids import ImageFilter
 from imago.domain.clients import Client
 

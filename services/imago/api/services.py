@@ -12,6 +12,7 @@ from imago.api.local_rates import LocalRates
 from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
 from imago.database.engine import Database
+from imago.database.image_reads import ImageReads
 from imago.database.uploads import InlineThumbnail, Uploads
 from imago.domain.ai_calls import CallContext
 from imago.domain.assistance import PageSource, TextProvider
@@ -39,6 +40,7 @@ class Services:
     keys: KeyCache
     rates: Rates
     uploads: Uploads
+    images: ImageReads
     upload_slots: UploadSlots
     checks: Mapping[str, Check]
     exposition: Exposition

@@ -1,11 +1,12 @@
-"""The JSON shapes of the API (DESIGN, section 4), built from rows."""
+"""The JSON shapes of the API (DESIGN, section 4), built from rows for `answers.json_answer`."""
 
 from typing import Any
+
+import orjson
 
 from imago.database.dead_letters import DeadLetter
 from imago.database.image_reads import ImageRow, StageRow
 from imago.domain.stages import Stage
-from imago.domain.times import iso_utc
 
 
 def image_detail(image: ImageRow) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def image_detail(image: ImageRow) -> dict[str, Any]:
         "size_bytes": image.size_bytes,
         "sha256": image.sha256,
         "duplicate_of": image.duplicate_of,
-        "created_at": iso_utc(image.created_at),
+        "created_at": image.created_at,
         "processing_status": str(image.status),
         "exif": exif(image),
         "ocr": ocr(image),
@@ -31,20 +32,23 @@ def image_detail(image: ImageRow) -> dict[str, Any]:
     }
 
 
-def exif(image: ImageRow) -> dict[str, Any] | None:
+def exif(image: ImageRow) -> orjson.Fragment | None:
     """Return what the exif stage found, or None where there is no result yet."""
-    return image.results.get(Stage.EXIF)
+    return _as_kept(image.exif)
 
 
-def ocr(image: ImageRow) -> dict[str, Any] | None:
+def ocr(image: ImageRow) -> orjson.Fragment | None:
     """Return the reading that the ocr stage chose, or None."""
-    result = image.results.get(Stage.OCR)
-    return None if result is None else result["chosen"]
+    return _as_kept(image.ocr)
 
 
-def ai(image: ImageRow) -> dict[str, Any] | None:
+def ai(image: ImageRow) -> orjson.Fragment | None:
     """Return what the vision stage found, or None."""
-    return image.results.get(Stage.VISION)
+    return _as_kept(image.vision)
+
+
+def _as_kept(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
 
 
 def stage(row: StageRow) -> dict[str, Any]:
@@ -55,8 +59,8 @@ def stage(row: StageRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "error_code": row.error_code,
         "error_text": row.error_text,
-        "started_at": iso_utc(row.started_at) if row.started_at else None,
-        "done_at": iso_utc(row.done_at) if row.done_at else None,
+        "started_at": row.started_at,
+        "done_at": row.done_at,
     }
 
 
@@ -65,8 +69,8 @@ def image_status(image: ImageRow, stages: dict[Stage, StageRow]) -> dict[str, An
     return {
         "id": image.id,
         "status": str(image.status),
-        "started_at": iso_utc(image.started_at) if image.started_at else None,
-        "done_at": iso_utc(image.done_at) if image.done_at else None,
+        "started_at": image.started_at,
+        "done_at": image.done_at,
         "stages": {str(name): stage(row) for name, row in stages.items()},
     }
 
@@ -84,6 +88,6 @@ def dead_letter(letter: DeadLetter) -> dict[str, Any]:
         "attempts": letter.attempts,
         "error_code": letter.error_code,
         "error_text": letter.error_text,
-        "created_at": iso_utc(letter.created_at),
-        "replayed_at": iso_utc(letter.replayed_at) if letter.replayed_at else None,
+        "created_at": letter.created_at,
+        "replayed_at": letter.replayed_at,
     }

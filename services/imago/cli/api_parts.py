@@ -24,6 +24,7 @@ from imago.bus.topology import Topology, TopologyConflict, ensure
 from imago.cli.ai_parts import ai_providers
 from imago.cli.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
 from imago.database.engine import Database
+from imago.database.image_reads import ImageReads
 from imago.database.rates import DatabaseRates
 from imago.database.uploads import InlineThumbnail, Uploads
 from imago.domain.failures import StageFailure
@@ -94,6 +95,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     inline_thumbnail=inline,
                     rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
                     uploads=Uploads(db),
+                    images=ImageReads(db),
                     upload_slots=UploadSlots(settings),
                     tokens=_tokens(settings),
                     ensure_lane=_lane_ensurer(settings, bus),

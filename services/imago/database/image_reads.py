@@ -1,23 +1,28 @@
 """What a client reads of its images: one, a page of a filtered list, the stages, the tags."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.database.engine import Database, Scope
+from imago.batches import Batches
+from imago.database.engine import Database, DatabaseUnavailable, Scope
 from imago.database.locking import ImageRef
 from imago.database.page_ids import ImageFilter, page_of_ids
 from imago.database.statements import Row, Statement
-from imago.database.tables import Json, image_stages, image_tags, images, stage_results
+from imago.database.tables import image_stages, image_tags, images, stage_results
 from imago.database.uploads import usage
 from imago.domain.clients import Usage
 from imago.domain.problems import NotFound
 from imago.domain.stages import STAGES, ImageStatus, Stage, StageStatus
+
+# More images at once are read in several transactions.
+_LARGEST_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,11 @@ class StageRow:
     done_at: datetime | None
 
 
-@dataclass(frozen=True)
-class ImageRow:
-    """An image with the last good result of each stage, as the stage stored it."""
+class ImageRow(NamedTuple):
+    """An image with what its stages found last, as the JSON texts that the database keeps, to be answered as they are.
+
+    `ocr` is the reading that was chosen, `exif` and `vision` are whole results.
+    """
 
     id: int
     uuid: UUID
@@ -58,7 +65,9 @@ class ImageRow:
     done_at: datetime | None
     user_description: str | None
     user_tags: list[str] | None
-    results: dict[Stage, dict[str, Any]]
+    exif: str | None
+    ocr: str | None
+    vision: str | None
 
 
 @dataclass(frozen=True)
@@ -70,34 +79,127 @@ class Page:
     usage: Usage
 
 
-_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
-    images.c.id,
-    images.c.uuid,
-    images.c.original_name,
-    images.c.content_type,
-    images.c.format,
-    images.c.width,
-    images.c.height,
-    images.c.frames,
-    images.c.size_bytes,
-    images.c.sha256,
-    images.c.duplicate_of,
-    images.c.object_key,
-    images.c.thumbnail_key,
-    images.c.thumbnail_type,
-    images.c.status,
-    images.c.created_at,
-    images.c.started_at,
-    images.c.done_at,
-    images.c.user_description,
-    images.c.user_tags,
-)
+class _Status(sa.types.UserDefinedType[ImageStatus]):
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], ImageStatus]:
+        return _STATUSES.__getitem__
 
 
-async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
-    """Return one image of a client; raise NotFound."""
-    async with db.read(Scope(client_id)) as connection:
-        return _image(await _one(connection, client_id, ref))
+# Looked up in a third of the time in which the class finds them.
+_STATUSES = {str(status): status for status in ImageStatus}
+
+
+def _columns(dialect: str) -> list[sa.ColumnElement[Any]]:
+    """Return the columns of an `ImageRow`: what stages found comes as text, which neither side takes apart."""
+    return [
+        *(
+            sa.type_coerce(images.c[name], _Status).label(name) if name == "status" else images.c[name]
+            for name in ImageRow._fields
+            if name in images.c
+        ),
+        _found(dialect, Stage.EXIF),
+        _found(dialect, Stage.OCR, "chosen"),
+        _found(dialect, Stage.VISION),
+    ]
+
+
+def _found(dialect: str, stage: Stage, part: str | None = None) -> sa.Label[str]:
+    data = stage_results.c.data
+    if part is None:
+        text: sa.ColumnElement[str] = sa.cast(data, sa.Text)
+    elif dialect == "sqlite":
+        text = sa.func.json_extract(data, f"$.{part}", type_=sa.Text)
+    else:
+        text = data.op("->>", return_type=sa.Text)(sa.literal_column(f"'{part}'"))
+    found = sa.select(text).where(
+        stage_results.c.image_id == images.c.id,
+        stage_results.c.client_id == sa.bindparam("of_client"),
+        stage_results.c.stage == sa.literal_column(f"'{stage}'"),
+    )
+    return found.correlate(images).scalar_subquery().label(str(stage))
+
+
+@dataclass(frozen=True)
+class _One:
+    client_id: int
+    ref: ImageRef
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """A page that nothing narrows."""
+
+    client_id: int
+    limit: int
+    before: int | None
+
+
+class ImageReads:
+    """Reads images and pages of them; what one client asks for at the same time is read in one transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._ones: Batches[_One, ImageRow] = Batches(
+            self._read_ones, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        )
+        self._newest: Batches[_Newest, Page] = Batches(
+            self._read_newest, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        )
+
+    async def one(self, client_id: int, ref: ImageRef) -> ImageRow:
+        """Return an image of a client; raise NotFound."""
+        return await self._ones.ask(_One(client_id, ref))
+
+    async def page(self, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None) -> Page:
+        """Return a page of a client's images, newest first, starting below the id `before`."""
+        if wanted == ImageFilter():
+            return await self._newest.ask(_Newest(client_id, limit, before))
+        # A search takes longer than others should wait for it.
+        async with self._db.read(Scope(client_id)) as connection:
+            ids = page_of_ids(connection.dialect.name, client_id, wanted, limit=limit + 1, before=before).subquery(
+                "page"
+            )
+            query = (
+                sa.select(*_columns(connection.dialect.name))
+                .join(ids, ids.c.id == images.c.id)
+                .order_by(images.c.id.desc())
+            )
+            rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
+            return _page(rows, limit, await usage(connection, client_id))
+
+    async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
+        client_id = asked[0].client_id
+        found: dict[ImageRef, ImageRow] = {}
+        async with self._db.read(Scope(client_id)) as connection:
+            for by_uuid in (False, True):
+                refs = {each.ref for each in asked if isinstance(each.ref, UUID) is by_uuid}
+                rows = await _ONE[connection.dialect.name, by_uuid].each_row(
+                    connection, [{"ref": ref, "of_client": client_id} for ref in refs]
+                )
+                found.update((row.uuid if by_uuid else row.id, row) for row in rows)
+        return [found.get(each.ref) or NotFound("No such image.") for each in asked]
+
+    async def _read_newest(self, asked: Sequence[_Newest]) -> list[Page]:
+        client_id = asked[0].client_id
+        async with self._db.read(Scope(client_id)) as connection:
+            dialect = connection.dialect.name
+            pages = [
+                await _NEWEST[dialect, each.before is not None].rows(
+                    connection,
+                    {"of_client": client_id, "most": each.limit + 1}
+                    | ({} if each.before is None else {"before": each.before}),
+                )
+                for each in asked
+            ]
+            used = await usage(connection, client_id)
+        return [_page(rows, each.limit, used) for rows, each in zip(pages, asked, strict=True)]
+
+
+def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
+    """Return a page of rows of which there is one more if another page follows."""
+    items = tuple(rows[:limit])
+    return Page(items, items[-1].id if len(rows) > limit else None, used)
 
 
 async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
@@ -106,7 +208,7 @@ async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[Image
         row = await _one(connection, client_id, ref)
         stage_rows = await _STAGES.rows(connection, {"of_image": row.id, "of_client": client_id})
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
-    return _image(row), {stage: stages[stage] for stage in STAGES if stage in stages}
+    return row, {stage: stages[stage] for stage in STAGES if stage in stages}
 
 
 _STAGES = Statement(
@@ -114,17 +216,6 @@ _STAGES = Statement(
         image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.client_id == sa.bindparam("of_client")
     )
 )
-
-
-async def list_images(
-    db: Database, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None
-) -> Page:
-    """Return a page of a client's images, newest first, starting below the id `before`."""
-    async with db.read(Scope(client_id)) as connection:
-        rows = await _rows(connection, client_id, wanted, limit=limit + 1, before=before)
-        used = await usage(connection, client_id)
-    items = tuple(_image(row) for row in rows[:limit])
-    return Page(items, items[-1].id if len(rows) > limit else None, used)
 
 
 async def list_tags(
@@ -149,89 +240,38 @@ async def list_tags(
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
 
-async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> Row:
+async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> ImageRow:
     statement = _ONE[connection.dialect.name, isinstance(ref, UUID)]
-    row = await statement.one_or_none(connection, {"ref": ref, "of_client": client_id})
+    row: ImageRow | None = await statement.one_or_none(connection, {"ref": ref, "of_client": client_id})
     if row is None:
         raise NotFound("No such image.")
     return row
 
 
-def _results(dialect: str) -> sa.Label[Any]:
-    """Return the column of an image's results by stage: one round trip for both, and one value to decode."""
-    if dialect == "sqlite":
-        gathered = sa.func.json_group_object(stage_results.c.stage, sa.func.json(stage_results.c.data), type_=Json)
-    else:
-        gathered = sa.func.jsonb_object_agg(stage_results.c.stage, stage_results.c.data, type_=Json)
-    query = sa.select(gathered).where(
-        stage_results.c.image_id == images.c.id, stage_results.c.client_id == sa.bindparam("of_client")
-    )
-    return query.correlate(images).scalar_subquery().label("results")
-
-
 _DIALECTS = ("postgresql", "sqlite")
 _ONE = {
     (dialect, by_uuid): Statement(
-        sa.select(*_COLUMNS, _results(dialect)).where(
+        sa.select(*_columns(dialect)).where(
             (images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"),
             images.c.client_id == sa.bindparam("of_client"),
-        )
+        ),
+        row=ImageRow,
     )
     for dialect in _DIALECTS
     for by_uuid in (True, False)
 }
 
 
-def _page(dialect: str, *, further: bool) -> Statement:
+def _newest(dialect: str, *, further: bool) -> Statement:
     """Build the query of a page that nothing narrows; `further` pages begin below the id `before`."""
-    query = sa.select(*_COLUMNS, _results(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
+    query = sa.select(*_columns(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
     if further:
         query = query.where(images.c.id < sa.bindparam("before"))
     most: sa.BindParameter[int] = sa.bindparam("most", type_=sa.Integer)
-    return Statement(query.order_by(images.c.id.desc()).limit(most))
+    return Statement(query.order_by(images.c.id.desc()).limit(most), row=ImageRow)
 
 
-_PAGE = {(dialect, further): _page(dialect, further=further) for dialect in _DIALECTS for further in (True, False)}
-
-
-async def _rows(
-    connection: AsyncConnection, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None
-) -> Sequence[Row]:
-    dialect = connection.dialect.name
-    if wanted == ImageFilter():
-        values: dict[str, object] = {"of_client": client_id, "most": limit}
-        if before is not None:
-            values["before"] = before
-        return await _PAGE[dialect, before is not None].rows(connection, values)
-    page = page_of_ids(dialect, client_id, wanted, limit=limit, before=before).subquery("page")
-    query = sa.select(*_COLUMNS, _results(dialect)).join(page, page.c.id == images.c.id).order_by(images.c.id.desc())
-    return (await connection.execute(query, {"of_client": client_id})).all()
-
-
-def _image(row: Row) -> ImageRow:
-    return ImageRow(
-        id=row.id,
-        uuid=row.uuid,
-        original_name=row.original_name,
-        content_type=row.content_type,
-        format=row.format,
-        width=row.width,
-        height=row.height,
-        frames=row.frames,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        duplicate_of=row.duplicate_of,
-        object_key=row.object_key,
-        thumbnail_key=row.thumbnail_key,
-        thumbnail_type=row.thumbnail_type,
-        status=ImageStatus(row.status),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        done_at=row.done_at,
-        user_description=row.user_description,
-        user_tags=row.user_tags,
-        results={Stage(stage): data for stage, data in (row.results or {}).items()},
-    )
+_NEWEST = {(dialect, further): _newest(dialect, further=further) for dialect in _DIALECTS for further in (True, False)}
 
 
 def _stage(row: Row) -> StageRow:

@@ -16,25 +16,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 # A row's values by the names of its columns: SQLAlchemy's own, or one with the same attributes.
 Row: TypeAlias = Any
+# A NamedTuple's class, which has no type of its own.
+RowClass: TypeAlias = Any
 
 
 class Statement:
     """A statement of SQLAlchemy's without parameters but `bindparam`s; the same values are given at each execution.
 
-    `columns` names the columns of an INSERT whose rows are given as they are. What drivers raise passes through, to be
-    mapped by the transaction (`engine.mapped_errors`).
+    `columns` names the columns of an INSERT whose rows are given as they are. Rows that are returned are of the class
+    `row`, whose fields are the statement's columns in their order, or of a nameless one with such fields. What drivers
+    raise passes through, to be mapped by the transaction (`engine.mapped_errors`).
     """
 
-    def __init__(self, statement: sa.Executable, *, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, statement: sa.Executable, *, columns: Sequence[str] | None = None, row: RowClass | None = None
+    ) -> None:
         self._statement = statement
         self._columns = None if columns is None else list(columns)
+        self._row = row
         self._compiled: _Compiled | None = None
 
     async def rows(self, connection: AsyncConnection, values: Mapping[str, object]) -> Sequence[Row]:
         """Return all rows."""
         driver = await _driver(connection)
         if driver is None:
-            return (await connection.execute(self._statement, dict(values))).all()
+            return self._classed((await connection.execute(self._statement, dict(values))).all())
         compiled = self._for(connection.dialect)
         return compiled.rows(await driver.fetch(compiled.text, *compiled.arguments(values)))
 
@@ -78,22 +84,27 @@ class Statement:
         driver = await _driver(connection)
         if driver is None:
             if isinstance(self._statement, sa.Insert):
-                return (await connection.execute(self._statement, [dict(values) for values in many])).all()
+                return self._classed(
+                    (await connection.execute(self._statement, [dict(values) for values in many])).all()
+                )
             return [row for values in many for row in await self.rows(connection, values)]
         compiled = self._for(connection.dialect)
         return compiled.rows(await driver.fetchmany(compiled.text, [compiled.arguments(values) for values in many]))
 
+    def _classed(self, rows: Sequence[sa.Row[Any]]) -> Sequence[Row]:
+        return rows if self._row is None else [self._row._make(row) for row in rows]
+
     def _for(self, dialect: Dialect) -> "_Compiled":
         # One for all engines: they have the same dialect and the same serializers.
         if self._compiled is None:
-            self._compiled = _Compiled(self._statement, dialect, self._columns)
+            self._compiled = _Compiled(self._statement, dialect, self._columns, self._row)
         return self._compiled
 
 
 class _Compiled:
     """A statement as PostgreSQL's driver takes it."""
 
-    def __init__(self, statement: Any, dialect: Dialect, columns: list[str] | None) -> None:
+    def __init__(self, statement: Any, dialect: Dialect, columns: list[str] | None, row_class: RowClass | None) -> None:
         compiled: Any = statement.compile(dialect=dialect, column_keys=columns)
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise TypeError("a statement whose text depends on its values can't be kept")
@@ -105,9 +116,10 @@ class _Compiled:
         # Values that the statement was built with, beside those that each execution gives.
         self._fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         given = statement.exported_columns if isinstance(statement, sa.ReturnsRows) else ()
-        self._row: Any = namedtuple("Row", [column.key for column in given]) if given else None
-        self._results = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in given]
-        self._plain = not any(self._results)
+        self._row: Any = row_class or (namedtuple("Row", [column.key for column in given]) if given else None)
+        results = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in given]
+        # Most columns need nothing done to them.
+        self._processed = [(place, process) for place, process in enumerate(results) if process is not None]
 
     def arguments(self, values: Mapping[str, object]) -> list[object]:
         """Return the values in the order of the text's parameters; raise KeyError for one that is missing."""
@@ -121,15 +133,14 @@ class _Compiled:
 
     def rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
         """Return what the driver gave as rows."""
-        if self._plain:
+        if not self._processed:
             return [self._row(*record) for record in records]
-        results = self._results
-        return [
-            self._row(
-                *(each if process is None else process(each) for each, process in zip(record, results, strict=True))
-            )
-            for record in records
-        ]
+        return [self._row(*self._process(list(record))) for record in records]
+
+    def _process(self, values: list[Any]) -> list[Any]:
+        for place, process in self._processed:
+            values[place] = process(values[place])
+        return values
 
 
 async def _driver(connection: AsyncConnection) -> Any:

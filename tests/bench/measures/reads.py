@@ -61,7 +61,7 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
     report = bench.report
     tenants = {"imago": ours, "peer": theirs}
     speed: dict[str, list[float]] = {"imago": [], "peer": [], "peer, validating": []}
-    routes = {"one image": "/images/{last}", "a list of 50": "/images?limit=50"}
+    routes = {"one image": "/images/{image}", "a list of 50": "/images?limit=50"}
     validating: dict[str, Sample] = {}
     bench.peer.restart_api(PEER_VALIDATE_ANSWERS="1")
     for what, route in routes.items():
@@ -74,7 +74,7 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
         measured: dict[str, list[tuple[float, float, float]]] = {"imago": [], "peer": []}
         for turn in bench.in_turn():
             for system in turn:
-                count = bench.size(300, 3000)
+                count = bench.size(600, 6000)
                 measured[system.name].append(bench.run(_costs(bench, system, tenants[system.name], route, count)))
         for name, triples in measured.items():
             report.add(f"GET {what}: {name}, requests/s at 8 connections", Sample(tuple(each[1] for each in triples)))
@@ -101,16 +101,16 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
 
 def _floor(bench: Bench, tenant: Tenant) -> None:
     """Measure what aiohttp and one statement cost alone, over the same rows."""
-    routes = {"one image": f"/images/{tenant.last}", "a list of 50": f"/images?client={tenant.client_id}&limit=50"}
+    routes = {"one image": "/images/{image}", "a list of 50": f"/images?client={tenant.client_id}&limit=50"}
     with Floor(bench.imago) as floor:
         for what, route in routes.items():
             client = Client(floor.url, "")
-            parts, rates, costs = client.get(route), [], []
-            bench.run(_driven(client, parts, 40))
+            rates, costs = [], []
+            bench.run(_driven(client, tenant, route, 40))
             for _ in range(bench.rounds):
-                count = bench.size(300, 3000)
+                count = bench.size(600, 6000)
                 meter = Meter({"api": floor.group()})
-                rates.append(bench.run(_driven(client, parts, count)).rate)
+                rates.append(bench.run(_driven(client, tenant, route, count)).rate)
                 costs.append(meter.used()["api"] / count * 1000)
             client.close()
             bench.report.add(f"GET {what}: the floor, requests/s at 8 connections", Sample(tuple(rates)))
@@ -121,8 +121,14 @@ def _floor(bench: Bench, tenant: Tenant) -> None:
     )
 
 
-async def _driven(client: Client, parts: Parts, count: int) -> Outcome:
-    return await client.drive(lambda _: parts, connections=8, count=count)
+async def _driven(client: Client, tenant: Tenant, route: str, count: int) -> Outcome:
+    """Ask for the tenant's images in turn, from the newest on, where the route names one."""
+    images = range(tenant.last, tenant.first - 1, -1)
+
+    def parts(number: int) -> Parts:
+        return client.get(route.format(image=images[number % len(images)]))
+
+    return await client.drive(parts, connections=8, count=count)
 
 
 async def _costs(
@@ -130,11 +136,10 @@ async def _costs(
 ) -> tuple[float, float, float]:
     """Return the API's CPU ms a request, requests a second, and the CPU ms of all processes."""
     client = Client(system.url, tenant.key)
-    parts = client.get(route.format(last=tenant.last))
     try:
-        await client.drive(lambda _: parts, connections=8, count=40)
+        await _driven(client, tenant, route, 40)
         meter = Meter(system.groups())
-        outcome = await client.drive(lambda _: parts, connections=8, count=count)
+        outcome = await _driven(client, tenant, route, count)
         used = meter.used()
     finally:
         client.close()

@@ -23,6 +23,7 @@ from imago.api.tokens import Tokens
 from imago.api.upload_slots import UploadSlots
 from imago.database.clients import NewClient, create_client
 from imago.database.engine import Database
+from imago.database.image_reads import ImageReads
 from imago.database.rates import DatabaseRates
 from imago.database.uploads import Uploads
 from imago.domain import keys
@@ -153,6 +154,7 @@ async def serve(
         tokens=Tokens(JWT_SECRET),
         rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
         uploads=Uploads(db),
+        images=ImageReads(db),
         upload_slots=UploadSlots(configured),
     )
     http = TestClient(TestServer(build_app(services)))

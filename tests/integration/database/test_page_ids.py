@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.support.reads import list_images
 from tests.support.samples import make_client
 
 from imago.database.engine import Database, Scope
-from imago.database.image_reads import list_images
 from imago.database.page_ids import ImageFilter
 from imago.database.search import upsert_document
 from imago.database.tables import image_tags, images

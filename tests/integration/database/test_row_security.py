@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.support.forgetting import forgetting_the_client
+from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
 
 from imago.database import image_reads
@@ -114,7 +115,7 @@ async def test_a_scope_ends_with_its_transaction(db: Database) -> None:
 
 def _words(wanted: ImageFilter) -> "Read":
     async def read(db: Database, client: Client, _: int) -> Any:
-        return (await image_reads.list_images(db, client.id, wanted, limit=50)).items
+        return (await list_images(db, client.id, wanted, limit=50)).items
 
     return read
 
@@ -127,7 +128,7 @@ READS: dict[str, Read] = {
     "by tag": _words(ImageFilter(tag="secret")),
     "full text": _words(ImageFilter(q="photo")),
     "tags": lambda db, client, _: image_reads.list_tags(db, client.id, limit=50),
-    "one": lambda db, client, image: image_reads.get_image(db, client.id, image),
+    "one": lambda db, client, image: get_image(db, client.id, image),
     "stages": lambda db, client, image: image_reads.get_stages(db, client.id, image),
 }
 

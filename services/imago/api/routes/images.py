@@ -24,7 +24,7 @@ from imago.api.paging import decode_id, decode_tag, encode_cursor
 from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
 from imago.api.services import services_of
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
-from imago.database.image_reads import ImageRow, StageRow, get_image, get_stages, list_images, list_tags
+from imago.database.image_reads import ImageRow, StageRow, get_stages, list_tags
 from imago.database.page_ids import ImageFilter
 from imago.domain.problems import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.domain.quotas import quota_json
@@ -58,7 +58,7 @@ async def list_(request: web.Request) -> web.Response:
     limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
-    page = await list_images(services.db, client.id, ImageFilter(**query), limit=limit, before=before)
+    page = await services.images.page(client.id, ImageFilter(**query), limit=limit, before=before)
     return json_answer(
         {
             "items": [shapes.image_detail(image) for image in page.items],
@@ -93,7 +93,7 @@ async def tags(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_READ)
 async def show(request: web.Request) -> web.Response:
     """Shows an image with all that was found out; a part is null until its stage has a result."""
-    image = await get_image(services_of(request).db, client_of(request).id, _ref(request))
+    image = await services_of(request).images.one(client_of(request).id, _ref(request))
     return json_answer(shapes.image_detail(image))
 
 
@@ -162,7 +162,7 @@ async def ai(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_READ)
 async def download_url(request: web.Request) -> web.Response:
     """Gives a signed URL of the file as it was uploaded."""
-    image = await get_image(services_of(request).db, client_of(request).id, _ref(request))
+    image = await services_of(request).images.one(client_of(request).id, _ref(request))
     return await _signed(request, image.object_key, image.content_type, image.original_name, "attachment")
 
 
@@ -230,7 +230,7 @@ async def set_words(request: web.Request) -> web.Response:
         description=body.get("description", UNSET),
         tags=body.get("tags", UNSET),
     )
-    return json_answer(shapes.image_detail(await get_image(services.db, client.id, _ref(request))))
+    return json_answer(shapes.image_detail(await services.images.one(client.id, _ref(request))))
 
 
 @routes.delete("/images/{id}")

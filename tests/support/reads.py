@@ -1,0 +1,18 @@
+"""Reading one image or page alone; the API itself reads those of a moment together."""
+
+from imago.database.engine import Database
+from imago.database.image_reads import ImageReads, ImageRow, Page
+from imago.database.locking import ImageRef
+from imago.database.page_ids import ImageFilter
+
+
+async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
+    """Return an image of a client; raise NotFound."""
+    return await ImageReads(db).one(client_id, ref)
+
+
+async def list_images(
+    db: Database, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None
+) -> Page:
+    """Return a page of a client's images, newest first, starting below the id `before`."""
+    return await ImageReads(db).page(client_id, wanted, limit=limit, before=before)
