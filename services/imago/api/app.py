@@ -79,7 +79,7 @@ def _application(services: Services) -> web.Application:
 
 async def _let_go_while_draining(request: web.Request, response: web.StreamResponse) -> None:
     # A connection that is kept would be closed under the next request, which nobody may repeat if it is an upload.
-    if request.config_dict[health.DRAINING].is_set():
+    if request.app[health.DRAINING].is_set():
         response.headers["Connection"] = "close"
         response.force_close()
 

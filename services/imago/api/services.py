@@ -82,4 +82,4 @@ def actor_of(request: web.Request) -> Actor:
 
 def services_of(request: web.Request) -> Services:
     """Return the parts that a request's application works with."""
-    return request.config_dict[SERVICES]
+    return request.app[SERVICES]

@@ -133,9 +133,10 @@ class _Compiled:
 
     def rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
         """Return what the driver gave as rows."""
+        make = self._row._make
         if not self._processed:
-            return [self._row(*record) for record in records]
-        return [self._row(*self._process(list(record))) for record in records]
+            return [make(record) for record in records]
+        return [make(self._process(list(record))) for record in records]
 
     def _process(self, values: list[Any]) -> list[Any]:
         for place, process in self._processed:

@@ -4,7 +4,9 @@
 `database.search` alone speaks to it.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -42,6 +44,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """Do nothing to what PostgreSQL's driver gives, which is aware and in UTC."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
 
 
 # SQLite only makes INTEGER PRIMARY KEY an alias of its rowid; AUTOINCREMENT keeps deleted ids from coming back.

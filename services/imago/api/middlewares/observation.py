@@ -1,8 +1,8 @@
 """Request ids, metrics and the log line of each request."""
 
 import re
+import secrets
 import time
-import uuid
 from functools import lru_cache
 
 import structlog
@@ -25,7 +25,7 @@ _SILENT = frozenset({"/health", "/health/ready", "/metrics"})
 async def observation(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give a request its id, count and time it, and log it."""
     given = request.headers.get("X-Request-ID", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     request[REQUEST_ID] = request_id
     route = _template(request)
     started = time.monotonic()

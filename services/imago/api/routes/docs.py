@@ -62,7 +62,7 @@ _POLICY = (
 @access(PUBLIC)
 async def document(request: web.Request) -> web.Response:
     """Gives the OpenAPI 3 document of the API."""
-    return json_answer(request.config_dict[DOCUMENT])
+    return json_answer(request.app[DOCUMENT])
 
 
 @routes.get("/docs", allow_head=False)

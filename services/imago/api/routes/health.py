@@ -49,7 +49,7 @@ async def ready(request: web.Request) -> web.Response:
     NATS and the database play no part: an outage of theirs is answered with 503 by us, with Retry-After, and not by an
     ingress without backends.
     """
-    draining = request.config_dict[DRAINING].is_set()
+    draining = request.app[DRAINING].is_set()
     return json_answer({"status": "draining" if draining else "ok"}, status=503 if draining else 200)
 
 
