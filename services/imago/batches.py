@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
+# What comes after a batch that takes longer than this (it waits for a lock, say) doesn't wait for it as well.
+PATIENCE_SECONDS = 0.25
+
 
 class Batches(Generic[Asked, Answer]):
     """Gathers what is asked for while a batch is under way into the next one.
@@ -31,7 +34,7 @@ class Batches(Generic[Asked, Answer]):
         self._largest = largest
         self._common = common
         self._key = key
-        # By their keys; there is a task for each of them.
+        # By their keys; there is a task for each of them, and more where one is late.
         self._waiting: dict[Hashable, deque[tuple[Asked, asyncio.Future[Answer]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -42,19 +45,34 @@ class Batches(Generic[Asked, Answer]):
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = deque()
-            # In a context of its own: what the first to ask has bound there is not the others'.
-            task = asyncio.create_task(self._run(key, waiting), name="batches", context=contextvars.Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(key, waiting)
         waiting.append((asked, future))
         return future
 
+    def _begin(self, key: Hashable, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+        # In a context of its own: what the first to ask has bound there is not the others'.
+        task = asyncio.create_task(self._run(key, waiting), name="batches", context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _run(self, key: Hashable, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while batch := self._next(waiting):
-                await self._do(batch)
+                late = loop.call_later(PATIENCE_SECONDS, self._begin, key, waiting)
+                try:
+                    await self._do(batch)
+                finally:
+                    late.cancel()
+                    # Only a cancellation, or a bug of ours, leaves any: nobody must wait for ever.
+                    for _, future in batch:
+                        future.cancel()
         finally:
-            del self._waiting[key]
+            if self._waiting.get(key) is waiting:
+                del self._waiting[key]
+            # Of those that wait there are none but where this was cancelled.
+            for _, future in waiting:
+                future.cancel()
 
     def _next(self, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> list[tuple[Asked, asyncio.Future[Answer]]]:
         batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
@@ -72,7 +90,8 @@ class Batches(Generic[Asked, Answer]):
         except Exception as error:
             if len(batch) > 1:
                 for each in batch:
-                    await self._do([each])
+                    if not each[1].done():
+                        await self._do([each])
                 return
             answers = [error]
         for (_, future), answer in zip(batch, answers, strict=True):

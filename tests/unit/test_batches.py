@@ -100,3 +100,53 @@ async def test_what_has_another_key_waits_for_nothing() -> None:
     gates["a"].set()
     await slow
     assert done == [["b1", "b2"], ["a1"]]
+
+
+async def test_a_batch_that_is_cancelled_leaves_nobody_waiting() -> None:
+    async def work(numbers: Sequence[int]) -> list[int]:
+        await asyncio.sleep(0.1)
+        raise asyncio.CancelledError
+
+    doubling = Batches(work, largest=1)
+    asked = [doubling.ask(1), doubling.ask(2)]
+    _, left = await asyncio.wait(asked, timeout=1)
+    assert not left, "they wait for ever"
+
+
+async def test_who_is_cancelled_while_its_batch_fails_is_not_tried_alone() -> None:
+    batches: list[list[int]] = []
+    going = asyncio.Event()
+
+    async def work(numbers: Sequence[int]) -> list[int]:
+        batches.append(list(numbers))
+        await going.wait()
+        if len(numbers) > 1:
+            raise ZeroDivisionError
+        return list(numbers)
+
+    doubling = Batches(work, largest=3)
+    asked = [doubling.ask(number) for number in range(3)]
+    await asyncio.sleep(0.01)
+    asked[1].cancel()
+    going.set()
+    await asyncio.wait(asked)
+    assert batches == [[0, 1, 2], [0], [2]]
+
+
+async def test_what_comes_after_a_batch_that_hangs_does_not_wait_for_it() -> None:
+    hanging = asyncio.Event()
+
+    async def work(numbers: Sequence[int]) -> list[int]:
+        if 0 in numbers:
+            await hanging.wait()
+        return list(numbers)
+
+    all_numbers = Batches(work, largest=3)
+    first = all_numbers.ask(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        assert await asyncio.gather(*(all_numbers.ask(number) for number in (1, 2, 3, 4))) == [1, 2, 3, 4]
+        assert await all_numbers.ask(5) == 5
+    assert not first.done()
+    hanging.set()
+    assert await first == 0

@@ -60,6 +60,13 @@ async def erase_image(
     connection: AsyncConnection, image: ImageIdentity, row: sa.Row[tuple[object, ...]], *, now: datetime
 ) -> None:
     """Delete a locked image's rows and bury its objects; the caller announces it where there is someone to tell."""
+    # The foreign key's SET NULL locks the duplicates in no fixed order; workers lock several images by their ids.
+    await connection.execute(
+        sa.select(images.c.id)
+        .where(images.c.duplicate_of == image.id)
+        .order_by(images.c.id)
+        .with_for_update(key_share=True)
+    )
     keys = {row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}
     await connection.execute(
         sa.insert(tombstones),

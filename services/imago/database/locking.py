@@ -21,7 +21,8 @@ def _lock(*, by_uuid: bool, of_client: bool) -> Statement:
         sa.select(images, clients.c.uuid.label("client_uuid"))
         .join(clients, clients.c.id == images.c.client_id)
         .where((images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"))
-        .with_for_update(of=images)
+        # Not against KEY SHARE: uploads of duplicates take that, in whatever order they come.
+        .with_for_update(of=images, key_share=True)
     )
     return Statement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
 
@@ -72,7 +73,13 @@ _LOCK_STAGES = Statement(
     )
     .order_by(images.c.id, image_stages.c.stage)
     # Both, because of what isn't locked a transaction that had to wait sees what was before.
-    .with_for_update(of=[images, image_stages])
+    .with_for_update(of=[images, image_stages], key_share=True)
+)
+_LOCK_UUIDS = Statement(
+    sa.select(images.c.id)
+    .where(images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))))
+    .order_by(images.c.id)
+    .with_for_update(key_share=True)
 )
 # For SQLite, which has neither arrays nor locks of rows.
 _STAGE = Statement(
@@ -93,7 +100,7 @@ class LockedStage:
 async def lock_stages(
     connection: AsyncConnection, wanted: Collection[tuple[UUID, Stage]]
 ) -> dict[tuple[UUID, Stage], LockedStage]:
-    """Lock images and then stages of theirs, in one round trip; what isn't there is left out.
+    """Lock images and then stages of theirs; what isn't there is left out.
 
     Beside a stage of one image that is wanted, that of another may be locked where its image is wanted too.
     """
@@ -101,6 +108,10 @@ async def lock_stages(
         rows = await _STAGE.each_row(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
     else:
         refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
+        if len(refs) > 1:
+            # All images before the first stage: who holds a stage must not wait for an image, because the announcer
+            # locks stages without their images.
+            await _LOCK_UUIDS.rows(connection, {"refs": refs})
         rows = await _LOCK_STAGES.rows(connection, {"refs": refs, "of_stages": stages})
     return {
         (row.uuid, Stage(row.of_stage_stage)): LockedStage(

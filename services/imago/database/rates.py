@@ -32,7 +32,11 @@ _AHEAD = """
 """
 
 _EXPIRE = """
-    DELETE FROM rate_limits WHERE tat < CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - $1::bigint
+    DELETE FROM rate_limits WHERE subject IN (
+        SELECT subject FROM rate_limits
+        WHERE tat < CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - $1::bigint
+        FOR UPDATE SKIP LOCKED
+    )
 """
 
 

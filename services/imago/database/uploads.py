@@ -164,13 +164,16 @@ class Uploads:
         return [refused[each.image] or begun[each.image] for each in intents]
 
     async def _accept(self, asked: Sequence[_Acceptance]) -> list[AcceptedImage]:
+        # In the order of their intents, in which the sweeper locks them, too.
+        in_order = sorted(asked, key=lambda each: each.upload.intent_id)
         # One that is refused fails the transaction, and then each gets one of its own.
         async with self._db.write(Scope(asked[0].client.id)) as connection:
-            accepted = await _accept_in(connection, asked, now=utc_now())
-            for each, image in zip(asked, accepted, strict=True):
+            accepted = await _accept_in(connection, in_order, now=utc_now())
+            for each, image in zip(in_order, accepted, strict=True):
                 if each.once is not None:
                     await complete_key(connection, each.once, image.to_json())
-            return accepted
+        images = {image.uuid: image for image in accepted}
+        return [images[each.upload.uuid] for each in asked]
 
 
 def _refusal(used: Usage, client: Client) -> QuotaExceeded | None:
@@ -193,6 +196,10 @@ async def abandon_upload(db: Database, intent_id: int) -> bool:
 
 async def bury_intents(connection: AsyncConnection, condition: sa.ColumnElement[bool], *, now: datetime) -> int:
     """Turn intents into tombstones of originals and of thumbnails made inline; return how many intents there were."""
+    # In the order of their ids, as those of a batch are accepted.
+    await connection.execute(
+        sa.select(upload_intents.c.id).where(condition).order_by(upload_intents.c.id).with_for_update()
+    )
     taken = await connection.execute(
         sa.delete(upload_intents).where(condition).returning(upload_intents.c.object_key, upload_intents.c.expires_at)
     )

@@ -3,6 +3,8 @@
 The standard library's logging (aiohttp, nats, SQLAlchemy, asyncio) goes the same way and through the same redaction.
 """
 
+import contextlib
+import json
 import logging
 import re
 import sys
@@ -92,17 +94,21 @@ class _StandardError:
     """Writes lines to what standard error is by then."""
 
     def msg(self, line: bytes) -> None:
-        stream = sys.stderr.buffer
-        # In one call, so that lines of several threads don't mix.
-        stream.write(line + b"\n")
-        stream.flush()
+        # No request and no job fails because its line can't be written: nobody reads the pipe, the disk is full.
+        with contextlib.suppress(OSError, ValueError):
+            stream = sys.stderr.buffer
+            left = memoryview(line + b"\n")
+            # In one call, so that lines of several threads don't mix; but an unbuffered stream may take only a part.
+            while left:
+                left = left[stream.write(left) or len(left) :]
+            stream.flush()
 
     debug = info = warning = error = critical = msg
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Take secrets out of an event: under telling names, and wherever one stands in a text."""
-    return {key: "[redacted]" if key.lower() in _SECRET_KEYS else _clean(value) for key, value in event.items()}
+    return {key: "[redacted]" if str(key).lower() in _SECRET_KEYS else _clean(value) for key, value in event.items()}
 
 
 def _clean(value: Any) -> Any:
@@ -127,4 +133,12 @@ def _dumps(event: dict[str, Any], **_: Any) -> str:
 
 
 def _dump_bytes(event: dict[str, Any], **_: Any) -> bytes:
-    return orjson.dumps(event, default=repr)
+    try:
+        return orjson.dumps(event, default=_told, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Half a character of UTF-16, or a number past 64 bits.
+        return json.dumps(event, default=_told).encode()
+
+
+def _told(value: object) -> Any:
+    return _clean(repr(value))

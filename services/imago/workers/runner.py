@@ -10,6 +10,7 @@ import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -161,9 +162,13 @@ class StageRunner:
             # It may be under way with others, and would be a try that nobody works on.
             with contextlib.suppress(TimeoutError, DatabaseUnavailable):
                 async with asyncio.timeout(self._lease.total_seconds()):
-                    claimed = await asked
-                    if isinstance(claimed, Claim):
-                        await self._give_back(claimed)
+                    try:
+                        claimed = await asked
+                    except ClaimUnknown as unknown:
+                        await self._committed(partial(claims.release_unknown, self._db, unknown))
+                    else:
+                        if isinstance(claimed, Claim):
+                            await self._give_back(claimed)
             raise
 
     async def _refused(self, delivery: Delivery, refused: Refused) -> None:

@@ -1,7 +1,9 @@
 """Temporary folders of tries, kept to be used again: an ext4 takes a millisecond to remove one, and the loop stands."""
 
 import contextlib
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +42,11 @@ class Scratch:
 
     def _taken(self) -> Path | None:
         while self._free:
-            # Systems clean their temporary folders of what was not used for long.
-            if (path := self._free.pop()).is_dir():
-                return path
+            path = self._free.pop()
+            # Systems clean their temporary folders of what was not used for long, and then another user may take the
+            # name, for a link too.
+            with contextlib.suppress(OSError):
+                found = path.lstat()
+                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                    return path
         return None

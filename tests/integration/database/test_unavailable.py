@@ -1,5 +1,6 @@
 """A database that is there and can't do what it is asked for is away as well: a 503, and no try that counts."""
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -44,3 +45,11 @@ async def test_a_postgresql_that_takes_no_writes_is_told_as_away(db: Database) -
 async def test_a_mistake_of_ours_is_not_taken_for_an_outage(db: Database) -> None:
     with pytest.raises(sa.exc.DBAPIError):
         await run(db, "SELECT nothing FROM nowhere")
+
+
+@pytest.mark.parametrize("db", ["postgresql"], indirect=True)
+async def test_a_value_that_the_driver_refuses_is_not_taken_for_an_outage(db: Database) -> None:
+    with pytest.raises(asyncpg.DataError):
+        async with db.driver() as connection:
+            await connection.fetchval("SELECT $1::bigint", "no number")
+    await db.check()

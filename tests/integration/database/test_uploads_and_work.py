@@ -16,6 +16,7 @@ from tests.support.work import finish as finish_one
 from imago.database import claims, work
 from imago.database.clients import get_usage
 from imago.database.engine import Database
+from imago.database.idempotency import Completion, KeyLease, claim_key
 from imago.database.image_changes import UNSET, delete_image, reprocess, set_user_words
 from imago.database.image_reads import get_stages, list_tags
 from imago.database.locking import lock_image
@@ -30,7 +31,7 @@ from imago.domain.claims import Die, Park, RetryInStream
 from imago.domain.clients import Client
 from imago.domain.failures import PermanentFailure, Throttled, TransientFailure
 from imago.domain.images import ImageFormat, ImageHeader
-from imago.domain.problems import NotFound, QuotaExceeded, StageDisabled, UploadExpired
+from imago.domain.problems import IdempotencyInFlight, NotFound, QuotaExceeded, StageDisabled, UploadExpired
 from imago.domain.results import (
     Camera,
     ExifResult,
@@ -183,6 +184,37 @@ async def test_an_upload_that_came_too_late_takes_no_other_along(db: Database) -
     )
     assert [type(outcome) for outcome in outcomes] == [AcceptedImage, AcceptedImage, UploadExpired, AcceptedImage]
     assert (await get_usage(db, client.id)).images == 3
+
+
+async def test_what_is_asked_for_together_is_refused_one_by_one(db: Database) -> None:
+    client, uploads = await make_client(db, storage_bytes=3500), Uploads(db)
+    news = [await _stored(uploads, client, sha256 * 64) for sha256 in "aaabcd"]
+    lease, ttl = timedelta(seconds=30), timedelta(hours=1)
+    held = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    assert isinstance(held, KeyLease)
+    good, stale = (Completion(each, "f" * 64, ttl) for each in (held, KeyLease(client.id, "key", uuid4())))
+    outcomes = await asyncio.gather(
+        *(
+            uploads.accept(client, upload, once=once)
+            for upload, once in zip(news, [None, stale, good, None, None, None], strict=True)
+        ),
+        return_exceptions=True,
+    )
+    kinds = [AcceptedImage, IdempotencyInFlight, AcceptedImage, AcceptedImage, QuotaExceeded, QuotaExceeded]
+    assert [type(outcome) for outcome in outcomes] == kinds
+    first, again, _ = [outcome for outcome in outcomes if isinstance(outcome, AcceptedImage)]
+    assert again.duplicate_of == first.id
+    used = await get_usage(db, client.id)
+    assert (used.storage_bytes, used.images) == (3000, 3)
+    repeated = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    assert not isinstance(repeated, KeyLease)
+    assert repeated.answer["id"] == again.id
+
+
+async def _stored(uploads: Uploads, client: Client, sha256: str) -> NewImage:
+    uuid, header = uuid4(), ImageHeader(ImageFormat.JPEG, 640, 480, 1)
+    intent = await uploads.begin(client, image=uuid, object_key=f"{uuid}/original", ttl=timedelta(minutes=1))
+    return NewImage(intent, uuid, "again.jpg", header, 1000, sha256, f"{uuid}/original", {})
 
 
 async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Database) -> None:

@@ -19,7 +19,7 @@ from imago.bus.connection import Bus
 from imago.bus.publisher import Publisher
 from imago.bus.topology import Topology, ensure
 from imago.database import claims, work
-from imago.database.claims import Claim, ClaimLost, Ended, Refused, Wanted
+from imago.database.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
 from imago.database.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.database.image_changes import delete_image, reprocess
 from imago.database.image_reads import StageRow, get_stages
@@ -402,3 +402,52 @@ async def test_a_claim_that_comes_after_its_job_was_cancelled_is_given_back(
         asyncio.get_running_loop().call_later(1.0, let_go.set)
     row = await rig.stage(image)
     assert (row.status, row.attempts, stub.tries) == (StageStatus.PENDING, 0, [])
+
+
+async def test_a_claim_of_unknown_outcome_whose_job_was_cancelled_is_given_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim
+
+    async def answer_lost(
+        db: Database, wanted: Sequence[Wanted], **options: Any
+    ) -> list[Claim | Refused | DatabaseUnavailable]:
+        asked.set()
+        await let_go.wait()
+        claimed = await claim(db, wanted, **options)
+        return [ClaimUnknown(each) if isinstance(each, Claim) else each for each in claimed]
+
+    monkeypatch.setattr("imago.database.claims.claim", answer_lost)
+    stub = Stub(fails_with(ValueError(), times=0))
+    image = await rig.image()
+    async with rig.worker(stub):
+        await asked.wait()
+        # Longer than SHUTDOWN_TIMEOUT after the worker was told to stop, so that the job is cancelled meanwhile.
+        asyncio.get_running_loop().call_later(1.0, let_go.set)
+    row = await rig.stage(image)
+    assert (row.status, row.attempts, stub.tries) == (StageStatus.PENDING, 0, [])
+
+
+async def test_one_locked_image_holds_up_no_other_job(rig: Rig) -> None:
+    if rig.db.is_sqlite:
+        pytest.skip("SQLite locks no rows")
+    images = [await make_image(rig.db, rig.client) for _ in range(6)]
+    held, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with rig.db.write(SYSTEM) as connection:
+            await connection.execute(sa.text(f"SELECT 1 FROM images WHERE id = {images[0].id} FOR UPDATE"))
+            held.set()
+            await let_go.wait()
+
+    holding = asyncio.create_task(hold())
+    await held.wait()
+    async with rig.worker(Stub(fails_with(ValueError(), times=0))):
+        for image in images:
+            rig.announcer.announce(image.outbox)
+        for image in images[1:]:
+            await rig.ended(image, StageStatus.DONE)
+        assert (await rig.stage(images[0])).status is not StageStatus.DONE
+        let_go.set()
+        await holding
+        await rig.ended(images[0], StageStatus.DONE)

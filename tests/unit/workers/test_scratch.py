@@ -44,3 +44,15 @@ def test_a_folder_that_the_system_cleaned_away_is_made_anew(scratch: Scratch) ->
     first.rmdir()
     with scratch.folder() as again:
         assert again.is_dir()
+
+
+def test_a_link_under_the_name_of_a_folder_that_was_cleaned_away_is_not_followed(
+    scratch: Scratch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with scratch.folder() as first:
+        pass
+    first.rmdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    first.symlink_to(elsewhere)
+    with scratch.folder() as again:
+        assert again.resolve() != elsewhere
