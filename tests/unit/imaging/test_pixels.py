@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 from tests.support.images import encoded
 
 from imago.domain.failures import PermanentFailure
@@ -31,3 +32,19 @@ def test_what_libavif_raises_is_an_undecodable_image(tmp_path: Path) -> None:
         shrink(image, 64)
     assert raised.value.code == "undecodable-image"
     assert isinstance(raised.value.__cause__, RuntimeError), "another kind of error than the one this test is about"
+
+
+@pytest.mark.parametrize("size", [(128, 96), (256, 171), (512, 512), (171, 256), (512, 3)])
+def test_a_jpeg_of_twice_four_or_eight_times_the_side_is_as_good_as_one_that_is_resampled(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "photo.jpg"
+    photo = Image.effect_mandelbrot((512, 512), (-2.0, -1.5, 1.0, 1.5), 100).convert("RGB").resize(size)
+    photo.save(path, quality=95)
+    with open_image(path, max_pixels=10**6) as image:
+        small = shrink(image, 64)
+        width, height = small.size
+    by = max(size) // 64
+    assert (width, height) == (-(-size[0] // by), -(-size[1] // by))
+    difference = ImageChops.difference(small, photo.resize(small.size, Image.Resampling.LANCZOS))
+    assert ImageStat.Stat(difference).rms[0] < 8
