@@ -28,6 +28,9 @@ from imago.settings import Settings
 
 _DEFAULT_POLL, _TUNED_POLL = 0.5, 0.01
 
+# How many jobs may be under way at once: the default of both, and what more both have a little use for.
+_SLOTS = (10, 40)
+
 
 def measure(bench: Bench) -> None:
     """Measure the queue."""
@@ -92,39 +95,64 @@ def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
 
 
 def _noop(bench: Bench) -> None:
-    count = bench.size(600, 5000)
-    measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": [], "the floor": []}
-    for turn in bench.in_turn():
-        for system in turn:
-            measured[system.name].append(bench.run(_drain(system, count)))
-        measured["the floor"].append(bench.run(_drain(bench.imago, count, program="tests.bench.floor_worker")))
-    for name, pairs in measured.items():
-        bench.report.add(f"jobs without work: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs)))
-        bench.report.add(f"jobs without work: {name}, CPU ms per job", Sample(tuple(pair[1] for pair in pairs)))
-    ours, theirs = measured["imago"], measured["peer"]
-    bench.report.add(
-        "jobs without work: jobs/s, ratio to ARQ",
+    """Measure jobs without work, both queues with each number of jobs at once; the target is for each one's best."""
+    report = bench.report
+    best: dict[str, list[tuple[float, float]]] = {}
+    for slots in _SLOTS:
+        # So many that the last ones, which leave slots empty, hardly count.
+        count = bench.size(40, 200) * max(slots, 15)
+        measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": []}
+        for turn in bench.in_turn():
+            for system in turn:
+                measured[system.name].append(bench.run(_drain(system, count, slots)))
+        for name, pairs in measured.items():
+            rate = report.add(
+                f"jobs without work, {slots} at once: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs))
+            )
+            report.add(
+                f"jobs without work, {slots} at once: {name}, CPU ms per job", Sample(tuple(pair[1] for pair in pairs))
+            )
+            if name not in best or rate > Sample(tuple(pair[0] for pair in best[name])).median:
+                best[name] = pairs
+    floor = [
+        bench.run(_drain(bench.imago, bench.size(600, 5000), 10, program="tests.bench.floor_worker"))
+        for _ in range(bench.rounds)
+    ]
+    report.add("jobs without work: the floor, jobs/s", Sample(tuple(pair[0] for pair in floor)))
+    report.add("jobs without work: the floor, CPU ms per job", Sample(tuple(pair[1] for pair in floor)))
+    ours, theirs = best["imago"], best["peer"]
+    report.add(
+        "jobs without work: jobs/s, ratio to ARQ, each at its best",
         ratio([pair[0] for pair in ours], [pair[0] for pair in theirs]),
         relation=">=",
         target=3,
     )
-    bench.report.add(
-        "jobs without work: CPU, ARQ's over ours", ratio([pair[1] for pair in theirs], [pair[1] for pair in ours])
+    report.add(
+        "jobs without work: CPU, ARQ's over ours, each at its best",
+        ratio([pair[1] for pair in theirs], [pair[1] for pair in ours]),
     )
-    bench.report.note(
+    report.note(
         "Each job is claimed and ended in the database by both, with its tries counted and its id deduplicated. Imago "
-        "also stores its result under a fence, and two events in the outbox, which it publishes. The floor is nats-py "
-        "alone, which commits twice and acknowledges (`tests/bench/floor_worker.py`)."
+        "also stores its result under a fence, and two events in the outbox, which it publishes. How many jobs may be "
+        "under way at once is a setting of both, 10 by default. The floor is nats-py alone, which commits twice and "
+        "acknowledges (`tests/bench/floor_worker.py`)."
     )
 
 
-async def _drain(system: Imago | Peer, count: int, *, program: str = "tests.bench.noop_worker") -> tuple[float, float]:
+async def _drain(
+    system: Imago | Peer, count: int, slots: int, *, program: str = "tests.bench.noop_worker"
+) -> tuple[float, float]:
     """Return jobs a second and CPU ms a job of worker, database and broker, over all but the first tenth."""
     if isinstance(system, Imago):
         ids = await _fill(system, count)
         command: list[object] = [sys.executable, "-m", program]
         database = system.database_url.replace("+asyncpg", "")
-        environment = {**system.environment, "PYTHONPATH": str(ROOT), "FLOOR_DATABASE": database}
+        environment = {
+            **system.environment,
+            "WORKER_MAX_JOBS": str(slots),
+            "PYTHONPATH": str(ROOT),
+            "FLOOR_DATABASE": database,
+        }
         left = "SELECT count(*) FROM image_stages WHERE image_id >= $1 AND stage = 'exif' AND status <> 'done'"
         first = min(ids)
     else:
@@ -132,7 +160,8 @@ async def _drain(system: Imago | Peer, count: int, *, program: str = "tests.benc
             system.python, "-m", "peer.fill", str(count), env=system.environment
         )
         assert await fill.wait() == 0, "the peer's jobs could not be made"
-        command, environment = [system.python.parent / "arq", "peer.worker.WorkerSettings"], system.environment
+        command = [system.python.parent / "arq", "peer.worker.WorkerSettings"]
+        environment = {**system.environment, "PEER_MAX_JOBS": str(slots)}
         left = "SELECT count(*) FROM image_stages WHERE image_id >= $1 AND stage = 'noop' AND status <> 'done'"
         first = 0
     await analyse(system)
