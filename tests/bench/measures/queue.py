@@ -40,12 +40,12 @@ def measure(bench: Bench) -> None:
 
 
 def _latency(bench: Bench) -> None:
-    count = bench.size(60, 400)
+    count = bench.size(40, 400)
     waits: dict[str, list[float]] = {"imago": [], "tuned": [], "default": []}
     for _ in range(bench.rounds):
         waits["imago"].append(percentile(bench.run(_ours(bench.imago, count)), 0.5))
         waits["tuned"].append(percentile(_theirs(bench.peer, count, _TUNED_POLL), 0.5))
-    waits["default"].append(percentile(_theirs(bench.peer, min(count, 60), _DEFAULT_POLL), 0.5))
+    waits["default"].append(percentile(_theirs(bench.peer, min(count, 30), _DEFAULT_POLL), 0.5))
     bench.report.add("publish to handler, p50 ms: imago", Sample(tuple(waits["imago"])), relation="<=", target=5)
     bench.report.add(f"publish to handler, p50 ms: ARQ, poll_delay {_TUNED_POLL:g} s", Sample(tuple(waits["tuned"])))
     bench.report.add(f"publish to handler, p50 ms: ARQ as it comes, {_DEFAULT_POLL:g} s", waits["default"][0])
@@ -100,7 +100,7 @@ def _noop(bench: Bench) -> None:
     best: dict[str, list[tuple[float, float]]] = {}
     for slots in _SLOTS:
         # So many that the last ones, which leave slots empty, hardly count.
-        count = bench.size(40, 200) * max(slots, 15)
+        count = bench.size(40, 200) * slots
         measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": []}
         for turn in bench.in_turn():
             for system in turn:
@@ -114,10 +114,8 @@ def _noop(bench: Bench) -> None:
             )
             if name not in best or rate > Sample(tuple(pair[0] for pair in best[name])).median:
                 best[name] = pairs
-    floor = [
-        bench.run(_drain(bench.imago, bench.size(600, 5000), 10, program="tests.bench.floor_worker"))
-        for _ in range(bench.rounds)
-    ]
+    count, program = bench.size(600, 5000), "tests.bench.floor_worker"
+    floor = [bench.run(_drain(bench.imago, count, 10, program=program)) for _ in range(bench.rounds)]
     report.add("jobs without work: the floor, jobs/s", Sample(tuple(pair[0] for pair in floor)))
     report.add("jobs without work: the floor, CPU ms per job", Sample(tuple(pair[1] for pair in floor)))
     ours, theirs = best["imago"], best["peer"]
