@@ -28,8 +28,9 @@ from imago.settings import Settings
 
 _DEFAULT_POLL, _TUNED_POLL = 0.5, 0.01
 
-# How many jobs may be under way at once: the default of both, and what more both have a little use for.
-_SLOTS = (10, 40)
+# How many jobs may be under way at once (the default of both, and many), and how many of them are measured: so many
+# that the last ones, which leave slots empty, hardly count.
+_AT_ONCE = {10: 400, 80: 1600}
 
 
 def measure(bench: Bench) -> None:
@@ -98,9 +99,8 @@ def _noop(bench: Bench) -> None:
     """Measure jobs without work, both queues with each number of jobs at once; the target is for each one's best."""
     report = bench.report
     best: dict[str, list[tuple[float, float]]] = {}
-    for slots in _SLOTS:
-        # So many that the last ones, which leave slots empty, hardly count.
-        count = bench.size(40, 200) * slots
+    for slots, jobs in _AT_ONCE.items():
+        count = bench.size(jobs, 5 * jobs)
         measured: dict[str, list[tuple[float, float]]] = {"imago": [], "peer": []}
         for turn in bench.in_turn():
             for system in turn:
