@@ -22,5 +22,6 @@ timed lint
 timed test
 timed test-faults
 printf 'ci: waiting for the parts of the cluster (build/cluster-prepare.log)\n'
-wait "$preparing" || true
+# Without them the tier skips what needs them, or fails: either way the reason is in this log.
+wait "$preparing" || { printf 'ci: they could not be made, the last lines say why:\n'; tail -n 20 build/cluster-prepare.log; }
 timed test-cluster

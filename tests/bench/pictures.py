@@ -27,11 +27,11 @@ TEXT_EN = (
 )
 
 
-@lru_cache(maxsize=1)
-def photo_900k() -> bytes:
-    """Return a JPEG of 3 megapixels and about 900 KB: a real photo enlarged, with the noise of a sensor."""
+@lru_cache(maxsize=2)
+def photo_900k(width: int = 2048) -> bytes:
+    """Return a JPEG of some 3 megapixels and about 900 KB: a real photo enlarged, with the noise of a sensor."""
     with Image.open(CHINA) as opened:
-        photo = opened.convert("RGB").resize((2048, 1536), Image.Resampling.LANCZOS)
+        photo = opened.convert("RGB").resize((width, width * 3 // 4), Image.Resampling.LANCZOS)
     noise = Image.effect_noise(photo.size, 20).convert("RGB")
     return _near(Image.blend(photo, noise, 0.10), 900_000)
 
