@@ -381,8 +381,9 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_of_its_batch_along(
     assert (await rig.stage(bad)).error_code == "internal-error"
 
 
-async def test_a_claim_that_comes_after_its_job_was_cancelled_is_given_back(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answer", ["late", "lost"])
+async def test_a_claim_whose_job_was_cancelled_meanwhile_is_given_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim
 
@@ -391,33 +392,10 @@ async def test_a_claim_that_comes_after_its_job_was_cancelled_is_given_back(
     ) -> list[Claim | Refused | DatabaseUnavailable]:
         asked.set()
         await let_go.wait()
-        return await claim(db, wanted, **options)
+        claimed = await claim(db, wanted, **options)
+        return [ClaimUnknown(each) if isinstance(each, Claim) and answer == "lost" else each for each in claimed]
 
     monkeypatch.setattr("imago.database.claims.claim", slow)
-    stub = Stub(fails_with(ValueError(), times=0))
-    image = await rig.image()
-    async with rig.worker(stub):
-        await asked.wait()
-        # Longer than SHUTDOWN_TIMEOUT after the worker was told to stop, so that the job is cancelled meanwhile.
-        asyncio.get_running_loop().call_later(1.0, let_go.set)
-    row = await rig.stage(image)
-    assert (row.status, row.attempts, stub.tries) == (StageStatus.PENDING, 0, [])
-
-
-async def test_a_claim_of_unknown_outcome_whose_job_was_cancelled_is_given_back(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim
-
-    async def answer_lost(
-        db: Database, wanted: Sequence[Wanted], **options: Any
-    ) -> list[Claim | Refused | DatabaseUnavailable]:
-        asked.set()
-        await let_go.wait()
-        claimed = await claim(db, wanted, **options)
-        return [ClaimUnknown(each) if isinstance(each, Claim) else each for each in claimed]
-
-    monkeypatch.setattr("imago.database.claims.claim", answer_lost)
     stub = Stub(fails_with(ValueError(), times=0))
     image = await rig.image()
     async with rig.worker(stub):
