@@ -4,13 +4,26 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 # What comes after a batch that takes longer than this (it waits for a lock, say) doesn't wait for it as well.
 PATIENCE_SECONDS = 0.25
+
+# But no more of one key's are under way than this: each holds a connection of the pool, and they are everybody's.
+MOST_AT_ONCE = 3
+
+
+@dataclass
+class _Line:
+    """What waits of one key, how many tasks see to it, and how many of those are late with their batch."""
+
+    waiting: deque[tuple[Any, asyncio.Future[Any]]] = field(default_factory=deque)
+    running: int = 0
+    late: int = 0
 
 
 class Batches(Generic[Asked, Answer]):
@@ -34,45 +47,59 @@ class Batches(Generic[Asked, Answer]):
         self._largest = largest
         self._common = common
         self._key = key
-        # By their keys; there is a task for each of them, and more where one is late.
-        self._waiting: dict[Hashable, deque[tuple[Asked, asyncio.Future[Answer]]]] = {}
+        self._lines: dict[Hashable, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, asked: Asked) -> asyncio.Future[Answer]:
         """Have something done; who cancels the future before its batch begins has it left out."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         key = self._key(asked)
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            waiting = self._waiting[key] = deque()
-            self._begin(key, waiting)
-        waiting.append((asked, future))
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line()
+        line.waiting.append((asked, future))
+        self._see_to(key, line)
         return future
 
-    def _begin(self, key: Hashable, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+    def _see_to(self, key: Hashable, line: _Line) -> None:
+        # Who isn't late takes what waits with the next batch.
+        if not line.waiting or line.running > line.late or line.running >= MOST_AT_ONCE:
+            return
+        line.running += 1
         # In a context of its own: what the first to ask has bound there is not the others'.
-        task = asyncio.create_task(self._run(key, waiting), name="batches", context=contextvars.Context())
+        task = asyncio.create_task(self._run(key, line), name="batches", context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, key: Hashable, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+    async def _run(self, key: Hashable, line: _Line) -> None:
         loop = asyncio.get_running_loop()
+        is_late = False
+
+        def be_late() -> None:
+            nonlocal is_late
+            is_late = True
+            line.late += 1
+            self._see_to(key, line)
+
         try:
-            while batch := self._next(waiting):
-                late = loop.call_later(PATIENCE_SECONDS, self._begin, key, waiting)
+            while batch := self._next(line.waiting):
+                timer = loop.call_later(PATIENCE_SECONDS, be_late)
                 try:
                     await self._do(batch)
                 finally:
-                    late.cancel()
+                    timer.cancel()
+                    line.late -= is_late
+                    is_late = False
                     # Only a cancellation, or a bug of ours, leaves any: nobody must wait for ever.
                     for _, future in batch:
                         future.cancel()
         finally:
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
-            # Of those that wait there are none but where this was cancelled.
-            for _, future in waiting:
-                future.cancel()
+            line.running -= 1
+            if not line.running:
+                del self._lines[key]
+                # Of those that wait there are none but where this was cancelled.
+                for _, future in line.waiting:
+                    future.cancel()
 
     def _next(self, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> list[tuple[Asked, asyncio.Future[Answer]]]:
         batch: list[tuple[Asked, asyncio.Future[Answer]]] = []

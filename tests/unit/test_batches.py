@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from imago import batches
 from imago.batches import Batches
 
 
@@ -150,3 +151,27 @@ async def test_what_comes_after_a_batch_that_hangs_does_not_wait_for_it() -> Non
     assert not first.done()
     hanging.set()
     assert await first == 0
+
+
+async def test_batches_that_are_all_late_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a connection, and the pool is everybody's."""
+    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 0.01)
+    going, under_way, most = asyncio.Event(), 0, 0
+
+    async def work(numbers: Sequence[int]) -> list[int]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await going.wait()
+        under_way -= 1
+        return list(numbers)
+
+    late = Batches(work, largest=50)
+    asked = []
+    for number in range(20):
+        asked.append(late.ask(number))
+        await asyncio.sleep(0.02)
+    assert most == under_way == batches.MOST_AT_ONCE
+    going.set()
+    assert await asyncio.gather(*asked) == list(range(20))
+    assert await late.ask(20) == 20

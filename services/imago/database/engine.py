@@ -234,9 +234,6 @@ async def mapped_errors() -> AsyncIterator[None]:
     try:
         yield
     except _AWAY as error:
-        if isinstance(error, asyncpg.DataError):
-            # The driver can't send a value. It calls that an error of its interface too, but nobody is away.
-            raise
         raise DatabaseUnavailable(type(error).__name__) from error
     except sa.exc.DBAPIError as error:
         if _is_away(error):

@@ -95,7 +95,7 @@ async def erase_images(db: Database, client_id: int, *, limit: int) -> int:
         ids = list(await connection.scalars(query))
     for image_id in ids:
         async with db.write(SYSTEM) as connection:
-            locked = await lock_image(connection, image_id)
+            locked = await lock_image(connection, image_id, to_delete=True)
             if locked is not None:
                 await erase_image(connection, *locked, now=utc_now())
     return len(ids)

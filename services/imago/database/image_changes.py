@@ -46,7 +46,7 @@ async def delete_image(
     """
     now = utc_now()
     async with db.write(Scope(client.id)) as connection:
-        locked = await lock_image(connection, ref, client_id=client.id)
+        locked = await lock_image(connection, ref, client_id=client.id, to_delete=True)
         if locked is None:
             raise NotFound("No such image.")
         image, row = locked

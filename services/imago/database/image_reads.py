@@ -112,10 +112,16 @@ def _found(dialect: str, stage: Stage, part: str | None = None) -> sa.Label[str]
         text = sa.func.json_extract(data, f"$.{part}", type_=sa.Text)
     else:
         text = data.op("->>", return_type=sa.Text)(sa.literal_column(f"'{part}'"))
-    found = sa.select(text).where(
-        stage_results.c.image_id == images.c.id,
-        stage_results.c.client_id == sa.bindparam("of_client"),
-        stage_results.c.stage == sa.literal_column(f"'{stage}'"),
+    found = (
+        sa.select(text)
+        .where(
+            stage_results.c.image_id == images.c.id,
+            stage_results.c.client_id == sa.bindparam("of_client"),
+            stage_results.c.stage == sa.literal_column(f"'{stage}'"),
+        )
+        # There is one; were there more, a page must not fail over it.
+        .order_by(stage_results.c.run.desc())
+        .limit(sa.literal_column("1"))
     )
     return found.correlate(images).scalar_subquery().label(str(stage))
 

@@ -16,34 +16,36 @@ from imago.domain.stages import Stage
 ImageRef = int | UUID
 
 
-def _lock(*, by_uuid: bool, of_client: bool) -> Statement:
+def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> Statement:
     query = (
         sa.select(images, clients.c.uuid.label("client_uuid"))
         .join(clients, clients.c.id == images.c.client_id)
         .where((images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"))
         # Not against KEY SHARE: uploads of duplicates take that, in whatever order they come.
-        .with_for_update(of=images, key_share=True)
+        .with_for_update(of=images, key_share=not to_delete)
     )
     return Statement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
 
 
 _LOCK = {
-    (by_uuid, of_client): _lock(by_uuid=by_uuid, of_client=of_client)
+    (by_uuid, of_client, to_delete): _lock(by_uuid=by_uuid, of_client=of_client, to_delete=to_delete)
     for by_uuid in (True, False)
     for of_client in (True, False)
+    for to_delete in (True, False)
 }
 
 
 async def lock_image(
-    connection: AsyncConnection, ref: ImageRef, *, client_id: int | None = None
+    connection: AsyncConnection, ref: ImageRef, *, client_id: int | None = None, to_delete: bool = False
 ) -> tuple[ImageIdentity, Row] | None:
     """Lock an image until the transaction ends; return who it is and its row, or None where there is none.
 
-    With `client_id` only that client's images are seen. SQLite ignores FOR UPDATE: there the transaction began
-    IMMEDIATE and holds the whole database.
+    With `client_id` only that client's images are seen. Who is going to delete it says so, and waits for uploads of
+    duplicates here instead of with other rows in hand. SQLite ignores FOR UPDATE: there the transaction began IMMEDIATE
+    and holds the whole database.
     """
     mine = {} if client_id is None else {"of_client": client_id}
-    statement = _LOCK[isinstance(ref, UUID), client_id is not None]
+    statement = _LOCK[isinstance(ref, UUID), client_id is not None, to_delete]
     row = await statement.one_or_none(connection, {"ref": ref, **mine})
     if row is None:
         return None
@@ -53,7 +55,7 @@ async def lock_image(
 async def lock_images(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[ImageIdentity, Row]]:
     """Lock images by their ids, in one round trip; what isn't there is left out."""
     # In their order, as all do that lock several.
-    rows = await _LOCK[False, False].each_row(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
+    rows = await _LOCK[False, False, False].each_row(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
     return {row.id: (ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row) for row in rows}
 
 

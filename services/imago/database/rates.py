@@ -5,7 +5,7 @@ holds nothing of a client's but its number, so it is under no row-level security
 around it.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from operator import attrgetter
@@ -27,7 +27,7 @@ _SPEND = """
 """
 
 _AHEAD = """
-    SELECT subject, tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+    SELECT tat - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
     FROM rate_limits WHERE subject = $1
 """
 
@@ -60,12 +60,15 @@ class _Charge(NamedTuple):
 
 
 class DatabaseRates:
-    """Rates in PostgreSQL; the requests of a moment are charged in one round trip, each by a statement of its own."""
+    """Rates in PostgreSQL; a subject's requests of a moment are charged in one round trip, each by its own statement.
+
+    Not those of different subjects: a row that somebody holds, a frozen replica say, would hold up everybody's.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._charges: Batches[_Charge, _Charged] = Batches(
-            self._charge, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,)
+            self._charge, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=attrgetter("subject")
         )
 
     async def spend(self, subject: str, rate: Rate) -> Verdict:
@@ -74,22 +77,19 @@ class DatabaseRates:
         return verdict(charged.ahead, rate, allowed=charged.allowed)
 
     async def _charge(self, charges: Sequence[_Charge]) -> list[_Charged]:
-        # In the order of their subjects, whose rows stay locked until the last one is charged.
-        in_order = sorted(charges, key=attrgetter("subject"))
+        subject = charges[0].subject
         async with self._db.driver() as connection:
-            rows = await connection.fetchmany(_SPEND, in_order)
+            rows = await connection.fetchmany(_SPEND, charges)
+            # By interval and tolerance, of which there are two where the client's plan has just been changed.
             taken: dict[_Charge, deque[int]] = {charge: deque() for charge in charges}
             for ahead, *charge in rows:
                 taken[_Charge(*charge)].append(ahead)
-            refused = {charge.subject for charge, count in Counter(charges).items() if count > len(taken[charge])}
-            stand = (
-                dict(await connection.fetchmany(_AHEAD, [(subject,) for subject in sorted(refused)])) if refused else {}
-            )
+            stands = await connection.fetchval(_AHEAD, subject) if len(rows) < len(charges) else None
         # A row that was swept in between is as good as one that has just become free.
         return [
             _Charged(taken[charge].popleft(), allowed=True)
             if taken[charge]
-            else _Charged(stand.get(charge.subject, charge.tolerance), allowed=False)
+            else _Charged(charge.tolerance if stands is None else stands, allowed=False)
             for charge in charges
         ]
 

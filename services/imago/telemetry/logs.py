@@ -95,7 +95,7 @@ class _StandardError:
 
     def msg(self, line: bytes) -> None:
         # No request and no job fails because its line can't be written: nobody reads the pipe, the disk is full.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream = sys.stderr.buffer
             left = memoryview(line + b"\n")
             # In one call, so that lines of several threads don't mix; but an unbuffered stream may take only a part.
@@ -108,7 +108,9 @@ class _StandardError:
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Take secrets out of an event: under telling names, and wherever one stands in a text."""
-    return {key: "[redacted]" if str(key).lower() in _SECRET_KEYS else _clean(value) for key, value in event.items()}
+    return {
+        str(key): "[redacted]" if str(key).lower() in _SECRET_KEYS else _clean(value) for key, value in event.items()
+    }
 
 
 def _clean(value: Any) -> Any:
@@ -134,7 +136,7 @@ def _dumps(event: dict[str, Any], **_: Any) -> str:
 
 def _dump_bytes(event: dict[str, Any], **_: Any) -> bytes:
     try:
-        return orjson.dumps(event, default=_told, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(event, default=_told)
     except TypeError:
         # Half a character of UTF-16, or a number past 64 bits.
         return json.dumps(event, default=_told).encode()

@@ -15,14 +15,16 @@ import sqlalchemy as sa
 from tests.support.samples import make_client, make_image
 from tests.support.waiting import until
 
+from imago import batches
 from imago.database import claims, work
 from imago.database.claims import Claim, Wanted
 from imago.database.engine import SYSTEM, Database
 from imago.database.image_changes import delete_image
+from imago.database.image_reads import ImageReads
 from imago.database.outbox import Published, settle
 from imago.database.rates import DatabaseRates, expire_rates
 from imago.database.repair import expire_intents
-from imago.database.tables import image_stages, images, upload_intents
+from imago.database.tables import client_usage, image_stages, images, upload_intents
 from imago.database.uploads import AcceptedImage, NewImage, Uploads
 from imago.database.work import Finished
 from imago.domain.clients import Client
@@ -184,3 +186,37 @@ async def test_intents_expire_while_their_uploads_are_accepted(db: Database) -> 
         let_go.set()
         await expiring
         assert [type(each) for each in await accepting] == [UploadExpired] * 2
+
+
+async def test_one_subject_whose_row_is_held_holds_up_no_other(db: Database) -> None:
+    rates, rate = DatabaseRates(db), Rate(6000, 100)
+    subjects = [f"client {number}" for number in range(4)]
+    for subject in subjects:
+        await rates.spend(subject, rate)
+    async with locked(db, sa.text("SELECT 1 FROM rate_limits WHERE subject = 'client 2' FOR UPDATE")):
+        charges = [asyncio.ensure_future(rates.spend(subject, rate)) for subject in subjects * 5]
+        others = [charge for charge, subject in zip(charges, subjects * 5, strict=True) if subject != "client 2"]
+        async with asyncio.timeout(5):
+            assert all(verdict.allowed for verdict in await asyncio.gather(*others))
+        assert not any(charge.done() for charge in charges if charge not in others)
+    assert all(verdict.allowed for verdict in await asyncio.gather(*charges))
+
+
+async def test_uploads_of_a_client_that_wait_leave_connections_to_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 0.01)
+    client, other, uploads = await make_client(db), await make_client(db, "other"), Uploads(db)
+    theirs = await make_image(db, other)
+    waiting = [await stored(uploads, client, f"{number % 10}" * 64) for number in range(20)]
+    usage = sa.select(client_usage.c.client_id).where(client_usage.c.client_id == client.id).with_for_update()
+    async with locked(db, usage):
+        accepting = []
+        for upload in waiting:
+            accepting.append(asyncio.ensure_future(uploads.accept(client, upload)))
+            await asyncio.sleep(0.02)
+        in_use, _ = db.pool_state()
+        assert in_use <= batches.MOST_AT_ONCE + 1, "and one that holds the lock"
+        async with asyncio.timeout(5):
+            assert (await ImageReads(db).one(other.id, theirs.id)).id == theirs.id
+    assert len({image.id for image in await asyncio.gather(*accepting)}) == 20

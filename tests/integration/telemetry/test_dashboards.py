@@ -55,7 +55,7 @@ class Prometheus:
         job = {"job_name": "imago", "static_configs": [{"targets": [target]}]}
         config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
         address = f"127.0.0.1:{free_port()}"
-        self._url = f"http://{address}/api/v1/query"
+        self._url, self._ready = f"http://{address}/api/v1/query", f"http://{address}/-/ready"
         self._log = folder / "prometheus.log"
         options = (
             f"--config.file={config}",
@@ -81,11 +81,11 @@ class Prometheus:
         while True:
             assert self._process.poll() is None, f"Prometheus ended:\n{self._log.read_text()}"
             assert time.monotonic() < deadline, f"nothing was scraped in 30 s:\n{self._log.read_text()}"
-            try:
+            # Until it is ready it answers queries with 503.
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(self._ready, timeout=10).close()
                 if any(found["value"][1] == "1" for found in self.query("up")):
                     return
-            except (urllib.error.URLError, ConnectionError):
-                pass
             time.sleep(0.1)
 
     def stop(self) -> None:

@@ -43,7 +43,14 @@ def test_the_disk_of_the_log_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize("value", ["\ud800 is half a character", 2**70, {1: "a number for a key"}])
+def test_standard_error_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python has it in `imago api 2>&-`.
+    monkeypatch.setattr(sys, "stderr", None)
+    structlog.get_logger("test").info("request")
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("value", ["\ud800 is half a character", 2**70, {1: "a number"}, {(1, 2): "a pair"}, {b"k": 1}])
 def test_whatever_a_line_holds_it_is_written(capsys: pytest.CaptureFixture[str], value: object) -> None:
     structlog.get_logger("test").info("told", value=value)
     (line,) = capsys.readouterr().err.splitlines()
