@@ -142,8 +142,8 @@ class Report:
         return [
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {machine['system']}; "
             f"Python {machine['python']}; {packages}. Load average {machine['load_before'][0]} before, "
-            f"{machine['load_after'][0]} after: other work on the machine multiplies wall-clock figures and leaves "
-            "CPU times and ratios nearly alone.",
+            f"{machine['load_after'][0]} after: other work on the machine multiplies wall-clock figures, lets CPU "
+            "times grow, and leaves ratios nearly alone.",
             "",
             f"{sum(target['met'] for target in self.targets.values())} of {len(self.targets)} targets met.",
         ]
