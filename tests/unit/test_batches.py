@@ -115,11 +115,11 @@ async def test_a_batch_that_is_cancelled_leaves_nobody_waiting() -> None:
 
 
 async def test_who_is_cancelled_while_its_batch_fails_is_not_tried_alone() -> None:
-    batches: list[list[int]] = []
+    tried: list[list[int]] = []
     going = asyncio.Event()
 
     async def work(numbers: Sequence[int]) -> list[int]:
-        batches.append(list(numbers))
+        tried.append(list(numbers))
         await going.wait()
         if len(numbers) > 1:
             raise ZeroDivisionError
@@ -131,7 +131,7 @@ async def test_who_is_cancelled_while_its_batch_fails_is_not_tried_alone() -> No
     asked[1].cancel()
     going.set()
     await asyncio.wait(asked)
-    assert batches == [[0, 1, 2], [0], [2]]
+    assert tried == [[0, 1, 2], [0], [2]]
 
 
 async def test_what_comes_after_a_batch_that_hangs_does_not_wait_for_it() -> None:

@@ -77,7 +77,7 @@ _LOCK_STAGES = Statement(
     # Both, because of what isn't locked a transaction that had to wait sees what was before.
     .with_for_update(of=[images, image_stages], key_share=True)
 )
-_LOCK_UUIDS = Statement(
+_LOCK_BY_UUIDS = Statement(
     sa.select(images.c.id)
     .where(images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))))
     .order_by(images.c.id)
@@ -113,7 +113,7 @@ async def lock_stages(
         if len(refs) > 1:
             # All images before the first stage: who holds a stage must not wait for an image, because the announcer
             # locks stages without their images.
-            await _LOCK_UUIDS.rows(connection, {"refs": refs})
+            await _LOCK_BY_UUIDS.rows(connection, {"refs": refs})
         rows = await _LOCK_STAGES.rows(connection, {"refs": refs, "of_stages": stages})
     return {
         (row.uuid, Stage(row.of_stage_stage)): LockedStage(

@@ -95,7 +95,10 @@ class _StandardError:
 
     def msg(self, line: bytes) -> None:
         # No request and no job fails because its line can't be written: nobody reads the pipe, the disk is full.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        if sys.stderr is None:
+            # Python's own way to say that it was closed when the process began.
+            return
+        with contextlib.suppress(OSError, ValueError):
             stream = sys.stderr.buffer
             left = memoryview(line + b"\n")
             # In one call, so that lines of several threads don't mix; but an unbuffered stream may take only a part.

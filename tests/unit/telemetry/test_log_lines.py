@@ -71,6 +71,8 @@ async def test_a_request_is_answered_though_nobody_reads_the_log(monkeypatch: py
     async with TestClient(TestServer(app)) as client:
         with closed_pipe() as broken:
             monkeypatch.setattr(sys, "stderr", broken)
+            # Its own may have been made under another test's configuration.
+            monkeypatch.setattr("imago.api.middlewares.observation.log", structlog.get_logger("test"))
             answer = await client.get("/x")
             monkeypatch.undo()
         assert answer.status == 200
