@@ -84,7 +84,7 @@ measure: setup ## Measure an instance of its own: times of a photo, memory of th
 
 .PHONY: bench
 bench: setup ## Measure Imago beside its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
-	@PYTHONPATH=. nice -n 5 $(BIN)/python -m tests.bench $(ARGS)
+	@PYTHONPATH=. nice -n 5 $(BIN)/python -m bench $(ARGS)
 
 .PHONY: ci
 ci: setup ## What CI runs: lint and all tiers of tests (default, faults, cluster); half an hour, 70 minutes with a cold cache
@@ -129,7 +129,7 @@ lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) -c requirements/dev.lock --extra vision pyproject.toml -o requirements/vision.lock
 	@$(UV_COMPILE) -c requirements/dev.lock --extra model pyproject.toml -o requirements/model.lock
 	@$(UV_COMPILE) -c requirements/dev.lock requirements/operator.in -o requirements/operator.lock
-	@$(UV_COMPILE) -c requirements/dev.lock tests/bench/peer/requirements.in -o requirements/bench.lock
+	@$(UV_COMPILE) -c requirements/dev.lock bench/peer/requirements.in -o requirements/bench.lock
 	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock
 
 .PHONY: clean

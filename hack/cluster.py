@@ -14,10 +14,11 @@ from pathlib import Path
 
 import click
 import psutil
-from tests.support.kubernetes import images, namespaces, whole
-from tests.support.kubernetes.addons import install_keda
-from tests.support.kubernetes.binaries import Missing, cache_directory
-from tests.support.kubernetes.control_plane import control_plane
+
+from devtools.kubernetes import images, namespaces, whole
+from devtools.kubernetes.addons import install_keda
+from devtools.kubernetes.binaries import Missing, cache_directory
+from devtools.kubernetes.control_plane import control_plane
 
 _HACK = Path(__file__).parent
 _STATE = cache_directory() / "cluster.json"

@@ -16,7 +16,8 @@ import aiohttp
 import numpy as np
 import psutil
 from PIL import Image
-from tests.support.instance import Instance
+
+from devtools.instance import Instance
 
 UPLOADS = 20
 ROUNDS = 10

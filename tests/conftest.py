@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.support.nats import NatsServer
-from tests.support.postgres import OWNER, RUNTIME, create_database, postgres_server, url_as
 
-from imago.bus.connection import Bus
-from imago.bus.topology import existing_lanes
-from imago.database.engine import Database
-from imago.database.migrations import upgrade
+from devtools.nats import NatsServer
+from devtools.postgres import OWNER, RUNTIME, create_database, postgres_server, url_as
+from imago.db.engine import Database
+from imago.db.migrations import upgrade
+from imago.nats.connection import Bus
+from imago.nats.streams import existing_lanes
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from imago.domain.times import iso_utc
+from imago.core.times import iso_utc
 
 # `status.usage` changes with every upload; written each time it would be most of what the API server does for us.
 USAGE_INTERVAL = timedelta(minutes=5)

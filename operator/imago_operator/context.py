@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from imago.bus.topology import TopologyKeeper
+from imago.nats.streams import TopologyKeeper
 from imago_operator.imago_api import ImagoApi
 from imago_operator.kubernetes import Kubernetes, Object, custom_path, namespace_path
 from imago_operator.metrics import Conditions

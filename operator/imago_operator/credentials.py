@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from imago.domain import keys
-from imago.domain.keys import ApiKey
+from imago.core.clients import keys
+from imago.core.clients.keys import ApiKey
 from imago_operator.resource import CLIENT_ANNOTATION, CLIENT_ID_LABEL, Body, ClientSpec, Ref
 
 # The type that the Service Binding specification gives Secrets of a provider.

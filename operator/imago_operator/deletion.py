@@ -3,9 +3,9 @@
 Only cleanup runs: a terminating namespace takes no new objects.
 """
 
-from imago.bus.topology import TopologyConflict, TopologyUnavailable
-from imago.domain.lanes import client_token
-from imago.domain.times import utc_now
+from imago.core.lanes.model import client_token
+from imago.core.times import utc_now
+from imago.nats.streams import TopologyConflict, TopologyUnavailable
 from imago_operator import keyring, own_lanes
 from imago_operator.conditions import Kind, Outcome, Reason, bad
 from imago_operator.context import Context, resource_path

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import aiohttp
 
-from imago.domain.keys import ApiKey
-from imago.domain.times import iso_utc
+from imago.core.clients.keys import ApiKey
+from imago.core.times import iso_utc
 from imago_operator import metrics
 from imago_operator.credentials import KeyState
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from imago.domain import keys
-from imago.domain.times import utc_now
+from imago.core.clients import keys
+from imago.core.times import utc_now
 from imago_operator import metrics
 from imago_operator.conditions import Kind, Reason, bad, good, kubernetes_time
 from imago_operator.credentials import (

@@ -14,7 +14,7 @@ import prometheus_client
 import structlog
 from pydantic import ValidationError
 
-from imago.bus.topology import TopologyKeeper
+from imago.nats.streams import TopologyKeeper
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from imago.domain.times import utc_now
+from imago.core.times import utc_now
 
 # From a look that finds nothing to do to a pass against an API that is slow to answer.
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -6,7 +6,7 @@ nothing is left there, then ScaledObjects, Deployments, stream.
 
 from datetime import datetime, timedelta
 
-from imago.domain.lanes import DEDICATED, client_token
+from imago.core.lanes.model import DEDICATED, client_token
 from imago_operator import workers
 from imago_operator.conditions import FALSE, Finding, Kind, Reason, bad, find_condition, good
 from imago_operator.imago_api import ClientState

@@ -4,9 +4,9 @@ Handlers and timers both come here. A pass reads the resource, its Secret and it
 what it found into `status`, and says when it has to come back.
 """
 
-from imago.bus.topology import TopologyConflict, TopologyUnavailable
-from imago.domain.lanes import DEDICATED, PREMIUM, client_token, lane_label
-from imago.domain.times import utc_now
+from imago.core.lanes.model import DEDICATED, PREMIUM, client_token, lane_label
+from imago.core.times import utc_now
+from imago.nats.streams import TopologyConflict, TopologyUnavailable
 from imago_operator import keyring, own_lanes
 from imago_operator.conditions import (
     UNKNOWN,

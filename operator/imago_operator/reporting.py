@@ -1,6 +1,6 @@
 """Writes what a pass found into `status`, and tells people what has changed."""
 
-from imago.domain.times import utc_now
+from imago.core.times import utc_now
 from imago_operator.conditions import FALSE, Kind, Outcome, Reason, build_status, find_condition, merge_patch
 from imago_operator.context import Context, resource_path
 from imago_operator.kubernetes import Object

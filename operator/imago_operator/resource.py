@@ -8,9 +8,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from imago.domain.clients import PIPELINE_STAGES
-from imago.domain.lanes import DEDICATED
-from imago.domain.scopes import TENANT_SCOPES
+from imago.core.clients.model import PIPELINE_STAGES
+from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.lanes.model import DEDICATED
 
 GROUP, VERSION, PLURAL, KIND = "imago.dev", "v1alpha1", "imagoclients", "ImagoClient"
 FINALIZER = "imago.dev/finalizer"

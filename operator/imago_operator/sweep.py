@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from imago.bus.topology import TopologyConflict, TopologyUnavailable
-from imago.domain.times import utc_now
+from imago.core.times import utc_now
+from imago.nats.streams import TopologyConflict, TopologyUnavailable
 from imago_operator import metrics
 from imago_operator.context import Context, resource_path
 from imago_operator.kubernetes import Changed, KubernetesUnavailable, Object, Refused, custom_path

@@ -12,10 +12,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imago import failpoints
-from imago.domain.ai_calls import BudgetPolicy, Price
-from imago.domain.forwarded import Network, networks
-from imago.domain.lanes import WorkerLanes
-from imago.domain.stages import Stage
+from imago.core.ai_usage.model import BudgetPolicy, Price
+from imago.core.forwarded import Network, networks
+from imago.core.jobs.stages import Stage
+from imago.core.lanes.model import WorkerLanes
 
 MB = 2**20
 

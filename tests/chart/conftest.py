@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helm_python.chart import Chart
+
 from tests.support.manifests import Rendered, render, scenario
 
 CHART = Path("charts/imago")

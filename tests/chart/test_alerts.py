@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from helm_python.chart import Chart
+
 from tests.support.manifests import render, scenario
 from tests.support.series import existing_series
 

@@ -20,22 +20,22 @@ import pytest
 import sqlalchemy as sa
 from helm_python.chart import Chart
 from nats.js.errors import APIError
-from tests.support.manifests import Rendered, render, scenario
-from tests.support.nats import NatsServer
-from tests.support.nats_identities import Certificates
-from tests.support.postgres import programs
-from tests.support.waiting import until
 
-from imago.bus.breakers import SharedBreaker
-from imago.bus.connection import Bus
-from imago.bus.embedded import free_port
-from imago.bus.topology import ensure
-from imago.database.engine import Database
-from imago.database.migrations import upgrade
-from imago.database.schema import current, head
-from imago.domain.lanes import work_stream
-from imago.domain.stages import WORKER_STAGES
+from devtools.nats import NatsServer
+from devtools.postgres import programs
+from devtools.waiting import until
+from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.lanes.model import work_stream
+from imago.db.engine import Database
+from imago.db.migrations import upgrade
+from imago.db.schema import current, head
+from imago.nats.breaker_store import SharedBreaker
+from imago.nats.connection import Bus
+from imago.nats.embedded import free_port
+from imago.nats.streams import ensure
 from imago.settings import Settings
+from tests.support.manifests import Rendered, render, scenario
+from tests.support.nats_identities import Certificates
 
 FILES = Path("charts/imago/files")
 

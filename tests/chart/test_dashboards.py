@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+
 from hack import dashboards
 from hack.dashboard_panels import KUBE_STATE_METRICS
 from tests.support.series import existing_series

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from helm_python.chart import Chart
-from tests.support.manifests import containers, render, scenario
 
-from imago.domain.stages import WORKER_STAGES
+from imago.core.jobs.stages import WORKER_STAGES
+from tests.support.manifests import containers, render, scenario
 
 TARGETS = ("api", "worker-exif", "worker-ocr", "worker-vision", "operator")
 LOCKS = ("api", "ocr", "vision", "model", "operator", "build")
@@ -166,7 +166,7 @@ def test_what_makes_the_model_has_every_package_that_it_imports() -> None:
     distributions = packages_distributions()
     locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(whole("model")))
     installed = {name for lock in locks for name in pins(lock)}
-    for node in ast.walk(ast.parse(Path("services/imago/ai/model.py").read_text())):
+    for node in ast.walk(ast.parse(Path("services/imago/ai/offline/onnx_model.py").read_text())):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"imago"}:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hack.schemas import SKAFFOLD_VERSION
 from helm_python.chart import Chart
 from jsonschema import Draft202012Validator
-from tests.support.manifests import containers, environment, merged, render, scenario
 
+from hack.schemas import SKAFFOLD_VERSION
 from imago.settings import Settings
+from tests.support.manifests import containers, environment, merged, render, scenario
 
 
 @pytest.fixture(scope="module")

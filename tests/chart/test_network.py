@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 from helm_python.chart import Chart
-from tests.support.manifests import Manifest, Rendered, render, scenario
 
-from imago.domain import addresses
+from imago.web import address_policy as addresses
+from tests.support.manifests import Manifest, Rendered, render, scenario
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

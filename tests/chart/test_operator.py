@@ -6,13 +6,13 @@ from uuid import UUID
 
 import pytest
 from helm_python.chart import Chart
-from tests.support import operator as cluster_operator
-from tests.support.manifests import Manifest, Rendered, containers, environment, render, scenario
 
-from imago.domain.stages import WORKER_STAGES
+from imago.core.jobs.stages import WORKER_STAGES
 from imago_operator.resource import Ref
 from imago_operator.settings import OperatorSettings
 from imago_operator.workers import build_workers, read_templates
+from tests.support import operator as cluster_operator
+from tests.support.manifests import Manifest, Rendered, containers, environment, render, scenario
 
 CLIENT = UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
 

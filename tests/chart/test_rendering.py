@@ -3,12 +3,12 @@
 import json
 
 from helm_python.chart import Chart, lint
-from tests.support.manifests import Rendered, containers, environment, render, scenario
 
-from imago.domain.lanes import SHARED_LANES, work_stream
-from imago.domain.stages import WORKER_STAGES, Stage
+from imago.core.jobs.stages import WORKER_STAGES, Stage
+from imago.core.lanes.model import SHARED_LANES, work_stream
 from imago.settings import Settings
 from imago_operator.settings import OperatorSettings
+from tests.support.manifests import Rendered, containers, environment, render, scenario
 
 
 def test_helm_finds_nothing_to_complain_of() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
 from tests.support.manifests import Manifest, Rendered
 
 SCHEMAS = Path("tests/chart/schemas")

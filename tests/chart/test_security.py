@@ -4,6 +4,7 @@ import base64
 import re
 
 import pytest
+
 from tests.support.manifests import Rendered, containers, environment
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from helm_python.chart import Chart
 from helm_python.errors import HelmError
+
 from tests.support.manifests import merged, render, scenario
 
 

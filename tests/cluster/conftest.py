@@ -19,18 +19,19 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
+from devtools.kubernetes import namespaces
+from devtools.kubernetes.access import CONTEXT, Access, KubectlError
+from devtools.kubernetes.addons import install_keda
+from devtools.kubernetes.binaries import Missing
+from devtools.kubernetes.control_plane import ControlPlane
+from devtools.kubernetes.control_plane import control_plane as open_control_plane
+from devtools.kubernetes.images import part_images
+from devtools.kubernetes.layers import write_archive
+from devtools.kubernetes.node import Node
+from devtools.kubernetes.whole import keda_directory, node_beside
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
-from tests.support.kubernetes import namespaces
-from tests.support.kubernetes.access import CONTEXT, Access, KubectlError
-from tests.support.kubernetes.addons import install_keda
-from tests.support.kubernetes.binaries import Missing
-from tests.support.kubernetes.control_plane import ControlPlane
-from tests.support.kubernetes.control_plane import control_plane as open_control_plane
-from tests.support.kubernetes.images import part_images
-from tests.support.kubernetes.layers import write_archive
-from tests.support.kubernetes.node import Node
-from tests.support.kubernetes.whole import keda_directory, node_beside
 from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
 from tests.support.operator_world import RELEASE, WATCHED, Imago, World
 

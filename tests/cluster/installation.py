@@ -14,10 +14,11 @@ from typing import Any
 
 import aiohttp
 from helm_python.config import Config
-from tests.support.kubernetes.access import Access
-from tests.support.kubernetes.binaries import find
-from tests.support.postgres import OWNER, RUNTIME
-from tests.support.s3 import ACCESS_KEY, BUCKET, SECRET_KEY
+
+from devtools.kubernetes.access import Access
+from devtools.kubernetes.binaries import find
+from devtools.postgres import OWNER, RUNTIME
+from devtools.s3 import ACCESS_KEY, BUCKET, SECRET_KEY
 
 CHART = Path(__file__).parents[2] / "charts" / "imago"
 NAMESPACE = "imago"

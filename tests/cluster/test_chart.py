@@ -17,6 +17,14 @@ import yaml
 from helm_python.config import Config
 from helm_python.errors import HelmError
 from PIL import Image, ImageDraw
+
+from devtools.kubernetes import images
+from devtools.kubernetes.access import Access, KubectlError
+from devtools.kubernetes.namespaces import NODE_ADDRESS, run_directory
+from devtools.kubernetes.node import POD_CIDR, Node
+from devtools.postgres import PostgresServer, create_database
+from devtools.s3 import S3Server, make_bucket
+from devtools.waiting import until
 from tests.cluster.installation import (
     CHART,
     COOLDOWN_SECONDS,
@@ -37,14 +45,7 @@ from tests.cluster.installation import (
 from tests.faults.client import Answer, Tenant
 from tests.faults.figures import Figures
 from tests.support.images import encoded
-from tests.support.kubernetes import images
-from tests.support.kubernetes.access import Access, KubectlError
-from tests.support.kubernetes.namespaces import NODE_ADDRESS, run_directory
-from tests.support.kubernetes.node import POD_CIDR, Node
-from tests.support.postgres import PostgresServer, create_database
 from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
-from tests.support.s3 import S3Server, make_bucket
-from tests.support.waiting import until
 
 CRD = "imagoclients.imago.dev"
 # What the namespace's label `enforce: restricted` keeps out; all of Imago's pods are let in.

@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.support.kubernetes.access import Access, KubectlError
-from tests.support.kubernetes.control_plane import ControlPlane
+
+from devtools.kubernetes.access import Access, KubectlError
+from devtools.kubernetes.control_plane import ControlPlane
 
 
 def _config_map(namespace: str, name: str, **more: Any) -> dict[str, Any]:

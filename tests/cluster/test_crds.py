@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from helm_python.chart import Chart
+
+from devtools.kubernetes.access import Access
 from tests.cluster.installation import CHART
-from tests.support.kubernetes.access import Access
 from tests.support.manifests import merged, render, scenario
 
 CRD = "imagoclients.imago.dev"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.kubernetes.access import Access
+
+from devtools.kubernetes.access import Access
 
 RESTRICTED = {
     "allowPrivilegeEscalation": False,

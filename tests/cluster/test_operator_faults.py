@@ -5,7 +5,8 @@ import contextlib
 import urllib.request
 from typing import Any
 
-from tests.support.kubernetes.control_plane import ControlPlane
+from devtools.kubernetes.control_plane import ControlPlane
+from imago_operator.kubernetes import Changed, KubernetesUnavailable, namespace_path, secret_path
 from tests.support.operator import condition, rules
 from tests.support.operator_world import (
     DOOMED,
@@ -16,8 +17,6 @@ from tests.support.operator_world import (
     key_of,
     other_key,
 )
-
-from imago_operator.kubernetes import Changed, KubernetesUnavailable, namespace_path, secret_path
 
 
 async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(world: World) -> None:

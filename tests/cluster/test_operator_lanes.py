@@ -6,12 +6,12 @@ from typing import Any
 import nats
 import pytest
 from nats.js.errors import NotFoundError
+
+from imago.core.jobs.stages import STAGES
+from imago.core.lanes.model import work_stream
+from imago_operator.workers import KINDS
 from tests.support.operator import condition
 from tests.support.operator_world import RELEASE, TENANTS, World, key_of
-
-from imago.domain.lanes import work_stream
-from imago.domain.stages import STAGES
-from imago_operator.workers import KINDS
 
 DEDICATED = {"lane": "dedicated", "maxReplicas": 9}
 

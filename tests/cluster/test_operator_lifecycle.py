@@ -4,10 +4,9 @@ import json
 import re
 from typing import Any
 
+from imago_operator.kubernetes import secret_path
 from tests.support.operator import OPERATOR_KEY, condition, decoded, imc_path
 from tests.support.operator_world import STRANGERS, TENANTS, World, key_of, opens_again, other_key, served, shuts
-
-from imago_operator.kubernetes import secret_path
 
 
 async def test_the_secrets_key_uploads_an_image_with_quota_and_rate_limit_in_force(world: World) -> None:

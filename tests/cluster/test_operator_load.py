@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import psutil
+
+from imago.core.clients import keys
+from imago_operator.kubernetes import secret_path
 from tests.faults.figures import Figures
 from tests.support.operator import condition, decoded, imc_path
 from tests.support.operator_world import TENANTS, World
-
-from imago.domain import keys
-from imago_operator.kubernetes import secret_path
 
 APPLIES, CROWD, KILLS = 20, 200, 20
 

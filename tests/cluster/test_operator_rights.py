@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.support.kubernetes.control_plane import ControlPlane
+from devtools.kubernetes.control_plane import ControlPlane
 from tests.support.operator import ACCOUNT, rules
 from tests.support.operator_world import (
     DOOMED,

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.kubernetes.access import Access
-from tests.support.operator import CRD, Kube, imc, imc_path
-from tests.support.photos import ROOT
 
+from devtools.kubernetes.access import Access
+from devtools.photos import ROOT
 from imago_operator.kubernetes import Refused
 from imago_operator.resource import duration, quantity
+from tests.support.operator import CRD, Kube, imc, imc_path
 
 ONE, OTHER = "6f1c0b9e-3f3c-4e2e-9d57-0b1f6a2c7d11", "0a4f9d8e-1111-4222-8333-944455566677"
 

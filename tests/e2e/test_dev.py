@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+
+from devtools.instance import IMAGO, Instance
+from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
+from imago.core.images.results import ExifResult
 from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
 from tests.support.images import encoded, picture
-from tests.support.instance import IMAGO, Instance
 from tests.support.pages import ENGLISH, FRENCH, character_error_rate, page
-from tests.support.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
-
-from imago.domain.results import ExifResult
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from PIL import Image
-from tests.support.images import encoded, picture
-from tests.support.instance import Instance
-from tests.support.photos import COFFEE
 
-from imago.api.openapi import EXAMPLES
-from imago.domain import keys
+from devtools.instance import Instance
+from devtools.photos import COFFEE
+from imago.api.openapi.document import EXAMPLES
+from imago.core.clients import keys
+from tests.support.images import encoded, picture
 
 OPERATOR_KEY = "the operator's key of the documented instance"
 

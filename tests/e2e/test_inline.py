@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from devtools.instance import Instance
+from devtools.photos import CAT
 from tests.support.images import encoded, picture
-from tests.support.instance import Instance
-from tests.support.photos import CAT
 
 
 def test_an_inline_thumbnail_is_there_with_the_answer_and_switched_off_stages_are_skipped(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 from collections import Counter
 
+from devtools.waiting import until
 from tests.faults.client import Tenant
-from tests.support.waiting import until
 
 
 async def check_all(tenant: Tenant, *, statuses: frozenset[str] = frozenset({"done"})) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+
+from devtools.waiting import until
 from tests.faults.platform import ADMIN_KEY, Platform
 from tests.support.images import encoded, picture
-from tests.support.waiting import until
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from tests.faults.client import Tenant, new_session, new_tenant
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform

@@ -19,10 +19,11 @@ from typing import Any
 
 import aiohttp
 import psutil
+
+from devtools.instance import Instance
+from devtools.waiting import until
 from tests.faults.figures import Figures
 from tests.faults.mutants import mutants
-from tests.support.instance import Instance
-from tests.support.waiting import until
 
 PARALLEL = 8
 SLOWEST = 10

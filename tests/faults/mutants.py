@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import piexif
 from PIL import Image, ImageDraw
+
 from tests.support.images import animated, encoded, picture
 
 Mutation = Callable[[bytearray, random.Random, list[bytes]], bytearray]

@@ -18,13 +18,13 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.faults.proxy import Proxy
-from tests.support.nats import NatsServer
-from tests.support.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
-from tests.support.s3 import S3Server, make_bucket
 
-from imago.bus.embedded import free_port
-from imago.domain.stages import WORKER_STAGES
+from devtools.nats import NatsServer
+from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
+from devtools.s3 import S3Server, make_bucket
+from imago.core.jobs.stages import WORKER_STAGES
+from imago.nats.embedded import free_port
+from tests.faults.proxy import Proxy
 
 ADMIN_KEY = "the administrator's key of the fault tests"
 OPERATOR_KEY = "the operator's key of the fault tests"

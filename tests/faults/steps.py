@@ -2,13 +2,12 @@
 
 import hashlib
 
+from devtools.waiting import until
+from imago.core.jobs.stages import Stage
+from imago.nats.connection import Bus
+from imago.settings import Settings
 from tests.faults.client import Operation, Tenant, photo
 from tests.faults.platform import ACK_WAIT, Platform, Process
-from tests.support.waiting import until
-
-from imago.bus.connection import Bus
-from imago.domain.stages import Stage
-from imago.settings import Settings
 
 
 def arm(process: Process, failpoint: str) -> None:

@@ -5,16 +5,16 @@ import contextlib
 import time
 
 import pytest
+
+from devtools.waiting import until
+from imago.core.jobs.stages import Stage
+from imago.nats.streams import Topology, consumer_config, ensure
 from tests.faults.checks import check_all, swept
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ACK_WAIT, ADMIN_KEY, Platform
 from tests.faults.steps import arm, claims, connected, known, uploaded
 from tests.support.images import encoded, picture
-from tests.support.waiting import until
-
-from imago.bus.topology import Topology, consumer_config, ensure
-from imago.domain.stages import Stage
 
 pytestmark = pytest.mark.usefixtures("again")
 

@@ -6,6 +6,9 @@ import time
 
 import pytest
 from PIL import Image
+
+from devtools.waiting import until
+from imago.nats.consumer import POLL_SECONDS
 from tests.faults.checks import check_all, swept
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
@@ -13,9 +16,6 @@ from tests.faults.memory import memory_group
 from tests.faults.platform import ACK_WAIT, Platform
 from tests.faults.steps import arm, drained, message_gone, pulling, stage_row, uploaded
 from tests.support.images import encoded
-from tests.support.waiting import until
-
-from imago.bus.consumer import POLL_SECONDS
 
 pytestmark = pytest.mark.usefixtures("again")
 

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from imago.core.clients import keys
 from tests.faults.checks import check_all, swept
 from tests.faults.client import Operation, Tenant, new_tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ADMIN_KEY, OPERATOR_KEY, Platform, Process
-
-from imago.domain import keys
 
 MB = 2**20
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import aiohttp
 import pytest
+
+from devtools.waiting import until
 from tests.faults.client import Tenant, new_session, new_tenant, photo
 from tests.faults.drippers import drippers
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
-from tests.support.waiting import until
 
 MB = 2**20
 

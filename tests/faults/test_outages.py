@@ -12,16 +12,16 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
+from devtools.postgres import RUNTIME
+from devtools.waiting import until
+from imago.nats.connection import Bus
+from imago.settings import Settings
 from tests.faults.checks import check_all, check_images, check_results, check_usage, swept
 from tests.faults.client import Answer, Tenant, new_tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
 from tests.faults.proxy import Mode
-from tests.support.postgres import RUNTIME
-from tests.support.waiting import until
-
-from imago.bus.connection import Bus
-from imago.settings import Settings
 
 
 @asynccontextmanager

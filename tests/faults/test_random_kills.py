@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from tests.faults.checks import check_all, swept
 from tests.faults.client import Tenant, photo
 from tests.faults.figures import Figures

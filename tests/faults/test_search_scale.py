@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from imago.core.clients.model import Client
+from imago.core.images.filters import ImageFilter
+from imago.db.engine import Database, Scope
 from tests.faults.figures import Figures
 from tests.support.reads import list_images
 from tests.support.samples import make_client
-
-from imago.database.engine import Database, Scope
-from imago.database.page_ids import ImageFilter
-from imago.domain.clients import Client
 
 ROWS = 400_000
 

@@ -7,12 +7,12 @@ from ipaddress import ip_address
 
 import pytest
 from aiohttp import web
+
+from imago.core.errors import FetchFailed, FetchTooLarge, UrlRefused
+from imago.web.decompress import Decompressor
+from imago.web.fetch import Fetcher, FetchLimits
 from tests.faults.figures import Figures
 from tests.support.ssrf import PUBLIC_IPV4, SITE, Wire, ask_libc, bypass_urls, canary, harmless_urls, resolver, site
-
-from imago.ai.decompression import Decompressor
-from imago.ai.fetching import Fetcher, FetchLimits
-from imago.domain.problems import FetchFailed, FetchTooLarge, UrlRefused
 
 REBINDINGS = 1000
 
@@ -102,7 +102,7 @@ async def test_a_gzip_bomb_is_stopped_at_the_decompressed_limit(
     async def explode(request: web.Request) -> web.Response:
         return web.Response(body=bomb, headers={"Content-Type": "text/html", "Content-Encoding": "gzip"})
 
-    monkeypatch.setattr("imago.ai.fetching.Decompressor", Watched)
+    monkeypatch.setattr("imago.web.fetch.Decompressor", Watched)
     async with site(("/", explode)) as server:
         asking = Fetcher(resolve=resolver({}, default=[SITE]), allow={ip_address(SITE)}, ports={server.port or 0})
         with pytest.raises(FetchTooLarge):

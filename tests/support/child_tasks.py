@@ -12,7 +12,7 @@ def double(*, number: int) -> int:
 
 
 def refuse() -> None:
-    from imago.domain.failures import PermanentFailure
+    from imago.core.jobs.failures import PermanentFailure
 
     raise PermanentFailure("bad-image", "It is bad.")
 

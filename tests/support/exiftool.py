@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imago.domain.results import ExifResult
+from imago.core.images.results import ExifResult
 
 # Where exiftool knows more than EXIF says, or says less.
 EXCEPTIONS = {

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-from imago.database.engine import Database
-from imago.database.statements import Statement
+from imago.db.engine import Database
+from imago.db.prepared import Statement
 
 
 @contextmanager

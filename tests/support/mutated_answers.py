@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from imago.ai.answers import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
-from imago.domain.assistance import Priority
+from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
+from imago.core.ai_usage.text_tasks import Priority
 
 GOOD: dict[type[Answer], dict[str, Any]] = {
     VisionAnswer: {"description": "Un chat sur un canapé.", "tags": ["chat", "Canapé"], "confidence": 0.9},

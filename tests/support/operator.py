@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import kopf
 import psutil
 import yaml
-from tests.faults.platform import HEARTBEAT, Platform
-from tests.support.kubernetes.access import Access
-from tests.support.kubernetes.binaries import Missing, module_directory
-from tests.support.photos import ROOT
 
-from imago.bus.embedded import free_port
-from imago.domain.stages import WORKER_STAGES
+from devtools.kubernetes.access import Access
+from devtools.kubernetes.binaries import Missing, module_directory
+from devtools.photos import ROOT
+from imago.core.jobs.stages import WORKER_STAGES
+from imago.nats.embedded import free_port
 from imago_operator.kubernetes import Kubernetes, custom_path, namespace_path, secret_path
+from tests.faults.platform import HEARTBEAT, Platform
 
 OPERATOR_KEY = "the operator's key of the cluster tests"
 ACCOUNT = "imago-operator"

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from imago.domain.keys import ApiKey
-from imago.domain.lanes import client_token
-from imago.domain.times import utc_now
+from imago.core.clients.keys import ApiKey
+from imago.core.lanes.model import client_token
+from imago.core.times import utc_now
 from imago_operator.context import Context
 from imago_operator.credentials import KeyState
 from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState, KeyTaken

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+
+from devtools.kubernetes.access import Access
 from tests.faults.platform import ADMIN_KEY, Platform
 from tests.support.images import encoded
-from tests.support.kubernetes.access import Access
 from tests.support.operator import Kube, OperatorProcess
 
 RELEASE = "imago-release"

@@ -1,9 +1,9 @@
 """Reading one image or page alone; the API itself reads those of a moment together."""
 
-from imago.database.engine import Database
-from imago.database.image_reads import ImageReads, ImageRow, Page
-from imago.database.locking import ImageRef
-from imago.database.page_ids import ImageFilter
+from imago.core.images.filters import ImageFilter
+from imago.core.images.locks import ImageRef
+from imago.core.images.queries import ImageReads, ImageRow, Page
+from imago.db.engine import Database
 
 
 async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:

@@ -3,12 +3,12 @@
 from datetime import timedelta
 from uuid import uuid4
 
-from imago.database.clients import NewClient, create_client
-from imago.database.engine import Database
-from imago.database.uploads import AcceptedImage, NewImage, Uploads
-from imago.domain import keys
-from imago.domain.clients import Client, Pipeline, Plan, default_scopes
-from imago.domain.images import ImageFormat, ImageHeader, original_key
+from imago.core.clients import keys
+from imago.core.clients.model import Client, Pipeline, Plan, default_scopes
+from imago.core.clients.queries import NewClient, create_client
+from imago.core.images.model import ImageFormat, ImageHeader, original_key
+from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads
+from imago.db.engine import Database
 
 PEPPER = "pepper of the tests"
 

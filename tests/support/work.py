@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from imago.database import claims, work
-from imago.database.claims import Claim, Ended, Refused, Wanted
-from imago.database.engine import Database
-from imago.database.work import Finished
-from imago.domain.results import StageResult
-from imago.domain.work import WorkMessage
+from imago.core.images.results import StageResult
+from imago.core.jobs import claims
+from imago.core.jobs import completion as work
+from imago.core.jobs.claims import Claim, Ended, Refused, Wanted
+from imago.core.jobs.completion import Finished
+from imago.core.outbox.work_message import WorkMessage
+from imago.db.engine import Database
 
 
 async def claim(

@@ -3,8 +3,7 @@
 import re
 import subprocess
 
-from tests.support.photos import ROOT
-
+from devtools.photos import ROOT
 from imago.settings import Settings
 
 

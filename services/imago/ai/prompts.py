@@ -8,10 +8,10 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from imago.ai.answers import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
-from imago.domain.ai_calls import CallKind
-from imago.domain.assistance import Page
-from imago.domain.vision import PageInput, VisionInput
+from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
+from imago.core.ai_usage.model import CallKind
+from imago.core.ai_usage.text_tasks import Page
+from imago.core.images.vision import PageInput, VisionInput
 
 # What goes to a model of a page's text; the rest adds cost and hardly anything to a summary.
 MAX_PAGE = 40_000

@@ -2,8 +2,8 @@
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
-from imago.domain.assistance import Priority
-from imago.domain.stages import ImageStatus, StageStatus
+from imago.core.ai_usage.text_tasks import Priority
+from imago.core.jobs.stages import ImageStatus, StageStatus
 
 
 class CameraAnswer(Schema):

@@ -11,17 +11,26 @@ from aiohttp_apispec import AiohttpApiSpec, validation_middleware
 from marshmallow import Schema
 
 from imago import __version__
-from imago.api.access import access_of
-from imago.api.middlewares.authentication import authentication
+from imago.api.admin import routes as admin
+from imago.api.ai import routes as ai
+from imago.api.auth import routes as auth
+from imago.api.auth.authentication import authentication
+from imago.api.auth.permissions import access_of
+from imago.api.auth.rate_limits import address_limits, client_limits, rate_headers
+from imago.api.clients import routes as clients
+from imago.api.events import routes as events
+from imago.api.files import routes as files
+from imago.api.health import routes as health
+from imago.api.images import routes as images
 from imago.api.middlewares.cors import allow_origins
 from imago.api.middlewares.headers import secure_headers
-from imago.api.middlewares.limits import address_limits, client_limits, rate_headers
 from imago.api.middlewares.observation import observation
 from imago.api.middlewares.problems import problems
-from imago.api.openapi import to_openapi
+from imago.api.openapi import routes as docs
+from imago.api.openapi.document import to_openapi
 from imago.api.parsing import JsonParser, refuse
-from imago.api.routes import admin, ai, auth, clients, docs, events, files, health, images, uploads
 from imago.api.services import SERVICES, Services
+from imago.api.uploads import routes as uploads
 
 # JSON bodies alone: an upload's form is streamed and counted by `receiving`.
 MAX_JSON_BYTES = 1024 * 1024

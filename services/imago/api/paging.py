@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from imago.domain.problems import Unprocessable
+from imago.core.errors import Unprocessable
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50

@@ -6,7 +6,7 @@ from aiohttp import web
 from marshmallow import Schema, ValidationError
 from webargs.aiohttpparser import AIOHTTPParser
 
-from imago.domain.problems import Problem, Unprocessable
+from imago.core.errors import Problem, Unprocessable
 
 
 class JsonParser(AIOHTTPParser):

@@ -7,9 +7,9 @@ from uuid import UUID
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import DEFAULT_LIMIT, MAX_LIMIT
-from imago.domain.stages import STAGES, ImageStatus
-from imago.domain.tags import MAX_TAG_LENGTH, MAX_TAGS
-from imago.domain.urls import MAX_URL_LENGTH
+from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
+from imago.core.jobs.stages import STAGES, ImageStatus
+from imago.web.urls import MAX_URL_LENGTH
 
 MAX_BIGINT = 2**63 - 1
 _MAX_DESCRIPTION = 10_000

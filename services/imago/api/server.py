@@ -9,11 +9,11 @@ import structlog
 from aiohttp import web
 
 from imago.api.app import build_app, build_private_app
+from imago.api.health.routes import DRAINING
 from imago.api.middlewares.headers import set_headers
 from imago.api.middlewares.problems import http_problem
-from imago.api.routes.health import DRAINING
 from imago.api.services import Services
-from imago.listening import bind
+from imago.startup import bind
 
 log = structlog.get_logger(__name__)
 

@@ -6,22 +6,22 @@ from pathlib import Path
 
 from aiohttp import web
 
-from imago.api.events import EventHub
-from imago.api.keys import KeyCache
-from imago.api.local_rates import LocalRates
-from imago.api.tokens import Tokens
-from imago.api.upload_slots import UploadSlots
-from imago.database.engine import Database
-from imago.database.image_reads import ImageReads
-from imago.database.uploads import InlineThumbnail, Uploads
-from imago.domain.ai_calls import CallContext
-from imago.domain.assistance import PageSource, TextProvider
-from imago.domain.audit import Actor
-from imago.domain.clients import Client
-from imago.domain.outbox import Announcer
-from imago.domain.rates import Rates
+from imago.api.auth.key_cache import KeyCache
+from imago.api.auth.local_rates import LocalRates
+from imago.api.auth.tokens import Tokens
+from imago.api.events.hub import EventHub
+from imago.api.uploads.slots import UploadSlots
+from imago.core.ai_usage.model import CallContext
+from imago.core.ai_usage.text_tasks import PageSource, TextProvider
+from imago.core.clients.audit_model import Actor
+from imago.core.clients.gcra import Rates
+from imago.core.clients.model import Client
+from imago.core.images.queries import ImageReads
+from imago.core.outbox.model import Announcer
+from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.db.engine import Database
+from imago.objects.store import ObjectStore
 from imago.settings import Settings
-from imago.storage.store import ObjectStore
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 

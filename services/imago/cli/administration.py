@@ -5,10 +5,10 @@ import json
 
 import click
 
-from imago.bus.topology import Topology, ensure
-from imago.cli.parts import connected_bus, database, store
-from imago.database import clients
-from imago.database.schema import current, wait_for_schema
+from imago.bootstrap.parts import connected_bus, database, store
+from imago.core.clients import queries as clients
+from imago.db.schema import current, wait_for_schema
+from imago.nats.streams import Topology, ensure
 from imago.settings import Settings
 
 # An index on many rows takes its time, and so does waiting for another replica that is building it.
@@ -18,7 +18,7 @@ MIGRATION_SECONDS = 3600.0
 async def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema and say where it is."""
     # As Alembic takes a while to import, and others wait for the schema by this module.
-    from imago.database.migrations import upgrade
+    from imago.db.migrations import upgrade
 
     async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
@@ -47,7 +47,7 @@ async def ensure_topology(settings: Settings) -> None:
 
 async def audit_storage(settings: Settings) -> None:
     """Compare storage with the database and print what was found as JSON."""
-    from imago.upkeep.auditor import Auditor
+    from imago.maintenance.storage_audit import Auditor
 
     async with database(settings) as db, store(settings) as objects:
         findings = await Auditor(settings, db, objects).compare()

@@ -10,7 +10,7 @@ import click
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION, Refused, load_settings
 
 if TYPE_CHECKING:
-    from imago.cli.remote import Target
+    from imago.cli.http_client import Target
 
 _PAGE = 200
 
@@ -107,7 +107,7 @@ def erase(ref: str, url: str | None, data_dir: Path) -> None:
 
 
 def _target(url: str | None, data_dir: Path) -> "Target":
-    from imago.cli.remote import RemoteError, admin_target
+    from imago.cli.http_client import RemoteError, admin_target
 
     try:
         return admin_target(url, data_dir, load_settings())
@@ -122,7 +122,7 @@ def _named(ref: str) -> str:
 
 
 def _ask(target: "Target", method: str, path: str, **options: Any) -> Any:
-    from imago.cli.remote import RemoteError, answer
+    from imago.cli.http_client import RemoteError, answer
 
     async def ask() -> dict[str, Any]:
         async with target.session() as session:

@@ -11,7 +11,7 @@ import uvloop
 from imago import __version__
 from imago.cli.clients import client
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION, Refused, load_settings
-from imago.domain.stages import WORKER_STAGES
+from imago.core.jobs.stages import WORKER_STAGES
 
 
 def run(main: Awaitable[None]) -> None:
@@ -20,10 +20,10 @@ def run(main: Awaitable[None]) -> None:
     async def wrapped() -> None:
         await main
 
-    from imago.bus.connection import BusUnavailable
-    from imago.bus.topology import TopologyConflict
-    from imago.database.engine import DatabaseUnavailable
-    from imago.storage.store import StorageUnavailable
+    from imago.db.engine import DatabaseUnavailable
+    from imago.nats.connection import BusUnavailable
+    from imago.nats.streams import TopologyConflict
+    from imago.objects.store import StorageUnavailable
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -56,7 +56,7 @@ def cli() -> None:
 )
 def dev(host: str, port: int, data_dir: Path) -> None:
     """Run all of Imago on this machine, on embedded parts."""
-    from imago.cli.dev import DevError, run_dev
+    from imago.bootstrap.dev import DevError, run_dev
 
     try:
         run(run_dev(host=host, port=port, data_dir=data_dir.absolute()))
@@ -68,8 +68,8 @@ def dev(host: str, port: int, data_dir: Path) -> None:
 @click.option("--fd", type=int, default=None, hidden=True, help="A listening socket that is open already.")
 def api(fd: int | None) -> None:
     """Serve the HTTP API."""
+    from imago.bootstrap.process import ServeError
     from imago.cli.serve import run_api
-    from imago.cli.starting import ServeError
 
     try:
         run(run_api(load_settings(), fd=fd))
@@ -81,7 +81,7 @@ def api(fd: int | None) -> None:
 @click.argument("kind", type=click.Choice(sorted(WORKER_STAGES)))
 def worker(kind: str) -> None:
     """Work on the stages of a kind."""
-    from imago.cli.starting import ServeError
+    from imago.bootstrap.process import ServeError
     from imago.cli.work import run_worker
 
     try:
@@ -125,7 +125,7 @@ def audit() -> None:
 @DATA_OPTION
 def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, url: str | None, data_dir: Path) -> None:
     """Upload files and folders; the exit code is not zero if any failed."""
-    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.http_client import RemoteError, client_target
     from imago.cli.uploading import upload_all
 
     try:
@@ -154,7 +154,7 @@ def search(
     data_dir: Path,
 ) -> None:
     """Find images by words of their name, text or description."""
-    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.http_client import RemoteError, client_target
     from imago.cli.searching import search_images
 
     query = {"q": " ".join(words), "tag": tag, "camera": camera, "limit": str(limit)}
@@ -172,7 +172,7 @@ def search(
 @DATA_OPTION
 def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
     """Show what happens to a client's images, live, until Ctrl-C."""
-    from imago.cli.remote import RemoteError, client_target
+    from imago.cli.http_client import RemoteError, client_target
     from imago.cli.watching import watch_events
 
     try:

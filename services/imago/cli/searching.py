@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from imago.cli.remote import Target, answer
+from imago.cli.http_client import Target, answer
 
 
 async def search_images(target: Target, query: dict[str, str], *, as_json: bool) -> None:

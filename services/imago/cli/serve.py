@@ -5,11 +5,11 @@ import socket
 import structlog
 
 from imago.api.server import serving
-from imago.cli.api_parts import MissingSetting, api_services
-from imago.cli.parts import stop_on_signals
-from imago.cli.starting import NO_SCHEMA, ServeError, configure
-from imago.listening import PortInUse, bind
+from imago.bootstrap.api import MissingSetting, api_services
+from imago.bootstrap.parts import stop_on_signals
+from imago.bootstrap.process import NO_SCHEMA, ServeError, configure
 from imago.settings import Settings
+from imago.startup import PortInUse, bind
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from imago.cli.remote import Busy, RemoteError, Target, answer
+from imago.cli.http_client import Busy, RemoteError, Target, answer
 
 PARALLEL = 4
 CHUNK = 256 * 1024

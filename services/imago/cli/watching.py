@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import click
 
-from imago.cli.remote import RemoteError, Target, refusal
+from imago.cli.http_client import RemoteError, Target, refusal
 
 # The API sends a comment every 15 seconds; a stream that is silent for three of them is dead.
 SILENCE_SECONDS = 45.0

@@ -2,11 +2,11 @@
 
 import structlog
 
-from imago.cli.parts import stop_on_signals
-from imago.cli.starting import NO_SCHEMA, ServeError, configure
-from imago.cli.worker_parts import worker
-from imago.listening import PortInUse
+from imago.bootstrap.parts import stop_on_signals
+from imago.bootstrap.process import NO_SCHEMA, ServeError, configure
+from imago.bootstrap.worker import worker
 from imago.settings import Settings
+from imago.startup import PortInUse
 
 log = structlog.get_logger(__name__)
 

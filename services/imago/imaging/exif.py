@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Literal
 
 import piexif
 
-from imago.domain.images import ImageFormat
-from imago.domain.results import Camera, ExifResult, Gps
+from imago.core.images.model import ImageFormat
+from imago.core.images.results import Camera, ExifResult, Gps
 from imago.imaging.exif_locate import locate
 from imago.imaging.header import PARSER_ERRORS, sniff
 from imago.imaging.ifd import Directories, NotTiff, Tags

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
-from imago.domain.images import ImageFormat
+from imago.core.images.model import ImageFormat
 from imago.imaging import bmff
 from imago.imaging.header import sniff
 

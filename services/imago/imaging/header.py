@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from imago.domain.images import ImageFormat, ImageHeader
-from imago.domain.problems import EmptyFile, UnreadableImage, UnsupportedMediaType
+from imago.core.errors import EmptyFile, UnreadableImage, UnsupportedMediaType
+from imago.core.images.model import ImageFormat, ImageHeader
 from imago.imaging import bmff
 
 # No image of ours has more; a chain of directories or blocks that long is a trap.

@@ -16,9 +16,9 @@ from PIL import Image
 # Before the library that reads it is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
-from imago.domain.failures import PermanentFailure, TransientFailure
-from imago.domain.readings import Word, reading_of
-from imago.domain.results import OcrReading
+from imago.core.images.ocr_result import Word, reading_of
+from imago.core.images.results import OcrReading
+from imago.core.jobs.failures import PermanentFailure, TransientFailure
 from imago.imaging.languages import language_of
 
 # Where Debian, Homebrew and the usual builds put the trained data.

@@ -5,9 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from imago.domain.failures import PermanentFailure
-from imago.domain.readings import Word, reading_of
-from imago.domain.results import OcrReading
+from imago.core.images.ocr_result import Word, reading_of
+from imago.core.images.results import OcrReading
+from imago.core.jobs.failures import PermanentFailure
 
 ENGINE = "rapidocr"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pillow_heif
 from PIL import Image, ImageCms, ImageFile
 
-from imago.domain.failures import PermanentFailure
+from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.header import PARSER_ERRORS, sniff
 
 pillow_heif.register_heif_opener()

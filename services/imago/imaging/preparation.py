@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from imago.domain.vision import ColourShare
+from imago.core.images.vision import ColourShare
 from imago.imaging import pixels
 
 _JPEG_QUALITY = 85

@@ -5,7 +5,7 @@ from typing import Literal
 
 from PIL import Image
 
-from imago.domain.results import ThumbnailResult
+from imago.core.images.results import ThumbnailResult
 from imago.imaging import pixels
 
 ThumbnailFormat = Literal["webp", "jpeg"]

@@ -23,9 +23,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from imago import __version__
-from imago.domain.ai_calls import BudgetPolicy, CallKind
-from imago.domain.lanes import DEDICATED, SHARED_LANES, WorkerLanes, lane_label
-from imago.domain.stages import Stage
+from imago.core.ai_usage.model import BudgetPolicy, CallKind
+from imago.core.jobs.stages import Stage
+from imago.core.lanes.model import DEDICATED, SHARED_LANES, WorkerLanes, lane_label
 
 # They would double the series for the time each began at, which no query of ours asks for.
 disable_created_metrics()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from imago.domain.ai_calls import BudgetPolicy, CallKind, TokenUsage
+from imago.core.ai_usage.model import BudgetPolicy, CallKind, TokenUsage
 from imago.telemetry import metrics
 
 _tracer = trace.get_tracer("imago")

@@ -14,7 +14,7 @@ import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
-from imago.domain.outbox import OutboxRow
+from imago.core.outbox.model import OutboxRow
 from imago.settings import Settings
 
 _tracer = trace.get_tracer("imago")

@@ -14,6 +14,23 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
+from devtools.waiting import until
+from imago.ai.factory import Providers, ProviderUnavailable, build_providers
+from imago.ai.response_models import VisionAnswer
+from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
+from imago.core.ai_usage.model import BUDGET_CODE, AiUsage, BudgetPolicy, CallContext, CallKind
+from imago.core.ai_usage.text_tasks import Page, Priority
+from imago.core.clients.model import Client
+from imago.core.images.vision import ColourShare, PageInput, VisionInput
+from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
+from imago.core.times import utc_now
+from imago.db.engine import Database
+from imago.db.tables import ai_calls
+from imago.nats.breaker_store import SharedBreaker
+from imago.nats.connection import Bus
+from imago.settings import Settings
+from imago.telemetry.provider_calls import ProviderCalls
 from tests.support.images import encoded
 from tests.support.mutated_answers import GOOD as GOOD_ANSWERS
 from tests.support.mutated_answers import mutated, problems
@@ -35,25 +52,8 @@ from tests.support.providers import (
     throttles,
 )
 from tests.support.samples import make_client
-from tests.support.waiting import until
 
-from imago.ai.answers import VisionAnswer
-from imago.ai.providers import Providers, ProviderUnavailable, build_providers
-from imago.bus.breakers import SharedBreaker
-from imago.bus.connection import Bus
-from imago.database.ai_calls import DatabaseLedger, get_ai_usage
-from imago.database.engine import Database
-from imago.database.tables import ai_calls
-from imago.domain.ai_calls import BUDGET_CODE, AiUsage, BudgetPolicy, CallContext, CallKind
-from imago.domain.assistance import Page, Priority
-from imago.domain.clients import Client
-from imago.domain.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
-from imago.domain.times import utc_now
-from imago.domain.vision import ColourShare, PageInput, VisionInput
-from imago.settings import Settings
-from imago.telemetry.provider_calls import ProviderCalls
-
-# Of each provider; the ten thousand are decoded in tests/unit/ai/test_answers.py.
+# Of each provider; the ten thousand are decoded in tests/unit/ai/test_response_models.py.
 MUTATED = 150
 
 IMAGE = VisionInput(
@@ -130,7 +130,7 @@ async def fake() -> AsyncIterator[FakeProvider]:
 
 @pytest.fixture(autouse=True)
 def _quick_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.ai.calling._RETRY_PAUSE", timedelta(milliseconds=10))
+    monkeypatch.setattr("imago.ai.provider_client._RETRY_PAUSE", timedelta(milliseconds=10))
 
 
 @pytest.fixture(params=["gemini", "openrouter"])

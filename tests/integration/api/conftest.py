@@ -9,32 +9,32 @@ from typing import Any
 import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
-from tests.support.samples import PEPPER
 
-from imago.ai.fetching import Fetcher, UnknownHost
-from imago.ai.offline_texts import OfflineTextProvider
-from imago.ai.pages import WebPages
+from imago.ai.offline.texts import OfflineTextProvider
 from imago.api.app import build_app
-from imago.api.events import EventHub
-from imago.api.keys import KeyCache
-from imago.api.local_rates import LocalRates
+from imago.api.auth.key_cache import KeyCache
+from imago.api.auth.local_rates import LocalRates
+from imago.api.auth.tokens import Tokens
+from imago.api.events.hub import EventHub
 from imago.api.services import Services
-from imago.api.tokens import Tokens
-from imago.api.upload_slots import UploadSlots
-from imago.database.clients import NewClient, create_client
-from imago.database.engine import Database
-from imago.database.image_reads import ImageReads
-from imago.database.rates import DatabaseRates
-from imago.database.uploads import Uploads
-from imago.domain import keys
-from imago.domain.ai_calls import CallContext
-from imago.domain.assistance import PageSource, TextProvider
-from imago.domain.clients import Client, Pipeline, Plan, default_scopes
-from imago.domain.outbox import OutboxRow
-from imago.domain.scopes import tenant_scopes
+from imago.api.uploads.slots import UploadSlots
+from imago.core.ai_usage.model import CallContext
+from imago.core.ai_usage.text_tasks import PageSource, TextProvider
+from imago.core.clients import keys
+from imago.core.clients.model import Client, Pipeline, Plan, default_scopes
+from imago.core.clients.queries import NewClient, create_client
+from imago.core.clients.rate_limits import DatabaseRates
+from imago.core.clients.scopes import tenant_scopes
+from imago.core.images.queries import ImageReads
+from imago.core.outbox.model import OutboxRow
+from imago.core.uploads.accept import Uploads
+from imago.db.engine import Database
+from imago.objects.local import LocalStore
 from imago.settings import Settings
-from imago.storage.local import LocalStore
 from imago.telemetry.metrics import exposition
+from imago.web.fetch import Fetcher, UnknownHost
+from imago.web.pages import WebPages
+from tests.support.samples import PEPPER
 
 ADMIN_KEY = "the administrator's key of the tests"
 OPERATOR_KEY = "the operator's key of the tests"

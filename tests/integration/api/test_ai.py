@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
+from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft
+from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
+from imago.db.engine import Database
+from imago.imaging.sandbox.pool import ChildPool
+from imago.web.fetch import Fetcher
+from imago.web.pages import READING_FUNCTION, READING_TASK, WebPages
 from tests.integration.api.conftest import Api, Tenant, serve
 from tests.support.ssrf import SITE, canary, resolver, site
-
-from imago.ai.fetching import Fetcher
-from imago.ai.pages import READING_FUNCTION, READING_TASK, WebPages
-from imago.database.engine import Database
-from imago.domain.assistance import Page, Summary, TaskDraft
-from imago.domain.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
-from imago.workers.children import ChildPool
 
 HARBOUR = """<html lang="en"><head><title>The old harbour</title></head><body><nav><a href="/">Home</a></nav><article>
 <h1>The old harbour</h1>

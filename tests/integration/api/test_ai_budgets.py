@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.integration.api.conftest import Api, Tenant, serve
-from tests.support.providers import GEMINI_KEY, OPENROUTER_KEY, FakeProvider, fake_provider, says, throttles
 
-from imago.ai.providers import Providers, build_providers
-from imago.bus.breakers import SharedBreaker
-from imago.bus.connection import Bus
-from imago.database.ai_calls import DatabaseLedger
-from imago.database.engine import Database
-from imago.domain.times import utc_now
+from imago.ai.factory import Providers, build_providers
+from imago.core.ai_usage.ledger import DatabaseLedger
+from imago.core.times import utc_now
+from imago.db.engine import Database
+from imago.nats.breaker_store import SharedBreaker
+from imago.nats.connection import Bus
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.provider_calls import ProviderCalls
+from tests.integration.api.conftest import Api, Tenant, serve
+from tests.support.providers import GEMINI_KEY, OPENROUTER_KEY, FakeProvider, fake_provider, says, throttles
 
 TASK = {
     "title": "Migrate the archive",

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
+from devtools.waiting import until
+from imago.api.auth import key_cache
+from imago.core.clients import keys
+from imago.core.times import iso_utc, utc_now
+from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, OPERATOR_KEY, Api, Tenant, serve
 from tests.support.images import encoded
-from tests.support.waiting import until
-
-from imago.api import keys as key_cache
-from imago.database.engine import Database
-from imago.domain import keys
-from imago.domain.times import iso_utc, utc_now
 
 
 @pytest.fixture

@@ -6,20 +6,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
+from imago.core.clients.model import Client
+from imago.core.jobs import completion as work
+from imago.core.jobs.claims import Claim
+from imago.core.jobs.dead_letters import ReplayOutcome, replay
+from imago.core.jobs.failures import PermanentFailure
+from imago.core.jobs.stages import Stage
+from imago.core.outbox.work_message import WorkMessage
+from imago.core.uploads.accept import AcceptedImage
+from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
 from tests.support.samples import make_client, make_image
 from tests.support.work import claim as claim_one
-
-from imago.database import work
-from imago.database.claims import Claim
-from imago.database.dead_letters import ReplayOutcome, replay
-from imago.database.engine import Database
-from imago.database.uploads import AcceptedImage
-from imago.domain.clients import Client
-from imago.domain.failures import PermanentFailure
-from imago.domain.stages import Stage
-from imago.domain.work import WorkMessage
 
 
 async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str) -> None:
@@ -86,7 +86,7 @@ async def test_a_replayed_letter_has_a_new_run_and_is_not_replayed_again(api: Ap
 async def test_all_letters_of_an_error_code_are_replayed_in_steps(
     api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imago.api.routes.admin.MAX_REPLAYS", 3)
+    monkeypatch.setattr("imago.api.admin.routes.MAX_REPLAYS", 3)
     for _ in range(5):
         await dead_image(api, tenant, (Stage.OCR, "child-died"), (Stage.VISION, "bad-image"))
     body = {"error_code": "child-died"}

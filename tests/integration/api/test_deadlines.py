@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from tests.integration.api.conftest import Api
 
-from imago.api.routes.health import DRAINING
+from imago.api.health.routes import DRAINING
 from imago.api.server import bind, serving
+from tests.integration.api.conftest import Api
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -13,20 +13,20 @@ import aiohttp
 import orjson
 import pytest
 import sqlalchemy as sa
-from tests.integration.api.conftest import Api, Tenant, serve
-from tests.support.nats import NatsServer
-from tests.support.waiting import until
 
-from imago.api import events as hub_module
-from imago.api.events import EventHub, Listener
-from imago.bus.connection import Bus
-from imago.bus.topology import ensure
+from devtools.nats import NatsServer
+from devtools.waiting import until
+from imago.api.events.hub import EventHub, Listener
+from imago.api.events import hub as hub_module
 from imago.cli.watching import ServerEvent, stream_events
-from imago.database.engine import Database
-from imago.database.tables import api_keys
-from imago.domain.clients import Client
-from imago.domain.events import Event, EventName
-from imago.domain.lanes import event_subject
+from imago.core.clients.model import Client
+from imago.core.lanes.model import event_subject
+from imago.core.outbox.events import Event, EventName
+from imago.db.engine import Database
+from imago.db.tables import api_keys
+from imago.nats.connection import Bus
+from imago.nats.streams import ensure
+from tests.integration.api.conftest import Api, Tenant, serve
 
 
 @dataclasses.dataclass
@@ -209,7 +209,7 @@ async def test_a_quiet_stream_beats(rig: Rig) -> None:
 
 
 async def test_a_listener_that_takes_nothing_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.api.routes.events.WRITE_SECONDS", 0.5)
+    monkeypatch.setattr("imago.api.events.routes.WRITE_SECONDS", 0.5)
     tenant = await rig.api.new_client()
     narrow = socket.socket()
     # Before connecting, so that the window is small; the kernel would take megabytes otherwise.
@@ -252,7 +252,7 @@ async def test_a_client_may_not_open_streams_without_end(rig: Rig, monkeypatch: 
 
 
 async def test_a_revoked_key_ends_its_streams(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.api.routes.events.RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr("imago.api.events.routes.RECHECK_SECONDS", 0.1)
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as listening:
         await _revoke(rig.api.services.db, tenant)

@@ -6,13 +6,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.integration.api.conftest import Api, Tenant
-from tests.support.images import encoded, picture
-from tests.support.samples import make_client
-from tests.support.waiting import until
 
-from imago.database.engine import Database
-from imago.database.idempotency import (
+from devtools.waiting import until
+from imago.core.errors import IdempotencyInFlight
+from imago.core.uploads.idempotency import (
     Completion,
     FirstAnswer,
     KeyLease,
@@ -21,8 +18,11 @@ from imago.database.idempotency import (
     release_key,
     renew_key,
 )
-from imago.database.tables import idempotency_keys
-from imago.domain.problems import IdempotencyInFlight
+from imago.db.engine import Database
+from imago.db.tables import idempotency_keys
+from tests.integration.api.conftest import Api, Tenant
+from tests.support.images import encoded, picture
+from tests.support.samples import make_client
 
 PHOTO = encoded("jpeg")
 OTHER = encoded("jpeg", picture(80, 60))

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+
+from imago.api.auth.permissions import access_of
+from imago.core.clients import keys
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded, picture
-
-from imago.api.access import access_of
-from imago.domain import keys
 
 
 async def test_lists_are_paged_with_the_quota_beside_them(tenant: Tenant) -> None:

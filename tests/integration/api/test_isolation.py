@@ -12,23 +12,23 @@ from uuid import uuid4
 import pytest
 from aiohttp import FormData, web
 from aiohttp.web_urldispatcher import AbstractRoute
+
+from imago.api.app import _add
+from imago.api.auth import key_cache
+from imago.api.auth.permissions import Access, access_of
+from imago.api.auth.tokens import Tokens
+from imago.core.clients import keys
+from imago.core.clients.audit_model import IMAGO
+from imago.core.clients.changes import deactivate_client
+from imago.core.clients.key_registry import register_key, revoke_key
+from imago.core.clients.model import Client
+from imago.core.clients.scopes import TENANT_SCOPES, Scope
+from imago.core.times import utc_now
+from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, JWT_SECRET, OPERATOR_KEY, Api, Tenant, serve
 from tests.support.forgetting import forgetting_the_client
 from tests.support.images import encoded
 from tests.support.samples import PEPPER
-
-from imago.api import keys as key_cache
-from imago.api.access import Access, access_of
-from imago.api.app import _add
-from imago.api.tokens import Tokens
-from imago.database.client_changes import deactivate_client
-from imago.database.client_keys import register_key, revoke_key
-from imago.database.engine import Database
-from imago.domain import keys
-from imago.domain.audit import IMAGO
-from imago.domain.clients import Client
-from imago.domain.scopes import TENANT_SCOPES, Scope
-from imago.domain.times import utc_now
 
 # What each route is called with where it needs a body; a new route that needs one is noticed for being refused.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {

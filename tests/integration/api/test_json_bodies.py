@@ -1,9 +1,9 @@
 """Bodies that are no JSON, or JSON that nobody means: refused, and never an error of ours."""
 
 import pytest
-from tests.integration.api.conftest import Tenant
 
 from imago.api.app import MAX_JSON_BYTES
+from tests.integration.api.conftest import Tenant
 
 
 @pytest.mark.parametrize(

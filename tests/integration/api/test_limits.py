@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
+
+from devtools.waiting import until
+from imago.core.clients.gcra import Rate
+from imago.core.clients.rate_limits import expire_rates
+from imago.db.engine import Database, DatabaseUnavailable
+from imago.telemetry.metrics import RATE_FALLBACK
 from tests.integration.api.conftest import ADMIN_KEY, Api, serve
 from tests.support.images import encoded
-from tests.support.waiting import until
-
-from imago.database.engine import Database, DatabaseUnavailable
-from imago.database.rates import expire_rates
-from imago.domain.rates import Rate
-from imago.telemetry.metrics import RATE_FALLBACK
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, OPERATOR_KEY, Api, serve
 from tests.support.images import encoded
-
-from imago.database.engine import Database
 
 
 async def test_the_document_is_valid_openapi_3(api: Api) -> None:

@@ -6,11 +6,11 @@ import hashlib
 import pytest
 import sqlalchemy as sa
 from aiohttp import FormData
+
+from devtools.waiting import until
+from imago.db.tables import images, upload_intents
 from tests.integration.api.conftest import Api, Tenant
 from tests.support.images import FORMATS, animated, encoded, picture
-from tests.support.waiting import until
-
-from imago.database.tables import images, upload_intents
 
 
 async def nothing_left(api: Api, tenant: Tenant) -> None:

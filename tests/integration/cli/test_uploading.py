@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from imago.cli import uploading
-from imago.cli.remote import Target
+from imago.cli.http_client import Target
 
 DATA = b"a photo, as far as this server knows" * 50_000
 

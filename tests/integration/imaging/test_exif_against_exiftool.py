@@ -9,11 +9,11 @@ from pathlib import Path
 import piexif
 import pytest
 from PIL import Image
+
+from devtools.photos import corpus, corpus_files
+from imago.imaging.exif import read_exif
 from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
 from tests.support.images import encoded
-from tests.support.photos import corpus, corpus_files
-
-from imago.imaging.exif import read_exif
 
 
 def test_every_field_of_every_camera_file_is_what_exiftool_says(record_property) -> None:

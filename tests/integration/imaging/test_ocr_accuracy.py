@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import tesserocr
 from PIL import Image, ImageDraw, ImageFont
-from tests.support.pages import ENGLISH, FONT, FRENCH, character_error_rate, page
-from tests.support.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 
-from imago.domain.failures import PermanentFailure
-from imago.domain.results import OcrReading
+from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
+from imago.core.images.results import OcrReading
+from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.ocr import halved, read_text, tessdata
 from imago.imaging.preparation import prepare_for_ocr
+from tests.support.pages import ENGLISH, FONT, FRENCH, character_error_rate, page
 
 LANGUAGES = ("fra", "eng")
 

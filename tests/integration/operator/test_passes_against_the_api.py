@@ -7,22 +7,22 @@ from uuid import UUID
 
 import pytest
 from nats.js.errors import NotFoundError
-from tests.integration.api.conftest import OPERATOR_KEY, Api, serve
-from tests.support.nats import NatsServer
-from tests.support.operator import condition, decoded
-from tests.support.operator_fakes import Memory, imc_path, owner, resource
-from tests.support.waiting import until
 
-from imago.api import keys as key_cache
-from imago.bus.connection import Bus
-from imago.bus.topology import TopologyKeeper, TopologyUnavailable
-from imago.database.engine import Database
-from imago.domain.lanes import ADVISORIES_STREAM, work_stream
-from imago.domain.stages import STAGES
+from devtools.nats import NatsServer
+from devtools.waiting import until
+from imago.api.auth import key_cache
+from imago.core.jobs.stages import STAGES
+from imago.core.lanes.model import ADVISORIES_STREAM, work_stream
+from imago.db.engine import Database
+from imago.nats.connection import Bus
+from imago.nats.streams import TopologyKeeper, TopologyUnavailable
 from imago.settings import Settings
 from imago_operator.deletion import finalize
 from imago_operator.imago_api import ImagoApi
 from imago_operator.reconcile import reconcile
+from tests.integration.api.conftest import OPERATOR_KEY, Api, serve
+from tests.support.operator import condition, decoded
+from tests.support.operator_fakes import Memory, imc_path, owner, resource
 
 
 @pytest.fixture(autouse=True)

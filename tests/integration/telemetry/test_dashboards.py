@@ -15,14 +15,14 @@ from typing import Any
 
 import platformdirs
 import pytest
+
+from devtools.instance import Instance
 from hack import dashboards
 from hack.dashboard_panels import DEAD
+from imago.nats.embedded import free_port
 from tests.support.apart import apart
 from tests.support.images import encoded, picture
-from tests.support.instance import Instance
 from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
-
-from imago.bus.embedded import free_port
 
 # Queries that may be empty here, by the beginning of their metric's name, and why.
 MAY_BE_EMPTY = {

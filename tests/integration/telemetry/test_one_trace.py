@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from devtools.instance import Instance
 from tests.support.apart import apart
 from tests.support.images import encoded
-from tests.support.instance import Instance
 from tests.support.providers import OPENROUTER_KEY, VISION, FakeProvider, fake_provider, says
 
 STAGES = ("thumbnail", "exif", "ocr", "vision")

@@ -3,7 +3,8 @@
 import itertools
 
 import pytest
-from tests.bench.keda import Autoscaler, Scaling, allowed, wanted
+
+from bench.keda import Autoscaler, Scaling, allowed, wanted
 
 TEN = Scaling(target=10, most=20)
 

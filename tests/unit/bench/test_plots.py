@@ -3,7 +3,8 @@
 from xml.etree import ElementTree
 
 import pytest
-from tests.bench.plots import Series, bars, lines
+
+from bench.plots import Series, bars, lines
 
 _SVG = "{http://www.w3.org/2000/svg}"
 

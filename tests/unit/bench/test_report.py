@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.bench.plots import Series
-from tests.bench.report import Report
-from tests.bench.statistics import Sample
+
+from bench.plots import Series
+from bench.report import Report
+from bench.statistics import Sample
 
 
 @pytest.fixture

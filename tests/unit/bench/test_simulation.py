@@ -1,8 +1,9 @@
 """The simulated day."""
 
 import pytest
-from tests.bench.keda import Scaling
-from tests.bench.simulation import DAY, Stage, arrivals, simulate
+
+from bench.keda import Scaling
+from bench.simulation import DAY, Stage, arrivals, simulate
 
 WARM = Scaling(target=10, least=1, most=10)
 

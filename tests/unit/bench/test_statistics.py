@@ -1,7 +1,8 @@
 """Medians, spreads, ratios and error rates of the benchmark."""
 
 import pytest
-from tests.bench.statistics import Sample, character_error_rate, percentile, ratio
+
+from bench.statistics import Sample, character_error_rate, percentile, ratio
 
 
 def test_a_sample_is_told_by_its_median_and_quartiles() -> None:

@@ -7,10 +7,10 @@ import piexif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.images import encoded, picture
 
-from imago.domain.results import ExifResult
+from imago.core.images.results import ExifResult
 from imago.imaging.exif import parse, read_exif
+from tests.support.images import encoded, picture
 
 ORDINARY = piexif.dump(
     {

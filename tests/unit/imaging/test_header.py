@@ -8,12 +8,12 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.images import FORMATS, animated, encoded, picture
-from tests.support.photos import corpus_files
 
-from imago.domain.images import ImageFormat
-from imago.domain.problems import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
+from devtools.photos import corpus_files
+from imago.core.errors import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
+from imago.core.images.model import ImageFormat
 from imago.imaging.header import probe
+from tests.support.images import FORMATS, animated, encoded, picture
 
 
 @pytest.mark.parametrize("kind", FORMATS)

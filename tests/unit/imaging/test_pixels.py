@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
-from tests.support.images import encoded
 
-from imago.domain.failures import PermanentFailure
+from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.pixels import open_image, shrink
+from tests.support.images import encoded
 
 
 @pytest.mark.parametrize("kind", ["avif", "heic", "jpeg", "png", "webp", "tiff"])

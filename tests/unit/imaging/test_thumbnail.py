@@ -6,12 +6,12 @@ from pathlib import Path
 import piexif
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageStat
-from tests.support.images import FORMATS, animated, encoded, picture
-from tests.support.photos import ROCKET, corpus
 
-from imago.domain.failures import PermanentFailure
+from devtools.photos import ROCKET, corpus
+from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.preparation import prepare_for_ocr, prepare_for_vision
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
+from tests.support.images import FORMATS, animated, encoded, picture
 
 PIXELS = 50_000_000
 

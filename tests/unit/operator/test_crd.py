@@ -6,12 +6,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tests.support.photos import ROOT
 
-from imago.api.client_schemas import LONGEST_GRACE
-from imago.domain.clients import PIPELINE_STAGES, Plan
-from imago.domain.lanes import DEDICATED, SHARED_LANES
-from imago.domain.scopes import TENANT_SCOPES
+from devtools.photos import ROOT
+from imago.api.clients.request_schemas import LONGEST_GRACE
+from imago.core.clients.model import PIPELINE_STAGES, Plan
+from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.lanes.model import DEDICATED, SHARED_LANES
 from imago_operator import resource
 from imago_operator.conditions import Kind, Reason
 

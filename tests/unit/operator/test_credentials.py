@@ -5,9 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.support.operator_fakes import resource
 
-from imago.domain import keys
+from imago.core.clients import keys
 from imago_operator.credentials import (
     KeyState,
     build_correction,
@@ -21,6 +20,7 @@ from imago_operator.credentials import (
     rotation_due,
 )
 from imago_operator.resource import read_spec, ref_of
+from tests.support.operator_fakes import resource
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLIENT = UUID(int=7)

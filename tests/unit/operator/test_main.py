@@ -7,13 +7,13 @@ from typing import Any
 
 import kopf
 import pytest
-from tests.support.operator_fakes import Memory, resource
 
-from imago.domain.times import utc_now
+from imago.core.times import utc_now
 from imago_operator import sweep
 from imago_operator.kubernetes import KubernetesUnavailable, Refused
 from imago_operator.main import Handlers, ObjectNames, build_kopf_settings, build_registry
 from imago_operator.sweep import Sweeper
+from tests.support.operator_fakes import Memory, resource
 
 IMAGOCLIENTS = "/apis/imago.dev/v1alpha1/namespaces/photos/imagoclients"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from imago.domain.times import utc_now
+from imago.core.times import utc_now
 from imago_operator.conditions import kubernetes_time
 from imago_operator.metrics import Conditions
 

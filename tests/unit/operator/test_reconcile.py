@@ -7,15 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.support.operator import condition, decoded
-from tests.support.operator_fakes import Death, Memory, imc_path, owner, resource
 
-from imago.domain import keys
-from imago.domain.times import utc_now
+from imago.core.clients import keys
+from imago.core.times import utc_now
 from imago_operator.conditions import Reason
 from imago_operator.deletion import finalize
 from imago_operator.reconcile import reconcile
 from imago_operator.resource import Ref
+from tests.support.operator import condition, decoded
+from tests.support.operator_fakes import Death, Memory, imc_path, owner, resource
 
 
 def body_of(world: Memory, name: str = "atelier") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from imago.domain import keys
+from imago.core.clients import keys
 from imago.telemetry.logs import configure_logging, redact
 
 

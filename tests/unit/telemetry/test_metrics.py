@@ -9,8 +9,8 @@ from prometheus_client import Gauge
 from prometheus_client.registry import CollectorRegistry
 from pydantic import ValidationError
 
-from imago.domain.lanes import WorkerLanes
-from imago.domain.stages import Stage
+from imago.core.jobs.stages import Stage
+from imago.core.lanes.model import WorkerLanes
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.snapshot import Snapshot

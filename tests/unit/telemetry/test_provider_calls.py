@@ -6,7 +6,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from imago.domain.ai_calls import BudgetPolicy, CallKind, TokenUsage
+from imago.core.ai_usage.model import BudgetPolicy, CallKind, TokenUsage
 from imago.telemetry import provider_calls, tracing
 from imago.telemetry.metrics import exposition
 from imago.telemetry.provider_calls import ProviderCalls

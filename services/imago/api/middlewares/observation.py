@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
-from imago.api.access import Handler
+from imago.api.auth.permissions import Handler
 from imago.api.services import IMAGE, PRINCIPAL, REQUEST_ID
 from imago.telemetry import metrics
 

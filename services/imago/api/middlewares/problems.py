@@ -8,11 +8,11 @@ import orjson
 import structlog
 from aiohttp import web
 
-from imago.api.access import Handler
-from imago.bus.connection import BusUnavailable
-from imago.database.engine import DatabaseUnavailable
-from imago.domain.problems import Problem, Unauthenticated
-from imago.storage.store import StorageUnavailable
+from imago.api.auth.permissions import Handler
+from imago.core.errors import Problem, Unauthenticated
+from imago.db.engine import DatabaseUnavailable
+from imago.nats.connection import BusUnavailable
+from imago.objects.store import StorageUnavailable
 
 log = structlog.get_logger(__name__)
 

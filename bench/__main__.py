@@ -1,0 +1,81 @@
+"""`make bench`: measures Imago beside its peer and writes build/bench.json, build/bench.md and plots.
+
+It never fails over a target that is missed; it says so. It does fail where one of the systems doesn't pass its
+functional checks, because its figures would mean nothing then.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.bench import Bench
+from bench.checks import CheckFailed
+from bench.environment import ROOT, Missing
+from bench.load import UnexpectedAnswer
+from bench.measures import exif, inline, memory, ocr, pipeline, queue, reads, scale, uploads
+from bench.report import Report
+
+# In this order: the scale is simulated with what the others measured, and rows by the million come late.
+MEASURES: dict[str, Callable[[Bench], None]] = {
+    "uploads": uploads.measure,
+    "inline": inline.measure,
+    "queue": queue.measure,
+    "ocr": ocr.measure,
+    "exif": exif.measure,
+    "pipeline": pipeline.measure,
+    "memory": memory.measure,
+    "reads": reads.measure,
+    "scale": scale.measure,
+}
+
+
+def main() -> int:
+    """Run what the arguments ask for; return the exit status."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
+    parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="all where none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--full", action="store_true", help="five times larger and more: about an hour")
+    parser.add_argument("--output", type=Path, default=ROOT / "build", help="where bench.json and bench.md go")
+    options = parser.parse_args()
+    report = Report(options.output / "bench-plots")
+    folder = Path(tempfile.mkdtemp(prefix="imago-bench-"))
+    bench = Bench(folder, report, rounds=options.rounds, full=options.full)
+    try:
+        for name in options.measures or MEASURES:
+            began = time.monotonic()
+            MEASURES[name](bench)
+            report.write()
+            print(f"bench: {name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
+    except (CheckFailed, Missing, UnexpectedAnswer) as error:
+        _keep_logs(folder, options.output / "bench-logs")
+        print(f"bench: {error} (logs in {options.output / 'bench-logs'})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; what was measured until now is kept", file=sys.stderr)
+    finally:
+        report.write()
+        bench.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    missed = report.missed()
+    met = len(report.targets) - len(missed)
+    print(f"bench: see {options.output / 'bench.md'}; {met} of {len(report.targets)} targets met")
+    for name in missed:
+        print(
+            f"bench: missed: {name}: {report.targets[name]['value']:g}, the target is {report.targets[name]['target']}"
+        )
+    return 0
+
+
+def _keep_logs(folder: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    for log in folder.glob("*/*.log"):
+        (target / log.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, target / log.parent.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

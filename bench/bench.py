@@ -1,0 +1,79 @@
+"""What the measurements share: the report, the size of the run, and the two systems, started when first asked for."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from bench.checks import check
+from bench.report import Report
+from bench.systems import Imago, Peer
+
+T = TypeVar("T")
+
+
+class Bench:
+    """A run of the benchmark; close it to stop what it started."""
+
+    def __init__(self, folder: Path, report: Report, *, rounds: int, full: bool) -> None:
+        self.folder = folder
+        self.report = report
+        self.rounds = rounds
+        self.full = full
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+    @cached_property
+    def imago(self) -> Imago:
+        """Imago with its API running, checked."""
+        return self._checked(Imago(self.folder / "imago"))
+
+    @cached_property
+    def peer(self) -> Peer:
+        """The peer with its API running, checked."""
+        return self._checked(Peer(self.folder / "peer"))
+
+    def size(self, small: int, full: int) -> int:
+        """Return the one of two sizes that this run has."""
+        return full if self.full else small
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop of the benchmark."""
+        return self._runner.run(work)
+
+    def in_turn(self) -> Iterator[tuple[Imago | Peer, ...]]:
+        """Give both systems once a round, the first one last in every other round."""
+        for number in range(self.rounds):
+            yield (self.imago, self.peer) if number % 2 else (self.peer, self.imago)
+
+    @contextlib.contextmanager
+    def workers(self, *systems: Imago | Peer) -> Iterator[None]:
+        """Have workers running while the block lasts."""
+        for system in systems:
+            system.start_workers()
+        try:
+            yield
+        finally:
+            for system in systems:
+                system.stop_workers()
+
+    def close(self) -> None:
+        """Stop what runs."""
+        for name in ("imago", "peer"):
+            if name in self.__dict__:
+                self.__dict__[name].stop()
+        self._runner.close()
+
+    def _checked(self, system: T) -> T:
+        assert isinstance(system, Imago | Peer)
+        try:
+            system.start_api()
+            with self.workers(system):
+                self.run(check(system, wait_for=600))
+        except BaseException:
+            system.stop()
+            raise
+        return system

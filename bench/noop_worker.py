@@ -1,0 +1,41 @@
+"""A worker whose exif stage does nothing: `python -m bench.noop_worker`; what is left is what a job costs."""
+
+import asyncio
+from pathlib import Path
+
+import uvloop
+
+from imago.bootstrap.parts import announcer, connected_bus, database, stop_on_signals
+from imago.core.images.results import ExifResult
+from imago.core.jobs.claims import Claim
+from imago.core.jobs.stages import Stage
+from imago.nats.publisher import Publisher
+from imago.settings import Settings
+from imago.telemetry.logs import configure_logging
+from imago.worker.service import Worker
+from imago.worker.stages.base import Outcome
+
+
+class _Nothing:
+    async def run(self, claim: Claim, directory: Path) -> Outcome:
+        return Outcome(ExifResult())
+
+
+async def main() -> None:
+    """Work until a signal comes."""
+    settings = Settings()
+    configure_logging(level=settings.log_level)
+    with stop_on_signals() as stop:
+        async with (
+            database(settings) as db,
+            connected_bus(settings, name="worker-exif") as bus,
+            announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+        ):
+            await Worker(settings=settings, db=db, bus=bus, announcer=background, stages={Stage.EXIF: _Nothing()}).run(
+                stop
+            )
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,107 @@
+"""A day of uploads through stages that KEDA scales: lag, replicas, and how long uploads take to be done.
+
+Time goes in steps of a second. An image enters the queue of each stage when it comes and is done when the last stage
+is; a stage's ready replicas take messages in order, each as many a second as its measured cost allows. What a pod holds
+when it is taken away is not redone here: workers end or give back what they hold.
+"""
+
+import math
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.keda import Autoscaler, Scaling
+from bench.statistics import percentile
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of one lane: CPU seconds of an image, cores of a pod, and how it is scaled."""
+
+    cpu_seconds: float
+    scaling: Scaling
+    cores: float = 1.0
+
+    @property
+    def rate(self) -> float:
+        """Images a second of one replica."""
+        return self.cores / self.cpu_seconds
+
+
+@dataclass
+class Lane:
+    """What became of the day of one lane: per minute the lag and the replicas, per image its time to be done."""
+
+    lag: list[int] = field(default_factory=list)
+    replicas: list[int] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    def p(self, share: float) -> float:
+        """Return a percentile of the seconds from upload to done."""
+        return percentile(self.waits, share)
+
+
+def arrivals(
+    per_day: int, *, burst: float, burst_at: int, burst_seconds: int, seed: int, seconds: int = DAY
+) -> list[int]:
+    """Return uploads per second: a day's wave, lowest at four in the morning, with a burst; Poisson in each second.
+
+    The wave holds `per_day` uploads; the burst comes on top, `burst` times the day's mean rate.
+    """
+    chance, mean = random.Random(seed), per_day / DAY
+    counts = []
+    for second in range(seconds):
+        rate = mean * (1 - 0.8 * math.cos(2 * math.pi * (second - 4 * 3600) / DAY))
+        if burst_at <= second < burst_at + burst_seconds:
+            rate = max(rate, burst * mean)
+        counts.append(_poisson(chance, rate))
+    return counts
+
+
+def simulate(uploads: Sequence[int], stages: Mapping[str, Stage], *, floor_seconds: float = 0.2) -> Lane:
+    """Play uploads through the stages of a lane until all are done; `floor_seconds` is what an idle system takes."""
+    lane = Lane()
+    scalers = {name: Autoscaler(stage.scaling) for name, stage in stages.items()}
+    queues: dict[str, deque[int]] = {name: deque() for name in stages}
+    credit = dict.fromkeys(stages, 0.0)
+    came: list[int] = []
+    open_stages: list[int] = []
+    now = 0
+    while now < len(uploads) or any(queues.values()):
+        for _ in range(uploads[now] if now < len(uploads) else 0):
+            for queue in queues.values():
+                queue.append(len(came))
+            came.append(now)
+            open_stages.append(len(stages))
+        for name, stage in stages.items():
+            queue = queues[name]
+            ready = scalers[name].step(now, len(queue))
+            # What is not used within a second is gone; a fraction of an image in work is kept.
+            credit[name] = min(credit[name] + ready * stage.rate, ready * stage.rate + 1) if ready else 0.0
+            while queue and credit[name] >= 1:
+                credit[name] -= 1
+                image = queue.popleft()
+                open_stages[image] -= 1
+                if not open_stages[image]:
+                    lane.waits.append(now - came[image] + floor_seconds)
+        if now % 60 == 0:
+            lane.lag.append(max(map(len, queues.values())))
+            lane.replicas.append(sum(scaler.replicas for scaler in scalers.values()))
+        now += 1
+        if now > len(uploads) + DAY:
+            raise ValueError("the stages never catch up: too few replicas are allowed")
+    return lane
+
+
+def _poisson(chance: random.Random, mean: float) -> int:
+    """Return a Poisson number: Knuth's product for small means, the normal's nearest beyond."""
+    if mean > 30:
+        return max(0, round(chance.gauss(mean, math.sqrt(mean))))
+    limit, product, count = math.exp(-mean), chance.random(), 0
+    while product > limit:
+        product *= chance.random()
+        count += 1
+    return count

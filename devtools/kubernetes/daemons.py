@@ -1,0 +1,79 @@
+"""A program that runs in the background, with its log in a file, until it is stopped."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from imago.bootstrap.processes import die_with_parent
+
+
+class Daemon:
+    """One background program; it dies with the process that started it, however that ends."""
+
+    def __init__(
+        self, name: str, command: Sequence[object], directory: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        self._command = [str(part) for part in command]
+        self._directory = directory
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; nothing happens where it runs."""
+        if self.running:
+            return
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self._directory,
+                env={**os.environ, **(self._environment or {})},
+                # Ctrl-C goes to the whole foreground group; these are stopped in an order.
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def wait(self, ready: Callable[[], bool], *, timeout: float) -> None:
+        """Wait until it is ready; fail with the end of its log."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            assert self.running, f"{self.name} ended while starting:\n{self.tail()}"
+            assert time.monotonic() < deadline, f"{self.name} was not ready in {timeout:g} s:\n{self.tail()}"
+            time.sleep(0.1)
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """Kill it as a crash would."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self, timeout: float = 10) -> None:
+        """Ask it to end, and kill it where it doesn't."""
+        if self._process is None or not self.running:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()

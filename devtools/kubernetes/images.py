@@ -1,0 +1,235 @@
+"""The images that a test cluster runs: Imago's own, made from this checkout, and those of the parts around it.
+
+No Docker and no registry: Debian by debootstrap, the locked wheels by pip with their hashes, static programs as they
+are. Everything is kept in the cache folder by a hash of what goes in, so a changed line of code costs one small layer.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from devtools.kubernetes.binaries import cache_directory, find
+from devtools.kubernetes.layers import Image, Layer, pack, pack_difference, packed
+from devtools.kubernetes.rootfs import debian, run_in
+from imago.nats.embedded import find_server
+
+_ROOT = Path(__file__).parents[2]
+_DISTRIBUTION = "imago-platform"
+_PYTHON = ("ca-certificates", "python3")
+_TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
+_HOME = "opt/imago"
+
+# The extras of each image, as in the Dockerfile: OCR alone carries Tesseract, vision alone the model.
+TARGETS = {
+    "api": (),
+    "worker-exif": (),
+    "worker-ocr": ("ocr",),
+    "worker-vision": ("vision",),
+    "operator": ("operator",),
+}
+
+
+def imago_images(tag: str) -> list[Image]:
+    """Make Imago's images, under the names that the chart gives them by default."""
+    with _alone():
+        return [_imago_image(target, tag) for target in TARGETS]
+
+
+def part_images() -> list[Image]:
+    """Make the images of what runs beside Imago: NATS, CoreDNS and KEDA."""
+    # KEDA's manifests start its programs by the names that they have in its own images; the chart finds NATS in PATH.
+    programs = {"coredns": "coredns", "keda-operator": "keda", "keda-adapter": "keda-adapter"}
+    with _alone():
+        parts = [_program(f"localhost/{name}:imago", find(name), file) for name, file in programs.items()]
+        return [_program("localhost/nats:imago", Path(find_server()), "usr/local/bin/nats-server"), *parts]
+
+
+def pause_image(name: str) -> Image:
+    """Make the image that holds a pod's namespaces: a process that does nothing."""
+    busybox = find("busybox")
+    with _alone():
+        layer = _cached(f"busybox-{_digest_of([busybox])}", lambda path: pack(path, [(busybox, "busybox")]))
+    return Image(name, [layer], ["/busybox", "sleep", "2147483647"], user="65535:65535")
+
+
+def _imago_image(target: str, tag: str) -> Image:
+    """The images share their lowest layers, so that a node unpacks Debian and the packages of all of them once."""
+    system = debian(_PYTHON)
+    layers = [_cached(system.name, lambda path: pack(path, [(system, "")]))]
+    if target == "worker-ocr":
+        layers.append(_tesseract_layer(system))
+    layers += [*_packages_layers(system, TARGETS[target]), _code_layer(system)]
+    environment = {
+        "PATH": f"/{_HOME}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
+        "HOST": "0.0.0.0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if target == "worker-vision":
+        layers.append(_model_layer())
+        environment["MODEL_DIR"] = "/opt/models"
+    entrypoint = ["imago-operator"] if target == "operator" else ["imago"]
+    return Image(f"localhost/imago-{target}:{tag}", layers, entrypoint, environment)
+
+
+def _program(name: str, program: Path, file: str) -> Image:
+    layer = _cached(f"{Path(file).name}-{_digest_of([program])}", lambda path: pack(path, [(program, file)]))
+    return Image(name, [layer], [f"/{file}"], {"PATH": "/usr/local/bin"})
+
+
+def _tesseract_layer(system: Path) -> Layer:
+    whole = debian((*_PYTHON, *_TESSERACT))
+    return _cached(f"{whole.name}-over-{system.name}", lambda path: pack_difference(path, whole, system))
+
+
+def _packages_layers(system: Path, extras: Iterable[str]) -> list[Layer]:
+    """Install the locked packages into an environment at /opt/imago: what all images need, then what the extras add."""
+    common, wanted = _closure(()), _closure(extras)
+    base = _installed([system], common)
+    layers = [_packages_layer(base)]
+    if wanted > common:
+        layers.append(_packages_layer(_installed([system, base], wanted - common)))
+    return layers
+
+
+def _packages_layer(tree: Path) -> Layer:
+    return _cached(tree.name, lambda path: pack(path, [(tree / _HOME, _HOME)]))
+
+
+def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
+    """Return the tree of what pip installs over others."""
+    lock = _locked(names)
+    digest = hashlib.sha256("\n".join([*(tree.name for tree in below), lock]).encode()).hexdigest()[:16]
+    tree = _cache() / f"packages-{digest}"
+    if tree.exists():
+        return tree
+    with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+        requirements = Path(scratch) / "requirements.lock"
+        requirements.write_text(lock)
+        # The host's pip, alone in a folder of its own: Debian's minimal Python has none.
+        shutil.copytree(Path(importlib.metadata.distribution("pip").locate_file("pip")), Path(scratch) / "pip" / "pip")
+        install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile --require-hashes"
+        script = (
+            f"[ -x /{_HOME}/bin/python ] || python3 -m venv --without-pip /{_HOME}; "
+            f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} -r /mnt/requirements.lock; "
+            # Nothing can be written there later, and compiling at each start takes longer than starting.
+            f"/{_HOME}/bin/python -m compileall -q /{_HOME}/lib || true"
+        )
+        mounts = [(Path(scratch) / "pip", "/mnt/pip"), (requirements, "/mnt/requirements.lock")]
+        changes = Path(scratch) / "changes"
+        run_in(below, changes, ["sh", "-ec", script], mounts=mounts)
+        changes.rename(tree)
+    return tree
+
+
+def _code_layer(system: Path) -> Layer:
+    """Build this checkout's wheel and unpack it beside the packages."""
+    sources = [path for folder in ("services", "operator") for path in sorted((_ROOT / folder).rglob("*"))]
+    sources = [path for path in sources if path.is_file() and "__pycache__" not in path.parts]
+    digest = _digest_of([_ROOT / "pyproject.toml", *sources])
+    version = next((system / "usr/lib").glob("python3.[0-9]*")).name
+
+    def make(path: Path) -> Layer:
+        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+            build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
+            subprocess.run(build, cwd=_ROOT, check=True, capture_output=True)
+            unpacked = Path(scratch) / "lib"
+            shutil.unpack_archive(str(next(Path(scratch).glob("*.whl"))), str(unpacked), "zip")
+            entries = [(unpacked, f"{_HOME}/lib/{version}/site-packages")]
+            for name, module, function in _scripts(unpacked):
+                script = Path(scratch) / name
+                script.write_text(
+                    f"#!/{_HOME}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                )
+                script.chmod(0o755)
+                entries.append((script, f"{_HOME}/bin/{name}"))
+            return pack(path, entries)
+
+    return _cached(f"code-{version}-{digest}", make)
+
+
+def _scripts(unpacked: Path) -> list[tuple[str, str, str]]:
+    text = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
+    return re.findall(r"^(\S+) = (\S+):(\S+)$", text, re.MULTILINE)
+
+
+def _model_layer() -> Layer:
+    from imago.ai.offline.onnx_model import ensure_model
+
+    model = ensure_model(None)
+
+    def make(path: Path) -> Layer:
+        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+            readable = Path(scratch) / model.name
+            readable.mkdir(mode=0o755)
+            for file in model.glob("*.*"):
+                # In the cache of whoever made it the model is theirs alone; in the image it is read by another user.
+                shutil.copyfile(file, readable / file.name)
+                (readable / file.name).chmod(0o644)
+            return pack(path, [(readable, f"opt/models/{model.name}")])
+
+    return _cached(f"readable-model-{_digest_of(sorted(model.glob('*.*')))}", make)
+
+
+def _closure(extras: Iterable[str]) -> frozenset[str]:
+    """Return the names of all packages that Imago needs with these extras."""
+    found: set[str] = set()
+    _gather(_DISTRIBUTION, frozenset(extras), found)
+    return frozenset(found)
+
+
+def _locked(names: frozenset[str]) -> str:
+    """Return the part of the lock file that pins these packages, with their hashes."""
+    blocks = re.split(r"\n(?=\S)", (_ROOT / "requirements" / "dev.lock").read_text().strip())
+    return "\n".join(block for block in blocks if canonicalize_name(block.split("==")[0].split("[")[0]) in names) + "\n"
+
+
+def _gather(name: str, extras: frozenset[str], found: set[str]) -> None:
+    for text in importlib.metadata.requires(name) or []:
+        requirement = Requirement(text)
+        applies = [
+            requirement.marker is None or requirement.marker.evaluate({"extra": each}) for each in extras or {""}
+        ]
+        dependency = canonicalize_name(requirement.name)
+        if any(applies) and (dependency not in found or requirement.extras):
+            found.add(dependency)
+            _gather(dependency, frozenset(requirement.extras), found)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep runs beside each other from making the same things at the same time."""
+    with (_cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _cached(key: str, make: Callable[[Path], Layer]) -> Layer:
+    path = _cache() / f"layer-{key}.tar"
+    return packed(path) or make(path)
+
+
+def _cache() -> Path:
+    directory = cache_directory() / "images"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Providers of vision and text models: one protocol, and an adapter per vendor API."""

@@ -1,0 +1,1 @@
+"""Routes that call the text provider."""

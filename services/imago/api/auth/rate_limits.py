@@ -1,0 +1,107 @@
+"""How often one may ask: a client by its plan, across replicas; who shows no good key by its address, per process."""
+
+import math
+
+from aiohttp import web
+from aiohttp.web_urldispatcher import SystemRoute
+
+from imago.api.auth.permissions import Handler, access_of
+from imago.api.services import ADDRESS_BLOCKED, PRINCIPAL, Services, services_of
+from imago.core.clients.gcra import Rate, Verdict
+from imago.core.clients.model import Client
+from imago.core.errors import RateLimited, Unauthenticated
+from imago.core.forwarded import client_address, subject_of
+from imago.db.engine import DatabaseUnavailable
+from imago.telemetry import metrics
+
+VERDICT: web.RequestKey[Verdict] = web.RequestKey("rate verdict", Verdict)
+
+# Probes and scrapes come from the platform, and must get through when everything else is too much.
+_UNCOUNTED = frozenset({"/health", "/health/ready", "/health/detailed", "/metrics"})
+_FILES = "/files/signed/"
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@web.middleware
+async def address_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count requests without a key, and failed keys, by address; goes around authentication."""
+    services = services_of(request)
+    if request.path in _UNCOUNTED:
+        return await handler(request)
+    rule = access_of(request.match_info.handler)
+    if isinstance(request.match_info.route, SystemRoute) or (rule is not None and rule.public):
+        _count(services, request)
+        return await handler(request)
+    failures = f"failures {_subject(services, request)}"
+    rate = _anonymous(services)
+    refused = services.addresses.exhausted(failures, rate)
+    if refused is not None:
+        # Keys that are known here get through all the same: others behind this address did nothing wrong.
+        request[ADDRESS_BLOCKED] = refused.retry_after
+    try:
+        return await handler(request)
+    except Unauthenticated:
+        verdict = services.addresses.take(failures, rate)
+        if not verdict.allowed:
+            raise _refusal("address", "Too many requests without a valid key.", verdict) from None
+        raise
+
+
+@web.middleware
+async def client_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Charge a request to its client; goes inside authentication."""
+    principal = request.get(PRINCIPAL)
+    if principal is not None and principal.client is not None:
+        verdict = await _charge(services_of(request), principal.client, reading=request.method in _READS)
+        request[VERDICT] = verdict
+        if not verdict.allowed:
+            raise _refusal("client", "The client's requests of this minute are used up.", verdict)
+    return await handler(request)
+
+
+async def rate_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell a client where it stands (draft-ietf-httpapi-ratelimit-headers): the burst, what is left, until when."""
+    verdict = request.get(VERDICT)
+    if verdict is not None:
+        response.headers["RateLimit-Limit"] = str(verdict.limit)
+        response.headers["RateLimit-Remaining"] = str(verdict.remaining)
+        response.headers["RateLimit-Reset"] = str(math.ceil(verdict.reset))
+
+
+async def _charge(services: Services, client: Client, *, reading: bool) -> Verdict:
+    rate = Rate(client.limits.requests_per_minute, client.limits.burst)
+    subject = f"client {client.id}"
+    try:
+        return await services.rates.spend(subject, rate)
+    except DatabaseUnavailable:
+        # A write would fail anyway. What can still be read is read, at the client's rate in each process.
+        if not reading:
+            raise
+        metrics.RATE_FALLBACK.inc()
+        return services.addresses.take(subject, rate)
+
+
+def _count(services: Services, request: web.Request) -> None:
+    subject = _subject(services, request)
+    if request.path.startswith(_FILES):
+        settings = services.settings
+        # A page of thumbnails is a burst of these, and each shows a token.
+        verdict = services.addresses.take(f"files {subject}", Rate(settings.files_per_minute, settings.files_burst))
+    else:
+        verdict = services.addresses.take(f"anonymous {subject}", _anonymous(services))
+    if not verdict.allowed:
+        raise _refusal("address", "Too many requests from this address.", verdict)
+
+
+def _anonymous(services: Services) -> Rate:
+    return Rate(services.settings.anonymous_per_minute, services.settings.anonymous_burst)
+
+
+def _subject(services: Services, request: web.Request) -> str:
+    forwarded = request.headers.getall("X-Forwarded-For", [])
+    return subject_of(client_address(request.remote or "", forwarded, services.settings.trusted_networks))
+
+
+def _refusal(of: str, text: str, verdict: Verdict) -> RateLimited:
+    metrics.RATE_LIMITED.labels(of).inc()
+    return RateLimited(text, retry_after=verdict.retry_after)

@@ -1,0 +1,1 @@
+"""Routes that administer clients and their keys."""

@@ -1,0 +1,1 @@
+"""The event stream of a client (Server-Sent Events)."""

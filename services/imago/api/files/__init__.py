@@ -1,0 +1,1 @@
+"""Signed URLs of local storage."""

@@ -1,0 +1,51 @@
+"""GET /files/signed/{token}: objects of local storage, for whoever holds a token."""
+
+from aiohttp import web
+
+from imago.api.auth.permissions import PUBLIC, access
+from imago.api.openapi.decorators import documented
+from imago.api.services import services_of
+from imago.core.errors import NotFound
+from imago.objects.disposition import content_disposition
+from imago.objects.signing import read_token
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/files/signed/{token}")
+@documented(
+    tag="files",
+    summary="Open a signed URL",
+    answers={
+        200: (None, "The object."),
+        206: (None, "The part of it that was asked for."),
+        304: (None, "Unchanged."),
+        416: (None, "No such range."),
+    },
+    problems=(NotFound,),
+)
+@access(PUBLIC)
+async def signed(request: web.Request) -> web.StreamResponse:
+    """Serves the object that a token names, inert: its type and name come from the token, and nothing in it may run."""
+    services = services_of(request)
+    secret = services.settings.signed_url_secret
+    if secret is None or services.local_file is None:
+        raise NotFound("No such file.")
+    opened = read_token(request.match_info["token"], secret.get_secret_value())
+    if opened is None:
+        # Expired, tampered with or made up: one answer for all.
+        raise NotFound("No such file.")
+    path = services.local_file(opened.key)
+    if not path.is_file():
+        raise NotFound("No such file.")
+    return web.FileResponse(
+        path,
+        headers={
+            "Content-Type": opened.content_type,
+            "Content-Disposition": content_disposition(opened.disposition, opened.filename),
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+            "Cache-Control": "private, max-age=300",
+        },
+    )

@@ -1,0 +1,1 @@
+"""Composes the processes of Imago from the settings."""

@@ -1,0 +1,1 @@
+"""Calls to paid AI providers: budgets, the ledger and the circuit breaker."""

@@ -1,0 +1,1 @@
+"""Clients (tenants): plans, limits, keys, quotas, rate limits and the audit log."""

@@ -1,0 +1,115 @@
+"""Clients (tenants): their plans, limits and pipelines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from imago.core.ai_usage.model import BudgetPolicy
+from imago.core.clients.scopes import TENANT_SCOPES, Scope
+from imago.core.jobs.stages import Stage
+from imago.core.lanes.model import PREMIUM, STANDARD
+
+GIB = 2**30
+
+
+class Plan(StrEnum):
+    """A named set of defaults."""
+
+    FREE = "free"
+    STANDARD = "standard"
+    PREMIUM = "premium"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may use: requests a minute with a burst, bytes and images stored, AI calls a calendar month."""
+
+    requests_per_minute: int
+    burst: int
+    storage_bytes: int
+    images: int
+    ai_calls_per_month: int
+
+    def overridden(self, overrides: Mapping[str, int | None]) -> "Limits":
+        """Return these limits with the given ones replaced; None keeps the plan's."""
+        return replace(self, **{name: value for name, value in overrides.items() if value is not None})
+
+    def to_json(self) -> dict[str, int]:
+        """Return the limits as the API shows them."""
+        return {
+            "requests_per_minute": self.requests_per_minute,
+            "burst": self.burst,
+            "storage_bytes": self.storage_bytes,
+            "images": self.images,
+            "ai_calls_per_month": self.ai_calls_per_month,
+        }
+
+
+LIMIT_NAMES: tuple[str, ...] = ("requests_per_minute", "burst", "storage_bytes", "images", "ai_calls_per_month")
+
+# DESIGN, section 6.
+PLAN_LIMITS: Mapping[Plan, Limits] = {
+    Plan.FREE: Limits(60, 20, 1 * GIB, 1_000, 500),
+    Plan.STANDARD: Limits(600, 100, 50 * GIB, 100_000, 20_000),
+    Plan.PREMIUM: Limits(6_000, 1_000, 1024 * GIB, 5_000_000, 500_000),
+}
+PLAN_LANES: Mapping[Plan, str] = {Plan.FREE: STANDARD, Plan.STANDARD: STANDARD, Plan.PREMIUM: PREMIUM}
+
+# The stages a client may choose among; the thumbnail always runs.
+PIPELINE_STAGES: tuple[Stage, ...] = (Stage.EXIF, Stage.OCR, Stage.VISION)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is done with a client's images: stages beside the thumbnail, languages of the text and of descriptions.
+
+    Tesseract names the languages of the text (`fra`); empty means the server's `OCR_LANGUAGES`. The language of
+    descriptions is ISO 639-1. The budget's policy says what happens when the AI calls of a month are used up; None
+    means the server's `AI_BUDGET_POLICY`.
+    """
+
+    stages: tuple[Stage, ...] = PIPELINE_STAGES
+    ocr_languages: tuple[str, ...] = ()
+    description_language: str = "en"
+    ai_budget_policy: BudgetPolicy | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pipeline as the API shows it."""
+        return {
+            "stages": [str(stage) for stage in self.stages],
+            "ocr_languages": list(self.ocr_languages),
+            "description_language": self.description_language,
+            "ai_budget_policy": None if self.ai_budget_policy is None else str(self.ai_budget_policy),
+        }
+
+
+@dataclass(frozen=True)
+class Client:
+    """A tenant, as the database has it."""
+
+    id: int
+    uuid: UUID
+    name: str
+    plan: Plan
+    scopes: frozenset[Scope]
+    limits: Limits
+    lane: str
+    pipeline: Pipeline
+    active: bool
+    managed_by: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a client stores now."""
+
+    storage_bytes: int
+    images: int
+
+
+def default_scopes() -> frozenset[Scope]:
+    """Return the scopes of a client that was created without naming any."""
+    return TENANT_SCOPES

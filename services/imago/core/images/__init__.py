@@ -1,0 +1,1 @@
+"""Images: reading, searching and changing them."""

@@ -1,0 +1,199 @@
+"""What a client changes about its images: deletion, reprocessing, and a person's own words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.core.clients.model import Client
+from imago.core.errors import NotFound, StageDisabled
+from imago.core.images.locks import ImageRef, lock_image
+from imago.core.images.model import thumbnail_key_beside
+from imago.core.images.search import delete_document
+from imago.core.images.search_columns import refresh_derived
+from imago.core.images.tags import normalize_tags
+from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
+from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.events import EventName
+from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.rows import ImageIdentity
+from imago.core.times import utc_now
+from imago.db.engine import Database, Scope
+from imago.db.tables import client_usage, clients, image_stages, images, outbox, tombstones
+
+# A worker that was at work while its image was deleted may write a thumbnail until its claim's lease ends; no stage
+# takes longer than this, so the second deletion comes after it.
+LAST_LATE_WRITE = timedelta(hours=1)
+
+
+class Unset(Enum):
+    """Marks a field that a PATCH doesn't name, apart from one it sets to null."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
+
+async def delete_image(
+    db: Database, client: Client, ref: ImageRef, *, headers: Mapping[str, str]
+) -> tuple[OutboxRow, ...]:
+    """Delete an image with all that belongs to it and give its quota back; its objects go by the sweeper.
+
+    Raises NotFound.
+    """
+    now = utc_now()
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id, to_delete=True)
+        if locked is None:
+            raise NotFound("No such image.")
+        image, row = locked
+        await erase_image(connection, image, row, now=now)
+        return await outbox_rows.add(
+            connection, outbox_rows.event(image, EventName.IMAGE_DELETED, at=now, headers=headers)
+        )
+
+
+async def erase_image(
+    connection: AsyncConnection, image: ImageIdentity, row: sa.Row[tuple[object, ...]], *, now: datetime
+) -> None:
+    """Delete a locked image's rows and bury its objects; the caller announces it where there is someone to tell."""
+    # The foreign key's SET NULL locks the duplicates in no fixed order; workers lock several images by their ids.
+    await connection.execute(
+        sa.select(images.c.id)
+        .where(images.c.duplicate_of == image.id)
+        .order_by(images.c.id)
+        .with_for_update(key_share=True)
+    )
+    keys = {row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}
+    await connection.execute(
+        sa.insert(tombstones),
+        [
+            {"object_key": key, "created_at": now, "due_at": now, "final_at": now + LAST_LATE_WRITE}
+            for key in sorted(keys)
+        ],
+    )
+    await delete_document(connection, image.id)
+    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
+    # In a fixed order before the cascade, which has none: the announcer locks these rows sorted, too.
+    await connection.execute(
+        sa.select(image_stages.c.stage)
+        .where(image_stages.c.image_id == image.id)
+        .order_by(image_stages.c.stage)
+        .with_for_update()
+    )
+    await connection.execute(sa.delete(images).where(images.c.id == image.id))
+    await connection.execute(sa.delete(outbox).where(outbox.c.image_id == image.id, outbox.c.kind == OutboxKind.WORK))
+    # Last, as every transaction does it: image, outbox, stages, usage.
+    await connection.execute(
+        sa.update(client_usage)
+        .where(client_usage.c.client_id == image.client_id)
+        .values(
+            storage_bytes=client_usage.c.storage_bytes - row.size_bytes - row.thumbnail_bytes,
+            images=client_usage.c.images - 1,
+        )
+    )
+
+
+async def reprocess(
+    db: Database,
+    client: Client,
+    ref: ImageRef,
+    stages: Iterable[Stage] | None,
+    *,
+    stages_off: frozenset[Stage],
+    headers: Mapping[str, str],
+) -> tuple[OutboxRow, ...]:
+    """Start a new run of stages, whatever was done before; the last good results stay until they are replaced.
+
+    `stages` None means the client's pipeline, less what the server has switched off. Raises NotFound, and
+    StageDisabled where a stage that was named is switched off.
+    """
+    if stages is None:
+        chosen = [stage for stage in (Stage.THUMBNAIL, *client.pipeline.stages) if stage not in stages_off]
+    else:
+        chosen = list(dict.fromkeys(stages))
+        off = [stage for stage in chosen if stage in stages_off]
+        if off:
+            raise StageDisabled(f"This server has the stage {off[0]} switched off.", extra={"stage": off[0]})
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id)
+        if locked is None:
+            raise NotFound("No such image.")
+        return await start_runs(connection, locked[0], chosen, headers=headers)
+
+
+async def start_runs(
+    connection: AsyncConnection,
+    image: ImageIdentity,
+    stages: Sequence[Stage],
+    *,
+    headers: Mapping[str, str],
+) -> tuple[OutboxRow, ...]:
+    """Start a new run of each of the stages of a locked image, in the caller's transaction."""
+    lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
+    drafts: list[outbox_rows.Draft] = []
+    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
+    for stage in sorted(stages):
+        # A run that is still waiting or at work is given up: its messages and claims fit no row any more.
+        await connection.execute(
+            sa.delete(outbox).where(
+                outbox.c.image_id == image.id, outbox.c.stage == stage, outbox.c.kind == OutboxKind.WORK
+            )
+        )
+        run = await connection.scalar(
+            sa.update(image_stages)
+            .where(image_stages.c.image_id == image.id, image_stages.c.stage == stage)
+            .values(
+                status=StageStatus.PENDING,
+                run=image_stages.c.run + 1,
+                attempts=0,
+                epoch=1,
+                lease_until=None,
+                due_at=None,
+                error_code=None,
+                error_text=None,
+                started_at=None,
+                done_at=None,
+                lane=lane,
+                stream=None,
+                sequence=None,
+                message_id=None,
+                published_at=None,
+            )
+            .returning(image_stages.c.run)
+        )
+        drafts.append(outbox_rows.work(image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers))
+    statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
+    status = image_status(StageStatus(value) for value in statuses)
+    await connection.execute(
+        sa.update(images)
+        .where(images.c.id == image.id)
+        .values(status=ImageStatus.PROCESSING if status is not ImageStatus.PENDING else status, done_at=None)
+    )
+    return await outbox_rows.add(connection, *drafts)
+
+
+async def set_user_words(
+    db: Database,
+    client: Client,
+    ref: ImageRef,
+    *,
+    description: str | Unset | None = UNSET,
+    tags: Sequence[str] | Unset | None = UNSET,
+) -> None:
+    """Set or clear a person's description and tags; raise NotFound."""
+    values: dict[str, object] = {}
+    if not isinstance(description, Unset):
+        values["user_description"] = description
+    if not isinstance(tags, Unset):
+        values["user_tags"] = None if tags is None else list(normalize_tags(tags))
+    async with db.write(Scope(client.id)) as connection:
+        locked = await lock_image(connection, ref, client_id=client.id)
+        if locked is None:
+            raise NotFound("No such image.")
+        if values:
+            await connection.execute(sa.update(images).where(images.c.id == locked[0].id).values(**values))
+            await refresh_derived(connection, client.id, locked[0].id)

@@ -1,0 +1,130 @@
+"""The lock on an image: every transaction on its stages takes it first, so that they see each other's results."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from types import SimpleNamespace
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.core.jobs.stages import Stage
+from imago.core.outbox.rows import ImageIdentity
+from imago.db.prepared import Row, Statement
+from imago.db.tables import clients, image_stages, images
+
+ImageRef = int | UUID
+
+
+def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> Statement:
+    query = (
+        sa.select(images, clients.c.uuid.label("client_uuid"))
+        .join(clients, clients.c.id == images.c.client_id)
+        .where((images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"))
+        # Not against KEY SHARE: uploads of duplicates take that, in whatever order they come.
+        .with_for_update(of=images, key_share=not to_delete)
+    )
+    return Statement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
+
+
+_LOCK = {
+    (by_uuid, of_client, to_delete): _lock(by_uuid=by_uuid, of_client=of_client, to_delete=to_delete)
+    for by_uuid in (True, False)
+    for of_client in (True, False)
+    for to_delete in (True, False)
+}
+
+
+async def lock_image(
+    connection: AsyncConnection, ref: ImageRef, *, client_id: int | None = None, to_delete: bool = False
+) -> tuple[ImageIdentity, Row] | None:
+    """Lock an image until the transaction ends; return who it is and its row, or None where there is none.
+
+    With `client_id` only that client's images are seen. Who is going to delete it says so, and waits for uploads of
+    duplicates here instead of with other rows in hand. SQLite ignores FOR UPDATE: there the transaction began IMMEDIATE
+    and holds the whole database.
+    """
+    mine = {} if client_id is None else {"of_client": client_id}
+    statement = _LOCK[isinstance(ref, UUID), client_id is not None, to_delete]
+    row = await statement.one_or_none(connection, {"ref": ref, **mine})
+    if row is None:
+        return None
+    return ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row
+
+
+async def lock_images(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[ImageIdentity, Row]]:
+    """Lock images by their ids, in one round trip; what isn't there is left out."""
+    # In their order, as all do that lock several.
+    rows = await _LOCK[False, False, False].each_row(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
+    return {row.id: (ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row) for row in rows}
+
+
+_STAGES = (
+    sa.select(
+        images,
+        *(column.label(f"of_client_{column.key}") for column in clients.c),
+        *(column.label(f"of_stage_{column.key}") for column in image_stages.c),
+    )
+    .join(clients, clients.c.id == images.c.client_id)
+    .join(image_stages, image_stages.c.image_id == images.c.id)
+)
+_LOCK_STAGES = Statement(
+    _STAGES.where(
+        images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))),
+        image_stages.c.stage == sa.any_(sa.bindparam("of_stages", type_=sa.ARRAY(sa.Text))),
+    )
+    .order_by(images.c.id, image_stages.c.stage)
+    # Both, because of what isn't locked a transaction that had to wait sees what was before.
+    .with_for_update(of=[images, image_stages], key_share=True)
+)
+_LOCK_BY_UUIDS = Statement(
+    sa.select(images.c.id)
+    .where(images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))))
+    .order_by(images.c.id)
+    .with_for_update(key_share=True)
+)
+# For SQLite, which has neither arrays nor locks of rows.
+_STAGE = Statement(
+    _STAGES.where(images.c.uuid == sa.bindparam("ref"), image_stages.c.stage == sa.bindparam("of_stage"))
+)
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """An image and one of its stages, both locked until the transaction ends, and the client that they belong to."""
+
+    identity: ImageIdentity
+    image: Row
+    stage: Row
+    client: Row
+
+
+async def lock_stages(
+    connection: AsyncConnection, wanted: Collection[tuple[UUID, Stage]]
+) -> dict[tuple[UUID, Stage], LockedStage]:
+    """Lock images and then stages of theirs; what isn't there is left out.
+
+    Beside a stage of one image that is wanted, that of another may be locked where its image is wanted too.
+    """
+    if connection.dialect.name == "sqlite":
+        rows = await _STAGE.each_row(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
+    else:
+        refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
+        if len(refs) > 1:
+            # All images before the first stage: who holds a stage must not wait for an image, because the announcer
+            # locks stages without their images.
+            await _LOCK_BY_UUIDS.rows(connection, {"refs": refs})
+        rows = await _LOCK_STAGES.rows(connection, {"refs": refs, "of_stages": stages})
+    return {
+        (row.uuid, Stage(row.of_stage_stage)): LockedStage(
+            ImageIdentity(row.id, row.uuid, row.client_id, row.of_client_uuid),
+            row,
+            _part(row, "of_stage", image_stages),
+            _part(row, "of_client", clients),
+        )
+        for row in rows
+    }
+
+
+def _part(row: Row, prefix: str, table: sa.Table) -> Row:
+    return SimpleNamespace(**{column.key: getattr(row, f"{prefix}_{column.key}") for column in table.c})

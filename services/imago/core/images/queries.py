@@ -1,0 +1,289 @@
+"""What a client reads of its images: one, a page of a filtered list, the stages, the tags."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.core.batching import Batches
+from imago.core.clients.model import Usage
+from imago.core.clients.usage import usage
+from imago.core.errors import NotFound
+from imago.core.images.filters import ImageFilter, page_of_ids
+from imago.core.images.locks import ImageRef
+from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
+from imago.db.engine import Database, DatabaseUnavailable, Scope
+from imago.db.prepared import Row, Statement
+from imago.db.tables import image_stages, image_tags, images, stage_results
+
+# More images, or pages of them, at once are read in several transactions.
+_LARGEST_BATCH = 50
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Where one stage of an image stands."""
+
+    stage: Stage
+    status: StageStatus
+    run: int
+    attempts: int
+    error_code: str | None
+    error_text: str | None
+    started_at: datetime | None
+    done_at: datetime | None
+
+
+class ImageRow(NamedTuple):
+    """An image with what its stages found last, as the JSON texts that the database keeps, to be answered as they are.
+
+    `ocr` is the reading that was chosen, `exif` and `vision` are whole results.
+    """
+
+    id: int
+    uuid: UUID
+    original_name: str
+    content_type: str
+    format: str
+    width: int
+    height: int
+    frames: int
+    size_bytes: int
+    sha256: str
+    duplicate_of: int | None
+    object_key: str
+    thumbnail_key: str | None
+    thumbnail_type: str | None
+    status: ImageStatus
+    created_at: datetime
+    started_at: datetime | None
+    done_at: datetime | None
+    user_description: str | None
+    user_tags: list[str] | None
+    exif: str | None
+    ocr: str | None
+    vision: str | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a list, the id below which the next one begins or None at the end, and what the client stores."""
+
+    items: tuple[ImageRow, ...]
+    next_before: int | None
+    usage: Usage
+
+
+class _Status(sa.types.UserDefinedType[ImageStatus]):
+    """The column's text as an `ImageStatus`, found in a sixteenth of the time in which the class finds its members."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], ImageStatus]:
+        return _STATUSES.__getitem__
+
+
+_STATUSES = {str(status): status for status in ImageStatus}
+
+
+def _columns(dialect: str) -> list[sa.ColumnElement[Any]]:
+    """Return the columns of an `ImageRow`: what stages found comes as text, which neither side takes apart."""
+    return [
+        *(
+            sa.type_coerce(images.c[name], _Status).label(name) if name == "status" else images.c[name]
+            for name in ImageRow._fields
+            if name in images.c
+        ),
+        _found(dialect, Stage.EXIF),
+        _found(dialect, Stage.OCR, "chosen"),
+        _found(dialect, Stage.VISION),
+    ]
+
+
+def _found(dialect: str, stage: Stage, part: str | None = None) -> sa.Label[str]:
+    data = stage_results.c.data
+    if part is None:
+        text: sa.ColumnElement[str] = sa.cast(data, sa.Text)
+    elif dialect == "sqlite":
+        text = sa.func.json_extract(data, f"$.{part}", type_=sa.Text)
+    else:
+        text = data.op("->>", return_type=sa.Text)(sa.literal_column(f"'{part}'"))
+    found = (
+        sa.select(text)
+        .where(
+            stage_results.c.image_id == images.c.id,
+            stage_results.c.client_id == sa.bindparam("of_client"),
+            stage_results.c.stage == sa.literal_column(f"'{stage}'"),
+        )
+        # There is one; were there more, a page must not fail over it.
+        .order_by(stage_results.c.run.desc())
+        .limit(sa.literal_column("1"))
+    )
+    return found.correlate(images).scalar_subquery().label(str(stage))
+
+
+@dataclass(frozen=True)
+class _One:
+    client_id: int
+    ref: ImageRef
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """A page that nothing narrows."""
+
+    client_id: int
+    limit: int
+    before: int | None
+
+
+class ImageReads:
+    """Reads images and pages of them; what one client asks for at the same time is read in one transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._ones: Batches[_One, ImageRow] = Batches(
+            self._read_ones, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        )
+        self._newest: Batches[_Newest, Page] = Batches(
+            self._read_newest, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        )
+
+    async def one(self, client_id: int, ref: ImageRef) -> ImageRow:
+        """Return an image of a client; raise NotFound."""
+        return await self._ones.ask(_One(client_id, ref))
+
+    async def page(self, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None) -> Page:
+        """Return a page of a client's images, newest first, starting below the id `before`."""
+        if wanted == ImageFilter():
+            return await self._newest.ask(_Newest(client_id, limit, before))
+        # A search takes longer than others should wait for it.
+        async with self._db.read(Scope(client_id)) as connection:
+            dialect = connection.dialect.name
+            ids = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
+            query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
+            rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
+            return _page(rows, limit, await usage(connection, client_id))
+
+    async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
+        client_id = asked[0].client_id
+        found: dict[ImageRef, ImageRow] = {}
+        async with self._db.read(Scope(client_id)) as connection:
+            for by_uuid in (False, True):
+                refs = {each.ref for each in asked if isinstance(each.ref, UUID) is by_uuid}
+                rows = await _ONE[connection.dialect.name, by_uuid].each_row(
+                    connection, [{"ref": ref, "of_client": client_id} for ref in refs]
+                )
+                found.update((row.uuid if by_uuid else row.id, row) for row in rows)
+        return [found.get(each.ref) or NotFound("No such image.") for each in asked]
+
+    async def _read_newest(self, asked: Sequence[_Newest]) -> list[Page]:
+        client_id = asked[0].client_id
+        async with self._db.read(Scope(client_id)) as connection:
+            dialect = connection.dialect.name
+            pages = [
+                await _NEWEST[dialect, each.before is not None].rows(
+                    connection,
+                    {"of_client": client_id, "most": each.limit + 1}
+                    | ({} if each.before is None else {"before": each.before}),
+                )
+                for each in asked
+            ]
+            used = await usage(connection, client_id)
+        return [_page(rows, each.limit, used) for rows, each in zip(pages, asked, strict=True)]
+
+
+def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
+    """Return a page of rows of which there is one more if another page follows."""
+    items = tuple(rows[:limit])
+    return Page(items, items[-1].id if len(rows) > limit else None, used)
+
+
+async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
+    """Return one image of a client with all its stages; raise NotFound."""
+    async with db.read(Scope(client_id)) as connection:
+        row = await _one(connection, client_id, ref)
+        stage_rows = await _STAGES.rows(connection, {"of_image": row.id, "of_client": client_id})
+        stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
+    return row, {stage: stages[stage] for stage in STAGES if stage in stages}
+
+
+_STAGES = Statement(
+    sa.select(image_stages).where(
+        image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.client_id == sa.bindparam("of_client")
+    )
+)
+
+
+async def list_tags(
+    db: Database, client_id: int, *, limit: int, after: tuple[int, str] | None = None
+) -> list[tuple[str, int]]:
+    """Return a client's tags with the number of images that have each, the most frequent first, then by name.
+
+    `after` is the last pair (count, tag) of the page before; one more than `limit` is never returned.
+    """
+    count = sa.func.count().label("images")
+    query = (
+        sa.select(image_tags.c.tag, count)
+        .where(image_tags.c.client_id == client_id)
+        .group_by(image_tags.c.tag)
+        .order_by(count.desc(), image_tags.c.tag)
+        .limit(limit)
+    )
+    if after is not None:
+        seen, tag = after
+        query = query.having(sa.or_(sa.func.count() < seen, sa.and_(sa.func.count() == seen, image_tags.c.tag > tag)))
+    async with db.read(Scope(client_id)) as connection:
+        return [(row.tag, row.images) for row in await connection.execute(query)]
+
+
+async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> ImageRow:
+    statement = _ONE[connection.dialect.name, isinstance(ref, UUID)]
+    row: ImageRow | None = await statement.one_or_none(connection, {"ref": ref, "of_client": client_id})
+    if row is None:
+        raise NotFound("No such image.")
+    return row
+
+
+_DIALECTS = ("postgresql", "sqlite")
+_ONE = {
+    (dialect, by_uuid): Statement(
+        sa.select(*_columns(dialect)).where(
+            (images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"),
+            images.c.client_id == sa.bindparam("of_client"),
+        ),
+        row=ImageRow,
+    )
+    for dialect in _DIALECTS
+    for by_uuid in (True, False)
+}
+
+
+def _newest(dialect: str, *, further: bool) -> Statement:
+    """Build the query of a page that nothing narrows; `further` pages begin below the id `before`."""
+    query = sa.select(*_columns(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
+    if further:
+        query = query.where(images.c.id < sa.bindparam("before"))
+    most: sa.BindParameter[int] = sa.bindparam("most", type_=sa.Integer)
+    return Statement(query.order_by(images.c.id.desc()).limit(most), row=ImageRow)
+
+
+_NEWEST = {(dialect, further): _newest(dialect, further=further) for dialect in _DIALECTS for further in (True, False)}
+
+
+def _stage(row: Row) -> StageRow:
+    return StageRow(
+        stage=Stage(row.stage),
+        status=StageStatus(row.status),
+        run=row.run,
+        attempts=row.attempts,
+        error_code=row.error_code,
+        error_text=row.error_text,
+        started_at=row.started_at,
+        done_at=row.done_at,
+    )

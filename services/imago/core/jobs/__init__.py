@@ -1,0 +1,1 @@
+"""Jobs: the runs of stages, from the claim to the result or the dead letter."""

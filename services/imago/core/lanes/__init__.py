@@ -1,0 +1,1 @@
+"""Lanes: the queue priorities of work."""

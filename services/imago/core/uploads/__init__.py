@@ -1,0 +1,1 @@
+"""Uploads: the intent before the first byte, the acceptance after the last."""

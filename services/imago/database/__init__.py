@@ -1,1 +1,0 @@
-"""SQLAlchemy tables, queries, the outbox and the migrations, for PostgreSQL and SQLite."""

@@ -1,0 +1,1 @@
+"""The database: connections, tables, prepared statements and migrations, for PostgreSQL and SQLite."""

@@ -1,0 +1,1 @@
+"""Child processes that decode hostile bytes: the pool, the child and its tasks."""

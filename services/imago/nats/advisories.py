@@ -1,0 +1,78 @@
+"""The advisories about messages that a consumer gave up, kept in a stream so that none is missed."""
+
+from dataclasses import dataclass
+
+import orjson
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from imago.core.lanes.model import ADVISORIES_STREAM
+from imago.nats.connection import Bus, BusUnavailable
+
+CONSUMER = "imago"
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """A message that no consumer will deliver again: where it lies, and how often it was delivered."""
+
+    kind: str
+    stream: str
+    consumer: str
+    sequence: int
+    deliveries: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """An advisory to be acknowledged when it was dealt with; `advisory` is None for one that can't be read."""
+
+    advisory: Advisory | None
+    message: Msg
+
+    async def ack(self) -> None:
+        """Say that it was dealt with."""
+        await self.message.ack()
+
+
+async def ensure_reader(bus: Bus) -> None:
+    """Create the durable consumer that all API processes share."""
+    await bus.js.add_consumer(
+        ADVISORIES_STREAM,
+        ConsumerConfig(
+            durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT, deliver_policy=DeliverPolicy.ALL, ack_wait=30
+        ),
+    )
+
+
+async def read_advisories(bus: Bus, *, limit: int = 100, timeout: float = 1.0) -> list[Received]:
+    """Return the advisories that wait, at most `limit`; raise BusUnavailable."""
+    try:
+        await ensure_reader(bus)
+        subscription = await bus.js.pull_subscribe_bind(consumer=CONSUMER, stream=ADVISORIES_STREAM)
+        try:
+            messages = await subscription.fetch(limit, timeout=timeout)
+        except NatsTimeout:
+            messages = []
+        finally:
+            await subscription.unsubscribe()
+    except (NatsError, OSError) as error:
+        raise BusUnavailable(type(error).__name__) from error
+    return [Received(parse(message.data), message) for message in messages]
+
+
+def parse(data: bytes) -> Advisory | None:
+    """Read an advisory of JetStream (`io.nats.jetstream.advisory.v1.max_deliver` or `.terminated`)."""
+    try:
+        body = orjson.loads(data)
+        return Advisory(
+            kind=str(body["type"]).rsplit(".", 1)[-1],
+            stream=str(body["stream"]),
+            consumer=str(body["consumer"]),
+            sequence=int(body["stream_seq"]),
+            deliveries=int(body.get("deliveries", 0)),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,151 @@
+"""The connection to NATS: several servers, every kind of credential, and reconnecting that never gives up."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from imago.cancellation import end_tasks
+from imago.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# A server that answers slower than this while connecting is taken for away.
+CONNECT_TIMEOUT = 5
+RECONNECT_WAIT = 1
+# Two pings without an answer mean a dead connection: after 20 s at most, not the library's four minutes.
+PING_INTERVAL = 10
+# `drain` waits for the subscriptions' pending messages; ours have none worth waiting for.
+DRAIN_TIMEOUT = 5
+# The library buffers what is published while it reconnects; JetStream's answers time out long before that is useful.
+PENDING_SIZE = 2**20
+
+
+class BusUnavailable(Exception):
+    """NATS can't be reached or JetStream doesn't answer in time; whether a message was stored is unknown."""
+
+
+class Bus:
+    """One connection with its JetStream context; connects in the background where the first try fails."""
+
+    def __init__(self, settings: Settings, *, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self.client = Client()
+        self._connecting: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._js: JetStreamContext | None = None
+        self._closing = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands at this moment."""
+        return self.client.is_connected
+
+    @property
+    def js(self) -> JetStreamContext:
+        """The JetStream context; raises BusUnavailable before the first connection."""
+        if self._js is None:
+            raise BusUnavailable("not connected yet")
+        return self._js
+
+    async def start(self) -> None:
+        """Begin to connect without waiting for it: a process must start while NATS is away."""
+        self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
+
+    async def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until the first connection stands; raise BusUnavailable after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
+        except TimeoutError:
+            raise BusUnavailable("NATS did not answer") from None
+
+    async def close(self) -> None:
+        """Close the connection within a few seconds, whatever state it is in."""
+        self._closing = True
+        await end_tasks(self._connecting)
+        # Not `drain`: after a timed-out fetch it waits for its whole timeout (FACTS, reproduced).
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await self.client.close()
+
+    async def _on_closed(self) -> None:
+        """Connect anew where the library gave up, as it does on some errors of the server (an expired credential)."""
+        if not self._closing and self._ready.is_set():
+            log.warning("the connection to NATS was closed, connecting anew")
+            self._ready.clear()
+            self.client = Client()
+            await self.start()
+
+    async def _connect(self) -> None:
+        options = {**_options(self._settings, name=self._name), "closed_cb": self._on_closed}
+        first = True
+        while True:
+            try:
+                await self.client.connect(**options)
+            except (NatsError, OSError, TimeoutError) as error:
+                if first:
+                    log.warning("NATS is away, trying again", error=type(error).__name__)
+                first = False
+                await asyncio.sleep(RECONNECT_WAIT)
+                continue
+            self._js = self.client.jetstream(timeout=self._settings.nats_timeout)
+            self._ready.set()
+            log.debug("connected to NATS", server=_server(self.client))
+            return
+
+
+def _options(settings: Settings, *, name: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "servers": list(settings.nats_url),
+        "name": f"imago-{name}",
+        # Each component has its own NATS user with rights on its own inbox alone (DESIGN, section 5).
+        "inbox_prefix": f"_INBOX_imago_{name}",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "reconnect_time_wait": RECONNECT_WAIT,
+        "max_reconnect_attempts": -1,
+        "ping_interval": PING_INTERVAL,
+        "drain_timeout": DRAIN_TIMEOUT,
+        "pending_size": PENDING_SIZE,
+        "error_cb": _on_error,
+        "disconnected_cb": _logged("disconnected from NATS"),
+        "reconnected_cb": _logged("reconnected to NATS"),
+    }
+    if settings.nats_user is not None:
+        options["user"] = settings.nats_user
+    if settings.nats_password is not None:
+        options["password"] = settings.nats_password.get_secret_value()
+    if settings.nats_token is not None:
+        options["token"] = settings.nats_token.get_secret_value()
+    if settings.nats_creds_file is not None:
+        options["user_credentials"] = str(settings.nats_creds_file)
+    if settings.nats_tls_ca is not None or settings.nats_tls_cert is not None:
+        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
+        if settings.nats_tls_cert is not None:
+            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
+        options["tls"] = context
+    return options
+
+
+def _server(client: Client) -> str:
+    url = client.connected_url
+    return f"{url.hostname}:{url.port}" if url is not None else "-"
+
+
+async def _on_error(error: Exception) -> None:
+    # The text of a connection error may hold the server's URL with its password.
+    log.warning("NATS error", error=type(error).__name__)
+
+
+def _logged(event: str) -> Callable[[], Awaitable[None]]:
+    async def callback() -> None:
+        log.warning(event)
+
+    return callback

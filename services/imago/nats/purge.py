@@ -1,0 +1,42 @@
+"""Removes a client's messages from every stream."""
+
+from uuid import UUID
+
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from imago.core.lanes.model import (
+    DEAD_STREAM,
+    EVENTS_STREAM,
+    client_events,
+    client_token,
+    dead_subjects_of,
+    work_stream,
+    work_subjects_of,
+)
+from imago.nats.streams import drop_lane, existing_lanes
+
+
+async def purge_client(js: JetStreamContext, client: UUID) -> int:
+    """Purge a client's events, dead letters and work, and its own lane's stream; return how many messages there were.
+
+    Idempotent. Raises nats' errors.
+    """
+    own = client_token(client)
+    places = [(EVENTS_STREAM, client_events(client)), (DEAD_STREAM, dead_subjects_of(client))]
+    lanes = await existing_lanes(js)
+    places += [(work_stream(lane), work_subjects_of(lane, client)) for lane in lanes if lane != own]
+    count = 0
+    for stream, subjects in places:
+        try:
+            info = await js.stream_info(stream, subjects_filter=subjects)
+            found = sum((info.state.subjects or {}).values())
+            if found:
+                await js.purge_stream(stream, subject=subjects)
+            count += found
+        except NotFoundError:
+            continue
+    if own in lanes:
+        count += (await js.stream_info(work_stream(own))).state.messages
+        await drop_lane(js, own)
+    return count

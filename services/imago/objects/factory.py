@@ -1,0 +1,26 @@
+"""Builds the store that the settings name."""
+
+import asyncio
+
+from imago.objects.local import LocalStore
+from imago.objects.store import ObjectStore
+from imago.settings import Settings
+
+
+async def build_store(settings: Settings) -> ObjectStore:
+    """Build the object store; raise ValueError where a setting it needs is missing.
+
+    A store that is away at this moment is no reason not to start.
+    """
+    if settings.storage_backend == "s3":
+        # Its client takes half a second of CPU to import, which pods that start from zero wait for.
+        from imago.objects.s3 import S3Store
+
+        s3 = S3Store(settings)
+        await s3.open()
+        return s3
+    if settings.signed_url_secret is None:
+        raise ValueError("STORAGE_BACKEND=local needs SIGNED_URL_SECRET")
+    store = LocalStore(settings.storage_dir, url_secret=settings.signed_url_secret.get_secret_value())
+    await asyncio.to_thread(store.prepare)
+    return store

@@ -1,0 +1,45 @@
+"""The thumbnail stage."""
+
+from pathlib import Path
+
+from imago.core.images.model import thumbnail_key
+from imago.core.images.results import ThumbnailResult
+from imago.core.jobs.claims import Claim
+from imago.core.jobs.stages import Stage
+from imago.worker.stages.base import Outcome, Tools
+
+
+async def store_thumbnail(tools: Tools, original: str, target_key: str, directory: Path) -> ThumbnailResult:
+    """Make the thumbnail of a stored original in a child process and store it; `directory` is a temporary folder.
+
+    Raises a `StageFailure`, ObjectMissing or StorageUnavailable.
+    """
+    settings = tools.settings
+    target = directory / "thumbnail"
+    async with tools.store.local_copy(original) as source:
+        answer = await tools.children.run(
+            "thumbnail",
+            {
+                "source": str(source.absolute()),
+                "target": str(target),
+                "size": settings.thumbnail_size,
+                "format": settings.thumbnail_format,
+                "max_pixels": settings.max_image_pixels,
+            },
+            timeout=settings.stage_timeout(Stage.THUMBNAIL),
+        )
+    result = ThumbnailResult.from_json(answer)
+    await tools.store.put(target_key, target, content_type=result.content_type)
+    return result
+
+
+class ThumbnailStage:
+    """Makes a thumbnail in a child process and puts it beside the original."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def run(self, claim: Claim, directory: Path) -> Outcome:
+        """Make and store the thumbnail."""
+        key = thumbnail_key(self._tools.settings.s3_prefix, claim.image.client, claim.image.uuid)
+        return Outcome(await store_thumbnail(self._tools, claim.object_key, key, directory), thumbnail_key=key)

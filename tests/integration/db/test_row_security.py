@@ -1,0 +1,172 @@
+"""PostgreSQL's row-level security: what the queries' own conditions forget, the database still refuses."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from imago.core.clients.model import Client
+from imago.core.errors import NotFound
+from imago.core.images import queries as image_reads
+from imago.core.images.changes import delete_image, reprocess, set_user_words
+from imago.core.images.filters import ImageFilter
+from imago.db.engine import Database, Scope
+from imago.db.tables import (
+    api_keys,
+    audit_log,
+    client_usage,
+    clients,
+    dead_letters,
+    idempotency_keys,
+    image_stages,
+    image_tags,
+    images,
+    metadata,
+    outbox,
+    stage_results,
+    tombstones,
+    upload_intents,
+)
+from tests.support.forgetting import forgetting_the_client
+from tests.support.reads import get_image, list_images
+from tests.support.samples import make_client, make_image
+
+# Nothing of a client's is in these; `image_search` is no table of the metadata (see `database.search`).
+WITHOUT = {"leases", "rate_limits"}
+
+
+# SQLite has no row-level security.
+pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
+
+
+async def test_every_table_of_clients_is_protected_and_the_runtime_role_is_bound(db: Database) -> None:
+    async with db.read() as connection:
+        role = (
+            await connection.execute(
+                sa.text("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user")
+            )
+        ).one()
+        assert tuple(role) == (False, False)
+        rows = await connection.execute(
+            sa.text("SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class WHERE relkind = 'r'")
+        )
+        protected: dict[str, bool] = {row[0]: row[1] for row in rows}
+        owned = await connection.scalar(
+            sa.text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user")
+        )
+    assert owned == 0, "the runtime role owns tables"
+    unprotected = {name for name in metadata.tables if not protected[name]} - WITHOUT
+    assert not unprotected, "a new table needs a policy in its migration, or a reason above"
+
+
+async def test_without_a_scope_nothing_is_seen_and_nothing_is_written(db: Database) -> None:
+    client = await make_client(db)
+    await make_image(db, client)
+    async with db.engine.connect() as connection:
+        for table in (clients, api_keys, images, image_stages, outbox, client_usage, audit_log):
+            assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0, table.name
+        changed = await connection.execute(sa.update(images).values(original_name="taken"))
+        assert changed.rowcount == 0
+        with pytest.raises(sa.exc.DBAPIError, match="row-level security"):
+            await connection.execute(sa.insert(client_usage).values(client_id=client.id))
+
+
+async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> None:
+    mine, other = await make_client(db, "mine"), await make_client(db, "other")
+    for client in (mine, other):
+        await make_image(db, client)
+    tables = (images, image_stages, outbox, client_usage, api_keys)
+    async with db.write(Scope(mine.id)) as connection:
+        for table in tables:
+            owners = set(await connection.scalars(sa.select(table.c.client_id)))
+            assert owners == {mine.id}, table.name
+        assert list(await connection.scalars(sa.select(clients.c.id))) == [mine.id]
+        for table in (image_tags, stage_results, dead_letters, idempotency_keys, upload_intents, audit_log, tombstones):
+            assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0, table.name
+        changed = await connection.execute(sa.update(images).values(original_name="taken"))
+        assert changed.rowcount == 1
+        gone = await connection.execute(sa.delete(images))
+        assert gone.rowcount == 1
+    async with db.read() as connection:
+        assert await connection.scalar(sa.select(images.c.original_name)) == "photo.jpg"
+    with pytest.raises(sa.exc.DBAPIError, match="row-level security"):
+        async with db.write(Scope(mine.id)) as connection:
+            await connection.execute(
+                sa.insert(upload_intents).values(
+                    client_id=other.id,
+                    image_uuid=uuid4(),
+                    object_key="x",
+                    created_at=sa.func.now(),
+                    expires_at=sa.func.now(),
+                )
+            )
+
+
+async def test_a_scope_ends_with_its_transaction(db: Database) -> None:
+    client = await make_client(db)
+    async with db.read(Scope(client.id)) as connection:
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(clients)) == 1
+    async with db.engine.connect() as connection:
+        # The pool gives the same connection again.
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(clients)) == 0
+
+
+def _words(wanted: ImageFilter) -> "Read":
+    async def read(db: Database, client: Client, _: int) -> Any:
+        return (await list_images(db, client.id, wanted, limit=50)).items
+
+    return read
+
+
+Read = Callable[[Database, Client, int], Awaitable[Any]]
+
+READS: dict[str, Read] = {
+    "list": _words(ImageFilter()),
+    "by sha256": _words(ImageFilter(sha256="ab" * 32)),
+    "by tag": _words(ImageFilter(tag="secret")),
+    "full text": _words(ImageFilter(q="photo")),
+    "tags": lambda db, client, _: image_reads.list_tags(db, client.id, limit=50),
+    "one": lambda db, client, image: get_image(db, client.id, image),
+    "stages": lambda db, client, image: image_reads.get_stages(db, client.id, image),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_with_every_condition_on_the_client_struck_out_there_is_still_no_foreign_row(
+    db: Database, name: str
+) -> None:
+    mine, other = await make_client(db, "mine"), await make_client(db, "other")
+    foreign = await make_image(db, other, sha256="ab" * 32)
+    await set_user_words(db, other, foreign.id, tags=["secret"])
+    own_view = await _outcome(READS[name], db, other, foreign.id)
+    assert own_view, "the owner itself must see something, or this shows nothing"
+    with forgetting_the_client(db) as struck:
+        assert not await _outcome(READS[name], db, mine, foreign.id)
+    assert struck, "no condition was struck out: the pattern no longer fits what SQLAlchemy writes"
+
+
+async def test_with_every_condition_struck_out_nothing_foreign_is_changed(db: Database) -> None:
+    mine, other = await make_client(db, "mine"), await make_client(db, "other")
+    foreign = await make_image(db, other)
+    with forgetting_the_client(db) as struck:
+        for attempt in (
+            delete_image(db, mine, foreign.id, headers={}),
+            set_user_words(db, mine, foreign.id, tags=["mine"]),
+            reprocess(db, mine, foreign.id, None, stages_off=frozenset(), headers={}),
+        ):
+            with pytest.raises(NotFound):
+                await attempt
+    assert struck
+    async with db.read() as connection:
+        row = (await connection.execute(sa.select(images))).one()
+        runs = set(await connection.scalars(sa.select(image_stages.c.run)))
+    assert (row.id, row.user_tags, runs) == (foreign.id, None, {1})
+
+
+async def _outcome(read: Read, db: Database, client: Client, image: int) -> Any:
+    try:
+        return await read(db, client, image)
+    except NotFound:
+        return None

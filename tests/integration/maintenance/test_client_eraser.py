@@ -1,0 +1,150 @@
+"""Erasing a client: rows, objects, thumbnails and messages go; the report stays; nobody else's is touched."""
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from devtools.waiting import until
+from imago.core import erasure
+from imago.core.clients.audit import AuditFilter, list_records
+from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.changes import ClientPatch, patch_client
+from imago.core.clients.model import Client
+from imago.core.clients.queries import get_client, get_client_row
+from imago.core.images.model import original_key
+from imago.core.lanes.model import client_events, client_token, work_stream
+from imago.core.times import utc_now
+from imago.core.uploads.accept import Uploads
+from imago.db.engine import Database
+from imago.db.tables import images, metadata, outbox, tombstones
+from imago.maintenance.client_eraser import Eraser
+from imago.maintenance.object_cleaner import Sweeper
+from imago.maintenance.outbox_relay import Relay
+from imago.nats.connection import Bus
+from imago.nats.publisher import Publisher
+from imago.nats.streams import Topology, ensure, existing_lanes
+from imago.objects.local import LocalStore
+from tests.support.samples import make_client, make_image
+
+ADMIN = Actor("admin", "request-1")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> LocalStore:
+    local = LocalStore(tmp_path / "objects", url_secret="secret")
+    local.prepare()
+    return local
+
+
+async def with_images(db: Database, store: LocalStore, count: int) -> Client:
+    """Make a client whose images have an original and a thumbnail in storage."""
+    client = await make_client(db, images=100)
+    for _ in range(count):
+        await make_image(db, client)
+    async with db.read() as connection:
+        keys = list(await connection.scalars(sa.select(images.c.object_key).where(images.c.client_id == client.id)))
+    for key in keys:
+        for name in (key, key.replace("/original", "/thumbnail")):
+            store.path(name).parent.mkdir(parents=True, exist_ok=True)
+            store.path(name).write_bytes(b"bytes")
+    return client
+
+
+def objects(store: LocalStore, client: Client) -> int:
+    folder = store.path(f"{client.uuid}/x").parent
+    return sum(path.is_file() for path in folder.rglob("*")) if folder.exists() else 0
+
+
+async def messages(bus: Bus, client: Client) -> int:
+    info = await bus.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
+    return sum((info.state.subjects or {}).values())
+
+
+async def test_an_erased_client_leaves_nothing_but_the_report(db: Database, bus: Bus, store: LocalStore) -> None:
+    await ensure(bus.js, topology=Topology())
+    gone, stays = await with_images(db, store, 5), await with_images(db, store, 2)
+    own = client_token(gone.uuid)
+    await ensure(bus.js, lanes=(own,), topology=Topology())
+    await patch_client(db, gone.id, ClientPatch(lane="dedicated"), by=ADMIN)
+    await publish_all(db, bus)
+    assert await messages(bus, gone) == 5
+    await make_under_way(db, gone)
+
+    await erasure.request_erasure(db, gone.uuid, by=ADMIN)
+    row = await get_client_row(db, gone.id)
+    assert row is not None
+    assert (row.client.active, row.erasure and row.erasure["images_total"]) == (False, 5)
+    eraser, sweeper = Eraser(db, bus), Sweeper(db, store)
+    assert await eraser.run_once() == 0, "its objects are in storage still"
+    row = await get_client_row(db, gone.id)
+    assert row is not None
+    assert row.erasure is not None
+    assert (row.erasure["images_erased"], row.erasure["objects_left"]) == (5, 12)
+
+    await sweeper.run_once()
+    assert objects(store, gone) == 0
+    assert await eraser.run_once() == 1
+    assert await get_client(db, gone.uuid) is None
+    assert await messages(bus, gone) == 0
+    assert own not in await existing_lanes(bus.js)
+    async with db.read() as connection:
+        for table in metadata.tables.values():
+            if "client_id" in table.c:
+                left = await connection.scalar(sa.select(sa.func.count()).where(table.c.client_id == gone.id))
+                assert left == 0, table.name
+        graves = list(await connection.scalars(sa.select(tombstones.c.object_key)))
+    assert all(key.startswith(str(gone.uuid)) for key in graves), "graves wait for a worker's late thumbnail"
+
+    records, _ = await list_records(db, AuditFilter(client=gone.uuid), limit=10)
+    assert [record.action for record in records][:2] == [Action.CLIENT_ERASED, Action.ERASURE_REQUESTED]
+    assert records[0].details["images_erased"] == 5
+    assert records[0].details["messages"] >= 5
+
+    assert objects(store, stays) == 4
+    assert await messages(bus, stays) == 2
+    assert (await bus.js.stream_info(work_stream("standard"))).state.messages > 0
+
+
+async def test_an_upload_that_was_under_way_ends_without_an_image_and_without_an_object(
+    db: Database, bus: Bus, store: LocalStore
+) -> None:
+    await ensure(bus.js, topology=Topology())
+    client = await make_client(db)
+    await make_under_way(db, client)
+    await erasure.request_erasure(db, client.id, by=ADMIN)
+    eraser, sweeper = Eraser(db, bus), Sweeper(db, store)
+    assert await eraser.run_once() == 0
+    await sweeper.run_once()
+    assert await eraser.run_once() == 1
+
+
+async def test_asking_twice_erases_once(db: Database) -> None:
+    client = await make_client(db)
+    await erasure.request_erasure(db, client.id, by=ADMIN)
+    await erasure.request_erasure(db, client.id, by=ADMIN)
+    records, _ = await list_records(db, AuditFilter(client=client.uuid, action=Action.ERASURE_REQUESTED), limit=10)
+    assert len(records) == 1
+
+
+async def make_under_way(db: Database, client: Client) -> int:
+    image = uuid4()
+    key = original_key("", client.uuid, image)
+    return await Uploads(db).begin(client, image=image, object_key=key, ttl=timedelta(minutes=20))
+
+
+async def publish_all(db: Database, bus: Bus) -> None:
+    """Publish everything that waits in the outbox."""
+    relay = Relay(db, bus, Publisher(bus, timeout=5))
+
+    async def empty() -> bool:
+        async with db.write() as connection:
+            await connection.execute(sa.update(outbox).values(due_at=utc_now() - timedelta(seconds=1)))
+            left = await connection.scalar(sa.select(sa.func.count()).select_from(outbox))
+        if left:
+            await relay.run_once()
+        return not left
+
+    await until(empty, what="the outbox to be empty")

@@ -1,0 +1,125 @@
+"""The observer shows what the database and the streams hold, on both databases and a real NATS server."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from prometheus_client import REGISTRY
+
+from imago.core.clients.model import Client
+from imago.core.jobs.stages import STAGES
+from imago.core.times import utc_now
+from imago.db.engine import Database
+from imago.db.tables import dead_letters, image_stages, images
+from imago.maintenance.eager_publisher import publish_and_settle
+from imago.maintenance.metrics_collector import Observer
+from imago.nats.connection import Bus
+from imago.nats.publisher import Publisher
+from imago.nats.streams import Topology, ensure
+from imago.telemetry import metrics
+from tests.support.samples import make_client, make_image
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def observer(db: Database, bus: Bus) -> Iterator[Observer]:
+    metrics.name_clients(["atelier"])
+    built = Observer(db, bus)
+    yield built
+    built.forget()
+    metrics.name_clients([])
+
+
+@pytest.fixture
+async def client(db: Database) -> Client:
+    return await make_client(db, "atelier", storage_bytes=4000)
+
+
+async def test_queues_and_open_work_are_told_by_stage_lane_and_client(
+    db: Database, bus: Bus, observer: Observer, client: Client
+) -> None:
+    await ensure(bus.js, topology=Topology(ack_wait=1))
+    accepted = await make_image(db, client)
+    await publish_and_settle(db, Publisher(bus, timeout=5), accepted.outbox, by="test")
+    async with db.write() as connection:
+        published = utc_now() - timedelta(minutes=5)
+        await connection.execute(sa.update(image_stages).values(published_at=published))
+        await connection.execute(
+            sa.update(image_stages).where(image_stages.c.stage == "ocr").values(due_at=utc_now() + timedelta(hours=1))
+        )
+    await observer.run_once()
+    assert value("imago_queue_messages", stage="ocr", lane="standard", state="pending") == 1
+    assert value("imago_queue_messages", stage="ocr", lane="premium", state="pending") == 0
+    assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") == 1
+    assert value("imago_open_stages", stage="ocr", lane="standard", state="parked") == 1
+    assert value("imago_client_open_stages", client="atelier") == 4
+    assert value("imago_client_open_stages", client="other") == 0
+    age = value("imago_queue_oldest_seconds", stage="exif", lane="standard")
+    assert age is not None
+    assert 300 <= age < 400
+    assert value("imago_queue_oldest_seconds", stage="ocr", lane="standard") == 0, "what is parked waits on purpose"
+    assert value("imago_client_quota_used_ratio", client="atelier", quota="storage") == 0.25
+
+
+async def test_nothing_is_told_by_a_process_that_lost_the_lease(db: Database, observer: Observer) -> None:
+    await observer.run_once()
+    assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") == 0
+    observer.forget()
+    assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") is None
+
+
+async def test_an_image_that_ended_is_counted_once_and_one_that_was_processed_again_never(
+    db: Database, observer: Observer, client: Client
+) -> None:
+    first, again = await make_image(db, client), await make_image(db, client)
+    labels = {"client": "atelier", "status": "done"}
+    before = value("imago_images_done_total", **labels) or 0.0
+    await observer.run_once()
+    # As if the observer had last looked a minute ago.
+    observer._ended_until = utc_now() - timedelta(minutes=1)
+    async with db.write() as connection:
+        ended = utc_now() - timedelta(seconds=10)
+        await connection.execute(
+            sa.update(images).values(status="done", done_at=ended, created_at=ended - timedelta(seconds=3))
+        )
+        await connection.execute(
+            sa.update(image_stages)
+            .where(image_stages.c.image_id == again.id, image_stages.c.stage == STAGES[0])
+            .values(run=2)
+        )
+    assert first.id != again.id
+    assert await observer.run_once() == 1
+    assert await observer.run_once() == 0
+    assert value("imago_images_done_total", **labels) == before + 1
+    assert value("imago_image_done_seconds_bucket", lane="standard", client="atelier", le="5.0") == before + 1
+
+
+async def test_dead_letters_of_the_last_hour_are_told_until_they_are_replayed(
+    db: Database, observer: Observer, client: Client
+) -> None:
+    accepted = await make_image(db, client)
+    letter = {
+        "client_id": client.id,
+        "image_id": accepted.id,
+        "run": 1,
+        "lane": "standard",
+        "attempts": 3,
+        "error_code": "stage-timeout",
+        "error_text": "too slow",
+    }
+    labels = {"stage": "ocr", "error_code": "stage-timeout", "client": "atelier"}
+    async with db.write() as connection:
+        for stage, age in (("ocr", 10), ("vision", 3700)):
+            created = utc_now() - timedelta(seconds=age)
+            await connection.execute(sa.insert(dead_letters).values(**letter, stage=stage, created_at=created))
+    await observer.run_once()
+    assert value("imago_dead_letters_last_hour", **labels) == 1
+    assert value("imago_dead_letters_last_hour", **{**labels, "stage": "vision"}) is None, "older than an hour"
+    async with db.write() as connection:
+        await connection.execute(sa.update(dead_letters).values(replayed_at=utc_now()))
+    await observer.run_once()
+    assert value("imago_dead_letters_last_hour", **labels) is None

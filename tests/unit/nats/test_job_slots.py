@@ -1,0 +1,46 @@
+"""Slots go to the lanes by their rules, whatever happens to those who wait."""
+
+import asyncio
+import contextlib
+
+from imago.nats.job_slots import Slots
+
+
+async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_takes_none_with_it() -> None:
+    slots = Slots(1)
+    await slots.acquire("premium")
+    waiter = asyncio.create_task(slots.acquire("standard"))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    slots.release()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiter
+    await asyncio.wait_for(slots.acquire("premium"), 1)
+    assert slots.busy == 1
+
+
+async def test_a_slot_handed_over_to_a_cancelled_waiter_comes_back() -> None:
+    slots = Slots(1)
+    await slots.acquire("premium")
+    waiter = asyncio.create_task(slots.acquire("standard"))
+    await asyncio.sleep(0)
+    slots.release()
+    waiter.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiter
+    await asyncio.wait_for(slots.acquire("premium"), 1)
+
+
+async def test_standard_gets_one_slot_in_eight_however_long_the_jobs_take() -> None:
+    slots, served = Slots(1), []
+
+    async def lane(name: str) -> None:
+        while len(served) < 80:
+            await slots.acquire(name)
+            served.append(name)
+            await asyncio.sleep(0.002)
+            slots.release()
+
+    await asyncio.gather(*(lane(name) for name in ("premium", "premium", "standard", "standard")))
+    # The first premium job began before standard waited.
+    assert served[1:81].count("standard") == 10
