@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from imago import __version__
 
@@ -13,7 +15,23 @@ Check = Callable[[], Awaitable[None]]
 CHECK_SECONDS = 3.0
 
 
-async def examine(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]:
+class CheckResult(TypedDict):
+    """Whether a dependency is available; `error` names the type of the error."""
+
+    ok: bool
+    seconds: float
+    error: str | None
+
+
+class DetailedHealth(TypedDict):
+    """Whether each dependency is available."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    parts: dict[str, CheckResult]
+
+
+async def examine(checks: Mapping[str, Check]) -> tuple[bool, DetailedHealth]:
     """Ask each part whether it answers; return whether all do, and the body of `/health/detailed`."""
     results = await asyncio.gather(*(_examine(check) for check in checks.values()))
     parts = dict(zip(checks, results, strict=True))
@@ -21,7 +39,7 @@ async def examine(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]:
     return ok, {"status": "ok" if ok else "degraded", "version": __version__, "parts": parts}
 
 
-async def _examine(check: Check) -> dict[str, Any]:
+async def _examine(check: Check) -> CheckResult:
     started = time.monotonic()
     error: str | None = None
     try:
