@@ -331,7 +331,7 @@ def test_no_secret_is_anywhere_but_where_it_was_shown(documented: Documented, tm
             looked_through += 1
     assert looked_through > 20
     logs = "".join(path.read_text(errors="replace") for path in instance.data_dir.rglob("*.log"))
-    assert "a request is no valid HTTP" in logs, "the logs are not where this test looks"
+    assert "request.invalid-http" in logs, "the logs are not where this test looks"
     metrics = documented.http.get("/metrics").text
     assert "imago_http_requests_total" in metrics
     refusals = [answer for answer in documented.answers if re.match(r"(HTTP/\S+ )?4\d\d ", answer)]

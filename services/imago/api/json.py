@@ -1,6 +1,7 @@
 """JSON responses, and fields of them that are stored as JSON."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 from aiohttp import web
@@ -24,5 +25,12 @@ class StoredJson:
 
 def json_response(data: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return data as JSON; datetimes, which are in UTC, get the suffix `Z`."""
-    body = orjson.dumps(data, option=orjson.OPT_UTC_Z)
+    body = orjson.dumps(data, default=_encode, option=orjson.OPT_UTC_Z)
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _encode(value: object) -> str:
+    # asyncpg returns a subclass of UUID; orjson encodes only the class itself.
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -153,7 +153,7 @@ def test_the_call_to_the_provider_is_part_of_it_and_tells_the_provider_nothing(t
 
 def test_logs_of_every_process_name_the_trace_the_request_and_the_image(traced: Traced) -> None:
     ours = [line for line in traced.logs if line.get("trace_id") == traced.trace]
-    (answered,) = (line for line in ours if line["event"] == "request")
+    (answered,) = (line for line in ours if line["event"] == "request.completed")
     assert answered["image"] == traced.uuid
     tried = {line["stage"]: line for line in ours if line["event"] == "stage tried"}
     assert set(tried) == set(STAGES)
