@@ -32,7 +32,7 @@ from imago.core.jobs.dead_letters import (
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -131,9 +131,7 @@ async def audit_log(request: web.Request) -> web.Response:
 
 
 async def _replay(services: Services, letter: int) -> ReplayOutcome:
-    outcome, rows = await replay(
-        services.db, letter, stages_off=services.settings.stages_off, headers=carried_headers()
-    )
+    outcome, rows = await replay(services.db, letter, stages_off=services.settings.stages_off, headers=trace_headers())
     services.announcer.announce(rows)
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()

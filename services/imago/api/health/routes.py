@@ -10,7 +10,7 @@ from imago.api.answers import json_answer
 from imago.api.auth.permissions import PUBLIC, access
 from imago.api.openapi.decorators import documented
 from imago.api.services import services_of
-from imago.telemetry.health import examine
+from imago.telemetry.health import run_checks
 
 routes = web.RouteTableDef()
 
@@ -65,7 +65,7 @@ async def ready(request: web.Request) -> web.Response:
 @access(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
     """Asks each part whether it answers."""
-    ok, body = await examine(services_of(request).checks)
+    ok, body = await run_checks(services_of(request).checks)
     return json_answer(body, status=200 if ok else 503)
 
 
