@@ -14,7 +14,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import Services
+from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.parts import child_pool, database, eager_publisher, nats_check, nats_connection, pulse, store
@@ -85,22 +85,27 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     db=db,
                     store=objects,
                     announcer=background,
-                    keys=cache,
-                    checks={"database": db.check, "storage": objects.check, "nats": nats_check(nats)},
-                    exposition=metrics.exposition,
-                    texts=providers.texts,
-                    pages=pages,
+                    auth=AuthServices(
+                        keys=cache,
+                        client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+                        tokens=_tokens(settings),
+                    ),
+                    clients=ClientServices(
+                        ensure_lane=_lane_ensurer(settings, nats),
+                        move_lanes=maintenance.trigger("lanes"),
+                        wake_parked=maintenance.trigger("ai-budgets"),
+                    ),
+                    uploads=UploadServices(
+                        settings, db, objects, background, Uploads(db), UploadSlots(settings), inline_thumbnail=inline
+                    ),
+                    images=ImageReads(db),
+                    ai=AiServices(providers.texts, pages),
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
-                    inline_thumbnail=inline,
-                    rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-                    uploads=Uploads(db),
-                    images=ImageReads(db),
-                    upload_slots=UploadSlots(settings),
-                    tokens=_tokens(settings),
-                    ensure_lane=_lane_ensurer(settings, nats),
-                    move_lanes=maintenance.trigger("lanes"),
-                    wake_held=maintenance.trigger("ai-budgets"),
+                    health=HealthServices(
+                        checks={"database": db.check, "storage": objects.check, "nats": nats_check(nats)},
+                        exposition=metrics.exposition,
+                    ),
                 )
             finally:
                 await hub.close()
