@@ -1,7 +1,7 @@
 """A Kubernetes of one node on this machine: `make cluster-up`, `make cluster-shell`, `make cluster-down`.
 
-It is the cluster of `make test-cluster`: real components in separate namespaces, without Docker or a registry. It is not
-reachable from outside its namespaces and cannot reach anything outside, so commands that use it run inside.
+It is the cluster of `make test-cluster`: real components in separate namespaces, without Docker or a registry. It is
+not reachable from outside its namespaces and cannot reach anything outside, so commands that use it run inside.
 """
 
 import json

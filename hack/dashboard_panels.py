@@ -99,10 +99,13 @@ CAPACITY = Panel(
 REPLICAS = Panel(
     f"Worker pods {KUBE_STATE_METRICS}",
     "short",
-    "Ready pods and those that the autoscaler requests: a gap is a pod that can't be scheduled or doesn't become ready.",
+    "Ready and requested pods: a gap is a pod that can't be scheduled or doesn't become ready.",
     [
         (_total("kube_deployment_status_replicas_ready", "deployment", 'deployment=~".*-worker-.*"'), "{{deployment}}"),
-        (_total("kube_deployment_spec_replicas", "deployment", 'deployment=~".*-worker-.*"'), "{{deployment}} requested"),
+        (
+            _total("kube_deployment_spec_replicas", "deployment", 'deployment=~".*-worker-.*"'),
+            "{{deployment}} requested",
+        ),
     ],
 )
 STAGE_P95 = Panel(
@@ -194,7 +197,7 @@ PIPELINE = Dashboard(
             Panel(
                 "Attempts, by outcome",
                 "ops",
-                "Attempts of stages a second; lost: the lease expired; released: an infrastructure error, or the worker was stopping.",
+                "Attempts a second; lost: lease expired; released: infrastructure error, or worker stopping.",
                 [(_rate("imago_stage_runs_total", "stage, outcome"), "{{stage}} {{outcome}}")],
             ),
             STAGE_P95,
@@ -248,7 +251,7 @@ PIPELINE = Dashboard(
             Panel(
                 "Wait for a database connection, 95th percentile",
                 "s",
-                "Time until the pool returned a connection. Above milliseconds: the pool is too small or statements are slow.",
+                "Above milliseconds: the pool is too small or statements are slow.",
                 [(_quantile(0.95, "imago_database_connection_wait_seconds", ""), "p95")],
             ),
             Panel(

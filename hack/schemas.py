@@ -1,7 +1,7 @@
 """Extract the schemas that tests/chart checks manifests against from Go modules, pruned to the kinds in use.
 
-`make schemas` runs this; it needs Go, and the module proxy or a cache. The schemas are committed in tests/chart/schemas,
-because the tests must run without either.
+`make schemas` runs this; it needs Go, and the module proxy or a cache. The schemas are committed in
+tests/chart/schemas, because the tests must run without either.
 """
 
 import json
@@ -176,8 +176,8 @@ def main() -> None:
         )
     )
     (TARGET / "README.md").write_text(
-        "# Third-party schemas\n\nExtracted from Go modules by `make schemas` (hack/schemas.py), without descriptions; they reject "
-        "unknown properties.\nAll are under the Apache License 2.0 (LICENSE, NOTICE).\n\n"
+        "# Third-party schemas\n\nExtracted from Go modules by `make schemas` (hack/schemas.py), without "
+        "descriptions; they reject unknown properties.\nAll are under the Apache License 2.0 (LICENSE, NOTICE).\n\n"
         f"| file | what | module |\n|---|---|---|\n{rows}"
     )
 
