@@ -13,7 +13,7 @@ from imago.api.auth.permissions import Handler
 from imago.core import errors
 from imago.core.errors import Problem
 from imago.db.engine import DatabaseUnavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 from imago.objects.store import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status < 400:
             raise
         return _http_error(error)
-    except (DatabaseUnavailable, StorageUnavailable, BusUnavailable) as error:
+    except (DatabaseUnavailable, StorageUnavailable, NatsUnavailable) as error:
         log.warning("dependency.unavailable", error=type(error).__name__, reason=str(error))
         return problem_response(
             errors.Unavailable(

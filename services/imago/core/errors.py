@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 
 class Problem(Exception):
-    """A refused request: `code` is stable, `detail` is for a person, `extra` for a program; `retry_after` is in seconds.
+    """A refused request: `code` is stable, `detail` is for a person, `extra` for a program.
 
-    `imago.api.errors` gives each error its HTTP status.
+    `retry_after` is in seconds. `imago.api.errors` assigns HTTP statuses.
     """
 
     code = "bad-request"

@@ -31,7 +31,7 @@ class DetailedHealth(TypedDict):
     parts: dict[str, CheckResult]
 
 
-async def examine(checks: Mapping[str, Check]) -> tuple[bool, DetailedHealth]:
+async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, DetailedHealth]:
     """Ask each part whether it answers; return whether all do, and the body of `/health/detailed`."""
     results = await asyncio.gather(*(_examine(check) for check in checks.values()))
     parts = dict(zip(checks, results, strict=True))

@@ -36,6 +36,24 @@ async def test_every_route_is_in_the_document(api: Api) -> None:
     assert {(path, method) for path, item in paths.items() for method in item} == served
 
 
+async def test_no_description_has_a_line_that_renders_as_code(api: Api) -> None:
+    async with api.http.get("/openapi.json") as answer:
+        document = await answer.json()
+    indented = [text for text in _descriptions(document) if any(line.startswith("    ") for line in text.splitlines())]
+    assert not indented
+
+
+def _descriptions(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("description"), str):
+            yield part["description"]
+        for value in part.values():
+            yield from _descriptions(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _descriptions(value)
+
+
 async def test_the_document_is_the_same_however_often_it_is_made(sqlite_db: Database, tmp_path: Path) -> None:
     documents = []
     for name in ("one", "two"):

@@ -15,7 +15,7 @@ from imago.api.request_context import REQUEST_ID
 from imago.api.services import EVENTS, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import RateLimited, Unavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 
 routes = web.RouteTableDef()
 
@@ -74,7 +74,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
         )
         await response.prepare(request)
         # After the headers no error can be sent: the stream ends, and the client resumes it with Last-Event-ID.
-        with contextlib.suppress(ConnectionError, BusUnavailable):
+        with contextlib.suppress(ConnectionError, NatsUnavailable):
             await _relay(request, response, stream, heartbeat)
             await _bounded(request, response.write_eof())
     return response

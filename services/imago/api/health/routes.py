@@ -9,7 +9,7 @@ from imago.api.health.responses import HealthResponse, RootResponse, root_respon
 from imago.api.json import json_response
 from imago.api.openapi.decorators import TEXT, documented
 from imago.api.services import HEALTH
-from imago.telemetry.health import DetailedHealth, examine
+from imago.telemetry.health import DetailedHealth, run_checks
 
 routes = web.RouteTableDef()
 
@@ -71,7 +71,7 @@ async def ready(request: web.Request) -> web.Response:
 @allow(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
     """Check whether each dependency is available."""
-    ok, body = await examine(request.app[HEALTH].checks)
+    ok, body = await run_checks(request.app[HEALTH].checks)
     return json_response(body, status=200 if ok else 503)
 
 

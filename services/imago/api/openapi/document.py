@@ -3,6 +3,7 @@
 marshmallow schemas describe requests, which they also validate; the types that build responses describe them.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -159,7 +160,7 @@ def _request_body(operation: _Operation) -> Json | None:
     example = {"example": operation.examples["request"]} if "request" in operation.examples else {}
     return {
         "required": True,
-        "description": type(schema).__doc__,
+        "description": inspect.getdoc(type(schema)),
         "content": {"application/json": {"schema": schema, **example}},
     }
 

@@ -10,8 +10,8 @@ from pydantic_core import core_schema
 
 Json = dict[str, Any]
 
-# Docstrings of attributes describe them, and every field is sent, even if its value is the default.
-_CONFIG = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defaults_required=True)
+# Docstrings of attributes describe them.
+_CONFIG = ConfigDict(use_attribute_docstrings=True)
 
 
 class _ResponseJsonSchema(GenerateJsonSchema):
@@ -24,6 +24,12 @@ class _ResponseJsonSchema(GenerateJsonSchema):
     def field_title_should_be_set(self, _schema: Any) -> bool:
         """Return false: a title would repeat the field's name."""
         return False
+
+    def field_is_required(
+        self, field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField, total: bool
+    ) -> bool:
+        """Return true for fields with a default: a response contains every field."""
+        return super().field_is_required(field, total) or field["type"] == "dataclass-field"
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Return a field's schema without its default, which is about constructing the type."""
