@@ -287,4 +287,4 @@ def test_an_api_server_that_does_not_answer_is_no_leave_to_uninstall(tmp_path: P
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("can't tell whether ImagoClients remain")
+    assert done.stderr.startswith("cannot check for remaining ImagoClients")

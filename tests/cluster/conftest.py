@@ -33,7 +33,7 @@ from devtools.kubernetes.whole import keda_directory, node_beside
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
 from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
-from tests.support.operator_world import RELEASE, WATCHED, Imago, World
+from tests.support.operator_world import RELEASE, WATCHED, ImagoServer, OperatorCluster
 
 _BUILD = Path(__file__).parents[2] / "build"
 _LOGS = _BUILD / "cluster-logs"
@@ -207,7 +207,9 @@ def operator_process(
 
 
 @pytest.fixture
-async def world(control_plane: Access, operator_process: OperatorProcess, platform: Platform) -> AsyncIterator[World]:
+async def world(
+    control_plane: Access, operator_process: OperatorProcess, platform: Platform
+) -> AsyncIterator[OperatorCluster]:
     """The world, whole again whatever the test before did to it."""
     if not platform.apis[0].running:
         platform.apis[0].start(wait=False)
@@ -215,4 +217,4 @@ async def world(control_plane: Access, operator_process: OperatorProcess, platfo
     if not operator_process.running:
         operator_process.start()
     async with Kube(control_plane.kubeconfig) as kube, aiohttp.ClientSession() as session:
-        yield World(control_plane, kube, operator_process, platform, Imago(session, platform))
+        yield OperatorCluster(control_plane, kube, operator_process, platform, ImagoServer(session, platform))
