@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from imago.nats.streams import TopologyKeeper
+from imago.nats.streams import StreamManager
 from imago_operator.imago_api import ImagoApi
 from imago_operator.kubernetes import Kubernetes, Object, custom_path, namespace_path
 from imago_operator.metrics import ResourceMetrics
@@ -35,7 +35,7 @@ class OperatorContext:
     settings: OperatorSettings
     kubernetes: Kubernetes
     api: ImagoApi
-    topology: TopologyKeeper
+    streams: StreamManager
     templates: tuple[Object, ...]
     emit_event: EventEmitter
     metrics: ResourceMetrics = field(default_factory=ResourceMetrics)

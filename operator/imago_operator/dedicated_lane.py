@@ -30,7 +30,7 @@ async def enter(work: Reconcile, state: ClientState) -> ClientState:
     """Create or update stream and workers, move the client to the lane, and return the client's new state."""
     context, settings = work.context, work.context.settings
     lane = client_token(work.client)
-    await context.topology.ensure_lane(lane)
+    await context.streams.ensure_lane(lane)
     await workers.apply_workers(
         context.kubernetes,
         workers.build_workers(
@@ -53,7 +53,7 @@ async def enter(work: Reconcile, state: ClientState) -> ClientState:
 async def leave(work: Reconcile, *, lane_open: int) -> Condition:
     """Remove the dedicated lane once it has no open jobs; the client is in a shared lane already."""
     lane = client_token(work.client)
-    if not await work.context.topology.lane_exists(lane):
+    if not await work.context.streams.lane_exists(lane):
         return _shared_lane(work)
     known = find_condition(work.status, ConditionType.STREAMS)
     draining = known is not None and (known["status"], known["reason"]) == (FALSE, Reason.LANE_DRAINING)
@@ -74,7 +74,7 @@ async def remove(work: Reconcile) -> None:
     """Delete ScaledObjects, Deployments and stream of the client's dedicated lane."""
     context = work.context
     await workers.delete_workers(context.kubernetes, client=work.client, namespace=context.settings.release_namespace)
-    await context.topology.drop_lane(client_token(work.client))
+    await context.streams.delete_lane(client_token(work.client))
 
 
 def may_exist(work: Reconcile) -> bool:

@@ -4,7 +4,7 @@ Nothing is created here, because a terminating namespace accepts no new objects.
 """
 
 from imago.core.lanes.model import client_token
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import dedicated_lane, key_rotation
 from imago_operator.conditions import ConditionType, Reason, StatusUpdate, false_condition
 from imago_operator.context import OperatorContext
@@ -79,7 +79,7 @@ async def _finalize_body(
         return _failed(update, Reason.API_UNAVAILABLE, f"Imago's API is unavailable: {error}.")
     except (ApiRefused, KubernetesRefused) as error:
         return _failed(update, Reason.API_REFUSED, f"The cleanup was rejected: {error}.")
-    except (TopologyUnavailable, TopologyConflict) as error:
+    except (StreamsUnavailable, StreamConflict) as error:
         return _failed(update, Reason.NATS_UNAVAILABLE, f"The client's stream cannot be deleted: {error}.")
     if waiting_for is not None:
         update.conditions[ConditionType.READY] = false_condition(Reason.DELETING, waiting_for)

@@ -12,7 +12,7 @@ import prometheus_client
 import structlog
 from pydantic import ValidationError
 
-from imago.nats.streams import TopologyKeeper
+from imago.nats.streams import StreamManager
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics
@@ -62,7 +62,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
 async def run_parts(settings: OperatorSettings, shared: Settings) -> AsyncIterator[tuple[OperatorContext, Sweeper]]:
     """Yield the connected parts of the operator, and run the sweeper meanwhile."""
     templates = load_templates(settings)
-    topology = TopologyKeeper(shared, name="operator")
+    streams = StreamManager(shared, name="operator")
     async with (
         Kubernetes(timeout=settings.timeout) as kubernetes,
         ImagoApi(
@@ -72,15 +72,15 @@ async def run_parts(settings: OperatorSettings, shared: Settings) -> AsyncIterat
             parallel=settings.parallel,
         ) as api,
     ):
-        await topology.start()
-        context = OperatorContext(settings, kubernetes, api, topology, templates, emit_event)
+        await streams.start()
+        context = OperatorContext(settings, kubernetes, api, streams, templates, emit_event)
         sweeper = Sweeper(context)
         sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
         try:
             yield context, sweeper
         finally:
             sweeping.cancel()
-            await topology.close()
+            await streams.close()
 
 
 def load_templates(settings: OperatorSettings) -> tuple[Object, ...]:

@@ -5,7 +5,7 @@ changes, writes `status`, and returns when to reconcile again.
 """
 
 from imago.core.lanes.model import DEDICATED, PREMIUM, client_token, lane_label
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import dedicated_lane, key_rotation
 from imago_operator.conditions import (
     FALSE,
@@ -151,14 +151,14 @@ async def _apply_lane(work: Reconcile, state: ClientState) -> ClientState:
             conditions[ConditionType.STREAMS] = true_condition("The client has a dedicated stream and workers.")
         else:
             conditions[ConditionType.STREAMS] = await dedicated_lane.leave(work, lane_open=state.lane_open)
-    except TopologyUnavailable as error:
+    except StreamsUnavailable as error:
         # The shared lanes are kept by the API too, so an outage says nothing about a client that uses them.
         conditions[ConditionType.STREAMS] = Condition(
             FALSE if _may_use_dedicated_lane(work) else UNKNOWN,
             Reason.NATS_UNAVAILABLE,
             f"NATS is unavailable ({error}). Uploads are still accepted; the operator retries automatically.",
         )
-    except TopologyConflict as error:
+    except StreamConflict as error:
         conditions[ConditionType.STREAMS] = false_condition(
             Reason.NATS_UNAVAILABLE, f"Stream configuration conflict: {error}"
         )

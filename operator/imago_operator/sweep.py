@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from imago.core.times import utc_now
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import metrics
 from imago_operator.context import OperatorContext, resource_path
 from imago_operator.kubernetes import KubernetesRefused, KubernetesUnavailable, Object, ObjectConflict, custom_path
@@ -57,12 +57,12 @@ class Sweeper:
 
     async def run_once(self) -> None:
         """Ensure the streams, delete orphaned workers, and check that every resource is reconciled."""
-        for step in (self._context.topology.ensure_all, self._delete_orphaned_workers, self._check_watches):
+        for step in (self._context.streams.ensure_all, self._delete_orphaned_workers, self._check_watches):
             try:
                 await step()
             except (
-                TopologyUnavailable,
-                TopologyConflict,
+                StreamsUnavailable,
+                StreamConflict,
                 KubernetesUnavailable,
                 KubernetesRefused,
                 ObjectConflict,

@@ -210,7 +210,7 @@ def operator_process(
 async def world(
     control_plane: Access, operator_process: OperatorProcess, platform: Platform
 ) -> AsyncIterator[OperatorCluster]:
-    """The world, whole again whatever the test before did to it."""
+    """The operator on the cluster; processes that an earlier test stopped run again."""
     if not platform.apis[0].running:
         platform.apis[0].start(wait=False)
         platform.apis[0].wait_ready(120)

@@ -100,7 +100,7 @@ async def test_suspending_a_client_rejects_its_key_and_resuming_accepts_it_again
     await wait_accepted(world, key)
 
 
-async def test_a_changed_secret_name_creates_a_new_secret_and_the_old_one_is_deleted_after_the_grace_period(
+async def test_a_changed_secret_name_creates_a_new_secret_and_deletes_the_old_one_later(
     world: OperatorCluster,
 ) -> None:
     name, old, _ = await create_ready(world, apiKey={"rotation": {"gracePeriod": "6s"}})
@@ -140,7 +140,7 @@ async def test_a_deleted_secret_is_reissued_and_a_corrupted_one_repaired(world: 
     assert await world.imago.is_accepted(await key_of(world, TENANTS, name))
 
 
-async def test_a_client_deactivated_or_erased_by_hand_is_restored_with_the_key_in_the_secret(
+async def test_a_client_deactivated_or_erased_by_hand_is_restored_with_its_key(
     world: OperatorCluster,
 ) -> None:
     _name, key, ready = await create_ready(world)
@@ -199,7 +199,7 @@ async def test_deletion_policy_delete_erases_everything(world: OperatorCluster) 
     assert await world.kube.secret(TENANTS, f"{name}-imago") is None
 
 
-async def test_a_client_of_another_owner_cannot_be_adopted_until_an_administrator_transfers_it(
+async def test_a_client_of_another_owner_cannot_be_adopted_before_a_transfer(
     world: OperatorCluster,
 ) -> None:
     name, key, ready = await create_ready(world)
@@ -288,7 +288,7 @@ async def test_the_status_contains_the_usage(world: OperatorCluster) -> None:
     assert ready["status"]["usage"]["observedAt"]
 
 
-async def test_while_imagos_api_is_unavailable_the_condition_says_so_and_nothing_is_created(
+async def test_while_imagos_api_is_unavailable_nothing_is_created(
     world: OperatorCluster,
 ) -> None:
     name = world.name()

@@ -1,4 +1,4 @@
-"""The operator as a process on a test cluster, with its own ServiceAccount and with Imago's API, NATS and PostgreSQL."""
+"""The operator as a process on a test cluster, with its own ServiceAccount and Imago's API, NATS and PostgreSQL."""
 
 import asyncio
 import base64

@@ -270,7 +270,7 @@ class FakeImagoApi:
         return key
 
 
-class FakeLanes:
+class FakeStreamManager:
     """The streams of dedicated lanes."""
 
     def __init__(self, faults: FaultInjector) -> None:
@@ -281,7 +281,7 @@ class FakeLanes:
         """Create a lane."""
         await self._faults.around(lambda: self.lanes.add(lane))
 
-    async def drop_lane(self, lane: str) -> None:
+    async def delete_lane(self, lane: str) -> None:
         """Delete a lane."""
         await self._faults.around(lambda: self.lanes.discard(lane))
 
@@ -300,7 +300,7 @@ class FakeWorld:
         self.faults = FaultInjector()
         self.kubernetes = FakeKubernetes(self.faults)
         self.api = FakeImagoApi(self.faults)
-        self.topology = FakeLanes(self.faults)
+        self.streams = FakeStreamManager(self.faults)
         self.events: list[tuple[str, str]] = []
         self.now = 0.0
         self._settings = {"watch_namespaces": "photos", **settings}
@@ -308,7 +308,7 @@ class FakeWorld:
     def operator(self) -> OperatorContext:
         """Return the parts of one operator process; its clock shows `now`."""
         settings = OperatorSettings(api_key="k", api_url="http://imago", cluster_id="cluster", **self._settings)
-        parts: Any = (self.kubernetes, self.api, self.topology)
+        parts: Any = (self.kubernetes, self.api, self.streams)
         return OperatorContext(settings, *parts, (), self._emit_event, clock=lambda: self.now)
 
     def body(self, name: str = "atelier") -> Object:

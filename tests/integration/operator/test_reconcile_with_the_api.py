@@ -13,8 +13,8 @@ from imago.api.auth import key_cache
 from imago.core.jobs.stages import STAGES
 from imago.core.lanes.model import ADVISORIES_STREAM, work_stream
 from imago.db.engine import Database
-from imago.nats.connection import Bus
-from imago.nats.streams import TopologyKeeper, TopologyUnavailable
+from imago.nats.connection import NatsConnection
+from imago.nats.streams import StreamManager, StreamsUnavailable
 from imago.settings import Settings
 from imago_operator.deletion import finalize
 from imago_operator.imago_api import ImagoApi
@@ -130,30 +130,30 @@ async def test_a_wrong_operator_key_is_reported_without_the_key(api: Api, world:
     assert "not the key" not in ready["message"]
 
 
-async def test_the_topology_keeper_creates_and_deletes_lanes(bus: Bus, nats_server: NatsServer) -> None:
-    keeper = TopologyKeeper(Settings(nats_url=(nats_server.url,)), name="operator")
-    with pytest.raises(TopologyUnavailable):
-        await keeper.ensure_lane("0" * 32)
-    await keeper.start()
+async def test_the_stream_manager_creates_and_deletes_lanes(nats: NatsConnection, nats_server: NatsServer) -> None:
+    manager = StreamManager(Settings(nats_url=(nats_server.url,)), name="operator")
+    with pytest.raises(StreamsUnavailable):
+        await manager.ensure_lane("0" * 32)
+    await manager.start()
     lane = UUID(int=5).hex
 
     async def created() -> bool:
         try:
-            await keeper.ensure_lane(lane)
-        except TopologyUnavailable:
+            await manager.ensure_lane(lane)
+        except StreamsUnavailable:
             return False
         return True
 
     await until(created, what="the connection to NATS")
-    info = await bus.js.consumers_info(work_stream(lane))
+    info = await nats.js.consumers_info(work_stream(lane))
     assert {consumer.name for consumer in info} == {str(stage) for stage in STAGES}
-    advisories = await bus.js.stream_info(ADVISORIES_STREAM)
+    advisories = await nats.js.stream_info(ADVISORIES_STREAM)
     assert any(lane in subject for subject in advisories.config.subjects or ()), "its dead letters are recorded"
-    await keeper.ensure_all()
-    assert await keeper.lane_exists(lane)
-    await keeper.drop_lane(lane)
-    await keeper.drop_lane(lane)
-    assert not await keeper.lane_exists(lane)
+    await manager.ensure_all()
+    assert await manager.lane_exists(lane)
+    await manager.delete_lane(lane)
+    await manager.delete_lane(lane)
+    assert not await manager.lane_exists(lane)
     with pytest.raises(NotFoundError):
-        await bus.js.stream_info(work_stream(lane))
-    await keeper.close()
+        await nats.js.stream_info(work_stream(lane))
+    await manager.close()
