@@ -15,7 +15,7 @@ from imago import failpoints
 from imago.core.ai_usage.model import BudgetPolicy, Price
 from imago.core.forwarded import Network, networks
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 
 MB = 2**20
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import WORKER_STAGES, Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
 from imago.nats.connection import Bus
 from imago.nats.publisher import Publisher

@@ -3,8 +3,8 @@
 Its old messages stay where they are; whoever takes one finds the work done or the claim taken, and drops it.
 """
 
-from imago.core.jobs import stream_repair as repair
 from imago.core.jobs.lane_moves import find_left_behind
+from imago.core.jobs.stream_repair import republish
 from imago.core.outbox.model import Announcer
 from imago.db.engine import Database
 from imago.telemetry import metrics
@@ -25,7 +25,7 @@ class LaneMover:
         while found := await find_left_behind(self._db, limit=BATCH):
             moved = 0
             for stage in found:
-                row = await repair.republish(self._db, stage)
+                row = await republish(self._db, stage)
                 if row is not None:
                     self._announcer.announce((row,))
                     moved += 1

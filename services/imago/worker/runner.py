@@ -23,7 +23,7 @@ from imago.core.jobs import claims
 from imago.core.jobs import completion as work
 from imago.core.jobs.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
 from imago.core.jobs.completion import Failed, Finished
-from imago.core.jobs.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
+from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
 from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import lane_label
@@ -245,7 +245,7 @@ class StageRunner:
         except (StageFailure, StorageUnavailable, DatabaseUnavailable, asyncio.CancelledError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED_ERRNOS:
                 raise _Exhausted(errno.errorcode[error.errno]) from None
             log.exception("a stage failed unexpectedly")
             raise TransientFailure("internal-error", "The stage failed unexpectedly.") from None

@@ -7,7 +7,7 @@ import structlog
 
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import Announcer
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import Bus

@@ -27,12 +27,14 @@ from imago.core.images.results import (
     ThumbnailResult,
     VisionResult,
 )
+from imago.core.images.tombstones import due_tombstones
 from imago.core.jobs import claims
 from imago.core.jobs import completion as work
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.core.jobs.stream_repair import due_graves, find_open_stages, republish, take_lease
+from imago.core.jobs.stream_repair import find_open_stages, republish
+from imago.core.leases import take_lease
 from imago.core.outbox.rows import state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
@@ -139,7 +141,7 @@ async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(d
     with pytest.raises(UploadExpired):
         await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
-    assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+    assert [grave.object_key for grave in await due_tombstones(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
 
 
 async def test_uploads_that_come_together_are_each_accepted_as_if_alone(db: Database) -> None:
@@ -226,7 +228,7 @@ async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Databas
     header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
     await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert not await abandon_upload(db, intent)
-    assert await due_graves(db, limit=10) == []
+    assert await due_tombstones(db, limit=10) == []
 
 
 async def test_the_same_bytes_uploaded_worked_on_and_deleted_at_once_never_deadlock(db: Database) -> None:
@@ -417,7 +419,7 @@ async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: D
         await get_image(db, client.id, image.id)
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (0, 0)
-    buried = [grave.object_key for grave in await due_graves(db, limit=10)]
+    buried = [grave.object_key for grave in await due_tombstones(db, limit=10)]
     assert len(buried) == 3, "the original, the thumbnail, and what was written after the deletion"
     assert buried[2] == THUMBNAIL_KEY
     assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()

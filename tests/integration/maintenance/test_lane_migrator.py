@@ -12,7 +12,8 @@ from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.jobs import claims
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import client_token, work_stream
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import work_stream
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import image_stages, images

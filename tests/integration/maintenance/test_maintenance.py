@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from devtools.waiting import until
 from imago.core.images.changes import delete_image
 from imago.core.jobs.stages import STAGES
-from imago.core.lanes.model import work_stream
 from imago.core.outbox import rows as outbox
+from imago.core.outbox.subjects import work_stream
 from imago.core.times import utc_now
 from imago.core.uploads.accept import Uploads
 from imago.db.engine import Database

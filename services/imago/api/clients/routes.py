@@ -50,7 +50,7 @@ from imago.core.erasure import request_erasure
 from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unprocessable
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 
 routes = web.RouteTableDef()
 
@@ -298,7 +298,7 @@ async def _changed(services: Services, changed: Changed) -> dict[str, Any]:
 async def _ensure_lane(services: Services, choice: str, client: Client | UUID) -> None:
     """Make a lane of the client's own before anything is sent there; raise Unavailable while NATS is away."""
     uuid = client if isinstance(client, UUID) else client.uuid
-    lane = lane_of(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
+    lane = resolve_lane(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
     if services.ensure_lane is not None:
         await services.ensure_lane(lane)
 

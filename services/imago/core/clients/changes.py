@@ -15,7 +15,7 @@ from imago.core.clients.ownership import refuse_foreign, refuse_while_erasing
 from imago.core.clients.queries import NewClient, client_of, insert_client, matches
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import clients
@@ -63,7 +63,7 @@ async def patch_client(db: Database, ref: int | UUID, patch: ClientPatch, *, by:
         if patch.pipeline is not None:
             values |= _pipeline_values(patch.pipeline)
         if patch.lane is not None:
-            values["lane"] = lane_of(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
+            values["lane"] = resolve_lane(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
         elif plan != row.plan and row.lane == PLAN_LANES[Plan(row.plan)]:
             # Who had the plan's lane gets the new plan's; a lane that was chosen stays.
             values["lane"] = PLAN_LANES[plan]
@@ -86,7 +86,7 @@ async def put_client(
 
     Raises ClientOwned where the client is another owner's, and Conflict while it is being erased.
     """
-    wanted = lane_of(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
+    wanted = resolve_lane(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
     async with db.write(SYSTEM) as connection:
         await _reserve(connection, db, uuid)
         row = await _locked(connection, uuid)

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import dead_subject, event_subject, work_subject
 from imago.core.outbox.events import Event, EventName
 from imago.core.outbox.model import HEAD_START, OutboxKind, OutboxRow, WorkRef
+from imago.core.outbox.subjects import dead_subject, event_subject, work_subject
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import iso_utc, utc_now
 from imago.db.engine import Database

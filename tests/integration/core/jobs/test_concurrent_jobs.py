@@ -19,12 +19,12 @@ from imago.core.images.results import (
     ThumbnailResult,
     VisionResult,
 )
+from imago.core.images.tombstones import due_tombstones
 from imago.core.jobs import claims
 from imago.core.jobs import completion as work
 from imago.core.jobs.claims import Claim, ClaimLost, Ended, Refused, Wanted
 from imago.core.jobs.completion import Finished
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.core.jobs.stream_repair import due_graves
 from imago.core.outbox.rows import Published, settle
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
@@ -140,10 +140,10 @@ async def test_a_lost_claim_and_a_deleted_image_leave_the_others_alone(db: Datab
     held = await claim(db, *(wanted(client, image.uuid, Stage.THUMBNAIL) for image in (lost, gone, good)))
     await reprocess(db, client, lost.id, [Stage.THUMBNAIL], stages_off=frozenset(), headers={})
     await delete_image(db, client, gone.id, headers={})
-    buried = {grave.object_key for grave in await due_graves(db, limit=10)}
+    buried = {grave.object_key for grave in await due_tombstones(db, limit=10)}
     ended = await work.finish(db, [finished(each) for each in held])
     assert [type(each) for each in ended] == [ClaimLost, ClaimLost, Ended]
-    graves = {grave.object_key for grave in await due_graves(db, limit=10)}
+    graves = {grave.object_key for grave in await due_tombstones(db, limit=10)}
     assert graves - buried == {f"{gone.uuid}/thumb"}, "a thumbnail that came after its image's deletion is deleted too"
     assert (await get_image(db, client.id, lost.id)).thumbnail_key is None
     assert (await get_image(db, client.id, good.id)).thumbnail_key == f"{good.uuid}/thumb"

@@ -28,10 +28,10 @@ from imago.core.jobs import completion as work
 from imago.core.jobs.claims import Claim, Wanted
 from imago.core.jobs.completion import Finished
 from imago.core.jobs.stages import Stage
-from imago.core.jobs.stream_repair import expire_intents
 from imago.core.outbox.rows import Published, settle
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads
+from imago.core.uploads.expiry import expire_intents
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, image_stages, images, upload_intents
 from tests.support.samples import make_client, make_image
