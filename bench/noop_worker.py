@@ -5,7 +5,7 @@ from pathlib import Path
 
 import uvloop
 
-from imago.bootstrap.parts import announcer, connected_bus, database, stop_on_signals
+from imago.bootstrap.parts import connected_bus, database, eager_publisher, stop_on_signals
 from imago.core.images.results import ExifResult
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
@@ -29,11 +29,11 @@ async def main() -> None:
         async with (
             database(settings) as db,
             connected_bus(settings, name="worker-exif") as bus,
-            announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+            eager_publisher(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
         ):
-            await Worker(settings=settings, db=db, bus=bus, announcer=background, stages={Stage.EXIF: _Nothing()}).run(
-                stop
-            )
+            await Worker(
+                settings=settings, db=db, bus=bus, eager_publisher=background, stages={Stage.EXIF: _Nothing()}
+            ).run(stop)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from imago.core.clients.audit_model import Actor
 from imago.core.clients.gcra import Rates
 from imago.core.clients.model import Client
 from imago.core.images.queries import ImageReads
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.accept import InlineThumbnail, Uploads
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore
@@ -36,7 +36,7 @@ class Services:
     settings: Settings
     db: Database
     store: ObjectStore
-    announcer: Announcer
+    eager_publisher: OutboxPublisher
     keys: KeyCache
     rates: Rates
     uploads: Uploads

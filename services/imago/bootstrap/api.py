@@ -17,7 +17,7 @@ from imago.api.events.hub import EventHub
 from imago.api.services import Services
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+from imago.bootstrap.parts import child_pool, connected_bus, database, eager_publisher, nats_check, pulse, store
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
@@ -28,7 +28,7 @@ from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.budget_waker import AiBudgets
 from imago.maintenance.client_eraser import Eraser
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.maintenance.lane_migrator import LaneMover
 from imago.maintenance.metrics_collector import Observer
 from imago.maintenance.object_cleaner import Sweeper
@@ -69,7 +69,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         publisher = Publisher(bus, timeout=settings.nats_timeout)
         async with (
             ai_providers(settings, db, bus) as providers,
-            announcer(db, publisher, by="api") as background,
+            eager_publisher(db, publisher, by="api") as background,
             _inline(settings, objects) as inline,
             _web_pages(settings) as pages,
         ):
@@ -84,7 +84,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     settings=settings,
                     db=db,
                     store=objects,
-                    announcer=background,
+                    eager_publisher=background,
                     keys=cache,
                     checks={"database": db.check, "storage": objects.check, "nats": nats_check(bus)},
                     exposition=metrics.exposition,
@@ -114,7 +114,7 @@ def _upkeep(
     bus: Bus,
     publisher: Publisher,
     objects: ObjectStore,
-    background: BackgroundAnnouncer,
+    background: EagerPublisher,
     keys: KeyCache,
 ) -> Upkeep:
     relay = Relay(db, bus, publisher)

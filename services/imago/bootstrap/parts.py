@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.nats.connection import Bus, BusUnavailable
 from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
@@ -63,9 +63,9 @@ async def store(settings: Settings) -> AsyncIterator[ObjectStore]:
 
 
 @asynccontextmanager
-async def announcer(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[BackgroundAnnouncer]:
-    """Give an announcer that publishes in the background."""
-    background = BackgroundAnnouncer(db, publisher, by=by)
+async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[EagerPublisher]:
+    """Run an eager publisher in the background."""
+    background = EagerPublisher(db, publisher, by=by)
     await background.start()
     try:
         yield background

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+from imago.bootstrap.parts import child_pool, connected_bus, database, eager_publisher, nats_check, pulse, store
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import WORKER_STAGES, Stage
 from imago.core.lanes.worker_lanes import WorkerLanes
@@ -36,7 +36,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         store(settings) as objects,
         connected_bus(settings, name=f"worker-{kind}") as bus,
         _worker_providers(settings, kind, db, bus) as providers,
-        announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+        eager_publisher(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
     ):
         children = child_pool(settings)
         lanes = WorkerLanes.parse(settings.worker_lanes)
@@ -47,7 +47,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
             tools = Tools(settings, objects, children)
             stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
             async with _metrics_port(settings, checks):
-                yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
+                yield Worker(settings=settings, db=db, bus=bus, eager_publisher=background, stages=stages)
         finally:
             await end_tasks(pulsing)
             await children.close()

@@ -5,7 +5,7 @@ Its old messages stay where they are; whoever takes one finds the work done or t
 
 from imago.core.jobs.lane_moves import find_left_behind
 from imago.core.jobs.stream_repair import republish
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database
 from imago.telemetry import metrics
 
@@ -15,9 +15,9 @@ BATCH = 200
 class LaneMover:
     """Publishes anew what waits in lanes that were left."""
 
-    def __init__(self, db: Database, announcer: Announcer) -> None:
+    def __init__(self, db: Database, eager_publisher: OutboxPublisher) -> None:
         self._db = db
-        self._announcer = announcer
+        self._eager_publisher = eager_publisher
 
     async def run_once(self) -> int:
         """Move everything that can be moved now; return how many stages."""
@@ -27,7 +27,7 @@ class LaneMover:
             for stage in found:
                 row = await republish(self._db, stage)
                 if row is not None:
-                    self._announcer.announce((row,))
+                    self._eager_publisher.publish_soon((row,))
                     moved += 1
             metrics.RECONCILED.labels("lane-changed").inc(moved)
             count += moved

@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from imago import failpoints
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.jobs import claims
 from imago.core.jobs import completion as work
 from imago.core.jobs.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
@@ -27,7 +27,7 @@ from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFa
 from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import lane_label
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.core.outbox.work_message import BadMessage, WorkMessage
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.imaging.sandbox.pool import time_limit
@@ -50,7 +50,7 @@ AWAY = timedelta(seconds=5)
 COMMIT_RETRY_SECONDS = 1.0
 
 # As many jobs begin or end in one transaction at most; it holds the locks on their images.
-_LARGEST_BATCH = 50
+_MAX_BATCH_SIZE = 50
 
 
 class _Exhausted(Exception):
@@ -65,13 +65,13 @@ class StageRunner:
         *,
         settings: Settings,
         db: Database,
-        announcer: Announcer,
+        eager_publisher: OutboxPublisher,
         stages: Mapping[Stage, StageWork],
         on_database_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._db = db
-        self._announcer = announcer
+        self._eager_publisher = eager_publisher
         self._stages = stages
         self._on_database_away = on_database_away
         self._lease = timedelta(seconds=settings.ack_wait)
@@ -79,13 +79,13 @@ class StageRunner:
         self._scratch = Scratch()
         # The commits of jobs that begin, and of those that end, at the same time; each alone costs four round trips
         # and more, and the disk.
-        self._claims: Batches[Wanted, Claim | Refused] = Batches(
+        self._claims: BatchExecutor[Wanted, Claim | Refused] = BatchExecutor(
             lambda wanted: claims.claim(db, wanted, lease=self._lease, max_tries=settings.worker_max_tries),
-            largest=_LARGEST_BATCH,
-            common=(DatabaseUnavailable,),
+            max_size=_MAX_BATCH_SIZE,
+            not_retried=(DatabaseUnavailable,),
         )
-        self._results: Batches[Finished, Ended] = Batches(
-            lambda finished: work.finish(db, finished), largest=_LARGEST_BATCH, common=(DatabaseUnavailable,)
+        self._results: BatchExecutor[Finished, Ended] = BatchExecutor(
+            lambda finished: work.finish(db, finished), max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,)
         )
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class StageRunner:
         log.info("stage tried", outcome=outcome, attempt=claimed.attempts, seconds=round(seconds, 3))
 
     async def _claimed(self, wanted: Wanted) -> Claim | Refused:
-        asked = self._claims.ask(wanted)
+        asked = self._claims.submit(wanted)
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
@@ -193,7 +193,7 @@ class StageRunner:
             done = await job
             failpoints.reach("stage.worked")
             ended = await self._committed(
-                lambda: self._results.ask(Finished(held, done.result, headers, done.thumbnail_key))
+                lambda: self._results.submit(Finished(held, done.result, headers, done.thumbnail_key))
             )
             failpoints.reach("stage.committed")
             self._ended(ended)
@@ -268,7 +268,7 @@ class StageRunner:
             await delivery.nak(AWAY)
             return "lost"
         log.info("stage failed", error_code=failure.code, attempt=held.attempts)
-        self._announcer.announce(failed.outbox)
+        self._eager_publisher.publish_soon(failed.outbox)
         _log_end(failed)
         match failed.decision:
             case RetryInStream(delay):
@@ -333,7 +333,7 @@ class StageRunner:
                 return
 
     def _ended(self, ended: Ended) -> None:
-        self._announcer.announce(ended.outbox)
+        self._eager_publisher.publish_soon(ended.outbox)
         _log_end(ended)
 
 

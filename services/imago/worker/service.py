@@ -8,7 +8,7 @@ import structlog
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.worker_lanes import WorkerLanes
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import Bus
 from imago.nats.consumer import WorkConsumer
@@ -25,13 +25,23 @@ class Worker:
     """Works on stages until it is stopped."""
 
     def __init__(
-        self, *, settings: Settings, db: Database, bus: Bus, announcer: Announcer, stages: Mapping[Stage, StageWork]
+        self,
+        *,
+        settings: Settings,
+        db: Database,
+        bus: Bus,
+        eager_publisher: OutboxPublisher,
+        stages: Mapping[Stage, StageWork],
     ) -> None:
         self._settings = settings
         self._db = db
         self._database_away = asyncio.Event()
         self._runner = StageRunner(
-            settings=settings, db=db, announcer=announcer, stages=stages, on_database_away=self._database_away.set
+            settings=settings,
+            db=db,
+            eager_publisher=eager_publisher,
+            stages=stages,
+            on_database_away=self._database_away.set,
         )
         self._consumer = WorkConsumer(
             bus,

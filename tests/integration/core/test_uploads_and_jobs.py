@@ -35,7 +35,7 @@ from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.core.jobs.stream_repair import find_open_stages, republish
 from imago.core.leases import take_lease
-from imago.core.outbox.rows import state
+from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
 from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads, abandon_upload
@@ -114,7 +114,7 @@ async def test_an_accepted_image_has_its_stages_its_messages_and_its_charge(db: 
     assert (row.status, set(stages)) == (ImageStatus.PENDING, set(STAGES))
     assert [item.kind for item in accepted.outbox].count("work") == 4
     assert (await get_usage(db, client.id)).storage_bytes == 1000
-    assert (await state(db)).parked == 5, "the relay leaves fresh rows to the announcer"
+    assert (await outbox_state(db)).parked == 5, "the relay leaves fresh rows to the eager publisher"
 
 
 @pytest.mark.parametrize("processes", [1, 3, 50])

@@ -17,7 +17,7 @@ from imago.core.outbox.subjects import work_stream
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import image_stages, images
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.maintenance.lane_migrator import LaneMover
 from imago.nats.connection import Bus
 from imago.nats.publisher import Publisher
@@ -29,9 +29,9 @@ ADMIN = Actor("admin")
 
 
 @pytest.fixture
-async def announcer(db: Database, bus: Bus) -> AsyncIterator[BackgroundAnnouncer]:
+async def eager_publisher(db: Database, bus: Bus) -> AsyncIterator[EagerPublisher]:
     await ensure(bus.js, topology=Topology())
-    background = BackgroundAnnouncer(db, Publisher(bus, timeout=5), by="test")
+    background = EagerPublisher(db, Publisher(bus, timeout=5), by="test")
     await background.start()
     yield background
     await background.close()
@@ -54,11 +54,11 @@ async def located(db: Database, lane: str) -> int:
 
 
 async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_it_ends(
-    db: Database, bus: Bus, announcer: BackgroundAnnouncer
+    db: Database, bus: Bus, eager_publisher: EagerPublisher
 ) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
-    announcer.announce(image.outbox)
+    eager_publisher.publish_soon(image.outbox)
 
     async def published() -> bool:
         return await located(db, "standard") == 4
@@ -75,7 +75,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
     await ensure(bus.js, lanes=(own,), topology=Topology())
     await patch_client(db, client.id, ClientPatch(lane="dedicated"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 4
-    mover = LaneMover(db, announcer)
+    mover = LaneMover(db, eager_publisher)
     assert await mover.run_once() == 3
 
     async def moved() -> bool:
@@ -97,10 +97,10 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
 
 
 async def test_work_that_is_not_published_yet_takes_the_new_lane_by_itself(
-    db: Database, bus: Bus, announcer: BackgroundAnnouncer
+    db: Database, bus: Bus, eager_publisher: EagerPublisher
 ) -> None:
     client = await make_client(db)
     await make_image(db, client)
     await patch_client(db, client.id, ClientPatch(lane="premium"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 0, "what stands in the outbox is in no lane yet"
-    assert await LaneMover(db, announcer).run_once() == 0
+    assert await LaneMover(db, eager_publisher).run_once() == 0

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from devtools.waiting import until
 from imago.core.images.changes import delete_image
 from imago.core.jobs.stages import STAGES
-from imago.core.outbox import rows as outbox
+from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.subjects import work_stream
 from imago.core.times import utc_now
 from imago.core.uploads.accept import Uploads
 from imago.db.engine import Database
 from imago.db.tables import clients, image_stages, tombstones, upload_intents
 from imago.db.tables import outbox as outbox_table
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.maintenance.object_cleaner import Sweeper
 from imago.maintenance.outbox_relay import Relay
 from imago.maintenance.scheduler import Chore, Upkeep
@@ -59,17 +59,17 @@ async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_wher
     db: Database, bus: Bus, publisher: Publisher
 ) -> None:
     client = await make_client(db)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
-    announcer.announce((await make_image(db, client)).outbox)
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    eager_publisher.publish_soon((await make_image(db, client)).outbox)
 
     async def done() -> bool:
         return await located(db) == 4
 
     await until(done, what="four stages with the place of their message")
     assert await messages(bus) == 4
-    assert (await outbox.state(db)).parked == 0
-    await announcer.close()
+    assert (await outbox_state(db)).parked == 0
+    await eager_publisher.close()
 
 
 async def test_the_relay_publishes_what_a_crash_left(db: Database, bus: Bus, publisher: Publisher) -> None:
@@ -77,7 +77,7 @@ async def test_the_relay_publishes_what_a_crash_left(db: Database, bus: Bus, pub
     for _ in range(3):
         await make_image(db, client)
     relay = Relay(db, bus, publisher)
-    assert await relay.run_once() == 0, "fresh rows are the announcer's"
+    assert await relay.run_once() == 0, "fresh rows are left to the eager publisher"
     await make_due(db)
     assert await relay.run_once() == 15
     assert await messages(bus) == 12
@@ -103,9 +103,9 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await make_image(db, client)
     await make_due(db)
     await Relay(db, bus, publisher).run_once()
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
-    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    reconciler = Reconciler(SETTINGS, db, bus, eager_publisher)
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "nothing is lost yet"
     for stream in await bus.js.streams_info():
@@ -118,7 +118,7 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await until(filled, what="the four messages in the new stream")
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "each is published anew once"
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_reconcilers_side_by_side_publish_each_stage_once(db: Database, bus: Bus, publisher: Publisher) -> None:
@@ -129,16 +129,16 @@ async def test_reconcilers_side_by_side_publish_each_stage_once(db: Database, bu
     await Relay(db, bus, publisher).run_once()
     await bus.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
-    counts = await asyncio.gather(*(Reconciler(SETTINGS, db, bus, announcer).run_once() for _ in range(3)))
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    counts = await asyncio.gather(*(Reconciler(SETTINGS, db, bus, eager_publisher).run_once() for _ in range(3)))
     assert sum(counts) == 20
 
     async def filled() -> bool:
         return await messages(bus) >= 20
 
     await until(filled, what="the messages in the stream")
-    await announcer.close()
+    await eager_publisher.close()
     assert await messages(bus) == 20
 
 
@@ -156,11 +156,11 @@ async def test_a_stream_in_trouble_keeps_no_other_from_being_repaired(
         await bus.js.delete_consumer(work_stream("premium"), stage)
     await bus.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     # Not `run_once`, which would make the consumers anew.
-    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 4
-    await announcer.close()
+    assert await Reconciler(SETTINGS, db, bus, eager_publisher)._repair() == 4
+    await eager_publisher.close()
 
 
 async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publisher: Publisher) -> None:
@@ -168,12 +168,12 @@ async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publ
     await make_image(db, client)
     await make_due(db)
     await Relay(db, bus, publisher).run_once()
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     subscription = await bus.js.pull_subscribe_bind(consumer="ocr", stream=work_stream("standard"))
     (message,) = await subscription.fetch(1, timeout=5)
     await message.term()
-    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+    reconciler = Reconciler(SETTINGS, db, bus, eager_publisher)
 
     async def again() -> int:
         return await reconciler.read_advisories()
@@ -181,7 +181,7 @@ async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publ
     assert await until(again, what="the advisory") == 1
     (message,) = await subscription.fetch(1, timeout=5)
     assert b'"epoch":2' in message.data
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_a_message_past_its_last_delivery_is_published_anew_without_its_advisory(
@@ -203,15 +203,15 @@ async def test_a_message_past_its_last_delivery_is_published_anew_without_its_ad
         return (await bus.js.consumer_info(stream, "ocr")).num_ack_pending == 0
 
     await until(given_up, what="the consumer to give the message up")
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     # Not `run_once`, which would give the consumer its ordinary number of deliveries again.
-    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 1
+    assert await Reconciler(SETTINGS, db, bus, eager_publisher)._repair() == 1
     (message,) = await subscription.fetch(1, timeout=5)
     assert b'"epoch":2' in message.data
     assert await messages(bus) == 4
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Database, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from imago.db.engine import Database
 from imago.db.tables import stage_results
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.budget_waker import AiBudgets
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.maintenance.outbox_relay import Relay
 from imago.nats.breaker_store import SharedBreaker
 from imago.nats.connection import Bus
@@ -74,7 +74,7 @@ class Rig:
     settings: Settings
     store: LocalStore
     children: ChildPool
-    announcer: BackgroundAnnouncer
+    eager_publisher: EagerPublisher
     client: Client
     folder: Path
 
@@ -85,7 +85,7 @@ class Rig:
         source = self.folder / f"{accepted.uuid}.jpg"
         source.write_bytes(data or encoded())
         await self.store.put(original_key("", client.uuid, accepted.uuid), source, content_type="image/jpeg")
-        self.announcer.announce(accepted.outbox)
+        self.eager_publisher.publish_soon(accepted.outbox)
         return accepted
 
     async def stage(self, image: AcceptedImage, client: Client | None = None) -> StageRow:
@@ -121,7 +121,9 @@ class Rig:
         stages: dict[Stage, StageWork] = {
             Stage.VISION: VisionStage(Tools(self.settings, self.store, self.children), providers.vision)
         }
-        worker = Worker(settings=self.settings, db=self.db, bus=bus, announcer=self.announcer, stages=stages)
+        worker = Worker(
+            settings=self.settings, db=self.db, bus=bus, eager_publisher=self.eager_publisher, stages=stages
+        )
         running = asyncio.create_task(worker.run(stop))
         try:
             yield
@@ -138,8 +140,8 @@ async def rig(db: Database, bus: Bus, tmp_path: Path, monkeypatch: pytest.Monkey
     await asyncio.to_thread(store.prepare)
     children = ChildPool(size=1, memory_mb=2048, cpu_seconds=60)
     publisher = Publisher(bus, timeout=5)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     async with fake_provider() as fake:
         settings = Settings(
             ai_provider="gemini",
@@ -154,11 +156,11 @@ async def rig(db: Database, bus: Bus, tmp_path: Path, monkeypatch: pytest.Monkey
         )
         await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
         relay = asyncio.create_task(_relaying(Relay(db, bus, publisher)))
-        yield Rig(db, bus, fake, settings, store, children, announcer, await make_client(db), tmp_path)
+        yield Rig(db, bus, fake, settings, store, children, eager_publisher, await make_client(db), tmp_path)
         relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await relay
-    await announcer.close()
+    await eager_publisher.close()
     await children.close()
 
 

@@ -27,7 +27,7 @@ from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.uploads.accept import AcceptedImage
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, Scope
 from imago.db.tables import stage_results
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
+from imago.maintenance.eager_publisher import EagerPublisher
 from imago.maintenance.outbox_relay import Relay
 from imago.nats.connection import Bus
 from imago.nats.publisher import Publisher
@@ -60,7 +60,7 @@ class Rig:
     """What a test works with."""
 
     db: Database
-    announcer: BackgroundAnnouncer
+    eager_publisher: EagerPublisher
     relay: Relay
     bus: Bus
     client: Client
@@ -68,7 +68,7 @@ class Rig:
 
     async def image(self) -> AcceptedImage:
         accepted = await make_image(self.db, self.client)
-        self.announcer.announce(accepted.outbox)
+        self.eager_publisher.publish_soon(accepted.outbox)
         return accepted
 
     async def stage(self, image: AcceptedImage) -> StageRow:
@@ -87,7 +87,11 @@ class Rig:
     async def worker(self, stub: Stub) -> AsyncIterator[None]:
         stop = asyncio.Event()
         worker = Worker(
-            settings=self.settings, db=self.db, bus=self.bus, announcer=self.announcer, stages={Stage.EXIF: stub}
+            settings=self.settings,
+            db=self.db,
+            bus=self.bus,
+            eager_publisher=self.eager_publisher,
+            stages={Stage.EXIF: stub},
         )
         running = asyncio.create_task(worker.run(stop))
         try:
@@ -102,10 +106,10 @@ async def rig(db: Database, bus: Bus) -> AsyncIterator[Rig]:
     settings = Settings(heartbeat=0.4, retry_base=0.05, retry_cap=0.1, shutdown_timeout=0.3, worker_max_tries=3)
     await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
     publisher = Publisher(bus, timeout=5)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
-    await announcer.start()
-    yield Rig(db, announcer, Relay(db, bus, publisher), bus, await make_client(db), settings)
-    await announcer.close()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    yield Rig(db, eager_publisher, Relay(db, bus, publisher), bus, await make_client(db), settings)
+    await eager_publisher.close()
 
 
 def fails_with(error: BaseException, *, times: int = 99) -> Behaviour:
@@ -311,7 +315,7 @@ async def test_a_reprocess_under_way_fences_the_old_run_out(rig: Rig) -> None:
     async with rig.worker(stub):
         await begun.wait()
         rows = await reprocess(rig.db, rig.client, image.id, [Stage.EXIF], stages_off=frozenset(), headers={})
-        rig.announcer.announce(rows)
+        rig.eager_publisher.publish_soon(rows)
         await rig.ended(image, StageStatus.DONE)
         go_on.set()
     async with rig.db.read() as connection:
@@ -423,7 +427,7 @@ async def test_one_locked_image_holds_up_no_other_job(rig: Rig) -> None:
     await held.wait()
     async with rig.worker(Stub(fails_with(ValueError(), times=0))):
         for image in images:
-            rig.announcer.announce(image.outbox)
+            rig.eager_publisher.publish_soon(image.outbox)
         for image in images[1:]:
             await rig.ended(image, StageStatus.DONE)
         assert (await rig.stage(images[0])).status is not StageStatus.DONE

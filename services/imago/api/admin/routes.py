@@ -134,7 +134,7 @@ async def _replay(services: Services, letter: int) -> ReplayOutcome:
     outcome, rows = await replay(
         services.db, letter, stages_off=services.settings.stages_off, headers=carried_headers()
     )
-    services.announcer.announce(rows)
+    services.eager_publisher.publish_soon(rows)
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()
     return outcome

@@ -206,7 +206,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         stages_off=services.settings.stages_off,
         headers=carried_headers(),
     )
-    services.announcer.announce(rows)
+    services.eager_publisher.publish_soon(rows)
     return json_answer(shapes.image_status(*await _stages(request)), status=202)
 
 
@@ -240,7 +240,7 @@ async def delete(request: web.Request) -> web.Response:
     """Deletes an image with all that was found out, and gives its quota back."""
     services = services_of(request)
     rows = await delete_image(services.db, client_of(request), _ref(request), headers=carried_headers())
-    services.announcer.announce(rows)
+    services.eager_publisher.publish_soon(rows)
     return web.Response(status=204)
 
 

@@ -15,15 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.queries import client_of
 from imago.core.images.locks import LockedStage, lock_stages
-from imago.core.images.model import ImageFormat
+from imago.core.images.model import ImageFormat, ImageIdentity
 from imago.core.jobs import statements
 from imago.core.jobs.failures import PermanentFailure
 from imago.core.jobs.rules import ClaimDecision, Drop, GiveUp, StageState, Start, Wait, decide_claim
 from imago.core.jobs.stage_outcomes import bury_stage, end_if_last
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import ImageIdentity
+from imago.core.outbox.rows import insert_drafts
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
@@ -208,7 +207,7 @@ async def _give_up(connection: AsyncConnection, found: LockedStage, wanted: Want
         connection, image, wanted.message.stage, found.stage, failure=LOST_WORKER, now=now, headers=headers
     )
     ended, done_after = await end_if_last(connection, image, found.image, now=now, headers=headers)
-    return Ended(await outbox_rows.add(connection, *drafts, *ended), done_after)
+    return Ended(await insert_drafts(connection, *drafts, *ended), done_after)
 
 
 async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:

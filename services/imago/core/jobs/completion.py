@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_image, lock_images
+from imago.core.images.model import ImageIdentity
 from imago.core.images.results import OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_columns import refresh_derived
 from imago.core.jobs import statements
@@ -29,10 +30,10 @@ from imago.core.jobs.stage_outcomes import (
     status_columns,
 )
 from imago.core.jobs.stages import Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import Draft, draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import Draft, ImageIdentity
+from imago.core.outbox.rows import insert_drafts
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.prepared import Row
@@ -98,7 +99,7 @@ async def _finish(connection: AsyncConnection, finished: Sequence[Finished]) -> 
     for each in won:
         if isinstance(each.result, OcrResult | VisionResult):
             await refresh_derived(connection, each.held.image.client_id, each.held.image.id)
-    rows = iter(await outbox_rows.add(connection, *(draft for given, _ in drafts.values() for draft in given)))
+    rows = iter(await insert_drafts(connection, *(draft for given, _ in drafts.values() for draft in given)))
     ended = {key: Ended(tuple(itertools.islice(rows, len(given))), age) for key, (given, age) in drafts.items()}
     await bury_objects(
         connection,
@@ -136,7 +137,7 @@ async def _store(connection: AsyncConnection, won: Sequence[Finished], *, now: d
 
 
 def _told(image: ImageIdentity, each: Finished, *, now: datetime) -> Draft:
-    return outbox_rows.event(
+    return draft_event(
         image,
         EventName.STAGE_DONE,
         at=now,
@@ -175,7 +176,7 @@ async def fail(
                     connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers
                 )
                 ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-                return Failed(decision, await outbox_rows.add(connection, *drafts, *ended), done_after)
+                return Failed(decision, await insert_drafts(connection, *drafts, *ended), done_after)
             case RetryInStream(delay):
                 rows = await _retry(connection, image, held, failure, now=now, delay=delay, headers=headers)
             case Park(delay, counted):
@@ -240,7 +241,7 @@ async def _retry(
                 image_stages.c.image_id == image.id, image_stages.c.stage == held.stage
             )
         )
-        parked = outbox_rows.work(
+        parked = draft_work(
             image,
             held.stage,
             run=held.run,
@@ -250,8 +251,8 @@ async def _retry(
             due_at=now + delay,
         )
         # Not among the rows returned: it is the relay that publishes it, when it is due.
-        await outbox_rows.add(connection, parked)
-    event = outbox_rows.event(
+        await insert_drafts(connection, parked)
+    event = draft_event(
         image,
         EventName.STAGE_RETRYING,
         at=now,
@@ -260,4 +261,4 @@ async def _retry(
         run=held.run,
         status=StageStatus.RETRYING,
     )
-    return await outbox_rows.add(connection, event)
+    return await insert_drafts(connection, event)

@@ -7,13 +7,13 @@ from functools import lru_cache
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.model import ImageIdentity
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_words import fold
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import Draft, draft_dead_letter, draft_event
 from imago.core.outbox.events import EventName
-from imago.core.outbox.rows import Draft, ImageIdentity
 from imago.db.prepared import Row, Statement
 from imago.db.tables import client_usage, dead_letters, image_stages, images
 
@@ -55,7 +55,7 @@ async def bury_stage(
             created_at=now,
         )
     )
-    letter = outbox_rows.dead_letter(
+    letter = draft_dead_letter(
         image,
         stage,
         run=stage_row.run,
@@ -65,7 +65,7 @@ async def bury_stage(
         at=now,
         headers=headers,
     )
-    event = outbox_rows.event(
+    event = draft_event(
         image,
         EventName.STAGE_DEAD,
         at=now,
@@ -123,7 +123,7 @@ def image_done(
     image: ImageIdentity, row: Row, status: ImageStatus, *, now: datetime, headers: Mapping[str, str]
 ) -> tuple[list[Draft], timedelta]:
     """Return what announces that an image is done, and its age."""
-    event = outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
+    event = draft_event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status)
     return [event], now - row.created_at
 
 

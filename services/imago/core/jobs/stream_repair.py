@@ -7,8 +7,9 @@ import sqlalchemy as sa
 
 from imago.core.images.locks import lock_image
 from imago.core.jobs.stages import OPEN_STATUSES, Stage
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import draft_work
 from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.rows import insert_drafts
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import clients, image_stages, outbox
@@ -92,8 +93,8 @@ async def republish(db: Database, found: OpenStage) -> OutboxRow | None:
             return None
         # The client may have changed its lane since the stage was published.
         lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
-        draft = outbox_rows.work(image, found.stage, run=found.run, epoch=found.epoch + 1, lane=lane, headers={})
-        (row,) = await outbox_rows.add(connection, draft)
+        draft = draft_work(image, found.stage, run=found.run, epoch=found.epoch + 1, lane=lane, headers={})
+        (row,) = await insert_drafts(connection, draft)
         return row
 
 

@@ -25,7 +25,7 @@ from imago.core.jobs import completion as work
 from imago.core.jobs.claims import Claim, ClaimLost, Ended, Refused, Wanted
 from imago.core.jobs.completion import Finished
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.core.outbox.rows import Published, settle
+from imago.core.outbox.rows import Published, mark_published
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import dead_letters, image_stages
@@ -170,7 +170,7 @@ async def test_batches_that_cross_each_other_never_deadlock(db: Database) -> Non
 
         async def note_published(rows: list[Published] = publications) -> None:
             async with db.write() as connection:
-                await settle(connection, rows)
+                await mark_published(connection, rows)
 
         async def carry_out(stage: Stage, order: int, those: list[UUID]) -> None:
             held = await claim(db, *(wanted(client, uuid, stage) for uuid in those[::order]))
