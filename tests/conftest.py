@@ -1,4 +1,4 @@
-"""Servers and databases that tests share."""
+"""Servers and databases shared by tests."""
 
 import asyncio
 import uuid
@@ -57,7 +57,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _run_apart(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in a thread of its own, because a session's fixture may be asked for inside a running loop."""
+    """Run a coroutine in another thread, because a session fixture may be requested inside a running loop."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()
 
@@ -84,7 +84,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def make() -> None:
         db = Database(f"sqlite+aiosqlite:///{path}")
         await upgrade(db)
-        # Closing the last connection writes the log back into the file.
+        # Closing the last connection writes the WAL back into the file.
         await db.close()
 
     _run_apart(make())

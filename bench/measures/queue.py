@@ -30,7 +30,7 @@ from imago.settings import Settings
 
 _DEFAULT_POLL, _TUNED_POLL = 0.5, 0.01
 
-# How many jobs may be under way at once (the default of both, and many), and how many of them are measured: so many
+# Numbers of concurrent jobs (the default of both, and many), and how many jobs are measured: so many
 # that the last ones, which leave slots empty, hardly count.
 _AT_ONCE = {10: 400, 80: 1600}
 
@@ -55,7 +55,7 @@ def _latency(bench: Bench) -> None:
 
 
 async def _ours(system: Imago, count: int) -> list[float]:
-    """Publish and handle in this process, past the database: what the stream and the pull loop take."""
+    """Publish and handle messages in this process, without the database: the latency of stream and pull loop."""
     bus = Bus(Settings(nats_url=(system.nats.url,)), name="bench")
     await bus.start()
     await bus.wait_connected(10)
@@ -98,7 +98,7 @@ def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
 
 
 def _noop(bench: Bench) -> None:
-    """Measure jobs without work, both queues with each number of jobs at once; the target is for each one's best."""
+    """Measure jobs without work in both queues by number of concurrent jobs; the target compares each queue's best."""
     report = bench.report
     best: dict[str, list[tuple[float, float]]] = {}
     for slots, jobs in _AT_ONCE.items():
@@ -109,10 +109,11 @@ def _noop(bench: Bench) -> None:
                 measured[system.name].append(bench.run(_drain(system, count, slots)))
         for name, pairs in measured.items():
             rate = report.add(
-                f"jobs without work, {slots} at once: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs))
+                f"jobs without work, {slots} concurrent: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs))
             )
             report.add(
-                f"jobs without work, {slots} at once: {name}, CPU ms per job", Sample(tuple(pair[1] for pair in pairs))
+                f"jobs without work, {slots} concurrent: {name}, CPU ms per job",
+                Sample(tuple(pair[1] for pair in pairs)),
             )
             if name not in best or rate > Sample(tuple(pair[0] for pair in best[name])).median:
                 best[name] = pairs
@@ -132,9 +133,9 @@ def _noop(bench: Bench) -> None:
         ratio([pair[1] for pair in theirs], [pair[1] for pair in ours]),
     )
     report.note(
-        "Each job is claimed and ended in the database by both, with its tries counted and its id deduplicated. Imago "
-        "also stores its result under a fence, and two events in the outbox, which it publishes. How many jobs may be "
-        "under way at once is a setting of both, 10 by default. The floor is nats-py alone, which commits twice and "
+        "Both claim and end each job in the database, count its attempts and deduplicate its id. Imago "
+        "also stores its result under a fence, and two events in the outbox, which it publishes. The number of "
+        "concurrent jobs is a setting of both, 10 by default. The floor is only nats-py, which commits twice and "
         "acknowledges (`bench/floor_worker.py`)."
     )
 

@@ -1,4 +1,4 @@
-"""Steps that tests of crash points share."""
+"""Steps shared by the tests of crash points."""
 
 import hashlib
 
@@ -11,13 +11,13 @@ from tests.faults.platform import ACK_WAIT, Platform, Process
 
 
 def arm(process: Process, failpoint: str) -> None:
-    """Start a process again with a failpoint in it."""
+    """Restart a process with a failpoint."""
     process.stop()
     process.start(FAILPOINTS=failpoint)
 
 
 def known(tenant: Tenant, data: bytes, body: dict[str, object]) -> None:
-    """Write an answer into the journal."""
+    """Record a response in the journal."""
     done = Operation("", hashlib.sha256(data).hexdigest(), len(data))
     done.image_id, done.image_uuid = int(str(body["id"])), str(body["uuid"])
     tenant.journal.append(done)
@@ -30,7 +30,7 @@ def claims(platform: Platform, tenant: Tenant) -> list[int]:
 
 
 def stage_row(platform: Platform, tenant: Tenant, stage: str) -> dict[str, object]:
-    """Return a stage of the client's only image, as the database has it."""
+    """Return the database row of a stage of the client's only image."""
     rows = platform.query("SELECT * FROM image_stages WHERE client_id = :c AND stage = :s", c=tenant.number, s=stage)
     return dict(rows[0])
 
@@ -43,7 +43,7 @@ async def uploaded(tenant: Tenant, number: int) -> int:
 
 
 async def connected(platform: Platform) -> Bus:
-    """Connect to NATS past the proxy."""
+    """Connect to NATS, bypassing the proxy."""
     bus = Bus(Settings(nats_url=(platform.nats.url,)), name="api")
     await bus.start()
     await bus.wait_connected(20)
@@ -51,7 +51,7 @@ async def connected(platform: Platform) -> Bus:
 
 
 async def message_gone(platform: Platform, tenant: Tenant, stage: str) -> None:
-    """Wait until a stage's consumer has nothing to deliver and waits for no acknowledgement."""
+    """Wait until a stage's consumer has no pending and no unacknowledged message."""
     row = stage_row(platform, tenant, stage)
     bus = await connected(platform)
     try:
@@ -66,7 +66,7 @@ async def message_gone(platform: Platform, tenant: Tenant, stage: str) -> None:
 
 
 async def pulling(platform: Platform, stage: str, *, workers: int) -> None:
-    """Wait until so many workers ask for a stage's messages of the lane `standard`."""
+    """Wait until that many workers pull messages of a stage from the lane `standard`."""
     bus = await connected(platform)
     try:
 
@@ -79,7 +79,7 @@ async def pulling(platform: Platform, stage: str, *, workers: int) -> None:
 
 
 async def drained(platform: Platform) -> None:
-    """Wait until that is so of every stage."""
+    """Wait until that many workers pull messages of every stage."""
     bus = await connected(platform)
     try:
 

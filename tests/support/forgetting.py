@@ -1,4 +1,4 @@
-"""Statements whose author forgot whose rows they are for."""
+"""SQL statements without their conditions on the client."""
 
 import re
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from imago.db.prepared import Statement
 
 @contextmanager
 def forgetting_the_client(db: Database) -> Iterator[list[str]]:
-    """Strike every condition on a client's id out of PostgreSQL's statements, as if somebody had forgotten it."""
+    """Remove every condition on a client's id from PostgreSQL statements, as if it had been forgotten."""
     struck: list[str] = []
 
     def strike(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-        # The parameter stays, so that the others keep their numbers.
+        # The parameter is kept, so that the others keep their numbers.
         without, count = re.subn(r"\b\w+\.client_id = (\$\d+)::(\w+)", r"\1::\2 IS NOT NULL", statement)
         if count:
             struck.append(without)

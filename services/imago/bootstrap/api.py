@@ -14,7 +14,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import Services
+from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.parts import child_pool, connected_bus, database, eager_publisher, nats_check, pulse, store
@@ -84,23 +84,28 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     settings=settings,
                     db=db,
                     store=objects,
-                    eager_publisher=background,
-                    keys=cache,
-                    checks={"database": db.check, "storage": objects.check, "nats": nats_check(bus)},
-                    exposition=metrics.exposition,
-                    texts=providers.texts,
-                    pages=pages,
+                    outbox_publisher=background,
+                    auth=AuthServices(
+                        keys=cache,
+                        client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+                        tokens=_tokens(settings),
+                    ),
+                    clients=ClientServices(
+                        ensure_lane=_lane_ensurer(settings, bus),
+                        move_lanes=upkeep.nudger("lanes"),
+                        wake_parked=upkeep.nudger("ai-budgets"),
+                    ),
+                    uploads=UploadServices(
+                        settings, db, objects, background, Uploads(db), UploadSlots(settings), inline_thumbnail=inline
+                    ),
+                    images=ImageReads(db),
+                    ai=AiServices(providers.texts, pages),
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
-                    inline_thumbnail=inline,
-                    rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-                    uploads=Uploads(db),
-                    images=ImageReads(db),
-                    upload_slots=UploadSlots(settings),
-                    tokens=_tokens(settings),
-                    ensure_lane=_lane_ensurer(settings, bus),
-                    move_lanes=upkeep.nudger("lanes"),
-                    wake_held=upkeep.nudger("ai-budgets"),
+                    health=HealthServices(
+                        checks={"database": db.check, "storage": objects.check, "nats": nats_check(bus)},
+                        exposition=metrics.exposition,
+                    ),
                 )
             finally:
                 await hub.close()

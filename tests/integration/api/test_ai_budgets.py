@@ -140,7 +140,7 @@ async def test_no_key_of_a_provider_is_in_an_answer_a_metric_or_a_log(
     tenant = await api.new_client()
     _, problem = await tenant.call("POST", "/ai/draft-task", json=BODY)
     assert problem["reason"] == "provider-misconfigured"
-    exposed = api.services.exposition()[0].decode()
+    exposed = api.services.health.exposition()[0].decode()
     told = capsys.readouterr()
     configure_logging(level="warning", console=True)
     assert "Incorrect API key provided" in told.err
