@@ -11,7 +11,7 @@ from imago.cancellation import end_tasks
 from imago.core.outbox.model import OutboxRow
 from imago.core.outbox.rows import Published, mark_published
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 from imago.nats.publisher import Ack, Publisher
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publishing
@@ -86,11 +86,11 @@ async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[
     return len(published)
 
 
-def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | BusUnavailable], *, by: str) -> list[Published]:
+def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | NatsUnavailable], *, by: str) -> list[Published]:
     """Return the rows that JetStream has, and where; count them."""
     published = []
     for row, outcome in zip(rows, outcomes, strict=True):
-        if isinstance(outcome, BusUnavailable):
+        if isinstance(outcome, NatsUnavailable):
             continue
         published.append(Published(row, outcome.stream, outcome.sequence))
         metrics.PUBLISHED.labels(by, row.kind).inc()

@@ -10,7 +10,7 @@ from imago.core.jobs.stages import Stage
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database, DatabaseUnavailable
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.consumer import WorkConsumer
 from imago.settings import Settings
 from imago.worker.runner import StageRunner
@@ -29,7 +29,7 @@ class Worker:
         *,
         settings: Settings,
         db: Database,
-        bus: Bus,
+        nats: NatsConnection,
         eager_publisher: OutboxPublisher,
         stages: Mapping[Stage, StageWork],
     ) -> None:
@@ -44,7 +44,7 @@ class Worker:
             on_database_away=self._database_away.set,
         )
         self._consumer = WorkConsumer(
-            bus,
+            nats,
             stages=tuple(stages),
             lanes=WorkerLanes.parse(settings.worker_lanes),
             max_jobs=settings.worker_max_jobs,

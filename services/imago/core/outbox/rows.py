@@ -13,7 +13,7 @@ from imago.core.outbox.model import HEAD_START, OutboxKind, OutboxRow, WorkRef
 from imago.core.outbox.subjects import work_subject
 from imago.core.times import utc_now
 from imago.db.engine import Database
-from imago.db.prepared import Row, Statement
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, outbox
 
 
@@ -39,7 +39,7 @@ _COLUMNS = (
     *("client_id", "kind", "subject", "payload", "headers", "message_id"),
     *("image_id", "stage", "run", "epoch", "created_at", "due_at"),
 )
-_INSERT = Statement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
+_INSERT = PreparedStatement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
 
 
 async def insert_drafts(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
@@ -47,7 +47,7 @@ async def insert_drafts(connection: AsyncConnection, *drafts: Draft) -> tuple[Ou
     if not drafts:
         return ()
     now = utc_now()
-    rows = await _INSERT.each_row(
+    rows = await _INSERT.fetchmany(
         connection,
         [
             {
@@ -109,7 +109,7 @@ async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[boo
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
 
-_LOCATE = Statement(
+_LOCATE = PreparedStatement(
     sa.update(image_stages)
     .where(
         image_stages.c.image_id == sa.bindparam("of_image"),
@@ -119,14 +119,14 @@ _LOCATE = Statement(
     )
     .values({name: sa.bindparam(name) for name in ("lane", "stream", "sequence", "message_id", "published_at")})
 )
-_DELETE = Statement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
+_DELETE = PreparedStatement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
 
 
 async def mark_published(connection: AsyncConnection, published: Sequence[Published]) -> None:
     """Delete published rows, and record the position of work messages in their stages."""
     now = utc_now()
     # In the order of `lock_rows`.
-    await _DELETE.each(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
+    await _DELETE.executemany(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
     located = [
         {
             "of_image": item.row.work.image_id,
@@ -144,7 +144,7 @@ async def mark_published(connection: AsyncConnection, published: Sequence[Publis
     ]
     # In a fixed order, so that two of these transactions do not deadlock.
     located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
-    await _LOCATE.each(connection, located)
+    await _LOCATE.executemany(connection, located)
 
 
 async def postpone_rows(connection: AsyncConnection, row_ids: Sequence[int], delay: timedelta) -> None:
