@@ -46,7 +46,7 @@ from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.web.fetch import Fetcher
 from imago.web.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
-from imago.worker.stages.base import Tools
+from imago.worker.stages.base import StageTools
 from imago.worker.stages.thumbnail import store_thumbnail
 
 # `last_used_at` of keys may lag behind by this.
@@ -164,7 +164,7 @@ async def _inline(
         return
     children = child_pool(settings)
 
-    tools = Tools(settings, objects, children)
+    tools = StageTools(settings, objects, children)
 
     async def make(original: str, target: str) -> InlineThumbnail | None:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:

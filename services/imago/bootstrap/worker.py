@@ -18,7 +18,7 @@ from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageWork, Tools
+from imago.worker.stages.base import StageHandler, StageTools
 from imago.worker.stages.exif import ExifStage
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.thumbnail import ThumbnailStage
@@ -44,10 +44,10 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         pulsing = asyncio.create_task(pulse(db, nats, process=f"worker-{kind}"))
         checks = {"database": db.check, "storage": objects.check, "nats": nats_check(nats)}
         try:
-            tools = Tools(settings, objects, children)
+            tools = StageTools(settings, objects, children)
             stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
             async with _metrics_port(settings, checks):
-                yield Worker(settings=settings, db=db, nats=nats, eager_publisher=background, stages=stages)
+                yield Worker(settings=settings, db=db, nats=nats, outbox_publisher=background, handlers=stages)
         finally:
             await end_tasks(pulsing)
             await children.close()
@@ -81,7 +81,7 @@ async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> Asyn
         raise PortInUse(f"can't listen on {settings.host}:{settings.metrics_port}: {error.strerror}") from error
 
 
-def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWork:
+def _stage(stage: Stage, tools: StageTools, providers: "Providers | None") -> StageHandler:
     match stage:
         case Stage.THUMBNAIL:
             return ThumbnailStage(tools)

@@ -15,9 +15,9 @@ BATCH = 200
 class LaneMigrator:
     """Publishes anew what waits in lanes that were left."""
 
-    def __init__(self, db: Database, eager_publisher: OutboxPublisher) -> None:
+    def __init__(self, db: Database, outbox_publisher: OutboxPublisher) -> None:
         self._db = db
-        self._eager_publisher = eager_publisher
+        self._outbox_publisher = outbox_publisher
 
     async def run_once(self) -> int:
         """Move everything that can be moved now; return how many stages."""
@@ -27,7 +27,7 @@ class LaneMigrator:
             for stage in found:
                 row = await republish(self._db, stage)
                 if row is not None:
-                    self._eager_publisher.publish_soon((row,))
+                    self._outbox_publisher.publish_soon((row,))
                     moved += 1
             metrics.RECONCILED.labels("lane-changed").inc(moved)
             count += moved

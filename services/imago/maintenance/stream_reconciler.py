@@ -31,10 +31,12 @@ PAGE = 200
 class StreamReconciler:
     """Keeps the streams in step with the database."""
 
-    def __init__(self, settings: Settings, db: Database, nats: NatsConnection, eager_publisher: OutboxPublisher) -> None:
+    def __init__(
+        self, settings: Settings, db: Database, nats: NatsConnection, outbox_publisher: OutboxPublisher
+    ) -> None:
         self._db = db
         self._nats = nats
-        self._eager_publisher = eager_publisher
+        self._outbox_publisher = outbox_publisher
         self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         # A message that was published a moment ago may be on its way; one that is in a worker's hands is leased.
         self._quiet = timedelta(seconds=settings.ack_wait / 2)
@@ -131,5 +133,5 @@ class StreamReconciler:
             return 0
         log.warning("a stage had lost its message", stage=found.stage, image_id=found.image_id, reason=reason)
         metrics.RECONCILED.labels(reason).inc()
-        self._eager_publisher.publish_soon([row])
+        self._outbox_publisher.publish_soon([row])
         return 1

@@ -60,7 +60,7 @@ def objects(store: LocalStore, client: Client) -> int:
 
 
 async def messages(nats: NatsConnection, client: Client) -> int:
-    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
+    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_event_subjects(client.uuid))
     return sum((info.state.subjects or {}).values())
 
 

@@ -23,7 +23,7 @@ from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamOptions, ensure_streams
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim as claim_one
+from tests.support.work import claim_stage
 
 ADMIN = Actor("admin")
 
@@ -68,7 +68,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
         uuid = await connection.scalar(sa.select(images.c.uuid))
     assert uuid is not None
     message = WorkMessage(image=uuid, client=client.uuid, stage=Stage.OCR, run=1, epoch=1)
-    held = await claim_one(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
+    held = await claim_stage(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
     assert isinstance(held, claims.Claim)
 
     own = client_token(client.uuid)
@@ -86,7 +86,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
     assert await count_left_behind(db, client.id) == 1, "a worker holds one"
     assert await mover.run_once() == 0
 
-    await claims.release(db, held)
+    await claims.release_claim(db, held)
     assert await mover.run_once() == 1
 
     async def all_moved() -> bool:

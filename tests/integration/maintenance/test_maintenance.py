@@ -68,7 +68,7 @@ async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_wher
 
     await until(done, what="four stages with the place of their message")
     assert await messages(nats) == 4
-    assert (await outbox.state(db)).parked == 0
+    assert (await outbox_state(db)).parked == 0
     await eager_publisher.close()
 
 

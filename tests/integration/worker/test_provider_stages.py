@@ -42,7 +42,7 @@ from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageWork, Tools
+from imago.worker.stages.base import StageHandler, StageTools
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.vision import VisionStage
 from tests.support.images import encoded
@@ -59,7 +59,7 @@ from tests.support.providers import (
     throttles,
 )
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim
+from tests.support.work import claim_stage
 
 pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
@@ -118,10 +118,12 @@ class Rig:
     async def worker(self, nats: NatsConnection) -> AsyncIterator[None]:
         """Run a vision worker over a connection of its own."""
         providers, stop = self.providers(nats), asyncio.Event()
-        stages: dict[Stage, StageWork] = {
-            Stage.VISION: VisionStage(Tools(self.settings, self.store, self.children), providers.vision)
+        stages: dict[Stage, StageHandler] = {
+            Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children), providers.vision)
         }
-        worker = Worker(settings=self.settings, db=self.db, nats=nats, eager_publisher=self.eager_publisher, stages=stages)
+        worker = Worker(
+            settings=self.settings, db=self.db, nats=nats, outbox_publisher=self.eager_publisher, handlers=stages
+        )
         running = asyncio.create_task(worker.run(stop))
         try:
             yield
@@ -256,10 +258,10 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
     providers = rig.providers(rig.nats)
-    stage = OcrStage(Tools(rig.settings, rig.store, rig.children), providers.reader)
+    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children), providers.reader)
     message = WorkMessage(image.uuid, rig.client.uuid, Stage.OCR, 1, 0)
     for _ in range(attempts):
-        held = await claim(rig.db, message, lease=timedelta(0), max_tries=9, headers={})
+        held = await claim_stage(rig.db, message, lease=timedelta(0), max_tries=9, headers={})
         assert isinstance(held, Claim)
     try:
         with_folder = rig.folder / image.uuid.hex

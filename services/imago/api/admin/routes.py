@@ -24,12 +24,12 @@ from imago.core.errors import Unprocessable
 from imago.core.jobs.dead_letters import (
     LetterFilter,
     ReplayOutcome,
-    count_waiting,
+    count_unreplayed,
     list_letters,
+    list_unreplayed,
     newest_letter,
-    note_replay,
+    record_replay,
     replay,
-    waiting_letters,
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
@@ -92,15 +92,15 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
         # Letters of the very runs that this request begins are not its own: it would run in a circle.
         after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
         while left:
-            batch = await waiting_letters(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
+            batch = await list_unreplayed(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
             if not batch:
                 break
             for letter in batch:
                 counts[await _replay(request, letter)] += 1
             after, left = batch[-1], left - len(batch)
-        remaining = await count_waiting(db, wanted, after=after, up_to=up_to)
+        remaining = await count_unreplayed(db, wanted, after=after, up_to=up_to)
     answer = {str(outcome): count for outcome, count in counts.items()}
-    await note_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
+    await record_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
     return json_answer({**answer, "remaining": remaining}, status=202)
 
 

@@ -22,10 +22,8 @@ from imago.core.images.changes import delete_image
 from imago.core.images.model import ImageFormat, ImageHeader
 from imago.core.images.queries import ImageReads
 from imago.core.images.results import ExifResult
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
-from imago.core.jobs.claims import Claim, Wanted
-from imago.core.jobs.completion import Finished
+from imago.core.jobs.claims import Claim, ClaimRequest, claim_stages
+from imago.core.jobs.completion import StageCompletion, complete_stages
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.rows import Published, mark_published
 from imago.core.outbox.work_message import WorkMessage
@@ -91,22 +89,22 @@ async def stored(uploads: Uploads, client: Client, sha256: str, *, ttl: int = 60
     return NewImage(intent, uuid, "again.jpg", header, 1000, sha256, f"{uuid}/original", {})
 
 
-def wanted(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> Wanted:
-    return Wanted(WorkMessage(image.uuid, client.uuid, stage, 1, 1), {})
+def wanted(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> ClaimRequest:
+    return ClaimRequest(WorkMessage(image.uuid, client.uuid, stage, 1, 1), {})
 
 
 def row_of(image: AcceptedImage) -> sa.Executable:
     return sa.select(images.c.id).where(images.c.id == image.id).with_for_update()
 
 
-async def claim(db: Database, *asked: Wanted) -> list[Claim]:
-    held = await claims.claim(db, asked, lease=LEASE, max_tries=3)
+async def claim(db: Database, *asked: ClaimRequest) -> list[Claim]:
+    held = await claim_stages(db, asked, lease=LEASE, max_tries=3)
     assert all(isinstance(each, Claim) for each in held), held
     return [each for each in held if isinstance(each, Claim)]
 
 
-def finished(held: list[Claim]) -> list[Finished]:
-    return [Finished(each, ExifResult(), {}) for each in held]
+def finished(held: list[Claim]) -> list[StageCompletion]:
+    return [StageCompletion(each, ExifResult(), {}) for each in held]
 
 
 async def test_duplicates_of_images_in_work_are_accepted_in_one_batch(db: Database) -> None:
@@ -128,7 +126,7 @@ async def test_an_image_is_deleted_while_its_duplicates_end_in_one_batch(db: Dat
     # Each claim moves its row to the end of the table, where the foreign key's cascade finds them in that order.
     held = [(await claim(db, wanted(client, each)))[0] for each in (two, middle, one)]
     async with locked(db, row_of(middle)) as let_go:
-        ending = await begun(db, work.finish(db, finished(held)))
+        ending = await begun(db, complete_stages(db, finished(held)))
         deleting = await begun(db, delete_image(db, client, first.id, headers={}))
         let_go.set()
         await asyncio.gather(ending, deleting)
@@ -154,7 +152,7 @@ async def test_a_claim_an_end_and_a_publication_that_cross_each_other(db: Databa
     )
     async with locked(db, stage.with_for_update()) as let_go:
         settling = await begun(db, note_published())
-        ending = await begun(db, work.finish(db, finished(held)))
+        ending = await begun(db, complete_stages(db, finished(held)))
         claiming = await begun(db, claim(db, wanted(client, two), wanted(client, three, Stage.OCR)))
         let_go.set()
         await asyncio.gather(settling, ending, claiming)
