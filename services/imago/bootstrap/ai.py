@@ -16,7 +16,7 @@ from imago.telemetry.provider_calls import ProviderCalls
 
 @asynccontextmanager
 async def ai_providers(settings: Settings, db: Database, bus: Bus) -> AsyncIterator[Providers]:
-    """Give the AI providers with their ledger, breakers and metrics; raise ProviderUnavailable."""
+    """Give the AI providers with their ledger, breakers and metrics; raise StartupError."""
     observer = ProviderCalls()
     # As long as one answer may take with its retry, its repair and a second provider.
     probe = timedelta(seconds=PATIENCES * settings.ai_timeout)

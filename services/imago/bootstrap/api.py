@@ -1,6 +1,7 @@
-"""Puts an API process together from the settings, with its chores, and takes it apart in the opposite order."""
+"""The API process: its parts, its periodic maintenance, and the HTTP server."""
 
 import asyncio
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,16 +9,28 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import structlog
 from nats.errors import Error as NatsError
 
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
+from imago.api.server import serving
 from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+from imago.bootstrap.parts import (
+    announcer,
+    child_pool,
+    connected_bus,
+    database,
+    nats_check,
+    pulse,
+    stop_on_signals,
+    store,
+)
+from imago.bootstrap.process import configure
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
@@ -43,11 +56,14 @@ from imago.nats.streams import Topology, TopologyConflict, ensure
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.startup import StartupError, bind
 from imago.telemetry import metrics
 from imago.web.fetch import Fetcher
 from imago.web.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
 from imago.worker.stages.base import Tools
 from imago.worker.stages.thumbnail import store_thumbnail
+
+log = structlog.get_logger(__name__)
 
 # `last_used_at` of keys may lag behind by this.
 KEY_USES_SECONDS = 30.0
@@ -55,15 +71,22 @@ KEY_USES_SECONDS = 30.0
 _READERS = 2
 
 
-class MissingSetting(Exception):
-    """A setting that the process can't do without; the text is one line for a person."""
+async def run_api(settings: Settings, *, fd: int | None = None) -> None:
+    """Serve the API until SIGINT or SIGTERM; `fd` is an inherited listening socket. Raises StartupError."""
+    configure(settings, "api")
+    listener = bind(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
+    with stop_on_signals() as stop:
+        async with api_services(settings) as services, serving(services, listener):
+            log.info("api.started", host=settings.host, port=listener.getsockname()[1])
+            await stop.wait()
+            log.info("api.stopping")
 
 
 @asynccontextmanager
 async def api_services(settings: Settings) -> AsyncIterator[Services]:
-    """Give what the API works with, its chores running; raise MissingSetting or ProviderUnavailable."""
+    """Give what the API works with, its chores running; raise StartupError."""
     if settings.api_key_pepper is None:
-        raise MissingSetting("API_KEY_PEPPER is not set")
+        raise StartupError("API_KEY_PEPPER is not set")
     pepper = settings.api_key_pepper.get_secret_value()
     async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
         publisher = Publisher(bus, timeout=settings.nats_timeout)

@@ -25,10 +25,10 @@ from imago.core.clients.queries import NewClient, create_client, first_client
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.nats.embedded import EmbeddedNats, EmbeddedNatsError
+from imago.nats.embedded import EmbeddedNats
 from imago.nats.streams import Topology, ensure
-from imago.settings import Settings
-from imago.startup import PortInUse, bind
+from imago.settings import Settings, load_settings
+from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.metrics import clear_directory
 
@@ -40,46 +40,39 @@ READY_SECONDS = 60.0
 _GENERATED = ("ADMIN_API_KEY", "API_KEY_PEPPER", "SIGNED_URL_SECRET", "JWT_SECRET_KEY")
 
 
-class DevError(Exception):
-    """It can't start; the text is one line for a person."""
-
-
 async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
-    """Run everything until Ctrl-C or SIGTERM; `data_dir` is absolute; raise DevError."""
+    """Run everything until Ctrl-C or SIGTERM; `data_dir` is absolute; raise StartupError."""
     configure_logging(level="error", console=True)
-    try:
-        with _own(data_dir), stop_on_signals() as stop:
-            listener = bind(host, port)
-            url = f"http://{reachable(host)}:{listener.getsockname()[1]}"
-            listener.set_inheritable(True)
-            nats = EmbeddedNats(data_dir / "nats", before_exec=die_with_parent)
-            await nats.start()
-            try:
-                environment = _environment(data_dir, nats)
-                settings = _settings(environment)
-                first_key = await _prepare(settings, data_dir, url)
-                names = {"api": ["api", "--fd", str(listener.fileno())]}
-                names |= {f"worker-{kind}": ["worker", kind] for kind in WORKER_STAGES}
-                processes = [
-                    Process(
-                        name,
-                        [sys.executable, "-m", "imago.cli.main", *arguments],
-                        environment=environment,
-                        log=data_dir / "logs" / f"{name}.log",
-                        pass_fds=(listener.fileno(),) if name == "api" else (),
-                    )
-                    for name, arguments in names.items()
-                ]
-                async with _running(processes):
-                    await _wait_ready(url, stop)
-                    if not stop.is_set():
-                        _announce(url, data_dir, first_key)
-                    await _watch_nats(nats, stop)
-            finally:
-                await nats.stop()
-                listener.close()
-    except (PortInUse, EmbeddedNatsError) as error:
-        raise DevError(str(error)) from error
+    with _own(data_dir), stop_on_signals() as stop:
+        listener = bind(host, port)
+        url = f"http://{reachable(host)}:{listener.getsockname()[1]}"
+        listener.set_inheritable(True)
+        nats = EmbeddedNats(data_dir / "nats", before_exec=die_with_parent)
+        await nats.start()
+        try:
+            environment = _environment(data_dir, nats)
+            settings = _settings(environment)
+            first_key = await _prepare(settings, data_dir, url)
+            names = {"api": ["api", "--fd", str(listener.fileno())]}
+            names |= {f"worker-{kind}": ["worker", kind] for kind in WORKER_STAGES}
+            processes = [
+                Process(
+                    name,
+                    [sys.executable, "-m", "imago.cli.main", *arguments],
+                    environment=environment,
+                    log=data_dir / "logs" / f"{name}.log",
+                    pass_fds=(listener.fileno(),) if name == "api" else (),
+                )
+                for name, arguments in names.items()
+            ]
+            async with _running(processes):
+                await _wait_ready(url, stop)
+                if not stop.is_set():
+                    _announce(url, data_dir, first_key)
+                await _watch_nats(nats, stop)
+        finally:
+            await nats.stop()
+            listener.close()
 
 
 def reachable(host: str) -> str:
@@ -97,12 +90,12 @@ def _own(data_dir: Path) -> Iterator[None]:
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
         lock = (data_dir / "imago.lock").open("w")
     except OSError as error:
-        raise DevError(f"can't write to the data directory {data_dir}: {error.strerror}") from error
+        raise StartupError(f"cannot write to the data directory {data_dir}: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DevError(f"the data directory {data_dir} is in use by another `imago dev`") from None
+            raise StartupError(f"the data directory {data_dir} is in use by another `imago dev`") from None
         yield
 
 
@@ -136,7 +129,7 @@ def _secrets(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         saved = {}
     except (OSError, ValueError) as error:
-        raise DevError(f"can't read {path}") from error
+        raise StartupError(f"cannot read {path}") from error
     missing = {name: secrets.token_urlsafe(32) for name in _GENERATED if name not in saved}
     if missing:
         saved |= missing
@@ -145,9 +138,9 @@ def _secrets(path: Path) -> dict[str, str]:
 
 
 def _settings(environment: dict[str, str]) -> Settings:
-    # Read through the environment, so that this process sees exactly what the others will.
+    # Read from the environment, so that this process sees exactly what its children will.
     os.environ.update({name: value for name, value in environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"})
-    return Settings()
+    return load_settings()
 
 
 async def _prepare(settings: Settings, data_dir: Path, url: str) -> str | None:
@@ -170,7 +163,7 @@ async def _default_client(db: Database, settings: Settings, path: Path, url: str
             _write_private(path, {**saved, "url": url})
         return None
     if settings.api_key_pepper is None:
-        raise DevError("API_KEY_PEPPER is not set")
+        raise StartupError("API_KEY_PEPPER is not set")
     # The key is written before its digest is committed: a crash in between leaves a key without a client, which the
     # next start takes up, and never a client whose key nobody has.
     key = keys.parse(saved.get("api_key", "")) or keys.generate()
@@ -204,7 +197,7 @@ async def _wait_ready(url: str, stop: asyncio.Event) -> None:
                                 return
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise DevError("the API did not get ready; see the logs in the data directory") from None
+            raise StartupError("the API did not become ready; see the logs in the data directory") from None
 
 
 async def _watch_nats(nats: EmbeddedNats, stop: asyncio.Event) -> None:

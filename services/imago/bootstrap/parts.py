@@ -20,6 +20,7 @@ from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.startup import StartupError
 from imago.telemetry import metrics
 
 SCHEMA_SECONDS = 120.0
@@ -29,16 +30,28 @@ _PULSE_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def database(settings: Settings, *, wait: bool = True, timeout: float | None = None) -> AsyncIterator[Database]:
-    """Give the database, waiting for its schema first; `timeout` replaces the settings' for statements."""
-    db = Database.from_settings(settings, timeout=timeout)
+async def database(
+    settings: Settings, *, schema_timeout: float | None = SCHEMA_SECONDS, statement_timeout: float | None = None
+) -> AsyncIterator[Database]:
+    """Open the database once its schema is up to date; with `schema_timeout=None`, whatever its schema.
+
+    Raises StartupError if the schema is still out of date after `schema_timeout` seconds.
+    """
+    db = Database.from_settings(settings, timeout=statement_timeout)
     db.on_connection_wait = metrics.DATABASE_WAIT_SECONDS.observe
     try:
-        if wait:
-            await wait_for_schema(db, timeout=SCHEMA_SECONDS)
+        if schema_timeout is not None:
+            await _wait_for_schema(db, timeout=schema_timeout)
         yield db
     finally:
         await db.close()
+
+
+async def _wait_for_schema(db: Database, *, timeout: float) -> None:
+    try:
+        await wait_for_schema(db, timeout=timeout)
+    except TimeoutError:
+        raise StartupError("the database schema is out of date: run `imago migrate`") from None
 
 
 @asynccontextmanager

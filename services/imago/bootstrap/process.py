@@ -1,16 +1,10 @@
-"""What every serving process does first, and how it says that it can't start."""
+"""What every serving process does first."""
 
 from imago import failpoints
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.tracing import configure_tracing
-
-NO_SCHEMA = "the database has not the schema that this version needs"
-
-
-class ServeError(Exception):
-    """The process can't start; the text is one line for a person."""
 
 
 def configure(settings: Settings, service: str) -> None:

@@ -1,11 +1,23 @@
-"""Puts a worker together from the settings, and takes it apart in the opposite order."""
+"""The worker process: its parts, its stages, and its metrics port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+import structlog
+
+from imago.bootstrap.parts import (
+    announcer,
+    child_pool,
+    connected_bus,
+    database,
+    nats_check,
+    pulse,
+    stop_on_signals,
+    store,
+)
+from imago.bootstrap.process import configure
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import WORKER_STAGES, Stage
 from imago.core.lanes.model import WorkerLanes
@@ -13,7 +25,7 @@ from imago.db.engine import Database
 from imago.nats.connection import Bus
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
-from imago.startup import PortInUse
+from imago.startup import StartupError
 from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server
@@ -26,6 +38,17 @@ from imago.worker.stages.vision import VisionStage
 
 if TYPE_CHECKING:
     from imago.ai.factory import Providers
+
+log = structlog.get_logger(__name__)
+
+
+async def run_worker(settings: Settings, kind: str) -> None:
+    """Run a worker of a kind until SIGINT or SIGTERM; raise StartupError."""
+    configure(settings, f"worker-{kind}")
+    with stop_on_signals() as stop:
+        async with worker(settings, kind) as running:
+            log.info("worker.started", kind=kind, lanes=settings.worker_lanes)
+            await running.run(stop)
 
 
 @asynccontextmanager
@@ -67,16 +90,18 @@ async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bu
 
 @asynccontextmanager
 async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    """Serve metrics and health on `METRICS_PORT` where it is set; raise PortInUse."""
+    """Serve metrics and health on `METRICS_PORT` where it is set; raise StartupError."""
     if settings.metrics_port is None:
         yield
         return
-    try:
-        server = metrics_server(settings.host, settings.metrics_port, exposition=metrics.exposition, checks=checks)
-        async with server:
-            yield
-    except OSError as error:
-        raise PortInUse(f"can't listen on {settings.host}:{settings.metrics_port}: {error.strerror}") from error
+    server = metrics_server(settings.host, settings.metrics_port, exposition=metrics.exposition, checks=checks)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(server)
+        except OSError as error:
+            address = f"{settings.host}:{settings.metrics_port}"
+            raise StartupError(f"cannot listen on {address}: {error.strerror}") from error
+        yield
 
 
 def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWork:
