@@ -15,7 +15,7 @@ from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, create_database, postgres_server, url_as
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.streams import existing_lanes
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
@@ -36,9 +36,9 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+async def nats(nats_server: NatsServer) -> AsyncIterator[NatsConnection]:
     """A connection to an empty JetStream."""
-    connection = Bus(Settings(nats_url=(nats_server.url,)), name="test")
+    connection = NatsConnection(Settings(nats_url=(nats_server.url,)), name="test")
     await connection.start()
     await connection.wait_connected(10)
     yield connection

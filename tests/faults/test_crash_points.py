@@ -8,7 +8,7 @@ import pytest
 
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.nats.streams import Topology, consumer_config, ensure
+from imago.nats.streams import StreamOptions, consumer_config, ensure_streams
 from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
@@ -211,25 +211,25 @@ async def test_c14_advisories_published_while_no_reader_runs_are_read_later(plat
     await until(published, what="the work to be in the stream")
     for api in platform.apis:
         api.stop()
-    bus = await connected(platform)
+    nats = await connected(platform)
     try:
         # A consumer that never acknowledges uses up all deliveries of every message.
-        short = consumer_config("standard", Stage.EXIF, Topology(ack_wait=0.3))
+        short = consumer_config("standard", Stage.EXIF, StreamOptions(ack_wait=0.3))
         short.max_deliver = 2
-        await bus.js.add_consumer("IMAGO_WORK_STANDARD", short)
-        taker = await bus.js.pull_subscribe_bind(consumer="exif", stream="IMAGO_WORK_STANDARD")
+        await nats.js.add_consumer("IMAGO_WORK_STANDARD", short)
+        taker = await nats.js.pull_subscribe_bind(consumer="exif", stream="IMAGO_WORK_STANDARD")
 
         async def given_up() -> bool:
             with contextlib.suppress(TimeoutError):
                 await taker.fetch(20, timeout=0.5)
-            info = await bus.js.stream_info("IMAGO_ADVISORIES")
+            info = await nats.js.stream_info("IMAGO_ADVISORIES")
             return info.state.messages >= len(images)
 
         await until(given_up, what="the server to give up every message")
         await taker.unsubscribe()
-        await ensure(bus.js, topology=Topology(ack_wait=ACK_WAIT))
+        await ensure_streams(nats.js, options=StreamOptions(ack_wait=ACK_WAIT))
     finally:
-        await bus.close()
+        await nats.close()
     # Only the advisories can reveal it: the reconciler does not run in this time.
     for api in platform.apis:
         api.start(RECONCILE_INTERVAL="3600")

@@ -15,7 +15,7 @@ import pytest
 
 from devtools.postgres import RUNTIME
 from devtools.waiting import until
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from tests.faults.checks import check_all, check_images, check_results, check_usage, cleaned
 from tests.faults.client import Answer, Tenant, new_tenant, photo
@@ -114,20 +114,20 @@ async def test_every_message_three_times_in_random_order_is_done_once(platform: 
         return platform.scalar("SELECT count(*) FROM outbox WHERE client_id = :c", c=tenant.number) == 0
 
     await until(published, what="the work to be in the stream")
-    bus = Bus(Settings(nats_url=(platform.nats.url,)), name="api")
-    await bus.start()
-    await bus.wait_connected(10)
+    nats = NatsConnection(Settings(nats_url=(platform.nats.url,)), name="api")
+    await nats.start()
+    await nats.wait_connected(10)
     rows = platform.query("SELECT stream, sequence FROM image_stages WHERE client_id = :c", c=tenant.number)
-    messages = [await bus.js.get_msg(row["stream"], row["sequence"]) for row in rows]
+    messages = [await nats.js.get_msg(row["stream"], row["sequence"]) for row in rows]
     copies = [(message, copy) for message in messages for copy in ("first", "second", "third")]
     random.Random(7).shuffle(copies)
     # Meanwhile the reconciler may find messages missing, and publish some a fourth time.
     for row in rows:
-        await bus.js.delete_msg(row["stream"], row["sequence"])
+        await nats.js.delete_msg(row["stream"], row["sequence"])
     for message, copy in copies:
         headers = {**(message.headers or {}), "Nats-Msg-Id": f"{(message.headers or {})['Nats-Msg-Id']}:{copy}"}
-        await bus.js.publish(message.subject or "", message.data or b"", headers=headers)
-    await bus.close()
+        await nats.js.publish(message.subject or "", message.data or b"", headers=headers)
+    await nats.close()
     platform.start()
     await tenant.all_ended(timeout=60)
     assert platform.scalar("SELECT max(claim) FROM image_stages WHERE client_id = :c", c=tenant.number) == 1

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from tests.faults.figures import Figures
 from tests.support.reads import list_images
 from tests.support.samples import make_client
@@ -104,7 +104,7 @@ async def plan(db: Database, client: Client, word: str) -> list[dict[str, Any]]:
     sa.event.remove(db.engine.sync_engine, "before_cursor_execute", catch)
     assert len(caught) == 1, "the search is no longer one statement"
     statement, parameters = caught[0]
-    async with db.read(Scope(client.id)) as connection:
+    async with db.read(RowScope(client.id)) as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
     nodes: list[dict[str, Any]] = []

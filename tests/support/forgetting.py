@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from imago.db.engine import Database
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 
 
 @contextmanager
@@ -26,15 +26,15 @@ def forgetting_the_client(db: Database) -> Iterator[list[str]]:
             struck.append(without)
         return without, parameters
 
-    def text_for_the_driver(self: Statement, dialect: Dialect) -> Any:
+    def text_for_the_driver(self: PreparedStatement, dialect: Dialect) -> Any:
         kept = copy(compiled_for(self, dialect))
         kept.text, _ = strike(None, None, kept.text, None)
         return kept
 
-    compiled_for = Statement._for
+    compiled_for = PreparedStatement._for
     sa.event.listen(db.engine.sync_engine, "before_cursor_execute", strike, retval=True)
     try:
-        with patch.object(Statement, "_for", text_for_the_driver):
+        with patch.object(PreparedStatement, "_for", text_for_the_driver):
             yield struck
     finally:
         sa.event.remove(db.engine.sync_engine, "before_cursor_execute", strike)

@@ -1,12 +1,9 @@
-"""The API process: its parts, its periodic maintenance, and the HTTP server."""
+"""The API process."""
 
-import asyncio
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,21 +14,29 @@ from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
 from imago.api.server import serving
-from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
+from imago.api.services import (
+    AiServices,
+    AuthServices,
+    ClientServices,
+    HealthServices,
+    InlineThumbnailer,
+    Services,
+    UploadServices,
+)
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
+from imago.bootstrap.maintenance import maintenance_scheduler
 from imago.bootstrap.parts import (
-    announcer,
     child_pool,
-    connected_bus,
+    configure_telemetry,
+    connection_gauges,
     database,
-    nats_check,
-    pulse,
+    eager_publisher,
+    health_checks,
+    nats_connection,
+    object_store,
     stop_on_signals,
-    store,
 )
-from imago.bootstrap.process import configure
-from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
@@ -39,20 +44,9 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.accept import InlineThumbnail, Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.budget_waker import AiBudgets
-from imago.maintenance.client_eraser import Eraser
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.lane_migrator import LaneMover
-from imago.maintenance.metrics_collector import Observer
-from imago.maintenance.object_cleaner import Sweeper
-from imago.maintenance.outbox_relay import Relay
-from imago.maintenance.scheduler import ADVISORY_SECONDS, Chore, Upkeep
-from imago.maintenance.session_reaper import end_silent_sessions
-from imago.maintenance.storage_audit import Auditor
-from imago.maintenance.stream_reconciler import Reconciler
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, TopologyConflict, ensure
+from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
@@ -65,15 +59,13 @@ from imago.worker.stages.thumbnail import store_thumbnail
 
 log = structlog.get_logger(__name__)
 
-# `last_used_at` of keys may lag behind by this.
-KEY_USES_SECONDS = 30.0
-# Pages are read in a second; more children would only take memory from uploads.
-_READERS = 2
+# A page is read within a second; more children would take memory from uploads.
+_PAGE_READERS = 2
 
 
 async def run_api(settings: Settings, *, fd: int | None = None) -> None:
     """Serve the API until SIGINT or SIGTERM; `fd` is an inherited listening socket. Raises StartupError."""
-    configure(settings, "api")
+    configure_telemetry(settings, "api")
     listener = bind(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     with stop_on_signals() as stop:
         async with api_services(settings) as services, serving(services, listener):
@@ -84,128 +76,96 @@ async def run_api(settings: Settings, *, fd: int | None = None) -> None:
 
 @asynccontextmanager
 async def api_services(settings: Settings) -> AsyncIterator[Services]:
-    """Give what the API works with, its chores running; raise StartupError."""
+    """Start the parts of an API process, and stop them in reverse order; raise StartupError."""
+    pepper = _pepper(settings)
+    async with (
+        database(settings) as db,
+        object_store(settings) as store,
+        nats_connection(settings, name="api") as nats,
+    ):
+        keys, publisher = KeyCache(db, pepper=pepper), Publisher(nats, timeout=settings.nats_timeout)
+        async with (
+            ai_providers(settings, db, nats) as providers,
+            eager_publisher(db, publisher, by="api") as announcer,
+            _inline_thumbnailer(settings, store) as inline_thumbnail,
+            _web_pages(settings) as pages,
+            connection_gauges(db, nats, process="api"),
+            maintenance_scheduler(
+                settings, db=db, store=store, nats=nats, publisher=publisher, eager_publisher=announcer, keys=keys
+            ) as scheduler,
+            _event_hub(nats) as events,
+        ):
+            yield Services(
+                settings=settings,
+                db=db,
+                store=store,
+                announcer=announcer,
+                auth=_auth(settings, db, keys),
+                clients=ClientServices(
+                    ensure_lane=_lane_ensurer(settings, nats),
+                    move_lanes=scheduler.trigger("lanes"),
+                    wake_parked=scheduler.trigger("ai-budgets"),
+                ),
+                uploads=UploadServices(
+                    settings, db, store, announcer, Uploads(db), UploadSlots(settings), inline_thumbnail=inline_thumbnail
+                ),
+                images=ImageReads(db),
+                ai=AiServices(providers.texts, pages),
+                events=events,
+                local_file=store.path if isinstance(store, LocalStore) else None,
+                health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+            )
+
+
+def _pepper(settings: Settings) -> str:
     if settings.api_key_pepper is None:
         raise StartupError("API_KEY_PEPPER is not set")
-    pepper = settings.api_key_pepper.get_secret_value()
-    async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
-        publisher = Publisher(bus, timeout=settings.nats_timeout)
-        async with (
-            ai_providers(settings, db, bus) as providers,
-            announcer(db, publisher, by="api") as background,
-            _inline(settings, objects) as inline,
-            _web_pages(settings) as pages,
-        ):
-            cache = KeyCache(db, pepper=pepper)
-            pulsing = asyncio.create_task(pulse(db, bus, process="api"))
-            upkeep = _upkeep(settings, db, bus, publisher, objects, background, cache)
-            hub = EventHub(bus)
-            await upkeep.start()
-            await hub.start()
-            try:
-                yield Services(
-                    settings=settings,
-                    db=db,
-                    store=objects,
-                    announcer=background,
-                    auth=AuthServices(
-                        keys=cache,
-                        client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-                        tokens=_tokens(settings),
-                    ),
-                    clients=ClientServices(
-                        ensure_lane=_lane_ensurer(settings, bus),
-                        move_lanes=upkeep.nudger("lanes"),
-                        wake_parked=upkeep.nudger("ai-budgets"),
-                    ),
-                    uploads=UploadServices(
-                        settings, db, objects, background, Uploads(db), UploadSlots(settings), inline_thumbnail=inline
-                    ),
-                    images=ImageReads(db),
-                    ai=AiServices(providers.texts, pages),
-                    events=hub,
-                    local_file=objects.path if isinstance(objects, LocalStore) else None,
-                    health=HealthServices(
-                        checks={"database": db.check, "storage": objects.check, "nats": nats_check(bus)},
-                        exposition=metrics.exposition,
-                    ),
-                )
-            finally:
-                await hub.close()
-                await upkeep.close()
-                await end_tasks(pulsing)
+    return settings.api_key_pepper.get_secret_value()
 
 
-def _upkeep(
-    settings: Settings,
-    db: Database,
-    bus: Bus,
-    publisher: Publisher,
-    objects: ObjectStore,
-    background: BackgroundAnnouncer,
-    keys: KeyCache,
-) -> Upkeep:
-    relay = Relay(db, bus, publisher)
-    reconciler = Reconciler(settings, db, bus, background)
-    sweeper = Sweeper(db, objects)
-    auditor = Auditor(settings, db, objects)
-    budgets = AiBudgets(settings, db)
-    observer = Observer(db, bus)
-    silent_for = timedelta(seconds=settings.database_timeout)
-    return Upkeep(
-        db,
-        (
-            # On PostgreSQL relays share the rows among them; SQLite can't lock single rows.
-            Chore("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
-            Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
-            # Whoever changed a client's lane nudges its own process.
-            Chore("lanes", settings.reconcile_interval, LaneMover(db, background).run_once, shared=True),
-            # Whoever changed a client's limits nudges its own process.
-            Chore("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
-            Chore("ai-calls", settings.sweep_interval, budgets.clean_up),
-            Chore("eraser", settings.sweep_interval, Eraser(db, bus).run_once),
-            Chore("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
-            Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
-            Chore("auditor", settings.audit_interval, auditor.run_once, forget=auditor.forget),
-            Chore("observer", settings.observe_interval, observer.run_once, forget=observer.forget),
-            Chore("sweeper", settings.sweep_interval, sweeper.run_once),
-            # Without a lease: its holder may be the very process that froze.
-            Chore("sessions", settings.database_timeout / 2, partial(end_silent_sessions, db, silent_for), shared=True),
-        ),
+def _auth(settings: Settings, db: Database, keys: KeyCache) -> AuthServices:
+    return AuthServices(
+        keys,
+        client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+        tokens=Tokens(settings.jwt_secret_key.get_secret_value()) if settings.jwt_secret_key else None,
     )
 
 
 @asynccontextmanager
-async def _inline(
-    settings: Settings, objects: ObjectStore
-) -> AsyncIterator[Callable[[str, str], Awaitable[InlineThumbnail | None]] | None]:
-    """Give what makes thumbnails during uploads, in child processes like the stage; None in deferred mode."""
+async def _event_hub(nats: NatsConnection) -> AsyncIterator[EventHub]:
+    hub = EventHub(nats)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.close()
+
+
+@asynccontextmanager
+async def _inline_thumbnailer(settings: Settings, store: ObjectStore) -> AsyncIterator[InlineThumbnailer | None]:
+    """Provide thumbnails during uploads, made in child processes as the stage does; None in deferred mode."""
     if settings.thumbnail_mode != "inline":
         yield None
         return
-    children = child_pool(settings)
+    async with child_pool(settings) as children:
+        tools = Tools(settings, store, children)
 
-    tools = Tools(settings, objects, children)
+        async def make(original: str, target: str) -> InlineThumbnail | None:
+            with tempfile.TemporaryDirectory(prefix="imago-") as directory:
+                try:
+                    return InlineThumbnail(target, await store_thumbnail(tools, original, target, Path(directory)))
+                except (StageFailure, OSError):
+                    # The stage will fail the same way and report why.
+                    return None
 
-    async def make(original: str, target: str) -> InlineThumbnail | None:
-        with tempfile.TemporaryDirectory(prefix="imago-") as directory:
-            try:
-                return InlineThumbnail(target, await store_thumbnail(tools, original, target, Path(directory)))
-            except (StageFailure, OSError):
-                # The stage will find out what is wrong, and say so.
-                return None
-
-    try:
         yield make
-    finally:
-        await children.close()
 
 
 @asynccontextmanager
 async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
-    """Give what reads web pages, in child processes of their own that start with the first page."""
+    """Provide web pages, parsed in separate child processes that start with the first page."""
     children = ChildPool(
-        size=_READERS,
+        size=_PAGE_READERS,
         memory_mb=settings.child_memory_mb,
         cpu_seconds=READING_SECONDS,
         extra_tasks=(f"{READING_TASK}={READING_FUNCTION}",),
@@ -218,21 +178,16 @@ async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
         await children.close()
 
 
-def _tokens(settings: Settings) -> Tokens | None:
-    return Tokens(settings.jwt_secret_key.get_secret_value()) if settings.jwt_secret_key else None
-
-
-def _lane_ensurer(settings: Settings, bus: Bus) -> Callable[[str], Awaitable[None]]:
+def _lane_ensurer(settings: Settings, nats: NatsConnection) -> Callable[[str], Awaitable[None]]:
     async def ensure_lane(lane: str) -> None:
         if not is_dedicated(lane):
-            # `imago topology` and the reconciler see to those that all share.
+            # `imago topology` and the reconciler create the streams of shared lanes.
             return
-        if not bus.connected:
-            raise BusUnavailable("not connected")
+        await nats.check()
         try:
-            topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
-            await ensure(bus.js, lanes=(lane,), topology=topology)
-        except (NatsError, OSError, TopologyConflict) as error:
-            raise BusUnavailable(type(error).__name__) from error
+            options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+            await ensure_streams(nats.js, lanes=(lane,), options=options)
+        except (NatsError, OSError, StreamConflict) as error:
+            raise NatsUnavailable(type(error).__name__) from error
 
     return ensure_lane

@@ -1,32 +1,62 @@
-"""What several kinds of process are put together from, and how it is taken apart again.
+"""The parts that several kinds of process have; each stops when its block ends.
 
-What one kind alone needs is elsewhere (`api_parts.py`, `worker_parts.py`): a pod that starts from zero imports no more
-than it runs.
+What only one kind needs is in its own module: a pod that starts from zero should import no more than it runs.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
+from imago import failpoints
+from imago.cancellation import end_tasks
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.nats.connection import Bus, BusUnavailable
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
 from imago.startup import StartupError
 from imago.telemetry import metrics
+from imago.telemetry.health import Check
+from imago.telemetry.logs import configure_logging
+from imago.telemetry.tracing import configure_tracing
 
+# Longer than a migration usually takes.
 SCHEMA_SECONDS = 120.0
 
-# More often than anybody scrapes.
-_PULSE_SECONDS = 2.0
+# Shorter than any scrape interval.
+_GAUGE_SECONDS = 2.0
+
+
+def configure_telemetry(settings: Settings, service: str) -> None:
+    """Set up logs, traces, metrics and failpoints of a process."""
+    failpoints.arm(settings.failpoints)
+    configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
+    configure_tracing(settings, service=service)
+    metrics.set_client_labels(settings.metrics_clients)
+    metrics.set_build_info(service)
+    if service == "api":
+        metrics.init_api_series()
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager
@@ -55,72 +85,67 @@ async def _wait_for_schema(db: Database, *, timeout: float) -> None:
 
 
 @asynccontextmanager
-async def connected_bus(settings: Settings, *, name: str) -> AsyncIterator[Bus]:
-    """Give a connection to NATS that is being made in the background."""
-    bus = Bus(settings, name=name)
-    await bus.start()
+async def nats_connection(settings: Settings, *, name: str) -> AsyncIterator[NatsConnection]:
+    """Connect to NATS in the background."""
+    nats = NatsConnection(settings, name=name)
+    await nats.start()
     try:
-        yield bus
+        yield nats
     finally:
-        await bus.close()
+        await nats.close()
 
 
 @asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator[ObjectStore]:
-    """Give the object store."""
-    built = await build_store(settings)
+async def object_store(settings: Settings) -> AsyncIterator[ObjectStore]:
+    """Open the object store; raise StartupError."""
+    store = await build_store(settings)
     try:
-        yield built
+        yield store
     finally:
-        await built.close()
+        await store.close()
 
 
 @asynccontextmanager
-async def announcer(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[BackgroundAnnouncer]:
-    """Give an announcer that publishes in the background."""
-    background = BackgroundAnnouncer(db, publisher, by=by)
-    await background.start()
+async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[EagerPublisher]:
+    """Publish outbox rows in the background, right after their commit."""
+    eager = EagerPublisher(db, publisher, by=by)
+    await eager.start()
     try:
-        yield background
+        yield eager
     finally:
-        await background.close()
+        await eager.close()
 
 
-def child_pool(settings: Settings) -> ChildPool:
-    """Build a pool of child processes: as many as there are cores, unless the settings say otherwise."""
+@asynccontextmanager
+async def child_pool(settings: Settings) -> AsyncIterator[ChildPool]:
+    """Provide child processes for decoding: one per core unless the settings say otherwise."""
     size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
-    return ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGINT and SIGTERM set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    children = ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
     try:
-        yield stop
+        yield children
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        await children.close()
 
 
-def nats_check(bus: Bus) -> Callable[[], Awaitable[None]]:
-    """Return what raises BusUnavailable while there is no connection."""
+@asynccontextmanager
+async def connection_gauges(db: Database, nats: NatsConnection, *, process: str) -> AsyncIterator[None]:
+    """Update the gauges of this process's connections; in `imago dev` another process exposes them."""
+    updating = asyncio.create_task(_update_gauges(db, nats, process))
+    try:
+        yield
+    finally:
+        await end_tasks(updating)
 
-    async def check() -> None:
-        if not bus.connected:
-            raise BusUnavailable("not connected")
 
-    return check
-
-
-async def pulse(db: Database, bus: Bus, *, process: str) -> None:
-    """Keep the gauges of a process right; in `imago dev` it is another process that shows them."""
+async def _update_gauges(db: Database, nats: NatsConnection, process: str) -> None:
     while True:
         in_use, limit = db.pool_state()
         metrics.DATABASE_CONNECTIONS.set(in_use)
         metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
-        metrics.BUS_CONNECTED.labels(process).set(bus.connected)
-        await asyncio.sleep(_PULSE_SECONDS)
+        metrics.NATS_CONNECTED.labels(process).set(nats.connected)
+        await asyncio.sleep(_GAUGE_SECONDS)
+
+
+def health_checks(db: Database, store: ObjectStore, nats: NatsConnection) -> Mapping[str, Check]:
+    """Return the checks of a process's dependencies by name."""
+    return {"database": db.check, "storage": store.check, "nats": nats.check}

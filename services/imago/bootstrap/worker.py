@@ -1,6 +1,5 @@
-"""The worker process: its parts, its stages, and its metrics port."""
+"""The worker process."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -8,21 +7,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from imago.bootstrap.parts import (
-    announcer,
     child_pool,
-    connected_bus,
+    configure_telemetry,
+    connection_gauges,
     database,
-    nats_check,
-    pulse,
+    eager_publisher,
+    health_checks,
+    nats_connection,
+    object_store,
     stop_on_signals,
-    store,
 )
-from imago.bootstrap.process import configure
-from imago.cancellation import end_tasks
 from imago.core.jobs.stages import WORKER_STAGES, Stage
 from imago.core.lanes.model import WorkerLanes
 from imago.db.engine import Database
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
 from imago.startup import StartupError
@@ -43,8 +41,8 @@ log = structlog.get_logger(__name__)
 
 
 async def run_worker(settings: Settings, kind: str) -> None:
-    """Run a worker of a kind until SIGINT or SIGTERM; raise StartupError."""
-    configure(settings, f"worker-{kind}")
+    """Run a worker of a kind (`exif`, `ocr` or `vision`) until SIGINT or SIGTERM; raise StartupError."""
+    configure_telemetry(settings, f"worker-{kind}")
     with stop_on_signals() as stop:
         async with worker(settings, kind) as running:
             log.info("worker.started", kind=kind, lanes=settings.worker_lanes)
@@ -53,36 +51,34 @@ async def run_worker(settings: Settings, kind: str) -> None:
 
 @asynccontextmanager
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
-    """Give a worker of a kind: `exif`, `ocr` or `vision`."""
+    """Start the parts of a worker, and stop them in reverse order."""
+    name = f"worker-{kind}"
     async with (
         database(settings) as db,
-        store(settings) as objects,
-        connected_bus(settings, name=f"worker-{kind}") as bus,
-        _worker_providers(settings, kind, db, bus) as providers,
-        announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+        object_store(settings) as store,
+        nats_connection(settings, name=name) as nats,
+        _providers(settings, kind, db, nats) as providers,
+        eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
+        child_pool(settings) as children,
+        connection_gauges(db, nats, process=name),
     ):
-        children = child_pool(settings)
         lanes = WorkerLanes.parse(settings.worker_lanes)
-        metrics.announce_worker(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
-        pulsing = asyncio.create_task(pulse(db, bus, process=f"worker-{kind}"))
-        checks = {"database": db.check, "storage": objects.check, "nats": nats_check(bus)}
-        try:
-            tools = Tools(settings, objects, children)
-            stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
-            async with _metrics_port(settings, checks):
-                yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
-        finally:
-            await end_tasks(pulsing)
-            await children.close()
+        metrics.init_worker_series(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
+        tools = Tools(settings, store, children)
+        stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
+        async with _metrics_port(settings, health_checks(db, store, nats)):
+            yield Worker(settings=settings, db=db, nats=nats, announcer=publisher, stages=stages)
 
 
 @asynccontextmanager
-async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bus) -> AsyncIterator["Providers | None"]:
-    """Give the AI providers to the workers that need any; the others need neither their keys nor their settings."""
+async def _providers(
+    settings: Settings, kind: str, db: Database, nats: NatsConnection
+) -> AsyncIterator["Providers | None"]:
+    """Provide AI providers to the workers that use them; the others do without their keys and their imports."""
     if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
         from imago.bootstrap.ai import ai_providers
 
-        async with ai_providers(settings, db, bus) as providers:
+        async with ai_providers(settings, db, nats) as providers:
             yield providers
     else:
         yield None
@@ -90,17 +86,15 @@ async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bu
 
 @asynccontextmanager
 async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    """Serve metrics and health on `METRICS_PORT` where it is set; raise StartupError."""
-    if settings.metrics_port is None:
-        yield
-        return
-    server = metrics_server(settings.host, settings.metrics_port, exposition=metrics.exposition, checks=checks)
+    """Serve metrics and health on `METRICS_PORT` if it is set; raise StartupError."""
     async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(server)
-        except OSError as error:
-            address = f"{settings.host}:{settings.metrics_port}"
-            raise StartupError(f"cannot listen on {address}: {error.strerror}") from error
+        if settings.metrics_port is not None:
+            address = settings.host, settings.metrics_port
+            try:
+                server = metrics_server(*address, exposition=metrics.exposition, checks=checks)
+                await stack.enter_async_context(server)
+            except OSError as error:
+                raise StartupError("cannot listen on {}:{}: {}".format(*address, error.strerror)) from error
         yield
 
 
@@ -114,5 +108,5 @@ def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWo
             return OcrStage(tools, providers.reader if providers is not None else None)
         case Stage.VISION:
             if providers is None:
-                raise RuntimeError("the vision stage has no provider")
+                raise RuntimeError("the vision stage needs an AI provider")
             return VisionStage(tools, providers.vision)

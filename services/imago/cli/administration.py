@@ -5,10 +5,10 @@ import json
 
 import click
 
-from imago.bootstrap.parts import connected_bus, database, store
+from imago.bootstrap.parts import database, nats_connection, object_store
 from imago.core.clients.queries import dedicated_lanes
-from imago.db.schema import current
-from imago.nats.streams import Topology, ensure
+from imago.db.schema import current_revision
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings
 
 # Building an index on a large table is slow, and so is waiting for another replica that builds it.
@@ -22,7 +22,7 @@ async def migrate_database(settings: Settings) -> None:
 
     async with database(settings, schema_timeout=None, statement_timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
-        click.echo(f"schema {await current(db)}")
+        click.echo(f"schema {await current_revision(db)}")
 
 
 async def wait_for_database(settings: Settings, *, timeout: float) -> None:
@@ -31,22 +31,22 @@ async def wait_for_database(settings: Settings, *, timeout: float) -> None:
     Pods that start together with the migration wait here instead of crashing until it is done.
     """
     async with database(settings, schema_timeout=timeout) as db:
-        click.echo(f"schema {await current(db)}")
+        click.echo(f"schema {await current_revision(db)}")
 
 
 async def ensure_topology(settings: Settings) -> None:
     """Create and update the streams and consumers, including those of dedicated lanes."""
-    async with database(settings) as db, connected_bus(settings, name="api") as bus:
-        await bus.wait_connected(settings.nats_timeout)
-        topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
-        await ensure(bus.js, lanes=await dedicated_lanes(db), topology=topology)
+    async with database(settings) as db, nats_connection(settings, name="api") as nats:
+        await nats.wait_connected(settings.nats_timeout)
+        options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        await ensure_streams(nats.js, lanes=await dedicated_lanes(db), options=options)
         click.echo("streams and consumers are up to date")
 
 
 async def audit_storage(settings: Settings) -> None:
     """Compare storage with the database and print the differences as JSON."""
-    from imago.maintenance.storage_audit import Auditor
+    from imago.maintenance.storage_auditor import StorageAuditor
 
-    async with database(settings) as db, store(settings) as objects:
-        findings = await Auditor(settings, db, objects).compare()
+    async with database(settings) as db, object_store(settings) as objects:
+        findings = await StorageAuditor(settings, db, objects).compare()
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2))

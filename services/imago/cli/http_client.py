@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from imago.bootstrap.data_dir import DEFAULT_CLIENT, SECRETS
+from imago.bootstrap.data_dir import DEFAULT_CLIENT, SECRETS, read_json
 from imago.cli.errors import CommandError
 from imago.settings import Settings
 
@@ -38,7 +38,7 @@ class Target:
 
 def client_target(url: str | None, data_dir: Path) -> Target:
     """Return the API and a client's key: IMAGO_API_KEY, else that of `imago dev`'s default client."""
-    saved = _read_json(data_dir / DEFAULT_CLIENT)
+    saved = read_json(data_dir / DEFAULT_CLIENT)
     key = os.environ.get("IMAGO_API_KEY") or saved.get("api_key")
     if not key:
         raise CommandError("no key: set IMAGO_API_KEY, or --data-dir to the directory of a running `imago dev`")
@@ -48,10 +48,10 @@ def client_target(url: str | None, data_dir: Path) -> Target:
 def admin_target(url: str | None, data_dir: Path, settings: Settings) -> Target:
     """Return the API and the administrator's key: ADMIN_API_KEY, else that of `imago dev`."""
     configured = settings.admin_api_key.get_secret_value() if settings.admin_api_key else None
-    key = configured or _read_json(data_dir / SECRETS).get("ADMIN_API_KEY")
+    key = configured or read_json(data_dir / SECRETS).get("ADMIN_API_KEY")
     if not key:
         raise CommandError("no key: set ADMIN_API_KEY, or --data-dir to the directory of a running `imago dev`")
-    return Target(_base_url(url, _read_json(data_dir / DEFAULT_CLIENT)), key)
+    return Target(_base_url(url, read_json(data_dir / DEFAULT_CLIENT)), key)
 
 
 async def request_json(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -84,11 +84,3 @@ def _base_url(url: str | None, saved: dict[str, str]) -> str:
     if not found:
         raise CommandError("no URL: set --url, or --data-dir to the directory of a running `imago dev`")
     return found.rstrip("/") + "/"
-
-
-def _read_json(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

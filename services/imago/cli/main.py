@@ -21,8 +21,8 @@ from imago.startup import StartupError
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop; raise CommandError if the database, the storage or NATS is unavailable."""
     from imago.db.engine import DatabaseUnavailable
-    from imago.nats.connection import BusUnavailable
-    from imago.nats.streams import TopologyConflict
+    from imago.nats.connection import NatsUnavailable
+    from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
     try:
@@ -32,7 +32,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         raise CommandError(f"the database is unavailable ({error})") from None
     except StorageUnavailable as error:
         raise CommandError(f"the object storage is unavailable ({error})") from None
-    except (BusUnavailable, TopologyConflict) as error:
+    except (NatsUnavailable, StreamConflict) as error:
         raise CommandError(str(error)) from None
 
 

@@ -13,7 +13,7 @@ from imago.core.ai_usage.ledger import DatabaseLedger
 from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.provider_calls import ProviderCalls
@@ -59,7 +59,7 @@ async def api(sqlite_db: Database, tmp_path: Path, fake: FakeProvider) -> AsyncI
 
 def _providers(settings: Settings, db: Database) -> Providers:
     observer = ProviderCalls()
-    breaker = SharedBreaker(Bus(settings, name="test"), probe=timedelta(seconds=10), observer=observer)
+    breaker = SharedBreaker(NatsConnection(settings, name="test"), probe=timedelta(seconds=10), observer=observer)
     return build_providers(settings, ledger=DatabaseLedger(db), breaker=breaker, observer=observer)
 
 

@@ -33,7 +33,7 @@ from imago.core.jobs.dead_letters import (
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -133,7 +133,7 @@ async def audit_log(request: web.Request) -> web.Response:
 
 async def _replay(request: web.Request, letter: int) -> ReplayOutcome:
     outcome, rows = await replay(
-        request.app[DATABASE], letter, stages_off=request.app[SETTINGS].stages_off, headers=carried_headers()
+        request.app[DATABASE], letter, stages_off=request.app[SETTINGS].stages_off, headers=trace_headers()
     )
     request.app[ANNOUNCER].announce(rows)
     if outcome is ReplayOutcome.REPLAYED:

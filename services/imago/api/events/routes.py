@@ -15,7 +15,7 @@ from imago.api.request_context import REQUEST_ID
 from imago.api.services import EVENTS, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import RateLimited, Unavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 
 routes = web.RouteTableDef()
 
@@ -76,7 +76,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         # Once the headers are out there is no other answer: whatever is wrong ends the stream, and its client comes
         # back with the id of the last event it got.
-        with contextlib.suppress(ConnectionError, BusUnavailable):
+        with contextlib.suppress(ConnectionError, NatsUnavailable):
             await _relay(request, response, stream, heartbeat)
             await _bounded(request, response.write_eof())
     return response

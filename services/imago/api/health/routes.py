@@ -10,7 +10,7 @@ from imago.api.answers import json_answer
 from imago.api.auth.permissions import PUBLIC, access
 from imago.api.openapi.decorators import documented
 from imago.api.services import HEALTH
-from imago.telemetry.health import examine
+from imago.telemetry.health import run_checks
 
 routes = web.RouteTableDef()
 
@@ -65,7 +65,7 @@ async def ready(request: web.Request) -> web.Response:
 @access(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
     """Asks each part whether it answers."""
-    ok, body = await examine(request.app[HEALTH].checks)
+    ok, body = await run_checks(request.app[HEALTH].checks)
     return json_answer(body, status=200 if ok else 503)
 
 

@@ -32,7 +32,7 @@ from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.core.times import iso_utc, utc_now
 from imago.objects.store import Disposition, UrlRequest
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -204,7 +204,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         _ref(request),
         None if names is None else [Stage(name) for name in names],
         stages_off=request.app[SETTINGS].stages_off,
-        headers=carried_headers(),
+        headers=trace_headers(),
     )
     request.app[ANNOUNCER].announce(rows)
     return json_answer(shapes.image_status(*await _stages(request)), status=202)
@@ -238,7 +238,7 @@ async def set_words(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_DELETE)
 async def delete(request: web.Request) -> web.Response:
     """Deletes an image with all that was found out, and gives its quota back."""
-    rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=carried_headers())
+    rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
     request.app[ANNOUNCER].announce(rows)
     return web.Response(status=204)
 

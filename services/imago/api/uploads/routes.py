@@ -46,7 +46,7 @@ from imago.db.engine import DatabaseUnavailable
 from imago.imaging.header import probe
 from imago.objects.store import StorageUnavailable
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -153,7 +153,7 @@ async def _take(
             size_bytes=received.size_bytes,
             sha256=received.sha256,
             object_key=key,
-            traceparent=carried_headers(),
+            traceparent=trace_headers(),
             stages_off=settings.stages_off,
             thumbnail=await _inline_thumbnail(services, client, uuid, key),
         )
