@@ -107,7 +107,13 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     wake_parked=scheduler.trigger("ai-budgets"),
                 ),
                 uploads=UploadServices(
-                    settings, db, store, announcer, Uploads(db), UploadSlots(settings), inline_thumbnail=inline_thumbnail
+                    settings,
+                    db,
+                    store,
+                    announcer,
+                    Uploads(db),
+                    UploadSlots(settings),
+                    inline_thumbnail=inline_thumbnail,
                 ),
                 images=ImageReads(db),
                 ai=AiServices(providers.texts, pages),
