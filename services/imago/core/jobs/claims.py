@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.queries import client_of
+from imago.core.clients.queries import client_from
 from imago.core.images.locks import LockedStage, lock_stages
 from imago.core.images.model import ImageFormat, ImageIdentity
 from imago.core.jobs import statements
@@ -192,7 +192,7 @@ def _stage_state(row: Row) -> StageState:
 
 
 def _new_claim(locked: LockedStage, *, lease_until: datetime) -> Claim:
-    image, stage, client = locked.image, locked.stage, client_of(locked.client)
+    image, stage, client = locked.image, locked.stage, client_from(locked.client)
     return Claim(
         image=locked.identity,
         stage=Stage(stage.stage),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients import audit
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.audit import Actor, AuditAction
 from imago.core.images.changes import start_runs
 from imago.core.images.locks import lock_image
 from imago.core.jobs.stages import Stage, StageStatus
@@ -141,7 +141,7 @@ async def replay(
 async def record_replay(db: Database, actor: Actor, details: Mapping[str, Any]) -> None:
     """Record a replay in the audit log."""
     async with db.write(SYSTEM) as connection:
-        await audit.record(connection, actor, Action.LETTERS_REPLAYED, details=details)
+        await audit.record(connection, actor, AuditAction.LETTERS_REPLAYED, details=details)
 
 
 async def _is_replayable(connection: AsyncConnection, letter_id: int) -> bool:
