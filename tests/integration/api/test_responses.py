@@ -12,7 +12,7 @@ from imago.core.jobs.stages import Stage
 from imago.core.outbox.work_message import WorkMessage
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
-from tests.support.work import claim, finish
+from tests.support.work import claim_stage, complete_stage
 
 READING = OcrReading(True, "Harbour", "en", 0.93, "tesseract")
 RESULTS: dict[Stage, StageResult] = {
@@ -48,9 +48,9 @@ async def test_results_that_are_sent_as_stored_match_the_type_they_were_made_fro
     _, accepted = await tenant.upload(encoded())
     for stage, result in RESULTS.items():
         message = WorkMessage(UUID(accepted["uuid"]), tenant.client.uuid, stage, 1, 1)
-        held = await claim(api.services.db, message, lease=timedelta(seconds=30), max_tries=3)
-        assert isinstance(held, Claim)
-        await finish(api.services.db, held, result)
+        claim = await claim_stage(api.services.db, message, lease=timedelta(seconds=30), max_tries=3)
+        assert isinstance(claim, Claim)
+        await complete_stage(api.services.db, claim, result)
     schemas, path = await strict_schemas(api), f"/images/{accepted['id']}"
     image = await check(tenant, schemas, path, "Image")
     assert (image["exif"]["gps"]["altitude"], image["ocr"]["text"]) == (12.5, "Harbour")

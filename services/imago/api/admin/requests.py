@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import PageQuery
 from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, text_field
-from imago.core.clients.audit_model import Action
+from imago.core.clients.audit import AuditAction
 from imago.core.jobs.stages import STAGES
 
 _STAGE = validate.OneOf([str(stage) for stage in STAGES])
@@ -47,6 +47,6 @@ class AuditQuery(PageQuery):
     """The filters of the audit log; a record must match all of them."""
 
     client = fields.UUID()
-    action = fields.String(validate=validate.OneOf([str(action) for action in Action]))
+    action = fields.String(validate=validate.OneOf([str(action) for action in AuditAction]))
     created_from = Moment(metadata={"description": "With an offset, inclusive"})
     created_to = Moment(metadata={"description": "With an offset, inclusive"})

@@ -8,7 +8,7 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from imago.api.paging import next_cursor
-from imago.core.clients.audit_model import Action, AuditRecord
+from imago.core.clients.audit import AuditAction, AuditRecord
 from imago.core.jobs.dead_letters import DeadLetter, ReplayOutcome
 from imago.core.jobs.stages import Stage
 
@@ -57,7 +57,7 @@ class AuditRecordResponse(TypedDict):
     at: datetime
     actor: str
     """`admin`, `operator`, or `imago` itself."""
-    action: Action
+    action: AuditAction
     client: UUID | None
     request_id: str | None
     details: dict[str, Any]

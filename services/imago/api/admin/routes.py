@@ -23,19 +23,18 @@ from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id
 from imago.api.request_context import actor_of
 from imago.api.requests import entity_ref
-from imago.api.services import ANNOUNCER, DATABASE, SETTINGS
-from imago.core.clients.audit import AuditFilter, list_records
-from imago.core.clients.audit_model import Action
+from imago.api.services import DATABASE, OUTBOX_PUBLISHER, SETTINGS
+from imago.core.clients.audit import AuditAction, AuditFilter, list_records
 from imago.core.errors import Unprocessable
 from imago.core.jobs.dead_letters import (
     LetterFilter,
     ReplayOutcome,
-    count_waiting,
+    count_unreplayed,
     list_letters,
+    list_unreplayed,
     newest_letter,
-    note_replay,
+    record_replay,
     replay,
-    waiting_letters,
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
@@ -88,7 +87,7 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
     else:
         counts, remaining = await _replay_matching(request, _filter(body))
     details = {str(outcome): counts[outcome] for outcome in ReplayOutcome}
-    await note_replay(request.app[DATABASE], actor_of(request), {**details, "filter": _audited(body)})
+    await record_replay(request.app[DATABASE], actor_of(request), {**details, "filter": _audited(body)})
     return json_response(replay_response(counts, remaining), status=202)
 
 
@@ -108,7 +107,7 @@ async def audit_log(request: web.Request) -> web.Response:
         request.app[DATABASE],
         AuditFilter(
             client=query.get("client"),
-            action=Action(query["action"]) if "action" in query else None,
+            action=AuditAction(query["action"]) if "action" in query else None,
             created_from=query.get("created_from"),
             created_to=query.get("created_to"),
         ),
@@ -124,12 +123,12 @@ async def _replay_matching(request: web.Request, letters: LetterFilter) -> tuple
     # Runs that this request creates may fail in turn. Without the upper bound it could replay their letters forever.
     after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
     while left:
-        batch = await waiting_letters(db, letters, limit=min(_BATCH, left), after=after, up_to=up_to)
+        batch = await list_unreplayed(db, letters, limit=min(_BATCH, left), after=after, up_to=up_to)
         if not batch:
             break
         counts += await _replay_all(request, batch)
         after, left = batch[-1], left - len(batch)
-    return counts, await count_waiting(db, letters, after=after, up_to=up_to)
+    return counts, await count_unreplayed(db, letters, after=after, up_to=up_to)
 
 
 async def _replay_all(request: web.Request, letters: Iterable[int]) -> Counter[ReplayOutcome]:
@@ -140,7 +139,7 @@ async def _replay(request: web.Request, letter: int) -> ReplayOutcome:
     outcome, rows = await replay(
         request.app[DATABASE], letter, stages_off=request.app[SETTINGS].stages_off, headers=trace_headers()
     )
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()
     return outcome

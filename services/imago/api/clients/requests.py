@@ -8,14 +8,14 @@ from imago.api.paging import PageQuery
 from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, matching, text_field
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.model import PIPELINE_STAGES, Plan
-from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED, PREMIUM, STANDARD
 
 # Ninety days: a rotation takes less, and an old key that stays valid is a risk.
 MAX_GRACE_SECONDS = 90 * 24 * 3600
 
 _PLAN = validate.OneOf([str(plan) for plan in Plan])
-_SCOPES = validate.OneOf(sorted(str(scope) for scope in TENANT_SCOPES))
+_SCOPES = validate.OneOf(sorted(str(scope) for scope in CLIENT_SCOPES))
 _LANE = validate.OneOf([STANDARD, PREMIUM, DEDICATED])
 _MAX_OWNER = 500
 

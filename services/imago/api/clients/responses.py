@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from imago.api.paging import next_cursor
 from imago.core.ai_usage.model import AiUsage, BudgetPolicy, next_month
-from imago.core.clients.key_registry import KeyState
+from imago.core.clients.key_registry import KeyInfo
 from imago.core.clients.keys import ApiKey
 from imago.core.clients.model import Client, Limits, Pipeline, Plan, Usage
 from imago.core.clients.queries import ClientRow
@@ -152,7 +152,7 @@ def new_client_response(client: Client, key: ApiKey) -> NewClientResponse:
 
 
 def client_detail_response(
-    row: ClientRow, *, stored: Usage, ai: AiUsage, keys: Sequence[KeyState], lane_open: int
+    row: ClientRow, *, stored: Usage, ai: AiUsage, keys: Sequence[KeyInfo], lane_open: int
 ) -> ClientDetailResponse:
     """Return everything that administrators and the operator see of a client."""
     return {
@@ -196,7 +196,7 @@ def usage_response(stored: Usage, ai: AiUsage) -> UsageResponse:
     }
 
 
-def key_response(key: KeyState) -> KeyResponse:
+def key_response(key: KeyInfo) -> KeyResponse:
     """Return a key without its secret."""
     return {
         "key_id": key.key_id,

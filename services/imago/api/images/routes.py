@@ -29,7 +29,7 @@ from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import PageQuery, decode_id, decode_tag
 from imago.api.requests import entity_ref
-from imago.api.services import ANNOUNCER, DATABASE, IMAGES, SETTINGS, STORE
+from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SETTINGS, STORE
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
@@ -200,7 +200,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         stages_off=request.app[SETTINGS].stages_off,
         headers=trace_headers(),
     )
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     return json_response(status_response(*await _stages(request)), status=202)
 
 
@@ -234,7 +234,7 @@ async def set_words(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Delete an image with its results, and release its quota."""
     rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     return web.Response(status=204)
 
 
