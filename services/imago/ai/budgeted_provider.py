@@ -10,7 +10,7 @@ from imago.ai.response_models import DraftAnswer, PageAnswer, SummaryAnswer, Vis
 from imago.core.ai_usage.model import BUDGET_CODE, BudgetExhausted, BudgetPolicy, CallContext, CallObserver
 from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft, TextProvider
 from imago.core.images.results import OcrReading, VisionResult
-from imago.core.images.vision import PageInput, VisionInput, VisionProvider
+from imago.core.images.vision import OcrInput, VisionInput, VisionProvider
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.times import utc_now
 
@@ -83,7 +83,7 @@ class Assistant:
 
         return await self._or_offline(by_provider, lambda: self._offline_texts.draft_task(description, context=context))
 
-    async def read_text(self, page: PageInput) -> OcrReading:
+    async def read_text(self, page: OcrInput) -> OcrReading:
         """Read a page; a budget that is used up is a PermanentFailure, since there is nothing offline to take over."""
         try:
             said = await self._caller.answer(read_page(page), PageAnswer, self._context)

@@ -14,7 +14,7 @@ from imago.ai.providers.gemini import GeminiModel
 from imago.ai.providers.openrouter import OpenRouterModel, is_openrouter
 from imago.core.ai_usage.model import Breaker, CallContext, CallObserver, Ledger
 from imago.core.ai_usage.text_tasks import TextProvider
-from imago.core.images.vision import PageReader, VisionProvider
+from imago.core.images.vision import OcrProvider, VisionProvider
 from imago.settings import Settings
 
 
@@ -31,7 +31,7 @@ class Providers:
 
     vision: Callable[[CallContext], VisionProvider]
     texts: Callable[[CallContext], TextProvider]
-    reader: Callable[[CallContext], PageReader] | None
+    reader: Callable[[CallContext], OcrProvider] | None
     caller: Caller | None = None
 
     async def close(self) -> None:

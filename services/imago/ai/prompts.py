@@ -11,7 +11,7 @@ from typing import Any, Literal
 from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
 from imago.core.ai_usage.model import CallKind
 from imago.core.ai_usage.text_tasks import Page
-from imago.core.images.vision import PageInput, VisionInput
+from imago.core.images.vision import OcrInput, VisionInput
 
 # What goes to a model of a page's text; the rest adds cost and hardly anything to a summary.
 MAX_PAGE = 40_000
@@ -74,7 +74,7 @@ def describe_image(image: VisionInput) -> Prompt:
     )
 
 
-def read_page(page: PageInput) -> Prompt:
+def read_page(page: OcrInput) -> Prompt:
     """Ask for the text that stands in an image."""
     return Prompt(
         CallKind.OCR,

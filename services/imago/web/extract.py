@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from imago.core.languages import guess_language
+from imago.core.languages import detect_language
 from imago.web.charset import decode
 
 # What providers are given at most; some 15,000 tokens.
@@ -38,7 +38,7 @@ def read_page(*, source: str, content_type: str, charset: str | None) -> dict[st
     text = _clean(text)[:MAX_TEXT_LENGTH].rstrip()
     title = " ".join(_clean(title or "").split())[:MAX_TITLE_LENGTH].rstrip() or None
     # Templates say `lang="en"` on pages of every language, so the words count for more.
-    return {"title": title, "text": text, "language": guess_language(text) or declared}
+    return {"title": title, "text": text, "language": detect_language(text) or declared}
 
 
 def _read_html(raw: str) -> tuple[str | None, str, str | None]:

@@ -22,7 +22,7 @@ from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
 from imago.core.ai_usage.model import BUDGET_CODE, AiUsage, BudgetPolicy, CallContext, CallKind
 from imago.core.ai_usage.text_tasks import Page, Priority
 from imago.core.clients.model import Client
-from imago.core.images.vision import ColourShare, PageInput, VisionInput
+from imago.core.images.vision import ColourShare, OcrInput, VisionInput
 from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
 from imago.core.times import utc_now
 from imago.db.engine import Database
@@ -546,10 +546,10 @@ async def test_texts_are_drafted_and_pages_read(rig: Rig) -> None:
     assert "priority" in rig.fake.received[2].said[-1]
     rig.fake.will(says({"text": "Bonjour\r\nle monde\u0007", "language": "FR", "confidence": 0.8}))
     assert rig.providers.reader is not None
-    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(PageInput(IMAGE.jpeg, ("fra",)))
+    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
     assert (reading.has_text, reading.text, reading.language) == (True, "Bonjour\nle monde", "fr")
     rig.fake.will(says({"text": " ", "language": "", "confidence": 0.8}))
-    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(PageInput(IMAGE.jpeg, ("fra",)))
+    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
     assert (reading.has_text, reading.language) == (False, None)
 
 

@@ -5,7 +5,7 @@ import asyncio
 from imago.ai.offline.drafting import draft
 from imago.ai.offline.summarizing import summarize_text
 from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft
-from imago.core.languages import guess_language
+from imago.core.languages import detect_language
 
 SUMMARY_MODEL = "offline/extractive"
 
@@ -22,7 +22,7 @@ class OfflineTextProvider:
         """Return the page's weightiest sentences, in the page's own language whatever was asked for."""
         # Of 60,000 characters that takes some tens of milliseconds, which others need not wait for.
         text = await asyncio.to_thread(summarize_text, page.text, title=page.title, language=page.language)
-        return Summary(text, page.language or guess_language(page.text) or UNDETERMINED, SUMMARY_MODEL)
+        return Summary(text, page.language or detect_language(page.text) or UNDETERMINED, SUMMARY_MODEL)
 
     async def draft_task(self, description: str, *, context: str) -> TaskDraft:
         """Return a draft out of the description's and the context's sentences, in their language."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import structlog
 
 from imago.core.ai_usage.model import CallContext, CallKind
-from imago.core.images.ocr_result import choose
+from imago.core.images.ocr_result import choose_reading
 from imago.core.images.results import OcrReading
-from imago.core.images.vision import PageInput, PageReader
+from imago.core.images.vision import OcrInput, OcrProvider
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
 from imago.telemetry import metrics
@@ -25,7 +25,7 @@ _WORTH_WAITING = timedelta(minutes=5)
 class OcrStage:
     """Reads the text in a child process, and where Tesseract is unsure a second time, by an engine or a provider."""
 
-    def __init__(self, tools: Tools, reader: Callable[[CallContext], PageReader] | None = None) -> None:
+    def __init__(self, tools: Tools, reader: Callable[[CallContext], OcrProvider] | None = None) -> None:
         self._tools = tools
         self._reader = reader
 
@@ -51,11 +51,11 @@ class OcrStage:
         first = OcrReading(**answer)
         # A confidence of exactly 0 means that there was no word at all, and a second engine would find none either.
         if settings.ocr_fallback == "none" or not 0 < first.confidence < settings.ocr_fallback_confidence:
-            return Outcome(choose([first]))
+            return Outcome(choose_reading([first]))
         second = await self._again(claim, page, languages)
         if second is None:
-            return Outcome(choose([first]))
-        result = choose([first, second])
+            return Outcome(choose_reading([first]))
+        result = choose_reading([first, second])
         metrics.OCR_FALLBACKS.labels("second" if result.chosen is second else "first").inc()
         return Outcome(result)
 
@@ -74,7 +74,7 @@ class OcrStage:
         )
         reader = self._reader(call_context(claim, CallKind.OCR, settings))
         try:
-            return await reader.read_text(PageInput(await asyncio.to_thread(jpeg.read_bytes), tuple(languages)))
+            return await reader.read_text(OcrInput(await asyncio.to_thread(jpeg.read_bytes), tuple(languages)))
         except StageFailure as failure:
             if self._worth_trying_again(failure, claim):
                 raise

@@ -8,7 +8,6 @@ from imago.ai.offline.sentences import lines_of, sentences_of, shortened
 from imago.ai.offline.summarizing import MAX_LENGTH, MAX_SENTENCES, summarize_text
 from imago.ai.offline.texts import OfflineTextProvider
 from imago.core.ai_usage.text_tasks import Page
-from imago.core.languages import guess_language
 
 ENGLISH = """The lighthouse of Saint Mary was built in 1843 on a rock two miles from the shore. Cookies help us.
 The weather that week was mild. Its lamp burned whale oil until 1901, when the keepers changed the lamp to paraffin.
@@ -99,26 +98,6 @@ def test_shortening_keeps_words_whole_and_the_length() -> None:
     assert shortened("one two three", 20) == "one two three"
     assert shortened("one two three four", 12) == "one two…"
     assert shortened("x" * 50, 10) == "x" * 9 + "…"
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        (ENGLISH, "en"),
-        (FRENCH, "fr"),
-        ("Der alte Hafen erwacht vor der Dämmerung, und die Fischer kommen mit ihren Netzen nach Hause.", "de"),
-        ("El viejo puerto se despierta antes del amanecer y los pescadores vuelven a casa con sus redes.", "es"),
-        ("Il vecchio porto si sveglia prima dell'alba e i pescatori tornano a casa con le loro reti.", "it"),
-        ("O velho porto acorda antes do amanhecer e os pescadores voltam para casa com as suas redes.", "pt"),
-        ("De oude haven wordt wakker voor de dageraad en de vissers komen met hun netten naar huis.", "nl"),
-        ("Стара гавань прокидається до світанку, і рибалки повертаються додому з сітками.", None),
-        ("lorem ipsum dolor sit amet consectetur adipiscing elit sed eiusmod tempor", None),
-        ("short", None),
-        ("", None),
-    ],
-)
-def test_a_language_is_told_by_its_small_words(text: str, language: str | None) -> None:
-    assert guess_language(text) == language
 
 
 async def test_the_offline_provider_keeps_to_the_pages_language_and_says_so() -> None:
