@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
+from imago.ai.response_models import DraftAnswer, ModelAnswer, SummaryAnswer, TranscriptionAnswer, VisionAnswer
 from imago.core.ai_usage.text_tasks import Priority
 
-GOOD: dict[type[Answer], dict[str, Any]] = {
+GOOD: dict[type[ModelAnswer], dict[str, Any]] = {
     VisionAnswer: {"description": "Un chat sur un canapé.", "tags": ["chat", "Canapé"], "confidence": 0.9},
-    PageAnswer: {"text": "Bonjour\nle monde", "language": "fr", "confidence": 0.5},
+    TranscriptionAnswer: {"text": "Bonjour\nle monde", "language": "fr", "confidence": 0.5},
     SummaryAnswer: {"summary": "A page about a harbour.", "language": "en"},
     DraftAnswer: {
         "title": "Migrate",
@@ -84,7 +84,7 @@ def mutated(rng: random.Random, good: dict[str, Any]) -> str:
             return text
 
 
-def problems(answer: Answer) -> list[str]:
+def problems(answer: ModelAnswer) -> list[str]:
     """Return what is wrong with an answer that was accepted, by rules written down here and not in the code."""
     found = []
     for name, value in answer.model_dump().items():
@@ -105,7 +105,7 @@ def problems(answer: Answer) -> list[str]:
                 1 <= len(answer.description) <= 2000 and len(answer.tags) <= 20 and 0 <= answer.confidence <= 1
             )
             wrong |= any(tag != tag.lower() or not 1 <= len(tag) <= 64 for tag in answer.tags)
-        case PageAnswer():
+        case TranscriptionAnswer():
             wrong = not (0 <= answer.confidence <= 1 and re.fullmatch(r"[a-z]{0,3}", answer.language))
         case SummaryAnswer():
             wrong = not (1 <= len(answer.summary) <= 4000 and re.fullmatch(r"[a-z]{0,3}", answer.language))

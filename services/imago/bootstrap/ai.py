@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from imago.ai.factory import Providers, build_providers
-from imago.ai.provider_client import PATIENCES
+from imago.ai.provider_client import REQUEST_TIMEOUTS
 from imago.core.ai_usage.ledger import DatabaseLedger
 from imago.db.engine import Database
 from imago.nats.breaker_store import SharedBreaker
@@ -19,7 +19,7 @@ async def ai_providers(settings: Settings, db: Database, bus: Bus) -> AsyncItera
     """Give the AI providers with their ledger, breakers and metrics; raise ProviderUnavailable."""
     observer = ProviderCalls()
     # As long as one answer may take with its retry, its repair and a second provider.
-    probe = timedelta(seconds=PATIENCES * settings.ai_timeout)
+    probe = timedelta(seconds=REQUEST_TIMEOUTS * settings.ai_timeout)
     breaker = SharedBreaker(bus, probe=probe, observer=observer)
     providers = build_providers(settings, ledger=DatabaseLedger(db), breaker=breaker, observer=observer)
     try:

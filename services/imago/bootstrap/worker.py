@@ -86,7 +86,7 @@ def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWo
         case Stage.EXIF:
             return ExifStage(tools)
         case Stage.OCR:
-            return OcrStage(tools, providers.reader if providers is not None else None)
+            return OcrStage(tools, providers.ocr if providers is not None else None)
         case Stage.VISION:
             if providers is None:
                 raise RuntimeError("the vision stage has no provider")

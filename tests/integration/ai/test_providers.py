@@ -545,11 +545,11 @@ async def test_texts_are_drafted_and_pages_read(rig: Rig) -> None:
         await texts.draft_task("Migrate the archive.", context="")
     assert "priority" in rig.fake.received[2].said[-1]
     rig.fake.will(says({"text": "Bonjour\r\nle monde\u0007", "language": "FR", "confidence": 0.8}))
-    assert rig.providers.reader is not None
-    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
+    assert rig.providers.ocr is not None
+    reading = await rig.providers.ocr(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
     assert (reading.has_text, reading.text, reading.language) == (True, "Bonjour\nle monde", "fr")
     rig.fake.will(says({"text": " ", "language": "", "confidence": 0.8}))
-    reading = await rig.providers.reader(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
+    reading = await rig.providers.ocr(rig.context(CallKind.OCR)).read_text(OcrInput(IMAGE.jpeg, ("fra",)))
     assert (reading.has_text, reading.language) == (False, None)
 
 

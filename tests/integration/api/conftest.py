@@ -10,7 +10,7 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from imago.ai.offline.texts import OfflineTextProvider
+from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.api.app import build_app
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
@@ -32,7 +32,8 @@ from imago.db.engine import Database
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.metrics import exposition
-from imago.web.fetch import Fetcher, UnknownHost
+from imago.web.fetch import PageFetcher
+from imago.web.resolver import UnknownHost
 from imago.web.pages import WebPages
 from tests.support.samples import PEPPER
 
@@ -148,7 +149,7 @@ async def serve(
         checks={"database": db.check, "storage": store.check},
         exposition=exposition,
         texts=texts_for or (lambda _: texts or OfflineTextProvider()),
-        pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
+        pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),
         events=events,
         local_file=store.path,
         tokens=Tokens(JWT_SECRET),

@@ -24,7 +24,7 @@ from imago.core.errors import (
     Unavailable,
     UrlRefused,
 )
-from imago.web.fetch import USER_AGENT, Fetcher, FetchLimits
+from imago.web.fetch import USER_AGENT, PageFetcher, FetchLimits
 from tests.support.ssrf import (
     PUBLIC_IPV4,
     PUBLIC_IPV6,
@@ -41,9 +41,9 @@ from tests.support.ssrf import (
 SITE_NAME = "site.example.com"
 
 
-def fetcher(port: int, *ports: int, resolve: Any = None, **limits: Any) -> Fetcher:
+def fetcher(port: int, *ports: int, resolve: Any = None, **limits: Any) -> PageFetcher:
     """Return a fetcher that may go to the site, by its name, and nowhere else that isn't public."""
-    return Fetcher(
+    return PageFetcher(
         resolve=resolve or resolver({SITE_NAME: [SITE]}),
         allow={ip_address(SITE)},
         ports={80, 443, port, *ports},
@@ -93,7 +93,7 @@ async def test_no_bypass_reaches_the_canary_or_makes_any_connection(monkeypatch:
     wire = Wire().cut(monkeypatch)
     async with canary() as listening:
         urls = bypass_urls(listening.port)
-        asking = Fetcher(resolve=ask_libc, ports={80, 443, listening.port})
+        asking = PageFetcher(resolve=ask_libc, ports={80, 443, listening.port})
         accepted = []
         for url in urls:
             with contextlib.suppress(UrlRefused):
@@ -142,7 +142,7 @@ async def test_no_redirect_to_a_bypass_reaches_the_canary(monkeypatch: pytest.Mo
 
 async def test_harmless_urls_are_all_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire().cut(monkeypatch)
-    asking = Fetcher(resolve=resolver({}, default=[PUBLIC_IPV4, PUBLIC_IPV6]))
+    asking = PageFetcher(resolve=resolver({}, default=[PUBLIC_IPV4, PUBLIC_IPV6]))
     urls = harmless_urls()
     for url in urls:
         before = len(wire.attempts)
@@ -171,7 +171,7 @@ async def test_a_name_is_refused_for_any_one_address_and_its_error_tells_none(
 ) -> None:
     wire = Wire().cut(monkeypatch)
     with pytest.raises(UrlRefused) as refused:
-        await Fetcher(resolve=resolver({}, default=addresses)).fetch("http://inside.example.com/")
+        await PageFetcher(resolve=resolver({}, default=addresses)).fetch("http://inside.example.com/")
     assert refused.value.detail == "The URL's host isn't on the public internet."
     assert not refused.value.extra
     assert wire.attempts == []
@@ -186,7 +186,7 @@ async def test_only_addresses_that_were_checked_are_connected_to(monkeypatch: py
 
     monkeypatch.setattr("aiohttp.TCPConnector._resolve_host", lie)
     with pytest.raises(UrlRefused):
-        await Fetcher(resolve=resolver({}, default=[PUBLIC_IPV4])).fetch("http://example.com/")
+        await PageFetcher(resolve=resolver({}, default=[PUBLIC_IPV4])).fetch("http://example.com/")
     assert wire.attempts == []
 
 
@@ -290,7 +290,7 @@ async def test_a_resolver_that_never_answers_ends_at_the_time_limit() -> None:
         return []
 
     with pytest.raises(FetchTimeout):
-        await Fetcher(resolve=never, limits=FetchLimits(seconds=0.2)).fetch("http://example.com/")
+        await PageFetcher(resolve=never, limits=FetchLimits(seconds=0.2)).fetch("http://example.com/")
 
 
 async def test_more_pages_at_once_than_there_is_room_for_are_refused() -> None:
@@ -301,7 +301,7 @@ async def test_more_pages_at_once_than_there_is_room_for_are_refused() -> None:
         await go_on.wait()
         return ["127.0.0.1"]
 
-    asking = Fetcher(resolve=wait, limits=FetchLimits(at_once=1))
+    asking = PageFetcher(resolve=wait, limits=FetchLimits(max_concurrent=1))
     first = asyncio.create_task(asking.fetch("http://example.com/"))
     await began.wait()
     with pytest.raises(Unavailable):
@@ -393,13 +393,13 @@ async def test_tls_and_its_certificate_are_of_the_name(tmp_path: Path) -> None:
     port = server.sockets[0].getsockname()[1]
     known = resolver({SITE_NAME: [SITE], "other.example.com": [SITE]})
     async with server:
-        asking = Fetcher(resolve=known, allow={ip_address(SITE)}, ports={port}, tls=trusting)
+        asking = PageFetcher(resolve=known, allow={ip_address(SITE)}, ports={port}, tls=trusting)
         assert (await asking.fetch(f"https://{SITE_NAME}:{port}/")).body == b"hi"
         for url, by in ((f"https://other.example.com:{port}/", asking), (f"https://{SITE}:{port}/", asking)):
             with pytest.raises(FetchFailed):
                 await by.fetch(url)
         with pytest.raises(FetchFailed):
-            await Fetcher(resolve=known, allow={ip_address(SITE)}, ports={port}).fetch(f"https://{SITE_NAME}:{port}/")
+            await PageFetcher(resolve=known, allow={ip_address(SITE)}, ports={port}).fetch(f"https://{SITE_NAME}:{port}/")
     assert names[0] == SITE_NAME
 
 

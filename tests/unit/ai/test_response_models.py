@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from imago.ai.response_models import Answer, InvalidAnswer, decode
+from imago.ai.response_models import InvalidAnswer, ModelAnswer, decode
 from imago.core.texts import clean_text
 from tests.support.mutated_answers import GOOD, mutated, problems
 
@@ -43,7 +43,7 @@ def test_of_ten_thousand_mutated_answers_none_that_is_accepted_is_invalid(
 
 
 @pytest.mark.parametrize("answer", GOOD)
-def test_a_schema_names_every_member_and_no_other(answer: type[Answer]) -> None:
+def test_a_schema_names_every_member_and_no_other(answer: type[ModelAnswer]) -> None:
     assert set(answer.SCHEMA["properties"]) == set(answer.model_fields) == set(answer.SCHEMA["required"])
     assert answer.SCHEMA["additionalProperties"] is False
     assert decode(json.dumps(GOOD[answer]), answer)

@@ -11,7 +11,7 @@ from drawbridge import Policy
 from drawbridge._exceptions import BlockedAddressError
 from drawbridge._validator import PRIVATE_IP_RANGES, check_ip
 
-from imago.web.address_policy import IPAddress, refusal
+from imago.web.address_policy import IPAddress, refusal_reason
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ from imago.web.address_policy import IPAddress, refusal
     ],
 )
 def test_an_address_is_refused_for_what_it_is(text: str, reason: str | None) -> None:
-    assert refusal(ipaddress.ip_address(text)) == reason
+    assert refusal_reason(ipaddress.ip_address(text)) == reason
 
 
 def _embedded(inner: IPv4Address) -> Iterator[IPv6Address]:
@@ -101,7 +101,7 @@ def _reached_by_nat64(address: IPAddress) -> bool:
     Clusters with IPv6 alone reach all of IPv4 by it, and it leads to the very address that is checked (RFC 6052).
     """
     nat64 = ipaddress.IPv6Network("64:ff9b::/96")
-    return address.version == 6 and address in nat64 and refusal(IPv4Address(address.packed[-4:])) is None
+    return address.version == 6 and address in nat64 and refusal_reason(IPv4Address(address.packed[-4:])) is None
 
 
 def test_whatever_drawbridge_or_microsofts_antissrf_refuses_is_refused() -> None:
@@ -121,7 +121,7 @@ def test_whatever_drawbridge_or_microsofts_antissrf_refuses_is_refused() -> None
         for address in addresses
         if drawbridge_refuses(address) or not microsoft._is_network_connection_allowed([str(address)])
     }
-    accepted = {address for address in refused_by_others if refusal(address) is None}
+    accepted = {address for address in refused_by_others if refusal_reason(address) is None}
     listed = {address for address in accepted if _reached_by_nat64(address)}
     print(f"{len(addresses)} addresses, {len(refused_by_others)} refused by others, {len(listed)} listed differences")
     assert len(refused_by_others) > 2000, "the oracles refuse next to nothing: are they still what they were?"
@@ -134,5 +134,5 @@ def test_the_ordinary_internet_is_not_refused_by_mistake() -> None:
     addresses: list[IPAddress] = [IPv4Address(chance.getrandbits(32)) for _ in range(3000)]
     addresses += [IPv6Address((0x26 << 120) | chance.getrandbits(120)) for _ in range(3000)]
     ordinary = [address for address in addresses if microsoft._is_network_connection_allowed([str(address)])]
-    refused = {str(address): refusal(address) for address in ordinary if refusal(address) is not None}
+    refused = {str(address): refusal_reason(address) for address in ordinary if refusal_reason(address) is not None}
     assert not refused, f"the oracle allows these, we refuse them: {refused}"

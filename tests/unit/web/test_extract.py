@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imago.web.charset import decode
-from imago.web.extract import MAX_TEXT_LENGTH, MAX_TITLE_LENGTH, read_page
+from imago.web.extract import MAX_TEXT_LENGTH, MAX_TITLE_LENGTH, extract_page
 
 PARAGRAPHS = "".join(
     f"<p>The harbour master has written down {number} boats today, and all of them came home before the night.</p>"
@@ -16,7 +16,7 @@ PARAGRAPHS = "".join(
 def read(tmp_path: Path, body: str | bytes, *, content_type: str = "text/html", charset: str | None = "utf-8") -> dict:
     source = tmp_path / "page"
     source.write_bytes(body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass"))
-    return read_page(source=str(source), content_type=content_type, charset=charset)
+    return extract_page(source=str(source), content_type=content_type, charset=charset)
 
 
 def test_title_and_main_text_are_found_and_the_rest_is_left_out(tmp_path: Path) -> None:

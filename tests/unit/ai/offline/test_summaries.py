@@ -6,7 +6,7 @@ import pytest
 
 from imago.ai.offline.sentences import lines_of, sentences_of, shortened
 from imago.ai.offline.summarizing import MAX_LENGTH, MAX_SENTENCES, summarize_text
-from imago.ai.offline.texts import OfflineTextProvider
+from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.core.ai_usage.text_tasks import Page
 
 ENGLISH = """The lighthouse of Saint Mary was built in 1843 on a rock two miles from the shore. Cookies help us.
