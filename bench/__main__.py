@@ -1,7 +1,7 @@
-"""`make bench`: measures Imago beside its peer and writes build/bench.json, build/bench.md and plots.
+"""`make bench`: measure Imago and its peer side by side, and write build/bench.json, build/bench.md and plots.
 
-It never fails over a target that is missed; it says so. It does fail where one of the systems doesn't pass its
-functional checks, because its figures would mean nothing then.
+A missed target is reported and does not fail the run. A system that fails its functional checks does, because its
+figures would then mean nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from bench.load import UnexpectedAnswer
 from bench.measures import exif, inline, memory, ocr, pipeline, queue, reads, scale, uploads
 from bench.report import Report
 
-# In this order: the scale is simulated with what the others measured, and rows by the million come late.
+# The order matters: `scale` simulates with figures of the others, and `reads` fills the tables with millions of rows.
 MEASURES: dict[str, Callable[[Bench], None]] = {
     "uploads": uploads.measure,
     "inline": inline.measure,
@@ -34,12 +34,12 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> int:
-    """Run what the arguments ask for; return the exit status."""
+    """Run the selected measurements and return the exit status."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="all where none is named")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
-    parser.add_argument("--full", action="store_true", help="five times larger and more: about an hour")
-    parser.add_argument("--output", type=Path, default=ROOT / "build", help="where bench.json and bench.md go")
+    parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--full", action="store_true", help="full size: about an hour")
+    parser.add_argument("--output", type=Path, default=ROOT / "build", help="directory of bench.json and bench.md")
     options = parser.parse_args()
     report = Report(options.output / "bench-plots")
     folder = Path(tempfile.mkdtemp(prefix="imago-bench-"))
@@ -55,7 +55,7 @@ def main() -> int:
         print(f"bench: {error} (logs in {options.output / 'bench-logs'})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("bench: interrupted; what was measured until now is kept", file=sys.stderr)
+        print("bench: interrupted; figures measured so far are kept", file=sys.stderr)
     finally:
         report.write()
         bench.close()

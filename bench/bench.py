@@ -1,4 +1,4 @@
-"""What the measurements share: the report, the size of the run, and the two systems, started when first asked for."""
+"""The context of a run: the report, the size of the run, and both systems, which start on first use."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class Bench:
         return self._checked(Peer(self.folder / "peer"))
 
     def size(self, small: int, full: int) -> int:
-        """Return the one of two sizes that this run has."""
+        """Return `full` in a full run, otherwise `small`."""
         return full if self.full else small
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -45,13 +45,13 @@ class Bench:
         return self._runner.run(work)
 
     def in_turn(self) -> Iterator[tuple[Imago | Peer, ...]]:
-        """Give both systems once a round, the first one last in every other round."""
+        """Yield both systems once per round, in alternating order."""
         for number in range(self.rounds):
             yield (self.imago, self.peer) if number % 2 else (self.peer, self.imago)
 
     @contextlib.contextmanager
     def workers(self, *systems: Imago | Peer) -> Iterator[None]:
-        """Have workers running while the block lasts."""
+        """Run the workers of the given systems inside the block."""
         for system in systems:
             system.start_workers()
         try:
@@ -61,7 +61,7 @@ class Bench:
                 system.stop_workers()
 
     def close(self) -> None:
-        """Stop what runs."""
+        """Stop the systems that were started."""
         for name in ("imago", "peer"):
             if name in self.__dict__:
                 self.__dict__[name].stop()

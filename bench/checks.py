@@ -1,6 +1,6 @@
-"""The functional checks that both systems must pass before anything of them is timed.
+"""Functional checks that both systems must pass before anything is timed.
 
-They ask for what the benchmark leans on: the same refusals, limits, answers, and the same pixels in the thumbnail.
+They cover what the benchmark relies on: the same refusals, limits, responses and thumbnail pixels.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from bench.systems import Imago, Peer
 
 
 class CheckFailed(Exception):
-    """A system doesn't do what the benchmark takes for granted."""
+    """A system does not behave as the benchmark requires."""
 
 
 def _hold(condition: object, text: str) -> None:
@@ -29,7 +29,7 @@ def _hold(condition: object, text: str) -> None:
 
 
 async def check(system: Imago | Peer, *, wait_for: float = 60.0) -> None:
-    """Raise CheckFailed where a system with its workers running doesn't do what it should."""
+    """Raise CheckFailed if a system, with its workers running, fails a functional check."""
     client = system.client()
     try:
         await _refusals(system, client)
@@ -41,13 +41,13 @@ async def check(system: Imago | Peer, *, wait_for: float = 60.0) -> None:
 
 
 async def _refusals(system: Imago | Peer, client: Client) -> None:
-    stranger = Client(system.url, "imago_00000000_0_0")
-    for parts in (stranger.get("/images"), stranger.upload(photo_128k())):
-        status, _ = await stranger.once(parts, expect=None)
-        _hold(status == 401, f"{system.name}: an unknown key is answered {status}")
-    stranger.close()
+    unknown = Client(system.url, "imago_00000000_0_0")
+    for parts in (unknown.get("/images"), unknown.upload(photo_128k())):
+        status, _ = await unknown.once(parts, expect=None)
+        _hold(status == 401, f"{system.name}: an unknown key gets {status}")
+    unknown.close()
     for what, data, expected in (
-        ("what is no image", b"no image at all " * 100, {415}),
+        ("a file that is not an image", b"not an image " * 100, {415}),
         ("a file without bytes", None, {415, 422}),
         ("a bomb", _bomb(), {413}),
         ("a broken header", b"\x89PNG\r\n\x1a\n" + b"rubbish" * 100, {415, 422}),
@@ -55,11 +55,11 @@ async def _refusals(system: Imago | Peer, client: Client) -> None:
     ):
         parts = client.upload(data or b"")
         status, _ = await Client(system.url, system.key).once(parts, expect=None)
-        _hold(status in expected, f"{system.name}: {what} is answered {status}")
+        _hold(status in expected, f"{system.name}: {what} gets {status}")
 
 
 def _bomb() -> bytes:
-    """Return a small PNG that says it has 3,600 million pixels."""
+    """Return a small PNG whose header declares 3,600 million pixels."""
     parts = (
         (b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(bytes(100))),
@@ -74,7 +74,7 @@ async def _upload(system: Imago | Peer, client: Client, wait_for: float) -> None
     parts = client.upload(photo_128k(), name="été.jpg")
     answer = orjson.loads((await client.once(parts, expect=201))[1])
     again = orjson.loads((await client.once(parts, expect=201))[1])
-    _hold(again["duplicate_of"] == answer["id"], f"{system.name}: a duplicate isn't told")
+    _hold(again["duplicate_of"] == answer["id"], f"{system.name}: a duplicate is not reported")
     await done(client, answer["id"], wait_for)
     detail = await client.json(f"/images/{answer['id']}")
     stored = parts[1] + parts[2].partition(b"\r\n--")[0]

@@ -1,7 +1,7 @@
-"""What the benchmark needs beside the project's own environment: the peer's packages, and a Redis server.
+"""The benchmark's additional dependencies: the peer's Python packages and a Redis server.
 
-Both are made once, under build/bench, and made anew when the lock file changes. Redis comes as Debian's packages,
-unpacked and not installed, so that no service is started by it.
+Both are installed once under build/bench, and again when the lock file changes. Redis comes from Debian's packages,
+which are unpacked and not installed, so that no service starts.
 """
 
 import hashlib
@@ -20,25 +20,25 @@ _REDIS_PACKAGES = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "li
 
 
 class Missing(Exception):
-    """The benchmark can't run on this machine; the text is one line for a person."""
+    """The benchmark can't run on this machine; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Redis:
-    """A Redis server's program, and where its libraries lie if the system has them not."""
+    """A Redis server's program, and the directory of its libraries if they are not installed."""
 
     program: Path
     libraries: Path | None
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to start it in."""
+        """Return the environment variables to start the server with."""
         if self.libraries is None:
             return dict(os.environ)
         return {**os.environ, "LD_LIBRARY_PATH": str(self.libraries)}
 
 
 def peer_python() -> Path:
-    """Return the Python of the peer's environment, making it first where it is missing or out of date."""
+    """Return the Python of the peer's environment, which is created first if it is missing or out of date."""
     folder = FOLDER / "peer"
     stamp, wanted = folder / ".made-from", hashlib.sha256(LOCK.read_bytes()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -52,7 +52,7 @@ def peer_python() -> Path:
 
 
 def redis() -> Redis:
-    """Return a Redis server: the system's, else Debian's unpacked; raise Missing."""
+    """Return the installed Redis server, or else one unpacked from Debian's packages; raise Missing."""
     found = shutil.which("redis-server")
     if found is not None:
         return Redis(Path(found), None)
@@ -70,6 +70,6 @@ def redis() -> Redis:
             for package in packages.glob("*.deb"):
                 subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
         except subprocess.CalledProcessError as error:
-            raise Missing(f"Debian's redis-server can't be had: {error}; install it") from error
+            raise Missing(f"can't download Debian's redis-server: {error}; install it") from error
     libraries = next((path.parent for path in (folder / "usr" / "lib").rglob("libjemalloc.so.2")), None)
     return Redis(program, libraries)

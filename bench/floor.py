@@ -1,8 +1,8 @@
-"""The least that an upload or a read can cost: `python -m bench.floor`, aiohttp alone with one statement.
+"""The minimal cost of an upload or a read: `python -m bench.floor`, only aiohttp and one SQL statement.
 
 An upload takes the form's file, hashes it, writes it durably in one hop to a thread, and commits one INSERT before it
 answers; a read is one SELECT in Imago's tables and its rows as JSON. There is no authentication, limit, header, quota,
-stage, message, metric or log. What both systems do beyond that is theirs.
+stage, message, metric or log. Everything beyond that is the cost of a system's features.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The least that a job can cost: `python -m bench.floor_worker`, nats-py alone with two commits.
+"""The minimal cost of a job: `python -m bench.floor_worker`, only nats-py and two commits.
 
 It pulls ten messages of the exif stage at a time, and for each of them commits that the stage runs, commits that it is
 done, and acknowledges: no fence, lease, result, event, metric or log.

@@ -1,4 +1,4 @@
-"""A load generator that costs little: HTTP/1.1 on kept connections, requests built beforehand."""
+"""A cheap load generator: HTTP/1.1 over kept-alive connections, with requests built in advance."""
 
 import asyncio
 import secrets
@@ -12,13 +12,13 @@ import orjson
 
 BOUNDARY = "bench-7d0fa6c1"
 
-# Requests give their parts; the last chunk of a body may differ from request to request.
+# A request is sent as parts, because only the last chunk of a body differs from request to request.
 Parts = Sequence[bytes]
 
 
 @dataclass
 class Outcome:
-    """What became of a series of requests; latencies in seconds."""
+    """The result of a series of requests; latencies are in seconds."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Outcome:
 
 
 class UnexpectedAnswer(Exception):
-    """An answer with another status than a benchmark can use."""
+    """A response whose status the benchmark can't use."""
 
 
 class _Connection(asyncio.Protocol):
@@ -94,7 +94,7 @@ class Client:
         return (f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nX-API-Key: {self._key}\r\n\r\n".encode(),)
 
     def upload(self, data: bytes, *, name: str = "photo.jpg", path: str = "/images/upload") -> Parts:
-        """Build an upload whose bytes no other upload has: what follows the end of an image is part of no pixel."""
+        """Build an upload with unique bytes: they are appended behind the image, where they change no pixel."""
         before = (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
@@ -108,7 +108,7 @@ class Client:
         return head + before, data, after
 
     async def once(self, parts: Parts, *, expect: int | None = 200) -> tuple[int, bytes]:
-        """Make one request; raise UnexpectedAnswer where another status comes than the one expected."""
+        """Send one request; raise UnexpectedAnswer if its status is not the expected one."""
         connection = self._idle.pop() if self._idle else await self._connect()
         status, body = await connection.request(parts)
         self._idle.append(connection)
@@ -117,7 +117,7 @@ class Client:
         return status, body
 
     async def json(self, path: str) -> dict:  # type: ignore[type-arg]
-        """Return what a GET answers."""
+        """Return the JSON body of a GET."""
         return orjson.loads((await self.once(self.get(path)))[1])
 
     async def drive(
@@ -130,9 +130,9 @@ class Client:
         seconds: float | None = None,
         keep_bodies: bool = False,
     ) -> Outcome:
-        """Make requests, as many at once as there are connections, until `count` were made or `seconds` are over.
+        """Send requests over `connections` concurrent connections until `count` were sent or `seconds` have passed.
 
-        `make` gives the parts of the request with a number. Raises UnexpectedAnswer.
+        `make` returns the parts of a request by its number. Raises UnexpectedAnswer.
         """
         outcome, next_number = Outcome(), 0
         began = time.perf_counter()

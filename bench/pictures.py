@@ -1,4 +1,4 @@
-"""Images to measure with: photos of packages and of the corpus, varied; pages of text."""
+"""Images to measure with: variations of photos from packages and the corpus, and pages of text."""
 
 import io
 import os
@@ -68,7 +68,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def corpus() -> list[Path]:
-    """Return the corpus's camera files that any reader opens; none where there is no corpus."""
+    """Return the camera files of the corpus that every reader opens; empty without a corpus."""
     folder = Path(os.environ.get("IMAGO_TEST_CORPUS") or ROOT.parent / "shared" / "corpus") / "exif-samples"
     unusual = {"invalid", "tests", "tiff"}
     return sorted(

@@ -41,7 +41,7 @@ class Group:
 
 
 class Meter:
-    """What groups used between its making and now."""
+    """The CPU that process groups used since this object was created."""
 
     def __init__(self, groups: dict[str, Group]) -> None:
         self._groups = groups

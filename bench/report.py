@@ -1,4 +1,4 @@
-"""What a run found out: figures with their spread, targets met or not, tables and plots."""
+"""The report of a run: figures with their spread, targets met or missed, tables and plots."""
 
 import json
 import operator
@@ -144,7 +144,7 @@ class Report:
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {machine['system']}; "
             f"Python {machine['python']}; {packages}. Load average {machine['load_before'][0]} before, "
             f"{machine['load_after'][0]} after: other work on the machine multiplies wall-clock figures, lets CPU "
-            "times grow, and leaves ratios nearly alone.",
+            "times grow, and hardly changes ratios.",
             "",
             f"{sum(target['met'] for target in self.targets.values())} of {len(self.targets)} targets met.",
         ]

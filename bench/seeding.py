@@ -29,7 +29,7 @@ SKEWED = "n <= {count} / 100"
 
 @dataclass(frozen=True)
 class Tenant:
-    """A client with rows, and the ids between which they lie."""
+    """A client with rows, and the range of their ids."""
 
     key: str
     client_id: int

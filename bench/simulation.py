@@ -33,7 +33,7 @@ class Stage:
 
 @dataclass
 class Lane:
-    """What became of the day of one lane: per minute the lag and the replicas, per image its time to be done."""
+    """The simulated day of one lane: lag and replicas per minute, and the time until done per image."""
 
     lag: list[int] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
@@ -79,7 +79,7 @@ def simulate(uploads: Sequence[int], stages: Mapping[str, Stage], *, floor_secon
         for name, stage in stages.items():
             queue = queues[name]
             ready = scalers[name].step(now, len(queue))
-            # What is not used within a second is gone; a fraction of an image in work is kept.
+            # Capacity not used within a second is lost; the fraction of an image in progress is kept.
             credit[name] = min(credit[name] + ready * stage.rate, ready * stage.rate + 1) if ready else 0.0
             while queue and credit[name] >= 1:
                 credit[name] -= 1

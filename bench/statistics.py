@@ -37,7 +37,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Sample:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` (0..1) of the values lie, the nearest above; raise ValueError on none."""
+    """Return the nearest-rank percentile for `share` (0..1); raise ValueError if there are no values."""
     if not values:
         raise ValueError("no values")
     ordered = sorted(values)

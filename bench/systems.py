@@ -1,4 +1,4 @@
-"""The two systems that are measured, each whole: API, workers, broker, and a PostgreSQL server of its own.
+"""The two measured systems, each complete: API, workers, broker, and a separate PostgreSQL server.
 
 Both servers of PostgreSQL have the same settings, fsync and synchronous commits on. JetStream and Redis (append-only
 file, fsync every second) both acknowledge before the disk has it.
@@ -34,7 +34,7 @@ from imago.ai.offline.onnx_model import NAME, default_directory
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import EVENTS_STREAM, PREMIUM, STANDARD, work_stream
 from imago.imaging.ocr import tessdata
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port
 from imago.settings import Settings
 
@@ -45,7 +45,7 @@ _LIMITS = {"requests_per_minute": 10_000_000, "burst": 1_000_000, "images": 10_0
 _POSTGRES = "-c shared_buffers=512MB -c max_wal_size=4GB"
 
 # So often is a statement tried again that a worker got in the way of.
-_PATIENCE = 5
+_DEADLOCK_RETRIES = 5
 
 
 def start(command: list[Any], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -94,32 +94,32 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def worker_kind(pid: int) -> str:
-    """Return what a worker is called in reports: Imago's by its stages, ARQ's by its program."""
+    """Return a worker's name in reports: Imago's by its stages, ARQ's by its program."""
     line = psutil.Process(pid).cmdline()
     return line[-1] if "imago.cli.main" in line else "arq"
 
 
 async def execute(url: str, *statements: str, **values: object) -> None:
-    """Run statements in a database, in one transaction; again where a worker's last one deadlocks with it."""
+    """Run statements in one transaction; retry if it deadlocks with a worker's last transaction."""
     engine = create_async_engine(url)
-    for patience in range(_PATIENCE, -1, -1):
+    for retries_left in range(_DEADLOCK_RETRIES, -1, -1):
         try:
             async with engine.begin() as connection:
                 for statement in statements:
                     if values:
                         await connection.execute(sa.text(statement), values)
                     else:
-                        # As it stands: JSON in a statement has colons.
+                        # Executed unparsed: JSON in a statement has colons.
                         await connection.exec_driver_sql(statement)
             break
         except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != DeadlockDetectedError.sqlstate or not patience:
+            if getattr(error.orig, "sqlstate", None) != DeadlockDetectedError.sqlstate or not retries_left:
                 raise
     await engine.dispose()
 
 
 class _Base:
-    """What both systems have: a folder, servers, an API and workers."""
+    """The common parts of both systems: a folder, servers, an API and workers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -167,7 +167,7 @@ class _Base:
         self.api = None
 
     def restart_api(self, **environment: str) -> None:
-        """Start the API anew, with other settings; they stay."""
+        """Restart the API with changed settings, which are kept for later restarts."""
         self.stop_api()
         self.environment |= environment
         self.start_api()
@@ -216,7 +216,7 @@ class Imago(_Base):
         return f"{self.postgres.url}/imago"
 
     def start_api(self) -> None:
-        """Start servers and API, and make the client where there is none."""
+        """Start servers and API, and create the client if it is missing."""
         if not self.key:
             self.postgres.start()
             self.nats.start()
@@ -246,7 +246,7 @@ class Imago(_Base):
             self.workers.append(start(command, self.environment, self.folder / f"worker-{kind}.log"))
 
     def set_stages(self, *stages: str) -> None:
-        """Have the client's pipeline run these stages alone, beside the thumbnail."""
+        """Restrict the client's pipeline to these stages and the thumbnail."""
         listed = ", ".join(f'"{stage}"' for stage in stages)
         asyncio.run(execute(self.database_url, f"UPDATE clients SET stages = '[{listed}]'"))
         # Longer than the API remembers a client.
@@ -262,12 +262,12 @@ class Imago(_Base):
         asyncio.run(self._purge_streams())
 
     async def _purge_streams(self) -> None:
-        bus = Bus(Settings(nats_url=(self.nats.url,)), name="bench")
-        await bus.start()
-        await bus.wait_connected(10)
+        nats = NatsConnection(Settings(nats_url=(self.nats.url,)), name="bench")
+        await nats.start()
+        await nats.wait_connected(10)
         for stream in (work_stream(PREMIUM), work_stream(STANDARD), EVENTS_STREAM):
-            await bus.js.purge_stream(stream)
-        await bus.close()
+            await nats.js.purge_stream(stream)
+        await nats.close()
 
     def stop(self) -> None:
         """Stop everything."""
@@ -315,7 +315,7 @@ class Peer(_Base):
         }
 
     def start_api(self) -> None:
-        """Start servers and API, and make the client where there is none."""
+        """Start servers and API, and create the client if it is missing."""
         if not self.key:
             self.postgres.start()
             asyncio.run(create_database(self.postgres.url, "peer"))

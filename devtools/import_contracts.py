@@ -19,7 +19,7 @@ class AllowListContract(Contract):
     allowed = fields.ListField(subfield=fields.StringField(), required=False, default=[])
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Return the imports that no pattern allows; a pattern that matches no module is an error of its own."""
+        """Return the imports that no pattern allows, and patterns that match no module, which are errors, too."""
         names = self._expanded(self.importers)
         importers = [module for module in sorted(graph.modules) if _matches(module, names)]
         allowed = [*names, *self._expanded(self.allowed)]

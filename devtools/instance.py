@@ -17,7 +17,7 @@ IMAGO = Path(sys.executable).parent / "imago"
 
 
 class Instance:
-    """`imago dev` in a process of its own."""
+    """`imago dev` in a child process."""
 
     def __init__(self, data_dir: Path, *, port: int | None = None, **environment: str) -> None:
         self.data_dir = data_dir

@@ -22,7 +22,7 @@ PACKAGED = (CAT, COFFEE, ROCKET, ASTRONAUT, CHINA, FLOWER)
 
 
 def corpus() -> Path:
-    """Return the folder of camera files; skip the test where there is none."""
+    """Return the folder of camera files; skip the test if it is missing."""
     folder = Path(os.environ.get("IMAGO_TEST_CORPUS") or ROOT.parent / "shared" / "corpus")
     if not folder.is_dir():
         pytest.skip("no corpus of camera files: name its folder in IMAGO_TEST_CORPUS")

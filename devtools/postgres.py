@@ -20,7 +20,7 @@ from imago.nats.embedded import free_port
 
 
 def programs() -> Path:
-    """Return the folder of the programs of PostgreSQL's server; skips the test where there is none."""
+    """Return the folder of PostgreSQL's server programs; skip the test if it is missing."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
@@ -56,7 +56,7 @@ class PostgresServer:
     """A server that may also be killed and started again on its data.
 
     Unless it is `durable`, fsync is off: no power failure is tested. `options` are more of the server's. It trusts
-    everybody who reaches it: on 127.0.0.1 alone, unless another address and a network behind it are named.
+    everybody who reaches it: only on 127.0.0.1, unless another address and a network behind it are given.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class S3Server:
                     f"-s3.port={self._ports['s3']}",
                     f"-s3.config={config}",
                     "-s3.domainName=localhost",
-                    # What listens on fixed ports unless told not to, so that two of these servers couldn't run at once.
+                    # These would listen on fixed ports by default, so two servers could not run at the same time.
                     "-s3.port.iceberg=0",
                     "-s3.port.lance=0",
                 ],
@@ -110,7 +110,7 @@ class S3Server:
     def stop(self) -> None:
         """Stop the server."""
         if self._process is not None and self._process.poll() is None:
-            # Asked to end it takes 15 seconds, and nobody needs what it holds.
+            # SIGTERM takes 15 seconds, and the data is not needed any more.
             self.kill()
         for port in self._ports.values():
             for used in (port, port + 10_000):

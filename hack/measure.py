@@ -1,6 +1,6 @@
 """Measures a running `imago dev`: `make measure` prints what the README and the notes quote.
 
-It starts an instance of its own in a temporary folder, so nothing of yours is touched.
+It starts a separate instance in a temporary folder, so your data is not touched.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def timings(session: aiohttp.ClientSession) -> dict[str, float]:
 
 
 async def memory(session: aiohttp.ClientSession, api: psutil.Process) -> dict[str, float]:
-    """Upload large files at once; return the API's memory before and at its peak, in MiB."""
+    """Upload large files concurrently; return the API's memory before and at its peak, in MiB."""
     data = large_image()
     before = api.memory_info().rss
     peak, running = before, True
@@ -94,7 +94,7 @@ async def memory(session: aiohttp.ClientSession, api: psutil.Process) -> dict[st
     return {
         "one file, MiB": round(len(data) / 2**20, 1),
         "API before, MiB": round(before / 2**20, 1),
-        f"API at its peak with {UPLOADS} uploads at once, MiB": round(peak / 2**20, 1),
+        f"API at its peak with {UPLOADS} concurrent uploads, MiB": round(peak / 2**20, 1),
         f"{UPLOADS} uploads took, s": round(seconds, 2),
     }
 

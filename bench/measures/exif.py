@@ -66,7 +66,7 @@ def _read_ours(path: Path) -> None:
 
 
 def _read_piexif(path: Path) -> None:
-    # What it can't read is measured all the same.
+    # Files it can't read count, too.
     with contextlib.suppress(Exception):
         piexif.load(path.read_bytes())
 

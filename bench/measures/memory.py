@@ -48,7 +48,7 @@ def measure(bench: Bench) -> None:
         "Growth of the API's memory with uploads of 50 MiB in flight",
         "MiB",
         [Series(name, values) for name, values in growth.items()],
-        [f"{count} at once" for count in counts],
+        [f"{count} concurrent" for count in counts],
     )
 
 

@@ -17,7 +17,7 @@ from imago.imaging.sandbox.pool import ChildPool
 
 _LANGUAGES = ["fra", "eng"]
 
-# A process of its own for each, which says the CPU it used between the first page and the last.
+# Each engine runs in its own process, which reports the CPU used between the first page and the last.
 _BARE = """
 import json, resource, sys, time
 import tesserocr
@@ -93,7 +93,7 @@ def _against_bare(bench: Bench, pages: list[Path]) -> None:
     report.note(
         "Bare: the same library (the wheel's Tesseract), opened once, given the path of the same JPEG, one thread, "
         "languages fra+eng, automatic layout. The stage decodes, turns and grays the page in its own way "
-        "first, and tells the language afterwards."
+        "first, and detects the language afterwards."
     )
 
 

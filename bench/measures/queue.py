@@ -21,14 +21,14 @@ from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import STANDARD, WorkerLanes, work_subject
 from imago.core.outbox.model import OutboxKind, OutboxRow
 from imago.core.outbox.work_message import WorkMessage
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.consumer import Delivery, WorkConsumer
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
 
 _DEFAULT_POLL, _TUNED_POLL = 0.5, 0.01
 
-# How many jobs may be under way at once (the default of both, and many), and how many of them are measured: so many
+# Numbers of concurrent jobs (the default of both, and many), and how many jobs are measured: so many
 # that the last ones, which leave slots empty, hardly count.
 _AT_ONCE = {10: 400, 80: 1600}
 
@@ -53,11 +53,11 @@ def _latency(bench: Bench) -> None:
 
 
 async def _ours(system: Imago, count: int) -> list[float]:
-    """Publish and handle in this process, past the database: what the stream and the pull loop take."""
-    bus = Bus(Settings(nats_url=(system.nats.url,)), name="bench")
-    await bus.start()
-    await bus.wait_connected(10)
-    publisher, waits, sent, client = Publisher(bus, timeout=5), [], {}, uuid4()
+    """Publish and handle messages in this process, without the database: the latency of stream and pull loop."""
+    nats = NatsConnection(Settings(nats_url=(system.nats.url,)), name="bench")
+    await nats.start()
+    await nats.wait_connected(10)
+    publisher, waits, sent, client = Publisher(nats, timeout=5), [], {}, uuid4()
 
     async def handle(delivery: Delivery) -> None:
         began = sent.get(json.loads(delivery.data)["image"])
@@ -66,7 +66,7 @@ async def _ours(system: Imago, count: int) -> list[float]:
         await delivery.ack()
 
     lanes = WorkerLanes.parse(f"premium,{STANDARD}")
-    consumer = WorkConsumer(bus, stages=(Stage.VISION,), lanes=lanes, max_jobs=10, heartbeat=10, handler=handle)
+    consumer = WorkConsumer(nats, stages=(Stage.VISION,), lanes=lanes, max_jobs=10, heartbeat=10, handler=handle)
     running = asyncio.create_task(consumer.run())
     await asyncio.sleep(0.5)
     for number in range(count):
@@ -79,7 +79,7 @@ async def _ours(system: Imago, count: int) -> list[float]:
     await until(lambda: _reached(waits, count), what="all messages handled", timeout=120)
     await consumer.stop(grace=1)
     await running
-    await bus.close()
+    await nats.close()
     return waits
 
 
@@ -96,7 +96,7 @@ def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
 
 
 def _noop(bench: Bench) -> None:
-    """Measure jobs without work, both queues with each number of jobs at once; the target is for each one's best."""
+    """Measure jobs without work in both queues by number of concurrent jobs; the target compares each queue's best."""
     report = bench.report
     best: dict[str, list[tuple[float, float]]] = {}
     for slots, jobs in _AT_ONCE.items():
@@ -107,10 +107,11 @@ def _noop(bench: Bench) -> None:
                 measured[system.name].append(bench.run(_drain(system, count, slots)))
         for name, pairs in measured.items():
             rate = report.add(
-                f"jobs without work, {slots} at once: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs))
+                f"jobs without work, {slots} concurrent: {name}, jobs/s", Sample(tuple(pair[0] for pair in pairs))
             )
             report.add(
-                f"jobs without work, {slots} at once: {name}, CPU ms per job", Sample(tuple(pair[1] for pair in pairs))
+                f"jobs without work, {slots} concurrent: {name}, CPU ms per job",
+                Sample(tuple(pair[1] for pair in pairs)),
             )
             if name not in best or rate > Sample(tuple(pair[0] for pair in best[name])).median:
                 best[name] = pairs
@@ -130,9 +131,9 @@ def _noop(bench: Bench) -> None:
         ratio([pair[1] for pair in theirs], [pair[1] for pair in ours]),
     )
     report.note(
-        "Each job is claimed and ended in the database by both, with its tries counted and its id deduplicated. Imago "
-        "also stores its result under a fence, and two events in the outbox, which it publishes. How many jobs may be "
-        "under way at once is a setting of both, 10 by default. The floor is nats-py alone, which commits twice and "
+        "Both claim and end each job in the database, count its attempts and deduplicate its id. Imago "
+        "also stores its result under a fence, and two events in the outbox, which it publishes. The number of "
+        "concurrent jobs is a setting of both, 10 by default. The floor is only nats-py, which commits twice and "
         "acknowledges (`bench/floor_worker.py`)."
     )
 
@@ -199,13 +200,13 @@ async def _fill(system: Imago, count: int) -> list[int]:
     )
     client = await connection.fetchval("SELECT uuid FROM clients WHERE id = 1")
     await connection.close()
-    bus = Bus(Settings(nats_url=(system.nats.url,)), name="bench")
-    await bus.start()
-    await bus.wait_connected(10)
+    nats = NatsConnection(Settings(nats_url=(system.nats.url,)), name="bench")
+    await nats.start()
+    await nats.wait_connected(10)
     messages = [WorkMessage(row["uuid"], client, Stage.EXIF, 1, 1) for row in rows]
     subject = work_subject(STANDARD, Stage.EXIF, client)
-    await Publisher(bus, timeout=30).publish_many(
+    await Publisher(nats, timeout=30).publish_many(
         [OutboxRow(0, OutboxKind.WORK, subject, each.to_json(), {}, each.message_id) for each in messages]
     )
-    await bus.close()
+    await nats.close()
     return [row["image_id"] for row in rows]

@@ -14,7 +14,7 @@ from imago.api.paging import encode_cursor
 
 _FEW = 1000
 
-# What lists are narrowed to; `{middle}` and `{end}` are cursors. The first part has a target, the second none.
+# Filters of lists; `{middle}` and `{end}` are cursors. The first group has targets, the second has none.
 _DEPTHS = {"first page": "", "middle page": "&cursor={middle}", "last page": "&cursor={end}"}
 _FILTERS = {
     "rare tag": "&tag=rare",
@@ -99,7 +99,7 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
 
 
 def _floor(bench: Bench, tenant: Tenant) -> None:
-    """Measure what aiohttp and one statement cost alone, over the same rows."""
+    """Measure only aiohttp and one statement, over the same rows."""
     routes = {"one image": "/images/{image}", "a list of 50": f"/images?client={tenant.client_id}&limit=50"}
     with Floor(bench.imago) as floor:
         for what, route in routes.items():
@@ -115,7 +115,7 @@ def _floor(bench: Bench, tenant: Tenant) -> None:
             bench.report.add(f"GET {what}: the floor, requests/s at 8 connections", Sample(tuple(rates)))
             bench.report.add(f"GET {what}: the floor, API CPU ms", Sample(tuple(costs)))
     bench.report.note(
-        "The floor is aiohttp alone with one SELECT, its rows as JSON: no authentication, rate, row-level security, "
+        "The floor is only aiohttp and one SELECT, its rows as JSON: no authentication, rate, row-level security, "
         "metrics and logs (`bench/floor.py`)."
     )
 

@@ -43,7 +43,7 @@ def measure(bench: Bench) -> None:
     report.note(
         f"{_BURST:g} times the mean rate for {_BURST_SECONDS} s at {_BURST_AT // 3600}:00. lagThreshold and most "
         "replicas are the chart's defaults, each lane has its own pods; polling 30 s, cooldown 300 s, 20 s from "
-        "wanting a pod to its first message, one core a pod. What limits beyond that is in docs/scaling.md."
+        "requesting a pod to its first message, one core per pod. Further limits are in docs/scaling.md."
     )
 
 

@@ -1,4 +1,4 @@
-"""Uploads: how many are accepted at which cost, what an image costs until it is done, when its thumbnail exists."""
+"""Uploads: accepted per second and their cost, the cost of an image until it is done, the wait for its thumbnail."""
 
 import asyncio
 import time
@@ -68,13 +68,13 @@ def _acceptance(bench: Bench) -> None:
     series = [Series(name, values) for name, values in rates.items()]
     report.plot_bars("uploads", "Uploads accepted", "per second", series, labels)
     report.note(
-        "Workers stand still meanwhile. The peer makes its thumbnail before it answers, Imago afterwards; the next "
-        "figures are of all the work."
+        "No workers run meanwhile. The peer makes its thumbnail before it responds, Imago afterwards; the next "
+        "figures cover all of the work."
     )
 
 
 def _floor(bench: Bench) -> None:
-    """Measure what aiohttp, one durable file and one committed row cost alone, in Imago's PostgreSQL."""
+    """Measure only aiohttp, one durable file and one committed row, in Imago's PostgreSQL."""
     with Floor(bench.imago) as floor:
         for size, photo in SIZES.items():
             data, costs, rates = photo(), [], []
@@ -87,7 +87,7 @@ def _floor(bench: Bench) -> None:
             bench.report.add(f"{size}, 8 connections: the floor, uploads/s", Sample(tuple(rates)))
             bench.report.add(f"{size}, 8 connections: the floor, API CPU ms per upload", Sample(tuple(costs)))
     bench.report.note(
-        "The floor is aiohttp alone: it hashes the form's file, writes it durably and commits one row, without "
+        "The floor is only aiohttp: it hashes the form's file, writes it durably and commits one row, without "
         "authentication, limits, quota, header, stages, messages, metrics and logs (`bench/floor.py`)."
     )
 
@@ -111,7 +111,7 @@ async def _upload(system: Imago | Peer, data: bytes, connections: int, count: in
 
 
 def _until_done(bench: Bench) -> None:
-    """Measure thumbnail and EXIF alone: OCR and vision cost so much more that nothing else would be seen."""
+    """Measure only thumbnail and EXIF: OCR and vision cost so much more that they would hide the rest."""
     report, data = bench.report, photo_900k()
     bench.imago.set_stages("exif")
     bench.peer.restart_api(PEER_STAGES="exif")
@@ -151,7 +151,7 @@ def _until_done(bench: Bench) -> None:
 
 
 async def _work_off(system: Imago | Peer, data: bytes, count: int) -> None:
-    """Upload and wait until everything is done, by the database's word: asking the API would cost it CPU."""
+    """Upload and wait until everything is done, by polling the database: polling the API would cost it CPU."""
     outcome = await _upload(system, data, 4, count)
     ids = [orjson.loads(body)["id"] for body in outcome.bodies]
     connection = await asyncpg.connect(system.database_url.replace("+asyncpg", ""))

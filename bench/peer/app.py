@@ -77,7 +77,7 @@ class ImageAnswer(BaseModel):
 
 
 class QuotaAnswer(BaseModel):
-    """What is used of what may be."""
+    """The used part of a quota."""
 
     storage_used_bytes: int
     storage_limit_bytes: int
@@ -94,7 +94,7 @@ class ImagesAnswer(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What is answered to an upload."""
+    """The response to an upload."""
 
     id: int
     uuid: str
@@ -286,7 +286,7 @@ async def show(client: Authenticated, image_id: int) -> Any:
 
 @app.get("/images/{image_id}/status")
 async def status(client: Authenticated, image_id: int) -> Any:
-    """Show where an image and its stages stand."""
+    """Return the status of an image and its stages."""
     await _one(client, image_id)
     async with sessions() as session:
         stages = (await session.scalars(select(Stage).where(Stage.image_id == image_id))).all()

@@ -1,4 +1,4 @@
-"""What the peer finds out of bytes: the header, the thumbnail, EXIF, text, tags."""
+"""The peer's analysis of an image: header, thumbnail, EXIF, text and tags."""
 
 import json
 import warnings
@@ -27,7 +27,7 @@ _CROP, _SIDE = 0.875, 224
 
 
 class Refused(Exception):
-    """The file is no image that is taken; `status` is what the client is answered."""
+    """The file is not an accepted image; `status` is the HTTP status of the response."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
@@ -70,7 +70,7 @@ def thumbnail(source: Path, target: Path) -> int:
 
 
 def read_exif(path: Path) -> dict[str, Any]:
-    """Return camera and place by piexif; empty where there is no EXIF or none it can read."""
+    """Return camera and place by piexif; empty without EXIF that it can read."""
     try:
         tags = piexif.load(str(path))
     except Exception:

@@ -10,12 +10,12 @@ PEPPER = os.environ["PEER_PEPPER"].encode()
 MODEL_DIR = Path(os.environ.get("PEER_MODEL_DIR", "."))
 TESSDATA = os.environ.get("PEER_TESSDATA")
 
-# FastAPI checks every answer against its model unless told not to; Imago builds answers without such a check.
+# By default FastAPI validates every response against its model; Imago builds responses without such a check.
 VALIDATE_ANSWERS = os.environ.get("PEER_VALIDATE_ANSWERS") == "1"
 STAGES = tuple(os.environ.get("PEER_STAGES", "exif,ocr,vision").split(","))
 OCR_LANGUAGES = os.environ.get("PEER_OCR_LANGUAGES", "fra+eng")
 
-# ARQ looks for jobs every half second unless told otherwise, which alone would be its latency.
+# By default ARQ polls for jobs every half second, which would be its latency.
 POLL_DELAY = float(os.environ.get("PEER_POLL_DELAY", "0.01"))
 MAX_JOBS = int(os.environ.get("PEER_MAX_JOBS", "10"))
 MAX_TRIES = 3

@@ -32,7 +32,7 @@ class Client(Base):
 
 
 class Image(Base):
-    """An image; the stages' results are columns of its own, so that one read has everything."""
+    """An image; the stages' results are columns of the same row, so that one read returns everything."""
 
     __tablename__ = "images"
     __table_args__ = (Index("ix_images_client_id_id", "client_id", "id"), Index("ix_images_sha", "client_id", "sha256"))
@@ -58,7 +58,7 @@ class Image(Base):
 
 
 class Stage(Base):
-    """Where a stage of an image stands."""
+    """The state of a stage of an image."""
 
     __tablename__ = "image_stages"
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), primary_key=True)

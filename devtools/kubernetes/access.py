@@ -1,4 +1,4 @@
-"""What tests do with any cluster: through kubectl, by a kubeconfig whose context is named for tests."""
+"""Access to a cluster for tests: kubectl with a kubeconfig whose context is named for tests."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ class Access:
             self.kubectl(*options, "-", stdin=yaml.safe_dump_all(objects))
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
-        """Return an object, or None where there is none."""
+        """Return an object, or None if it does not exist."""
         options = ["--ignore-not-found", "--output=json", *_in(namespace)]
         text = self.kubectl("get", kind, name, *options)
         found: dict[str, Any] | None = json.loads(text) if text.strip() else None

@@ -1,4 +1,4 @@
-"""What a cluster usually has already: DNS for its Services, and KEDA, by the manifests of its own version."""
+"""Add-ons that a cluster usually has: DNS for Services, and KEDA from the manifests of its version."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from devtools.kubernetes.access import Access
 from devtools.kubernetes.binaries import module_directory
 from devtools.kubernetes.node import DNS_SERVICE
 
-# Each pod runs an image of ours under the name that `images.py` gives it.
+# Each pod runs a locally built image under the name that `images.py` gives it.
 _COREDNS_IMAGE = "localhost/coredns:imago"
 _KEDA = {"keda-operator": "ghcr.io/kedacore/keda", "keda-adapter": "ghcr.io/kedacore/keda-metrics-apiserver"}
 # All of KEDA's default installation but the admission webhooks, which are a third program.
@@ -84,7 +84,7 @@ def install_keda(access: Access, directory: Path) -> None:
         {"op": "replace", "path": f"{first_container}/imagePullPolicy", "value": "IfNotPresent"},
         {"op": "replace", "path": f"{first_container}/readinessProbe/initialDelaySeconds", "value": 1},
     ]
-    # There is no webhook to write the certificates' authority into.
+    # No webhook exists that would need the certificate authority.
     webhooks = [{"op": "add", "path": f"{first_container}/args/-", "value": "--enable-webhook-patching=false"}]
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -30,7 +30,7 @@ def cache_directory() -> Path:
 
 
 def module_directory(module: str) -> Path:
-    """Where `hack/cluster-binaries.sh` puts what it builds from a Go module of ours."""
+    """The directory in which `hack/cluster-binaries.sh` puts programs built from a Go module."""
     digest = hashlib.sha256((_HACK / module / "go.sum").read_bytes()).hexdigest()
     return cache_directory() / module / digest[:16]
 
@@ -48,7 +48,7 @@ def find(name: str) -> Path:
     beside_python = Path(sys.executable).parent / name
     if beside_python.is_file():
         return beside_python
-    # Debian keeps programs for administrators in folders that are on root's path alone.
+    # Debian keeps administration programs in directories that are only on root's PATH.
     installed = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if installed is None:
         raise Missing(f"{name} is not installed: run `hack/cluster-packages.sh`, or `make test-cluster`, which does")

@@ -1,7 +1,7 @@
 """The control plane of a test cluster: etcd, the API server, the controller manager and the scheduler, as processes.
 
 Alone it needs neither root nor namespaces: everything listens on free ports of 127.0.0.1. Objects are stored, watched,
-validated and garbage-collected, HPAs computed; pods wait for ever, because there is no node (`node.py` adds one).
+validated and garbage-collected, HPAs computed; pods stay pending until `node.py` adds a node.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 NODE_NAME = "node"
 
-# Who speaks to the API server from outside of pods; the groups are what gives them their roles.
+# Users of the API server outside of pods; their groups give them their roles.
 _USERS = {
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
@@ -36,7 +36,7 @@ _USERS = {
 # On a machine that does other things at the same time; a few seconds on an idle one.
 _READY_SECONDS = 180.0
 
-# What programs in the cluster ask for, without what is in it: tests hold their Roles against it.
+# The audit log records the requests of programs in the cluster, without bodies: tests compare Roles with it.
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",

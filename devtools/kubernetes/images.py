@@ -30,7 +30,7 @@ _PYTHON = ("ca-certificates", "python3")
 _TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
 _HOME = "opt/imago"
 
-# The extras of each image, as in the Dockerfile: OCR alone carries Tesseract, vision alone the model.
+# The extras of each image, as in the Dockerfile: only OCR carries Tesseract, only vision the model.
 TARGETS = {
     "api": (),
     "worker-exif": (),
@@ -118,7 +118,7 @@ def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
     with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
         requirements = Path(scratch) / "requirements.lock"
         requirements.write_text(lock)
-        # The host's pip, alone in a folder of its own: Debian's minimal Python has none.
+        # The host's pip, copied to a separate folder, because Debian's minimal Python has none.
         shutil.copytree(Path(importlib.metadata.distribution("pip").locate_file("pip")), Path(scratch) / "pip" / "pip")
         install = "python -m pip install --quiet --no-cache-dir --no-deps --no-compile --require-hashes"
         script = (
@@ -175,7 +175,7 @@ def _model_layer() -> Layer:
             readable = Path(scratch) / model.name
             readable.mkdir(mode=0o755)
             for file in model.glob("*.*"):
-                # In the cache of whoever made it the model is theirs alone; in the image it is read by another user.
+                # In the cache only the user who made the model can read it; in the image another user must.
                 shutil.copyfile(file, readable / file.name)
                 (readable / file.name).chmod(0o644)
             return pack(path, [(readable, f"opt/models/{model.name}")])

@@ -44,7 +44,7 @@ def pack(path: Path, entries: Iterable[tuple[Path, str]]) -> Layer:
 
 
 def pack_difference(path: Path, tree: Path, below: Path) -> Layer:
-    """Write a layer of what a tree has beyond another, or has differently. What it lacks isn't marked as removed."""
+    """Write a layer with the files that a tree adds to or changes in another; removed files are not marked."""
     part = path.with_name(f"{path.name}.part")
     with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
         for source in sorted(tree.rglob("*")):
@@ -62,7 +62,7 @@ def packed(path: Path) -> Layer | None:
 
 
 def write_archive(stream: IO[bytes], images: Sequence[Image]) -> None:
-    """Write images as one archive, in which a layer that several of them have lies once."""
+    """Write images as one archive that contains each shared layer once."""
     manifest, written = [], set()
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for image in images:

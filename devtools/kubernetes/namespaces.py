@@ -1,10 +1,10 @@
-"""Runs a command in network, mount, process and other namespaces of its own, where a node can live and leave nothing.
+"""Run a command in new network, mount, process and other namespaces, so that a node leaves nothing behind.
 
-The kernel does most of the cleaning: everything in the process namespace dies with the command, however that ends, and
-mounts, addresses and iptables rules go with their namespaces. What containerd and the kubelet write to fixed places
-under /run and /var lands in layers over them. The kubelet would set three sysctls of the whole machine, so files that
-say what it wants to read lie over those. What the kernel doesn't clean, control groups and the folder of the run, has
-our process id in its name, and is removed at the end or, after a SIGKILL, by the next run.
+The kernel does most of the cleanup: every process in the namespace dies with the command, however it ends, and
+mounts, addresses and iptables rules disappear with their namespaces. Files that containerd and the kubelet write
+under /run and /var go to layers mounted over them. The kubelet would set three sysctls of the whole machine, so
+files with the values it expects are mounted over those. Control groups and the folder of the run have the process id
+in their names, and are removed at the end or, after a SIGKILL, by the next run.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _UNSHARE = [
     *("--net", "--mount", "--propagation=private", "--pid", "--ipc", "--uts"),
     *("--fork", "--kill-child", "--mount-proc"),
 ]
-# What the kubelet sets where it finds something else.
+# The values that the kubelet would set.
 _SYSCTLS = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
 
 
@@ -75,7 +75,7 @@ def check() -> None:
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a command in namespaces of its own and return its exit code; raise Missing."""
+    """Run a command in new namespaces and return its exit code; raise Missing."""
     check()
     remove_stale()
     name = f"{_PREFIX}{os.getpid()}"
@@ -136,7 +136,7 @@ def _make_cgroups(name: str) -> None:
             # weigh as much as a single program of the machine.
             (group / "cpu.shares").write_text(str(1024 * (os.cpu_count() or 1)))
         elif hierarchy.name == "cpuset":
-            # With v1 a new group has no processors and no memory until it is told.
+            # With cgroup v1 a new group has no processors and no memory until they are assigned.
             for file in ("cpuset.cpus", "cpuset.mems"):
                 (group / file).write_text((hierarchy / file).read_text())
 
@@ -156,14 +156,14 @@ def _remove_cgroups(name: str) -> None:
 
 
 def _prepare() -> None:
-    """Make the network of a node, and lay files over the sysctls that the kubelet sets."""
+    """Set up the network of a node, and mount files over the sysctls that the kubelet sets."""
     for arguments in (
         "link set lo up",
         "link add node0 type veth peer name node1",
         f"address add {_NODE_NETWORK} dev node0",
         "link set node0 up",
         "link set node1 up",
-        # What is sent to a Service needs a route before kube-proxy's rules turn it to a pod. There is no other route:
+        # Packets to a Service need a route before kube-proxy's rules redirect them to a pod. There is no other route:
         # nothing leaves this namespace.
         f"route add {_SERVICE_CIDR} dev node0",
     ):

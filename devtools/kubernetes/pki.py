@@ -23,7 +23,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority whose files lie in one folder."""
+    """A certificate authority whose files are in one folder."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory

@@ -10,7 +10,7 @@ from pathlib import Path
 from devtools.kubernetes.binaries import Missing, cache_directory, find
 
 _ARCHIVE_KINDS = "$(REPO_URI) $(CODENAME) $(COMPONENT)"
-# What the host knows about its network and its certificates, for programs in the root file system.
+# The host's network configuration and certificates, for programs in the root file system.
 _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/etc/pip.conf")
 
 
@@ -51,9 +51,9 @@ def run_in(
 ) -> None:
     """Run a command in a root file system of folders one over the other; what it writes lands under `changes`.
 
-    `mounts` are read-only, and for it alone.
+    `mounts` are read-only and exist only for this command.
 
-    The mounts live in a namespace of their own, so nothing of them is left whatever happens.
+    The mounts are in a new namespace, so none remains, whatever happens.
     """
     work, merged = changes.with_name(f"{changes.name}.work"), changes.with_name(f"{changes.name}.merged")
     for directory in (changes, work, merged):

@@ -172,7 +172,7 @@ class ProviderClient:
         except CallFailed as failed:
             outcome, reached = failed.outcome, failed.reached
             usage = None if failed.usage is None else self._priced(failed.usage)
-            log.info("provider-call.failed", provider=model.provider, outcome=failed.outcome, note=failed.note)
+            log.info("provider.call-failed", provider=model.provider, outcome=failed.outcome, note=failed.note)
             raise
         finally:
             # Shielded, because a cancelled call has to be paid too.

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.search_words import document, query_words
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 
 _SEARCH = sa.table(
     "image_search",
@@ -22,14 +22,14 @@ _SEARCH = sa.table(
 _WINDOW = 500
 
 
-_INSERT_SQLITE = Statement(
+_INSERT_SQLITE = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (rowid, client_id, image_id, document)"
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
 # The text is folded already, so no dictionary of any language touches it.
-_UPSERT_POSTGRES = Statement(
+_UPSERT_POSTGRES = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
         " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
@@ -43,9 +43,9 @@ async def upsert_document(connection: AsyncConnection, client_id: int, image_id:
     values = {"client_id": client_id, "image_id": image_id, "document": document(text)}
     if connection.dialect.name == "sqlite":
         await delete_document(connection, image_id)
-        await _INSERT_SQLITE.count(connection, values)
+        await _INSERT_SQLITE.execute(connection, values)
     else:
-        await _UPSERT_POSTGRES.count(connection, values)
+        await _UPSERT_POSTGRES.execute(connection, values)
 
 
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:

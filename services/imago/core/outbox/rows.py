@@ -15,7 +15,7 @@ from imago.core.outbox.model import HEAD_START, OutboxKind, OutboxRow, WorkRef
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import iso_utc, utc_now
 from imago.db.engine import Database
-from imago.db.prepared import Row, Statement
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, images, outbox
 
 
@@ -123,7 +123,7 @@ _COLUMNS = (
     *("client_id", "kind", "subject", "payload", "headers", "message_id"),
     *("image_id", "stage", "run", "epoch", "created_at", "due_at"),
 )
-_ADD = Statement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
+_ADD = PreparedStatement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
 
 
 async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
@@ -131,7 +131,7 @@ async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, .
     if not drafts:
         return ()
     now = utc_now()
-    rows = await _ADD.each_row(
+    rows = await _ADD.fetchmany(
         connection,
         [
             {
@@ -193,7 +193,7 @@ async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[boo
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
 
-_LOCATE = Statement(
+_LOCATE = PreparedStatement(
     sa.update(image_stages)
     .where(
         image_stages.c.image_id == sa.bindparam("of_image"),
@@ -205,14 +205,14 @@ _LOCATE = Statement(
 )
 
 
-_DELETE = Statement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
+_DELETE = PreparedStatement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
 
 
 async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
     """Delete the rows from the outbox, and note where they lie in JetStream."""
     now = utc_now()
     # In the order of their ids, as `lock_rows` says.
-    await _DELETE.each(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
+    await _DELETE.executemany(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
     located = [
         {
             "of_image": item.row.work.image_id,
@@ -230,7 +230,7 @@ async def settle(connection: AsyncConnection, published: Sequence[Published]) ->
     ]
     # A fixed order, so that two of these never wait for each other in a circle.
     located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
-    await _LOCATE.each(connection, located)
+    await _LOCATE.executemany(connection, located)
 
 
 async def discard(connection: AsyncConnection, row_ids: Sequence[int]) -> None:

@@ -31,8 +31,8 @@ from imago.core.outbox.rows import ImageIdentity
 from imago.core.times import utc_now
 from imago.core.uploads.idempotency import Completion, complete_key
 from imago.core.uploads.insert import Charge, Following, add_what_follows, make_images
-from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, Scope
-from imago.db.prepared import Statement
+from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import stage_results, tombstones, upload_intents
 
 # More of one client's uploads at once go in several transactions: each holds the client's usage until it commits.
@@ -85,7 +85,7 @@ class AcceptedImage:
         }
 
 
-_BEGIN = Statement(
+_BEGIN = PreparedStatement(
     sa.insert(upload_intents).returning(upload_intents.c.id, upload_intents.c.image_uuid),
     columns=("client_id", "image_uuid", "object_key", "created_at", "expires_at"),
 )
@@ -137,10 +137,10 @@ class Uploads:
 
     async def _begin(self, intents: Sequence[_Intent]) -> list[int | Exception]:
         now, client_id = utc_now(), intents[0].client.id
-        async with self._db.write(Scope(client_id)) as connection:
+        async with self._db.write(RowScope(client_id)) as connection:
             used = await usage(connection, client_id)
             refused = {each.image: _refusal(used, each.client) for each in intents}
-            rows = await _BEGIN.each_row(
+            rows = await _BEGIN.fetchmany(
                 connection,
                 [
                     {
@@ -161,7 +161,7 @@ class Uploads:
         # In the order of their intents, in which the sweeper locks them, too.
         in_order = sorted(asked, key=lambda each: each.upload.intent_id)
         # One that is refused fails the transaction, and then each gets one of its own.
-        async with self._db.write(Scope(asked[0].client.id)) as connection:
+        async with self._db.write(RowScope(asked[0].client.id)) as connection:
             accepted = await _accept_in(connection, in_order, now=utc_now())
             for each, image in zip(in_order, accepted, strict=True):
                 if each.once is not None:

@@ -17,7 +17,7 @@ from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox import rows as outbox_rows
 from imago.core.outbox.model import HEAD_START, OutboxRow
 from imago.core.outbox.rows import Draft
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
 
 # An image's columns that its upload sets.
@@ -50,21 +50,21 @@ class Charge:
 
 
 # The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
-_DUPLICATE = Statement(
+_DUPLICATE = PreparedStatement(
     sa.select(images.c.id)
     .where(images.c.client_id == sa.bindparam("client_id"), images.c.sha256 == sa.bindparam("sha256"))
     .order_by(images.c.id)
     .limit(sa.literal_column("1"))
 )
-_END_INTENT = Statement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
+_END_INTENT = PreparedStatement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
 # The lane is the row's, not the cached client's: the work is published on it within the second.
-_LANE = Statement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("client_id"), clients.c.active))
-_INSERT_IMAGE = Statement(sa.insert(images).returning(images.c.id), columns=_IMAGE)
-_INSERT_STAGES = Statement(
+_LANE = PreparedStatement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("client_id"), clients.c.active))
+_INSERT_IMAGE = PreparedStatement(sa.insert(images).returning(images.c.id), columns=_IMAGE)
+_INSERT_STAGES = PreparedStatement(
     sa.insert(image_stages),
     columns=("image_id", "stage", "client_id", "status", "run", "claim", "attempts", "epoch", "lane", "done_at"),
 )
-_CHARGE = Statement(
+_CHARGE = PreparedStatement(
     sa.update(client_usage)
     .where(
         client_usage.c.client_id == sa.bindparam("of_client"),
@@ -83,7 +83,7 @@ def _typed(table: sa.Table, *names: str) -> list[sa.BindParameter[object]]:
 
 
 # The same as the four before, all or nothing: no row is made where the intent is gone or the client isn't active.
-_MAKE = Statement(
+_MAKE = PreparedStatement(
     sa.text(
         f"""
         WITH ended AS (DELETE FROM upload_intents WHERE id = :intent RETURNING id),
@@ -112,7 +112,7 @@ _MAKE = Statement(
 )
 
 _LISTED = ("stages", "statuses", "kinds", "subjects", "payloads", "message_ids", "of_stages")
-_FOLLOW = Statement(
+_FOLLOW = PreparedStatement(
     sa.text(
         """
         WITH staged AS (
@@ -180,13 +180,13 @@ async def make_images(connection: AsyncConnection, rows: Sequence[Mapping[str, o
         return [await _make_image(connection, row) for row in rows]
     return [
         Made(made.id, made.duplicate_of, made.lane, made.intent_ended)
-        for made in await _MAKE.each_row(connection, rows)
+        for made in await _MAKE.fetchmany(connection, rows)
     ]
 
 
 async def _make_image(connection: AsyncConnection, row: Mapping[str, object]) -> Made:
     duplicate_of = await _DUPLICATE.scalar(connection, {name: row[name] for name in ("client_id", "sha256")})
-    if await _END_INTENT.count(connection, {"intent": row["intent"]}) != 1:
+    if await _END_INTENT.execute(connection, {"intent": row["intent"]}) != 1:
         return Made(None, None, None, intent_ended=False)
     lane = await _LANE.scalar(connection, {"client_id": row["client_id"]})
     if lane is None:
@@ -206,7 +206,7 @@ async def add_what_follows(
     # The charge comes last, as in every transaction: all uploads of a client at once queue up for its usage's row.
     if connection.dialect.name == "sqlite":
         return [await _follow(connection, each, now=now) for each in images]
-    rows = {row.message_id: row for row in await _FOLLOW.each_row(connection, [_values(each, now) for each in images])}
+    rows = {row.message_id: row for row in await _FOLLOW.fetchmany(connection, [_values(each, now) for each in images])}
     return [
         outbox_rows.added(each.drafts, [rows[draft.message_id] for draft in each.drafts])
         if rows[each.drafts[0].message_id].charged
@@ -239,7 +239,7 @@ def _values(image: Following, now: datetime) -> dict[str, object]:
 async def _follow(connection: AsyncConnection, image: Following, *, now: datetime) -> tuple[OutboxRow, ...] | None:
     fixed = {"image_id": image.image_id, "client_id": image.client_id, "lane": image.lane}
     begun = {"run": 1, "claim": 0, "attempts": 0, "epoch": 1}
-    await _INSERT_STAGES.each(
+    await _INSERT_STAGES.executemany(
         connection,
         [
             {**fixed, **begun, "stage": stage, "status": status, "done_at": now if status is StageStatus.DONE else None}
@@ -249,7 +249,7 @@ async def _follow(connection: AsyncConnection, image: Following, *, now: datetim
     added = await outbox_rows.add(connection, *image.drafts)
     await upsert_document(connection, image.client_id, image.image_id, image.name)
     charged = {"of_client": image.client_id, **_charged(image.charge)}
-    return added if await _CHARGE.count(connection, charged) == 1 else None
+    return added if await _CHARGE.execute(connection, charged) == 1 else None
 
 
 def _charged(charge: Charge) -> dict[str, int]:
