@@ -10,7 +10,7 @@ from aiohttp import web
 
 from imago.core.errors import FetchFailed, FetchTooLarge, UrlRefused
 from imago.web.decompress import Decompressor
-from imago.web.fetch import PageFetcher, FetchLimits
+from imago.web.fetch import FetchLimits, PageFetcher
 from tests.faults.figures import Figures
 from tests.support.ssrf import PUBLIC_IPV4, SITE, Wire, ask_libc, bypass_urls, canary, harmless_urls, resolver, site
 

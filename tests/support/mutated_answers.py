@@ -1,4 +1,4 @@
-"""Answers of models with some of what models get wrong, and of what somebody might make them say."""
+"""Answers of models with random errors and hostile content."""
 
 import json
 import random
@@ -17,7 +17,7 @@ GOOD: dict[type[ModelAnswer], dict[str, Any]] = {
     SummaryAnswer: {"summary": "A page about a harbour.", "language": "en"},
     DraftAnswer: {
         "title": "Migrate",
-        "objective": "It lies in S3.",
+        "objective": "It is in S3.",
         "steps": ["Copy", "Verify"],
         "acceptance_criteria": ["All match"],
         "estimate": "a day",
@@ -54,7 +54,7 @@ HOSTILE: tuple[Any, ...] = (
 
 
 def mutated(rng: random.Random, good: dict[str, Any]) -> str:
-    """Return an answer like a good one, and unlike it in some ways."""
+    """Return the text of a good answer with random changes."""
     data = dict(good)
     for _ in range(rng.randint(0, 3)):
         name = rng.choice([*good, "system", "admin"])
@@ -85,7 +85,7 @@ def mutated(rng: random.Random, good: dict[str, Any]) -> str:
 
 
 def problems(answer: ModelAnswer) -> list[str]:
-    """Return what is wrong with an answer that was accepted, by rules written down here and not in the code."""
+    """Return the errors of an accepted answer, by rules that are independent of the code."""
     found = []
     for name, value in answer.model_dump().items():
         for text in value if isinstance(value, list) else [value] if isinstance(value, str) else []:
@@ -118,6 +118,6 @@ def problems(answer: ModelAnswer) -> list[str]:
             wrong = True
     if wrong:
         found.append("limits")
-    # What the database and the API do with it.
+    # As the database and the API serialize it.
     json.loads(orjson.dumps(answer.model_dump()).decode())
     return found

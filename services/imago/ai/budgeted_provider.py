@@ -61,9 +61,7 @@ class BudgetedProvider:
         """Summarize a page."""
 
         async def request() -> Summary:
-            response = await self._client.request(
-                summarize_page(page, language=language), SummaryAnswer, self._context
-            )
+            response = await self._client.request(summarize_page(page, language=language), SummaryAnswer, self._context)
             return Summary(response.answer.summary, response.answer.language or UNDETERMINED, response.model_used)
 
         return await self._or_offline(request, lambda: self._offline_texts.summarize(page, language=language))
@@ -72,9 +70,7 @@ class BudgetedProvider:
         """Draft a task."""
 
         async def request() -> TaskDraft:
-            response = await self._client.request(
-                draft_task(description, context=context), DraftAnswer, self._context
-            )
+            response = await self._client.request(draft_task(description, context=context), DraftAnswer, self._context)
             answer = response.answer
             return TaskDraft(
                 title=answer.title,

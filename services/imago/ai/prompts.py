@@ -64,8 +64,8 @@ def describe_image(image: VisionInput) -> Prompt:
     language = _language(image.language)
     return Prompt(
         CallKind.VISION,
-        f"You describe and tag photos for an archive. You are given one image. {_DATA} This also applies to any text in "
-        f"the image. `description`: what can be seen, in one to three sentences in {language}, without guessing the "
+        f"You describe and tag photos for an archive. You get one image. {_DATA} This also applies to text in the "
+        f"image. `description`: what can be seen, in one to three sentences in {language}, without guessing the "
         "names of people or what is outside the image. `tags`: 3 to 12 nouns for what is in it, lower case, in "
         f"{language}. `confidence`: how sure you are of the description, from 0 to 1. {_JSON}",
         (Turn("user", "The image to describe:", image.jpeg),),
@@ -95,7 +95,7 @@ def summarize_page(page: Page, *, language: str) -> Prompt:
     title = f"{page.title}\n\n" if page.title else ""
     return Prompt(
         CallKind.SUMMARIZE,
-        f"You summarize web pages. The page's text is between the markers <page {marker}> and </page {marker}>. {_DATA} "
+        f"You summarize web pages. The text is between the markers <page {marker}> and </page {marker}>. {_DATA} "
         f"`summary`: what the page says, in three to six sentences in {_language(language)}, only from its text. "
         f"`language`: the language of your summary as ISO 639-1. {_JSON}",
         (Turn("user", f"<page {marker}>\n{title}{page.text[:MAX_PAGE]}\n</page {marker}>"),),

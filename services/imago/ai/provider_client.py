@@ -1,8 +1,8 @@
 """Request answers from AI services, within budgets and circuit breakers.
 
-A request goes through breaker, budget, call, validation, one correction of an invalid answer, one retry, and then to the
-next provider. The result is a valid answer, or one failure that says what a worker should do: park the work, try again,
-or give up.
+A request goes through breaker, budget, call, validation, one correction of an invalid answer, one retry, and then to
+the next provider. The result is a valid answer, or one failure that says what a worker should do: park the work, try
+again, or give up.
 """
 
 import asyncio
@@ -183,9 +183,7 @@ class ProviderClient:
         await self._breaker.succeeded(model.provider)
         return replace(reply, usage=usage or reply.usage)
 
-    async def _settle(
-        self, reservation: int, usage: TokenUsage | None, *, reached: bool, model: LanguageModel
-    ) -> None:
+    async def _settle(self, reservation: int, usage: TokenUsage | None, *, reached: bool, model: LanguageModel) -> None:
         if usage is None and not reached:
             await self._ledger.give_back(reservation)
         else:

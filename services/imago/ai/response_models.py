@@ -1,7 +1,7 @@
 """The answers of models, validated against a schema.
 
-An answer is untrusted text about untrusted data. A decoded answer has the right types, lengths and characters, else it is
-an InvalidAnswer. Members that are not in the schema are dropped.
+An answer is untrusted text about untrusted data. A decoded answer has the right types, lengths and characters, else it
+is an InvalidAnswer. Members that are not in the schema are dropped.
 """
 
 import re

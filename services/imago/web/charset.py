@@ -3,8 +3,8 @@
 import codecs
 import re
 
-# The charsets that a page may declare, by Python's names. Other codecs of Python are not charsets of pages, and some take
-# quadratic time.
+# The charsets that a page may declare, by Python's names. Other codecs of Python are not charsets of pages, and some
+# take quadratic time.
 _CHARSETS = frozenset(
     {
         *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "koi8-r", "koi8-u", "cp866", "mac-roman"),

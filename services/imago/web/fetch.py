@@ -1,9 +1,9 @@
 """Fetch a page of the public web for a client, and nothing else (SSRF).
 
-aiohttp bypasses its resolver if the host is an address, follows redirects itself, and decompresses before it counts bytes.
-So all three are done here. Each hop has its own session: its host is resolved once, every address must be public, and the
-session can connect only to these addresses, whatever the name resolves to later (DNS rebinding). TLS and the Host header
-use the name. Errors don't reveal addresses, or whether an internal name exists.
+aiohttp bypasses its resolver if the host is an address, follows redirects itself, and decompresses before it counts
+bytes. So all three are done here. Each hop has its own session: its host is resolved once, every address must be
+public, and the session can connect only to these addresses, whatever the name resolves to later (DNS rebinding). TLS
+and the Host header use the name. Errors don't reveal addresses, or whether an internal name exists.
 """
 
 import asyncio

@@ -60,6 +60,4 @@ class WebPages:
                 raise NoText("The page's text can't be extracted within the limits.") from None
         if not extracted["text"]:
             raise NoText("The page has no text.")
-        return Page(
-            url=fetched.url, title=extracted["title"], text=extracted["text"], language=extracted["language"]
-        )
+        return Page(url=fetched.url, title=extracted["title"], text=extracted["text"], language=extracted["language"])

@@ -33,8 +33,8 @@ from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
-from imago.web.resolver import UnknownHost
 from imago.web.pages import WebPages
+from imago.web.resolver import UnknownHost
 from tests.support.samples import PEPPER
 
 ADMIN_KEY = "the administrator's key of the tests"

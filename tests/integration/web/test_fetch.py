@@ -24,7 +24,7 @@ from imago.core.errors import (
     Unavailable,
     UrlRefused,
 )
-from imago.web.fetch import USER_AGENT, PageFetcher, FetchLimits
+from imago.web.fetch import USER_AGENT, FetchLimits, PageFetcher
 from tests.support.ssrf import (
     PUBLIC_IPV4,
     PUBLIC_IPV6,
@@ -399,7 +399,9 @@ async def test_tls_and_its_certificate_are_of_the_name(tmp_path: Path) -> None:
             with pytest.raises(FetchFailed):
                 await by.fetch(url)
         with pytest.raises(FetchFailed):
-            await PageFetcher(resolve=known, allow={ip_address(SITE)}, ports={port}).fetch(f"https://{SITE_NAME}:{port}/")
+            await PageFetcher(resolve=known, allow={ip_address(SITE)}, ports={port}).fetch(
+                f"https://{SITE_NAME}:{port}/"
+            )
     assert names[0] == SITE_NAME
 
 

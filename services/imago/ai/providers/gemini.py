@@ -1,4 +1,4 @@
-"""The Gemini API by Google's SDK. The SDK's retries are off, because `provider_client` retries within breaker and budget."""
+"""The Gemini API by Google's SDK, without the SDK's retries: `provider_client` retries within breaker and budget."""
 
 import importlib
 from typing import Any

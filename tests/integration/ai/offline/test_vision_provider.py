@@ -42,13 +42,13 @@ async def test_a_photo_gets_the_tags_a_person_would_give(
 
 
 @pytest.mark.parametrize("photo", [ASTRONAUT, FLOWER], ids=lambda path: path.stem)
-async def test_what_it_isnt_sure_of_it_doesnt_say(provider: OfflineVisionProvider, tmp_path: Path, photo: Path) -> None:
+async def test_unlikely_subjects_are_not_named(provider: OfflineVisionProvider, tmp_path: Path, photo: Path) -> None:
     result = await describe(provider, photo, tmp_path)
     assert result.confidence < 0.35
     assert "Likely" not in result.description
 
 
-async def test_french_is_written_throughout(provider: OfflineVisionProvider, tmp_path: Path) -> None:
+async def test_a_french_description_is_entirely_in_french(provider: OfflineVisionProvider, tmp_path: Path) -> None:
     exif = ExifResult(Camera("Canon", "Canon EOS 40D", taken_at="2008-05-01T15:56:01"), Gps(-33.85, -151.2, None, True))
     result = await describe(provider, CAT, tmp_path, "fr", exif)
     assert result.description == (
@@ -58,21 +58,21 @@ async def test_french_is_written_throughout(provider: OfflineVisionProvider, tmp
     assert "chat" in result.tags
 
 
-def test_a_model_made_by_one_user_can_be_read_by_another(tmp_path: Path) -> None:
+def test_other_users_can_read_the_model(tmp_path: Path) -> None:
     folder = ensure_model(tmp_path)
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     assert files
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in files)
 
 
-def test_a_damaged_model_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_model_is_built_again(tmp_path: Path) -> None:
     folder = ensure_model(tmp_path)
     (folder / "model.onnx").write_bytes(b"damaged")
     assert not is_valid(folder)
     assert is_valid(ensure_model(tmp_path))
 
 
-def test_two_processes_that_make_the_model_at_once_agree(tmp_path: Path) -> None:
+def test_two_processes_can_build_the_model_concurrently(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         folders = pool.map(ensure_model, [tmp_path, tmp_path])
     assert is_valid(folders[0])
