@@ -18,8 +18,10 @@ from bench.statistics import Sample, percentile, ratio
 from bench.systems import Imago, Peer, start, stop
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import STANDARD, WorkerLanes, work_subject
+from imago.core.lanes.model import STANDARD
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.subjects import work_subject
 from imago.core.outbox.work_message import WorkMessage
 from imago.nats.connection import NatsConnection
 from imago.nats.consumer import Delivery, WorkConsumer
@@ -49,7 +51,7 @@ def _latency(bench: Bench) -> None:
     waits["default"].append(percentile(_theirs(bench.peer, min(count, 30), _DEFAULT_POLL), 0.5))
     bench.report.add("publish to handler, p50 ms: imago", Sample(tuple(waits["imago"])), relation="<=", target=5)
     bench.report.add(f"publish to handler, p50 ms: ARQ, poll_delay {_TUNED_POLL:g} s", Sample(tuple(waits["tuned"])))
-    bench.report.add(f"publish to handler, p50 ms: ARQ as it comes, {_DEFAULT_POLL:g} s", waits["default"][0])
+    bench.report.add(f"publish to handler, p50 ms: ARQ's default, {_DEFAULT_POLL:g} s", waits["default"][0])
 
 
 async def _ours(system: Imago, count: int) -> list[float]:

@@ -18,8 +18,10 @@ from imago.bootstrap.data_dir import DEFAULT_CLIENT, ensure_secrets, locked, rea
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
 from imago.core.clients import keys
-from imago.core.clients.model import Pipeline, Plan, default_scopes
-from imago.core.clients.queries import NewClient, create_client, first_client
+from imago.core.clients.changes import NewClient, create_client
+from imago.core.clients.model import Pipeline, Plan
+from imago.core.clients.queries import first_client
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
@@ -119,7 +121,7 @@ async def _ensure_default_client(db: Database, settings: Settings, path: Path, u
     # The key is written before its digest is committed: a crash in between leaves a key without a client, which the
     # next start uses, and never a client whose key is lost.
     key = keys.parse(saved.get("api_key", "")) or keys.generate()
-    new = NewClient("default", Plan.PREMIUM, default_scopes(), {}, Pipeline(), uuid=_client_id(saved))
+    new = NewClient("default", Plan.PREMIUM, CLIENT_SCOPES, {}, Pipeline(), uuid=_client_id(saved))
     write_private(path, {"client_id": str(new.uuid), "api_key": key.reveal(), "url": url})
     await create_client(db, new, key=key, pepper=settings.api_key_pepper.get_secret_value())
     return key.reveal()

@@ -135,7 +135,7 @@ class ChildPool:
         code = await child.wait()
         cause = signal.Signals(-code).name if code < 0 else f"exit {code}"
         metrics.CHILD_EXITS.labels(cause).inc()
-        log.warning("child-process.died", task=task, cause=cause)
+        log.warning("child.died", task=task, cause=cause)
         if code == -signal.SIGXCPU:
             return TransientFailure("cpu-limit", "The image needs more computing time than a worker may use.")
         return TransientFailure("child-died", "The process that worked on the image died.")
