@@ -98,8 +98,8 @@ def _addresses() -> set[IPAddress]:
 def _reached_by_nat64(address: IPAddress) -> bool:
     """Return whether an address has NAT64's well-known prefix and a public IPv4 address.
 
-    The other libraries refuse the whole prefix. IPv6-only clusters reach all of IPv4 through it, and the connection goes
-    to the IPv4 address that was checked (RFC 6052).
+    The other libraries refuse the whole prefix. IPv6-only clusters reach all of IPv4 through it, and the connection
+    goes to the IPv4 address that was checked (RFC 6052).
     """
     nat64 = ipaddress.IPv6Network("64:ff9b::/96")
     return address.version == 6 and address in nat64 and refusal_reason(IPv4Address(address.packed[-4:])) is None
