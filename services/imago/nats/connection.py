@@ -93,7 +93,7 @@ class NatsConnection:
             except (NatsError, OSError, TimeoutError) as error:
                 if first:
                     log.warning(
-                        "nats.connect-failed", error=type(error).__name__, message="retrying until NATS answers"
+                        "nats.connect-failed", error=type(error).__name__, message="retrying"
                     )
                 first = False
                 await asyncio.sleep(RECONNECT_WAIT)
