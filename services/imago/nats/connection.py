@@ -92,9 +92,7 @@ class NatsConnection:
                 await self.client.connect(**options)
             except (NatsError, OSError, TimeoutError) as error:
                 if first:
-                    log.warning(
-                        "nats.connect-failed", error=type(error).__name__, message="retrying"
-                    )
+                    log.warning("nats.connect-failed", error=type(error).__name__, message="retrying")
                 first = False
                 await asyncio.sleep(RECONNECT_WAIT)
                 continue
