@@ -106,7 +106,7 @@ def _options(settings: Settings, *, name: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "servers": list(settings.nats_url),
         "name": f"imago-{name}",
-        # Each component has its own NATS user, which may subscribe only to this prefix (docs/operate.md).
+        # Each component has its own NATS user, which may subscribe only to its prefix.
         "inbox_prefix": f"_INBOX_imago_{name}",
         "connect_timeout": CONNECT_TIMEOUT,
         "reconnect_time_wait": RECONNECT_WAIT,

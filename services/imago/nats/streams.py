@@ -21,7 +21,7 @@ from nats.js.api import (
     StreamConfig,
     StreamInfo,
 )
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from imago.core.jobs.stages import STAGES, Stage
 from imago.core.lanes.model import (
@@ -58,7 +58,7 @@ class StreamsUnavailable(Exception):
 
 
 class StreamConflict(Exception):
-    """An existing stream or consumer has a setting that JetStream can't change; an operator has to resolve it."""
+    """JetStream rejects the configuration of a stream or consumer; an operator has to resolve the conflict."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     except NotFoundError:
         try:
             await js.add_stream(config)
-        except BadRequestError as error:
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
             # Another process may have created it in between, with the same or with older settings.
             if not await _exists(js, name):
                 raise StreamConflict(f"stream {name}: {error.description}") from error
@@ -211,7 +213,9 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     if _differs(present, config, _STREAM_FIELDS):
         try:
             await js.update_stream(config)
-        except BadRequestError as error:
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
             raise StreamConflict(f"stream {name}: {error.description}") from error
 
 
@@ -233,8 +237,19 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
         try:
             # This updates a durable consumer that exists.
             await js.add_consumer(stream, config)
-        except BadRequestError as error:
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
             raise StreamConflict(f"consumer {stream}/{name}: {error.description}") from error
+
+
+# JetStream rejects some configurations with status 500 instead of 400: changes that it can't make to an existing stream
+# (such as its storage type), and replicas on a server without a cluster.
+_REJECTION_CODES = frozenset({10052, 10074})
+
+
+def _is_rejection(error: APIError) -> bool:
+    return isinstance(error, BadRequestError) or error.err_code in _REJECTION_CODES
 
 
 class StreamManager:
