@@ -55,6 +55,11 @@ class NatsConnection:
             raise NatsUnavailable("not connected yet")
         return self._js
 
+    async def check(self) -> None:
+        """Raise NatsUnavailable while there is no connection."""
+        if not self.connected:
+            raise NatsUnavailable("not connected")
+
     async def start(self) -> None:
         """Start connecting and return immediately, so that a process can start while NATS is unavailable."""
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.jobs import claims
 from imago.core.jobs.lane_moves import count_left_behind

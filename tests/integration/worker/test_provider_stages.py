@@ -17,7 +17,7 @@ from devtools.waiting import until
 from imago.ai.factory import Providers, build_providers
 from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
 from imago.core.ai_usage.model import BUDGET_CODE
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client
 from imago.core.images.model import original_key

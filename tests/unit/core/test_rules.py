@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imago.core.clients import keys
 from imago.core.clients.model import PLAN_LIMITS, Plan, Usage
 from imago.core.clients.quotas import quota_exceeded
-from imago.core.clients.scopes import tenant_scopes
+from imago.core.clients.scopes import parse_client_scopes
 from imago.core.errors import QuotaExceeded
 from imago.core.images.model import clean_name, original_key, thumbnail_key
 from imago.core.images.search_words import fold, query_words
@@ -235,7 +235,7 @@ def test_search_folds_accents_case_and_punctuation_alike_in_texts_and_queries() 
 def test_a_client_cant_hold_the_platforms_scopes() -> None:
     for scope in ("admin", "clients:manage", "nonsense"):
         with pytest.raises(ValueError):
-            tenant_scopes(["images:read", scope])
+            parse_client_scopes(["images:read", scope])
 
 
 def test_the_plans_have_the_limits_of_the_design() -> None:

@@ -18,8 +18,7 @@ from imago.api.paging import decode_id, encode_cursor
 from imago.api.request_context import actor_of
 from imago.api.request_schemas import DeadLetterQuery, ReplayBody, entity_ref
 from imago.api.services import ANNOUNCER, DATABASE, SETTINGS
-from imago.core.clients.audit import AuditFilter, list_records
-from imago.core.clients.audit_model import Action
+from imago.core.clients.audit import AuditAction, AuditFilter, list_records
 from imago.core.errors import Unprocessable
 from imago.core.jobs.dead_letters import (
     LetterFilter,
@@ -120,7 +119,7 @@ async def audit_log(request: web.Request) -> web.Response:
         request.app[DATABASE],
         AuditFilter(
             client=query.get("client"),
-            action=Action(query["action"]) if "action" in query else None,
+            action=AuditAction(query["action"]) if "action" in query else None,
             created_from=query.get("created_from"),
             created_to=query.get("created_to"),
         ),

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.batching import Batches
 from imago.core.clients.model import Usage
-from imago.core.clients.usage import usage
+from imago.core.clients.queries import read_usage
 from imago.core.errors import NotFound
 from imago.core.images.filters import ImageFilter, page_of_ids
 from imago.core.images.locks import ImageRef
@@ -168,7 +168,7 @@ class ImageReads:
             ids = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
             query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
             rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
-            return _page(rows, limit, await usage(connection, client_id))
+            return _page(rows, limit, await read_usage(connection, client_id))
 
     async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
         client_id = asked[0].client_id
@@ -194,7 +194,7 @@ class ImageReads:
                 )
                 for each in asked
             ]
-            used = await usage(connection, client_id)
+            used = await read_usage(connection, client_id)
         return [_page(rows, each.limit, used) for rows, each in zip(pages, asked, strict=True)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from imago.core.ai_usage.model import BUDGET_CODE, BudgetPolicy, month_of
-from imago.core.clients.queries import client_of
+from imago.core.clients.queries import client_from
 from imago.core.jobs.stages import StageStatus
 from imago.core.outbox.model import OutboxKind
 from imago.core.outbox.rows import lock_rows
@@ -40,7 +40,7 @@ async def find_held(db: Database, *, policy: BudgetPolicy) -> list[Held]:
     found = []
     async with db.read(SYSTEM) as connection:
         for row in await connection.execute(query):
-            client = client_of(row)
+            client = client_from(row)
             unbounded = (client.pipeline.ai_budget_policy or policy) is not BudgetPolicy.HOLD
             room = client.limits.ai_calls_per_month - row.calls
             if unbounded or room > 0:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.queries import client_of
+from imago.core.clients.queries import client_from
 from imago.core.images.locks import LockedStage, lock_stages
 from imago.core.images.model import ImageFormat
 from imago.core.jobs import statements
@@ -182,7 +182,7 @@ def _decide(stage: Row, message: WorkMessage, *, now: datetime, max_tries: int) 
 
 
 def _claimed(found: LockedStage, message: WorkMessage, *, lease_until: datetime) -> Claim:
-    row, stage_row, client = found.image, found.stage, client_of(found.client)
+    row, stage_row, client = found.image, found.stage, client_from(found.client)
     return Claim(
         image=found.identity,
         stage=message.stage,

@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from imago.core.clients import audit
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.audit import Actor, AuditAction
 from imago.core.images.changes import start_runs
 from imago.core.images.locks import lock_image
 from imago.core.jobs.stages import Stage, StageStatus
@@ -196,4 +196,4 @@ def _letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:
 async def note_replay(db: Database, actor: Actor, details: Mapping[str, Any]) -> None:
     """Write a replay down in the audit log."""
     async with db.write(SYSTEM) as connection:
-        await audit.record(connection, actor, Action.LETTERS_REPLAYED, details=details)
+        await audit.record(connection, actor, AuditAction.LETTERS_REPLAYED, details=details)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from imago.core.clients.model import Client, Usage
-from imago.core.clients.queries import client_of
+from imago.core.clients.queries import client_from
 from imago.core.jobs.stages import OPEN_STATUSES, ImageStatus, Stage, StageStatus
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, clients, dead_letters, image_stages, images
@@ -106,4 +106,4 @@ async def usages(db: Database) -> list[tuple[Client, Usage]]:
         .where(clients.c.active)
     )
     async with db.read(SYSTEM) as connection:
-        return [(client_of(row), Usage(row.storage_bytes, row.images)) for row in await connection.execute(query)]
+        return [(client_from(row), Usage(row.storage_bytes, row.images)) for row in await connection.execute(query)]

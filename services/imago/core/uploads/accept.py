@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.batching import Batches
 from imago.core.clients.model import Client, Usage
-from imago.core.clients.quotas import quota_exceeded, refuse_if_used_up
-from imago.core.clients.usage import usage
+from imago.core.clients.queries import read_usage
+from imago.core.clients.quotas import quota_exceeded, require_quota_left
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
 from imago.core.images.model import ImageHeader, thumbnail_key_beside
 from imago.core.images.results import ThumbnailResult
@@ -138,7 +138,7 @@ class Uploads:
     async def _begin(self, intents: Sequence[_Intent]) -> list[int | Exception]:
         now, client_id = utc_now(), intents[0].client.id
         async with self._db.write(RowScope(client_id)) as connection:
-            used = await usage(connection, client_id)
+            used = await read_usage(connection, client_id)
             refused = {each.image: _refusal(used, each.client) for each in intents}
             rows = await _BEGIN.fetchmany(
                 connection,
@@ -172,7 +172,7 @@ class Uploads:
 
 def _refusal(used: Usage, client: Client) -> QuotaExceeded | None:
     try:
-        refuse_if_used_up(used, client.limits)
+        require_quota_left(used, client.limits)
     except QuotaExceeded as refusal:
         return refusal
     return None
@@ -237,7 +237,7 @@ async def _accept_in(
     for each, row, brought, published in zip(asked, made, following, rows, strict=True):
         upload = each.upload
         if published is None:
-            used = await usage(connection, each.client.id)
+            used = await read_usage(connection, each.client.id)
             raise quota_exceeded(used, each.client.limits, needed_bytes=upload.size_bytes)
         status = image_status(brought.stages.values())
         accepted.append(

@@ -19,7 +19,7 @@ from imago.core.ai_usage.model import (
     month_of,
     next_month,
 )
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client, Plan
 from imago.core.jobs.budget_parking import find_held, wake
