@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import work_subject
 from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.subjects import work_subject
 
 
 def work_row(stage: Stage = Stage.EXIF, lane: str = "standard", *, message_id: str | None = None) -> OutboxRow:

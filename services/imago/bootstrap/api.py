@@ -54,7 +54,7 @@ from imago.startup import StartupError, bind
 from imago.telemetry import metrics
 from imago.web.fetch import Fetcher
 from imago.web.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
-from imago.worker.stages.base import Tools
+from imago.worker.stages.base import StageTools
 from imago.worker.stages.thumbnail import store_thumbnail
 
 log = structlog.get_logger(__name__)
@@ -86,12 +86,12 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         keys, publisher = KeyCache(db, pepper=pepper), Publisher(nats, timeout=settings.nats_timeout)
         async with (
             ai_providers(settings, db, nats) as providers,
-            eager_publisher(db, publisher, by="api") as announcer,
+            eager_publisher(db, publisher, by="api") as background,
             _inline_thumbnailer(settings, store) as inline_thumbnail,
             _web_pages(settings) as pages,
             connection_gauges(db, nats, process="api"),
             maintenance_scheduler(
-                settings, db=db, store=store, nats=nats, publisher=publisher, eager_publisher=announcer, keys=keys
+                settings, db=db, store=store, nats=nats, publisher=publisher, eager_publisher=background, keys=keys
             ) as scheduler,
             _event_hub(nats) as events,
         ):
@@ -99,7 +99,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                 settings=settings,
                 db=db,
                 store=store,
-                announcer=announcer,
+                outbox_publisher=background,
                 auth=_auth(settings, db, keys),
                 clients=ClientServices(
                     ensure_lane=_lane_ensurer(settings, nats),
@@ -110,7 +110,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     settings,
                     db,
                     store,
-                    announcer,
+                    background,
                     Uploads(db),
                     UploadSlots(settings),
                     inline_thumbnail=inline_thumbnail,
@@ -154,7 +154,7 @@ async def _inline_thumbnailer(settings: Settings, store: ObjectStore) -> AsyncIt
         yield None
         return
     async with child_pool(settings) as children:
-        tools = Tools(settings, store, children)
+        tools = StageTools(settings, store, children)
 
         async def make(original: str, target: str) -> InlineThumbnail | None:
             with tempfile.TemporaryDirectory(prefix="imago-") as directory:

@@ -18,7 +18,7 @@ from imago.bootstrap.parts import (
     stop_on_signals,
 )
 from imago.core.jobs.stages import WORKER_STAGES, Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
@@ -28,7 +28,7 @@ from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageWork, Tools
+from imago.worker.stages.base import StageHandler, StageTools
 from imago.worker.stages.exif import ExifStage
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.thumbnail import ThumbnailStage
@@ -64,10 +64,10 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     ):
         lanes = WorkerLanes.parse(settings.worker_lanes)
         metrics.init_worker_series(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
-        tools = Tools(settings, store, children)
+        tools = StageTools(settings, store, children)
         stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
         async with _metrics_port(settings, health_checks(db, store, nats)):
-            yield Worker(settings=settings, db=db, nats=nats, announcer=publisher, stages=stages)
+            yield Worker(settings=settings, db=db, nats=nats, outbox_publisher=publisher, handlers=stages)
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> Asyn
         yield
 
 
-def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWork:
+def _stage(stage: Stage, tools: StageTools, providers: "Providers | None") -> StageHandler:
     match stage:
         case Stage.THUMBNAIL:
             return ThumbnailStage(tools)

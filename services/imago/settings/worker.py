@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.settings.base import SettingsGroup
 
 

@@ -1,4 +1,4 @@
-"""The API in the test's own process, on SQLite and local files, with an announcer that only remembers."""
+"""The API in the test's own process, on SQLite and local files, with an outbox publisher that only records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -43,11 +43,11 @@ JWT_SECRET = "the tests' secret of tokens, of 32 bytes and more"
 
 @dataclass
 class Remembering:
-    """An announcer that publishes nothing."""
+    """An outbox publisher that only records its rows."""
 
     rows: list[OutboxRow] = field(default_factory=list)
 
-    def announce(self, rows: Sequence[OutboxRow]) -> None:
+    def publish_soon(self, rows: Sequence[OutboxRow]) -> None:
         self.rows.extend(rows)
 
 
@@ -143,7 +143,7 @@ async def serve(
         settings=configured,
         db=db,
         store=store,
-        announcer=announced,
+        outbox_publisher=announced,
         auth=AuthServices(
             KeyCache(db, pepper=PEPPER), LocalRates() if db.is_sqlite else DatabaseRates(db), tokens=Tokens(JWT_SECRET)
         ),

@@ -14,7 +14,8 @@ from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client
 from imago.core.clients.queries import get_client_row
 from imago.core.images.model import original_key
-from imago.core.lanes.model import client_events, client_token, work_stream
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import client_event_subjects, work_stream
 from imago.core.times import utc_now
 from imago.core.uploads.accept import Uploads
 from imago.db.engine import Database
@@ -58,7 +59,7 @@ def objects(store: LocalStore, client: Client) -> int:
 
 
 async def messages(nats: NatsConnection, client: Client) -> int:
-    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
+    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_event_subjects(client.uuid))
     return sum((info.state.subjects or {}).values())
 
 

@@ -3,7 +3,7 @@
 from nats.js.api import ConsumerConfig
 
 from devtools.waiting import until
-from imago.core.lanes.model import work_stream
+from imago.core.outbox.subjects import work_stream
 from imago.nats import advisories
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher

@@ -11,7 +11,8 @@ import pytest
 from devtools.nats import NatsServer
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes, work_stream
+from imago.core.lanes.worker_lanes import WorkerLanes
+from imago.core.outbox.subjects import work_stream
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.consumer import Delivery, Handler, WorkConsumer
 from imago.nats.publisher import Publisher

@@ -7,7 +7,7 @@ import pytest
 from nats.js.api import StorageType, StreamConfig
 
 from imago.core.jobs.stages import STAGES
-from imago.core.lanes.model import EVENTS_STREAM, EVENTS_SUBJECTS, work_stream
+from imago.core.outbox.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, work_stream
 from imago.nats.connection import NatsConnection
 from imago.nats.streams import StreamConflict, StreamOptions, delete_lane, ensure_streams, existing_lanes
 

@@ -155,7 +155,7 @@ def test_the_logs_of_every_process_contain_the_trace_the_request_and_the_image(t
     lines = [line for line in traced.logs if line.get("trace_id") == traced.trace]
     (handled,) = (line for line in lines if line["event"] == "request")
     assert handled["image"] == traced.uuid
-    attempts = {line["stage"]: line for line in lines if line["event"] == "stage tried"}
+    attempts = {line["stage"]: line for line in lines if line["event"] == "stage.attempted"}
     assert set(attempts) == set(STAGES)
     for line in attempts.values():
         assert (line["request_id"], line["image"]) == (handled["request_id"], traced.uuid)

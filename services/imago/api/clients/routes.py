@@ -52,7 +52,7 @@ from imago.core.erasure import request_erasure
 from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unprocessable
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 from imago.db.engine import Database
 
 routes = web.RouteTableDef()
@@ -294,7 +294,7 @@ async def _changed(request: web.Request, changed: ClientChange) -> dict[str, Any
 async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID) -> None:
     """Make a lane of the client's own before anything is sent there; raise Unavailable while NATS is away."""
     uuid = client if isinstance(client, UUID) else client.uuid
-    lane = lane_of(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
+    lane = resolve_lane(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
     ensure_lane = request.app[CLIENTS].ensure_lane
     if ensure_lane is not None:
         await ensure_lane(lane)

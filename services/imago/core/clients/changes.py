@@ -17,7 +17,7 @@ from imago.core.clients.ownership import require_not_erasing, require_owner
 from imago.core.clients.queries import client_from, matches
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, clients
@@ -94,7 +94,7 @@ async def put_client(
 
     Raises ClientOwned if the client belongs to another owner, and Conflict while it is being erased.
     """
-    wanted_lane = lane_of(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
+    wanted_lane = resolve_lane(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
     async with db.write(SYSTEM) as connection:
         await _lock_uuid(connection, db, uuid)
         row = await _locked(connection, uuid)
@@ -139,7 +139,7 @@ def _patched_columns(row: sa.Row[Any], patch: ClientPatch) -> dict[str, Any]:
     if patch.pipeline is not None:
         columns |= _pipeline_columns(patch.pipeline)
     if patch.lane is not None:
-        columns["lane"] = lane_of(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
+        columns["lane"] = resolve_lane(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
     elif plan != row.plan and row.lane == PLAN_LANES[Plan(row.plan)]:
         # A client in its plan's lane follows the plan; a chosen lane stays.
         columns["lane"] = PLAN_LANES[plan]

@@ -11,7 +11,7 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.clients.gcra import MINUTE, Rate, Verdict, verdict
 from imago.db.engine import Database, DatabaseUnavailable
 
@@ -41,7 +41,7 @@ _EXPIRE = """
 
 
 # A larger burst is charged in several batches.
-_LARGEST_BATCH = 100
+_MAX_BATCH_SIZE = 100
 
 
 class _Charged(NamedTuple):
@@ -67,13 +67,13 @@ class DatabaseRates:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._charges: Batches[_Charge, _Charged] = Batches(
-            self._charge, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=attrgetter("subject")
+        self._charges: BatchExecutor[_Charge, _Charged] = BatchExecutor(
+            self._charge, max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,), key=attrgetter("subject")
         )
 
     async def spend(self, subject: str, rate: Rate) -> Verdict:
         """Count one request of a subject if its rate allows it; raise DatabaseUnavailable."""
-        charged = await self._charges.ask(_Charge(subject, rate.interval, rate.tolerance))
+        charged = await self._charges.submit(_Charge(subject, rate.interval, rate.tolerance))
         return verdict(charged.ahead, rate, allowed=charged.allowed)
 
     async def _charge(self, charges: Sequence[_Charge]) -> list[_Charged]:
