@@ -31,7 +31,7 @@ def test_only_clients_in_the_setting_have_their_own_label(labelled: None) -> Non
 
 def test_at_most_fifty_clients_can_have_a_label() -> None:
     assert len(Settings(metrics_clients=",".join(f"client-{n}" for n in range(50))).metrics_clients) == 50
-    with pytest.raises(ValidationError, match="METRICS_CLIENTS takes 50 names at most"):
+    with pytest.raises(ValidationError, match="METRICS_CLIENTS takes at most 50 names"):
         Settings(metrics_clients=",".join(f"client-{n}" for n in range(51)))
 
 
