@@ -1,4 +1,4 @@
-"""`imago upload`: many files at once, a bar for each, and the pipeline's progress behind it."""
+"""`imago upload`: concurrent uploads, with a progress bar and the state of the pipeline for each file."""
 
 import asyncio
 import json
@@ -14,20 +14,21 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from imago.cli.http_client import Busy, RemoteError, Target, answer
+from imago.cli.errors import CommandError
+from imago.cli.http_client import ServerBusy, Target, request_json
 
-PARALLEL = 4
+MAX_CONCURRENT_UPLOADS = 4
 CHUNK = 256 * 1024
 POLL_SECONDS = 0.25
-# How long an upload is tried again while the API is busy: a rolling update or a burst is over by then.
-PATIENCE_SECONDS = 120.0
+# How long to retry an upload while the API is busy: longer than a rolling update or a burst takes.
+RETRY_SECONDS = 120.0
 
 _ENDED = frozenset({"done", "partial", "failed"})
 
 
 @dataclass
-class Result:
-    """What became of a file."""
+class FileResult:
+    """The outcome of one file."""
 
     path: Path
     uploaded: dict[str, Any] | None = None
@@ -37,31 +38,31 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it was refused, or a stage of it died."""
+        """Whether the upload was refused or a stage is dead."""
         return self.error is not None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints of it."""
+        """Return what `--json` prints."""
         return {"path": str(self.path), "upload": self.uploaded, "image": self.detail, "error": self.error}
 
 
 async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeout: float, as_json: bool) -> int:
-    """Upload files and what folders hold; return how many failed."""
+    """Upload files and the contents of directories; return how many files failed."""
     files = list(_files(paths))
     if not files:
-        raise RemoteError("there is no file in what was named")
+        raise CommandError("no files found")
     console = Console(stderr=True)
-    gate = asyncio.Semaphore(PARALLEL)
+    gate = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     async with target.session() as session:
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
-            jobs = [_one(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
+            jobs = [_upload_file(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
             results = await asyncio.gather(*jobs)
     _report(results, as_json=as_json)
     return sum(result.failed for result in results)
 
 
-async def _one(
+async def _upload_file(
     session: aiohttp.ClientSession,
     gate: asyncio.Semaphore,
     progress: Progress,
@@ -69,38 +70,38 @@ async def _one(
     *,
     wait: bool,
     timeout: float,
-) -> Result:
-    result = Result(path)
+) -> FileResult:
+    result = FileResult(path)
     task = progress.add_task(path.name, total=None, state="waiting")
     try:
         size = (await asyncio.to_thread(path.stat)).st_size
         progress.update(task, total=max(1, size))
         async with gate:
             progress.update(task, state="uploading")
-            result.uploaded = await _upload(session, path, progress, task)
+            result.uploaded = await _send(session, path, progress, task)
         progress.update(task, state="uploaded")
         if wait:
-            await _wait(session, result, progress, task, timeout=timeout)
-    except (RemoteError, OSError, TimeoutError) as error:
-        result.error = str(error) or f"not done after {timeout:g} s"
+            await _wait_for_stages(session, result, progress, task, timeout=timeout)
+    except (CommandError, OSError, TimeoutError) as error:
+        result.error = str(error) or f"not finished after {timeout:g} s"
         progress.update(task, state="failed")
     return result
 
 
-async def _upload(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
-    """Upload a file, again while the API is busy; all tries have one key, so they make one image."""
+async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
+    """Upload a file, retrying while the API is busy; all attempts share one key, so they create one image."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         form = aiohttp.MultipartWriter("form-data")
         part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
         part.set_content_disposition("form-data", name="file", filename=path.name)
         try:
-            return await answer(session, "POST", "images/upload", data=form, headers=headers)
-        except Busy as busy:
+            return await request_json(session, "POST", "images/upload", data=form, headers=headers)
+        except ServerBusy as busy:
             if time.monotonic() + busy.seconds > deadline:
                 raise
-            progress.update(task, completed=0, state=f"trying again in {busy.seconds:g} s")
+            progress.update(task, completed=0, state=f"retrying in {busy.seconds:g} s")
             await asyncio.sleep(busy.seconds)
 
 
@@ -111,20 +112,20 @@ async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator
             progress.advance(task, len(chunk))
 
 
-async def _wait(
-    session: aiohttp.ClientSession, result: Result, progress: Progress, task: TaskID, *, timeout: float
+async def _wait_for_stages(
+    session: aiohttp.ClientSession, result: FileResult, progress: Progress, task: TaskID, *, timeout: float
 ) -> None:
     image = (result.uploaded or {})["id"]
     async with asyncio.timeout(timeout):
         while True:
-            state = await answer(session, "GET", f"images/{image}/status")
+            state = await request_json(session, "GET", f"images/{image}/status")
             result.stages = state["stages"]
             ended = [name for name, stage in result.stages.items() if stage["status"] in ("done", "skipped")]
             progress.update(task, state=f"{state['status']} ({len(ended)}/{len(result.stages)} stages)")
             if state["status"] in _ENDED:
                 break
             await asyncio.sleep(POLL_SECONDS)
-    result.detail = await answer(session, "GET", f"images/{image}")
+    result.detail = await request_json(session, "GET", f"images/{image}")
     dead = {name: stage["error_code"] for name, stage in result.stages.items() if stage["status"] == "dead"}
     if dead:
         result.error = "; ".join(f"{name}: {code}" for name, code in dead.items())
@@ -138,7 +139,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _report(results: Iterable[Result], *, as_json: bool) -> None:
+def _report(results: Iterable[FileResult], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([result.to_json() for result in results], ensure_ascii=False, indent=2))
         return

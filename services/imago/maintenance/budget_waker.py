@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from imago.core.ai_usage.ledger import expire_reservations, forget_calls
-from imago.core.jobs.budget_parking import find_held, wake
+from imago.core.ai_usage.ledger import delete_old_calls, expire_reservations
+from imago.core.jobs.budget_parking import find_parked_clients, wake_stages
 from imago.db.engine import Database
 from imago.settings import Settings
 
@@ -27,11 +27,13 @@ class BudgetWaker:
         Never more than the calls that are left: the others would only be claimed, refused and held again.
         """
         woken = 0
-        for held in await find_held(self._db, policy=self._policy):
-            woken += await wake(self._db, held.client_id, limit=BATCH if held.unbounded else min(held.room, BATCH))
+        for parked in await find_parked_clients(self._db, policy=self._policy):
+            woken += await wake_stages(
+                self._db, parked.client_id, limit=BATCH if parked.unbounded else min(parked.room, BATCH)
+            )
         return woken
 
     async def clean_up(self) -> int:
         """End stale reservations and forget old calls; return how many."""
         expired = await expire_reservations(self._db, older_than=self._stale_after)
-        return expired + await forget_calls(self._db, older_than=self._kept_for)
+        return expired + await delete_old_calls(self._db, older_than=self._kept_for)

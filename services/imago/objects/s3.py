@@ -34,7 +34,8 @@ from imago.objects.store import (
     T,
     UrlRequest,
 )
-from imago.settings import Settings
+from imago.settings.storage import StorageSettings
+from imago.startup import StartupError
 
 # A multipart upload's parts; S3 takes none under 5 MiB but the last, and 10,000 at most. Some stores that speak its
 # language want all but the last to be of one size.
@@ -76,14 +77,14 @@ class _UploadGone(StorageUnavailable):
 class S3Store:
     """An `ObjectStore` in a bucket; `open` it before use, `close` it in the end.
 
-    Raises ValueError where settings are missing or can't be used.
+    Raises StartupError if settings are missing or unusable.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StorageSettings) -> None:
         if not settings.s3_bucket:
-            raise ValueError("STORAGE_BACKEND=s3 needs S3_BUCKET")
+            raise StartupError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
-            raise ValueError("S3_ACCESS_KEY and S3_SECRET_KEY go together")
+            raise StartupError("S3_ACCESS_KEY and S3_SECRET_KEY go together")
         _check_url("S3_ENDPOINT_URL", settings.s3_endpoint_url)
         _check_url("S3_PUBLIC_ENDPOINT_URL", settings.s3_public_endpoint_url)
         self._settings = settings
@@ -94,7 +95,7 @@ class S3Store:
         self._signer: Any = None
 
     async def open(self) -> None:
-        """Make the clients, which don't ask the store for anything yet; raise ValueError for settings of no use."""
+        """Make the clients, which don't ask the store for anything yet; raise StartupError for unusable settings."""
         settings = self._settings
         # One session, so that keys that a role lends are fetched and renewed once for both.
         session = get_session()
@@ -108,7 +109,7 @@ class S3Store:
         except (BotoCoreError, ValueError) as error:
             await self.close()
             # Their texts may hold the URL.
-            raise ValueError(f"S3 can't be used with these settings ({type(error).__name__})") from None
+            raise StartupError(f"S3 cannot be used with these settings ({type(error).__name__})") from None
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
@@ -351,7 +352,7 @@ def _check_url(name: str, url: str | None) -> None:
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must begin with http:// or https:// and name a host")
+        raise StartupError(f"{name} must begin with http:// or https:// and name a host")
 
 
 def _mapped(error: ClientError) -> Exception:

@@ -24,6 +24,7 @@ from imago.objects.factory import build_store
 from imago.objects.s3 import PART_BYTES, S3Store
 from imago.objects.s3_reader import RangeReader
 from imago.objects.store import StorageFull, StorageUnavailable, UrlRequest
+from imago.startup import StartupError
 from tests.integration.objects.conftest import s3_settings
 
 
@@ -436,12 +437,12 @@ async def test_a_bucket_that_isnt_there_does_not_keep_a_process_from_starting(s3
 
 def test_half_a_key_pair_is_refused() -> None:
     settings = s3_settings("http://127.0.0.1:9").model_copy(update={"s3_secret_key": None})
-    with pytest.raises(ValueError, match="S3_SECRET_KEY"):
+    with pytest.raises(StartupError, match="S3_SECRET_KEY"):
         S3Store(settings)
 
 
 @pytest.mark.parametrize("url", ["s3.example.com", "ftp://example.com", "http:///bucket", "http://user:word@"])
 def test_an_endpoint_that_is_no_url_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ValueError, match="S3_ENDPOINT_URL") as caught:
+    with pytest.raises(StartupError, match="S3_ENDPOINT_URL") as caught:
         S3Store(s3_settings(url))
     assert url not in str(caught.value)

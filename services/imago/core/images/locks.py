@@ -8,8 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.model import ImageIdentity
 from imago.core.jobs.stages import Stage
-from imago.core.outbox.rows import ImageIdentity
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, images
 
@@ -111,8 +111,8 @@ async def lock_stages(
     else:
         refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
         if len(refs) > 1:
-            # All images before the first stage: who holds a stage must not wait for an image, because the announcer
-            # locks stages without their images.
+            # All images before the first stage: a transaction that has locked a stage must not wait for an image,
+            # because the eager publisher locks stages without their images.
             await _LOCK_BY_UUIDS.fetch(connection, {"refs": refs})
         rows = await _LOCK_STAGES.fetch(connection, {"refs": refs, "of_stages": stages})
     return {

@@ -9,12 +9,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Client, Usage
-from imago.core.clients.quotas import quota_exceeded, refuse_if_used_up
-from imago.core.clients.usage import usage
+from imago.core.clients.queries import read_usage
+from imago.core.clients.quotas import quota_exceeded, require_quota_left
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
-from imago.core.images.model import ImageHeader, thumbnail_key_beside
+from imago.core.images.model import ImageHeader, ImageIdentity, thumbnail_key_beside
 from imago.core.images.results import ThumbnailResult
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
@@ -24,10 +24,9 @@ from imago.core.jobs.stages import (
     image_status,
     planned_stages,
 )
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import ImageIdentity
 from imago.core.times import utc_now
 from imago.core.uploads.idempotency import Completion, complete_key
 from imago.core.uploads.insert import Charge, Following, add_what_follows, make_images
@@ -36,7 +35,7 @@ from imago.db.prepared import PreparedStatement
 from imago.db.tables import stage_results, tombstones, upload_intents
 
 # More of one client's uploads at once go in several transactions: each holds the client's usage until it commits.
-_LARGEST_BATCH = 20
+_MAX_BATCH_SIZE = 20
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,11 @@ class Uploads:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._intents: Batches[_Intent, int] = Batches(
-            self._begin, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda each: each.client.id
+        self._intents: BatchExecutor[_Intent, int] = BatchExecutor(
+            self._begin, max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,), key=lambda each: each.client.id
         )
-        self._acceptances: Batches[_Acceptance, AcceptedImage] = Batches(
-            self._accept, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda each: each.client.id
+        self._acceptances: BatchExecutor[_Acceptance, AcceptedImage] = BatchExecutor(
+            self._accept, max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,), key=lambda each: each.client.id
         )
 
     async def begin(self, client: Client, *, image: UUID, object_key: str, ttl: timedelta) -> int:
@@ -123,7 +122,7 @@ class Uploads:
 
         Raises QuotaExceeded where not even one more byte would fit.
         """
-        return await self._intents.ask(_Intent(client, image, object_key, ttl))
+        return await self._intents.submit(_Intent(client, image, object_key, ttl))
 
     async def accept(self, client: Client, upload: NewImage, *, once: Completion | None = None) -> AcceptedImage:
         """Charge the quota and create the image, its stages and its messages, in one transaction.
@@ -133,12 +132,12 @@ class Uploads:
         and IdempotencyInFlight where the key was taken over; then nothing was written, and the caller abandons the
         upload.
         """
-        return await self._acceptances.ask(_Acceptance(client, upload, once))
+        return await self._acceptances.submit(_Acceptance(client, upload, once))
 
     async def _begin(self, intents: Sequence[_Intent]) -> list[int | Exception]:
         now, client_id = utc_now(), intents[0].client.id
         async with self._db.write(RowScope(client_id)) as connection:
-            used = await usage(connection, client_id)
+            used = await read_usage(connection, client_id)
             refused = {each.image: _refusal(used, each.client) for each in intents}
             rows = await _BEGIN.fetchmany(
                 connection,
@@ -172,7 +171,7 @@ class Uploads:
 
 def _refusal(used: Usage, client: Client) -> QuotaExceeded | None:
     try:
-        refuse_if_used_up(used, client.limits)
+        require_quota_left(used, client.limits)
     except QuotaExceeded as refusal:
         return refusal
     return None
@@ -237,7 +236,7 @@ async def _accept_in(
     for each, row, brought, published in zip(asked, made, following, rows, strict=True):
         upload = each.upload
         if published is None:
-            used = await usage(connection, each.client.id)
+            used = await read_usage(connection, each.client.id)
             raise quota_exceeded(used, each.client.limits, needed_bytes=upload.size_bytes)
         status = image_status(brought.stages.values())
         accepted.append(
@@ -263,14 +262,14 @@ def _following(
     now: datetime,
 ) -> Following:
     headers, status, limits = upload.traceparent, image_status(stages.values()), client.limits
-    drafts = [outbox_rows.event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
+    drafts = [draft_event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
     drafts += [
-        outbox_rows.work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
+        draft_work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
         for stage, stage_status in stages.items()
         if stage_status is StageStatus.PENDING
     ]
     if status in TERMINAL_IMAGE_STATUSES:
-        drafts.append(outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
+        drafts.append(draft_event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
     # The thumbnail adds to the usage but is never what refuses an upload.
     kept = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)
     charge = Charge(upload.size_bytes, kept, limits.storage_bytes, limits.images)

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.search import upsert_document
 from imago.core.images.search_words import document
 from imago.core.jobs.stages import Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxRow
-from imago.core.outbox.rows import Draft
+from imago.core.outbox.rows import insert_drafts, inserted_rows
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
 
@@ -208,7 +208,7 @@ async def add_what_follows(
         return [await _follow(connection, each, now=now) for each in images]
     rows = {row.message_id: row for row in await _FOLLOW.fetchmany(connection, [_values(each, now) for each in images])}
     return [
-        outbox_rows.added(each.drafts, [rows[draft.message_id] for draft in each.drafts])
+        inserted_rows(each.drafts, [rows[draft.message_id] for draft in each.drafts])
         if rows[each.drafts[0].message_id].charged
         else None
         for each in images
@@ -246,7 +246,7 @@ async def _follow(connection: AsyncConnection, image: Following, *, now: datetim
             for stage, status in image.stages.items()
         ],
     )
-    added = await outbox_rows.add(connection, *image.drafts)
+    added = await insert_drafts(connection, *image.drafts)
     await upsert_document(connection, image.client_id, image.image_id, image.name)
     charged = {"of_client": image.client_id, **_charged(image.charge)}
     return added if await _CHARGE.execute(connection, charged) == 1 else None
