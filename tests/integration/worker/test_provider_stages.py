@@ -116,7 +116,7 @@ class Rig:
 
     @asynccontextmanager
     async def worker(self, nats: NatsConnection) -> AsyncIterator[None]:
-        """Run a vision worker over a connection of its own."""
+        """Run a vision worker with a separate connection."""
         providers, stop = self.providers(nats), asyncio.Event()
         stages: dict[Stage, StageHandler] = {
             Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children), providers.vision)
@@ -180,7 +180,7 @@ async def test_a_throttled_image_is_parked_counts_as_no_lag_and_comes_back(rig: 
         await rig.leaves_no_lag()
         assert len(rig.fake.received) == 1
         row = await rig.reaches(image, StageStatus.DONE)
-    # The wait was no try.
+    # The pause did not count as an attempt.
     assert row.attempts == 1
     assert len(rig.fake.received) == 2
     async with rig.db.read() as connection:
