@@ -1,4 +1,4 @@
-"""Stages that ask providers, whole: a worker on a real NATS server and PostgreSQL, the provider a local server."""
+"""Stages that call a provider: a worker on a real NATS server and PostgreSQL, with a local fake of the provider."""
 
 import asyncio
 import contextlib
