@@ -18,7 +18,8 @@ from imago.core.clients.gcra import Rates
 from imago.core.clients.model import Client
 from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import Announcer
-from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.core.uploads.model import InlineThumbnail
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore
 from imago.settings import Settings

@@ -36,8 +36,10 @@ from imago.core.jobs.stream_repair import due_graves, find_open_stages, republis
 from imago.core.outbox.rows import state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
-from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads, abandon_upload
 from imago.core.uploads.idempotency import Completion, KeyLease, claim_key
+from imago.core.uploads.intents import abandon_upload
+from imago.core.uploads.model import AcceptedImage, NewImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.db.schema import current, head

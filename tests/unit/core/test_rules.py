@@ -13,8 +13,8 @@ from imago.core.clients.quotas import quota_exceeded
 from imago.core.clients.scopes import tenant_scopes
 from imago.core.errors import QuotaExceeded
 from imago.core.images.model import clean_name, original_key, thumbnail_key
-from imago.core.images.search_words import fold, query_words
 from imago.core.images.tags import normalize_tag, normalize_tags
+from imago.core.images.text_folding import fold, query_words
 from imago.core.jobs.failures import LONGEST_NAK, PermanentFailure, Throttled, TransientFailure, backoff
 from imago.core.jobs.rules import (
     Die,

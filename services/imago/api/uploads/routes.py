@@ -34,13 +34,9 @@ from imago.core.errors import (
     UploadExpired,
 )
 from imago.core.images.model import clean_name, original_key, thumbnail_key
-from imago.core.uploads.accept import (
-    AcceptedImage,
-    InlineThumbnail,
-    NewImage,
-    abandon_upload,
-)
 from imago.core.uploads.idempotency import Completion, FirstAnswer, KeyLease
+from imago.core.uploads.intents import abandon_upload
+from imago.core.uploads.model import AcceptedImage, InlineThumbnail, NewImage
 from imago.db.engine import DatabaseUnavailable
 from imago.imaging.header import probe
 from imago.objects.store import StorageUnavailable

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound, StageDisabled
+from imago.core.images.full_text import delete_document
 from imago.core.images.locks import ImageRef, lock_image
 from imago.core.images.model import thumbnail_key_beside
-from imago.core.images.search import delete_document
-from imago.core.images.search_columns import refresh_derived
+from imago.core.images.search_index import refresh_search_index
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
 from imago.core.outbox import rows as outbox_rows
@@ -196,4 +196,4 @@ async def set_user_words(
             raise NotFound("No such image.")
         if values:
             await connection.execute(sa.update(images).where(images.c.id == locked[0].id).values(**values))
-            await refresh_derived(connection, client.id, locked[0].id)
+            await refresh_search_index(connection, client.id, locked[0].id)

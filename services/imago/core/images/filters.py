@@ -10,9 +10,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from imago.core.images.search import matching_ids, newest_matching
-from imago.core.images.search_words import fold
+from imago.core.images.full_text import matching_ids, newest_matching
 from imago.core.images.tags import normalize_tag
+from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
 from imago.db.tables import image_tags, images
 

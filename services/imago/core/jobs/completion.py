@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.results import OcrResult, StageResult, ThumbnailResult, VisionResult
-from imago.core.images.search_columns import refresh_derived
+from imago.core.images.search_index import refresh_search_index
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, Ended, mine
 from imago.core.jobs.failures import StageFailure
@@ -97,7 +97,7 @@ async def _finish(connection: AsyncConnection, finished: Sequence[Finished]) -> 
     await set_columns(connection, columns)
     for each in won:
         if isinstance(each.result, OcrResult | VisionResult):
-            await refresh_derived(connection, each.held.image.client_id, each.held.image.id)
+            await refresh_search_index(connection, each.held.image.client_id, each.held.image.id)
     rows = iter(await outbox_rows.add(connection, *(draft for given, _ in drafts.values() for draft in given)))
     ended = {key: Ended(tuple(itertools.islice(rows, len(given))), age) for key, (given, age) in drafts.items()}
     await bury_objects(

@@ -12,7 +12,7 @@ from imago.core.jobs.stages import OPEN_STATUSES, Stage
 from imago.core.outbox import rows as outbox_rows
 from imago.core.outbox.model import OutboxKind, OutboxRow
 from imago.core.times import utc_now
-from imago.core.uploads.accept import bury_intents
+from imago.core.uploads.intents import replace_by_tombstones
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import clients, idempotency_keys, image_stages, leases, outbox, tombstones, upload_intents
 
@@ -134,7 +134,7 @@ async def expire_intents(db: Database) -> int:
     """Bury the objects of uploads that were never finished; return how many."""
     now = utc_now()
     async with db.write(SYSTEM) as connection:
-        return await bury_intents(connection, upload_intents.c.expires_at < now, now=now)
+        return await replace_by_tombstones(connection, upload_intents.c.expires_at < now, now=now)
 
 
 async def expire_idempotency_keys(db: Database) -> int:

@@ -31,7 +31,8 @@ from imago.core.jobs.stages import Stage
 from imago.core.jobs.stream_repair import expire_intents
 from imago.core.outbox.rows import Published, settle
 from imago.core.outbox.work_message import WorkMessage
-from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads
+from imago.core.uploads.model import AcceptedImage, NewImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, image_stages, images, upload_intents
 from tests.support.samples import make_client, make_image

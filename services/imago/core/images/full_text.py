@@ -7,7 +7,7 @@ its index would go unused. Its rows hold the client's id, and every query here n
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.search_words import document, query_words
+from imago.core.images.text_folding import folded_document, query_words
 from imago.db.prepared import Statement
 
 _SEARCH = sa.table(
@@ -21,14 +21,16 @@ _SEARCH = sa.table(
 # How many of the newest images are looked through for a word before its index is asked: ten pages of them.
 _WINDOW = 500
 
-
+_DELETE_POSTGRES = Statement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
+# The only indexed lookup of an FTS5 table is by its rowid.
+_DELETE_SQLITE = Statement(sa.delete(_SEARCH).where(_SEARCH.c.rowid == sa.bindparam("image_id")))
 _INSERT_SQLITE = Statement(
     sa.text(
         "INSERT INTO image_search (rowid, client_id, image_id, document)"
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
-# The text is folded already, so no dictionary of any language touches it.
+# 'simple', because the text is folded already and belongs to no one language.
 _UPSERT_POSTGRES = Statement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
@@ -39,20 +41,30 @@ _UPSERT_POSTGRES = Statement(
 
 
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
-    """Index the text of an image, in place of what was indexed before."""
-    values = {"client_id": client_id, "image_id": image_id, "document": document(text)}
+    """Index the text of an image in place of its previous one."""
+    values = {"client_id": client_id, "image_id": image_id, "document": folded_document(text)}
     if connection.dialect.name == "sqlite":
+        # An FTS5 table has no unique key, hence no ON CONFLICT.
         await delete_document(connection, image_id)
         await _INSERT_SQLITE.count(connection, values)
     else:
         await _UPSERT_POSTGRES.count(connection, values)
 
 
+def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
+    """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the folded `document`."""
+    columns = {"client_id": rows.c.client_id, "image_id": rows.c.image_id, "document": rows.c.document}
+    if dialect == "sqlite":
+        columns["rowid"] = rows.c.image_id
+    else:
+        columns["document"] = sa.func.to_tsvector(sa.literal_column("'simple'"), rows.c.document)
+    return sa.insert(_SEARCH).from_select(list(columns), sa.select(*columns.values()))
+
+
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:
-    """Forget the text of an image."""
-    # FTS5 finds a row quickly by its rowid alone.
-    column = _SEARCH.c.rowid if connection.dialect.name == "sqlite" else _SEARCH.c.image_id
-    await connection.execute(sa.delete(_SEARCH).where(column == image_id))
+    """Remove an image from the index."""
+    delete = _DELETE_SQLITE if connection.dialect.name == "sqlite" else _DELETE_POSTGRES
+    await delete.count(connection, {"image_id": image_id})
 
 
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.search import upsert_document
+from imago.core.images.full_text import upsert_document
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
 from imago.db.prepared import Statement
@@ -28,7 +28,7 @@ _FORGET_TAGS = Statement(sa.delete(image_tags).where(image_tags.c.image_id == sa
 _ADD_TAG = Statement(sa.insert(image_tags), columns=("image_id", "client_id", "tag"))
 
 
-async def refresh_derived(connection: AsyncConnection, client_id: int, image_id: int) -> None:
+async def refresh_search_index(connection: AsyncConnection, client_id: int, image_id: int) -> None:
     """Write the tags (the model's and the person's) and the search document of an image anew."""
     image = await _WORDS.one_or_none(connection, {"of_image": image_id})
     if image is None:
@@ -37,7 +37,8 @@ async def refresh_derived(connection: AsyncConnection, client_id: int, image_id:
     text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
     vision = results.get(Stage.VISION, {})
     words = (image.original_name, text, vision.get("description"), image.user_description)
-    await upsert_document(connection, client_id, image_id, "\n".join(word for word in words if word))
+    text = "\n".join(part for part in words if part)
+    await upsert_document(connection, client_id, image_id, text)
     await _FORGET_TAGS.count(connection, {"of_image": image_id})
     tags = normalize_tags([*vision.get("tags", ()), *(image.user_tags or ())])
     await _ADD_TAG.each(connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags])

@@ -16,7 +16,7 @@ def fold(text: str) -> str:
     return " ".join(kept.split())
 
 
-def document(text: str) -> str:
+def folded_document(text: str) -> str:
     """Return the text as it is indexed."""
     return fold(text[:MAX_DOCUMENT])[:MAX_DOCUMENT]
 
