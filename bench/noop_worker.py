@@ -5,7 +5,7 @@ from pathlib import Path
 
 import uvloop
 
-from imago.bootstrap.parts import announcer, connected_bus, database, stop_on_signals
+from imago.bootstrap.parts import database, eager_publisher, nats_connection, stop_on_signals
 from imago.core.images.results import ExifResult
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
@@ -28,12 +28,12 @@ async def main() -> None:
     with stop_on_signals() as stop:
         async with (
             database(settings) as db,
-            connected_bus(settings, name="worker-exif") as bus,
-            announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+            nats_connection(settings, name="worker-exif") as nats,
+            eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as background,
         ):
-            await Worker(settings=settings, db=db, bus=bus, announcer=background, stages={Stage.EXIF: _Nothing()}).run(
-                stop
-            )
+            await Worker(
+                settings=settings, db=db, nats=nats, announcer=background, stages={Stage.EXIF: _Nothing()}
+            ).run(stop)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from imago.ai.offline.onnx_model import NAME, default_directory
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import EVENTS_STREAM, PREMIUM, STANDARD, work_stream
 from imago.imaging.ocr import tessdata
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port
 from imago.settings import Settings
 
@@ -262,12 +262,12 @@ class Imago(_Base):
         asyncio.run(self._purge_streams())
 
     async def _purge_streams(self) -> None:
-        bus = Bus(Settings(nats_url=(self.nats.url,)), name="bench")
-        await bus.start()
-        await bus.wait_connected(10)
+        nats = NatsConnection(Settings(nats_url=(self.nats.url,)), name="bench")
+        await nats.start()
+        await nats.wait_connected(10)
         for stream in (work_stream(PREMIUM), work_stream(STANDARD), EVENTS_STREAM):
-            await bus.js.purge_stream(stream)
-        await bus.close()
+            await nats.js.purge_stream(stream)
+        await nats.close()
 
     def stop(self) -> None:
         """Stop everything."""

@@ -1,4 +1,4 @@
-"""Servers and databases that tests share."""
+"""Servers and databases shared by tests."""
 
 import asyncio
 import uuid
@@ -15,7 +15,7 @@ from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, create_database, postgres_server, url_as
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.streams import existing_lanes
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
@@ -36,9 +36,9 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+async def nats(nats_server: NatsServer) -> AsyncIterator[NatsConnection]:
     """A connection to an empty JetStream."""
-    connection = Bus(Settings(nats_url=(nats_server.url,)), name="test")
+    connection = NatsConnection(Settings(nats_url=(nats_server.url,)), name="test")
     await connection.start()
     await connection.wait_connected(10)
     yield connection
@@ -57,7 +57,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _run_apart(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in a thread of its own, because a session's fixture may be asked for inside a running loop."""
+    """Run a coroutine in another thread, because a session fixture may be requested inside a running loop."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()
 
@@ -84,7 +84,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def make() -> None:
         db = Database(f"sqlite+aiosqlite:///{path}")
         await upgrade(db)
-        # Closing the last connection writes the log back into the file.
+        # Closing the last connection writes the WAL back into the file.
         await db.close()
 
     _run_apart(make())

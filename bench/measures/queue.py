@@ -21,7 +21,7 @@ from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import STANDARD, WorkerLanes, work_subject
 from imago.core.outbox.model import OutboxKind, OutboxRow
 from imago.core.outbox.work_message import WorkMessage
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.consumer import Delivery, WorkConsumer
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
@@ -54,10 +54,10 @@ def _latency(bench: Bench) -> None:
 
 async def _ours(system: Imago, count: int) -> list[float]:
     """Publish and handle messages in this process, without the database: the latency of stream and pull loop."""
-    bus = Bus(Settings(nats_url=(system.nats.url,)), name="bench")
-    await bus.start()
-    await bus.wait_connected(10)
-    publisher, waits, sent, client = Publisher(bus, timeout=5), [], {}, uuid4()
+    nats = NatsConnection(Settings(nats_url=(system.nats.url,)), name="bench")
+    await nats.start()
+    await nats.wait_connected(10)
+    publisher, waits, sent, client = Publisher(nats, timeout=5), [], {}, uuid4()
 
     async def handle(delivery: Delivery) -> None:
         began = sent.get(json.loads(delivery.data)["image"])
@@ -66,7 +66,7 @@ async def _ours(system: Imago, count: int) -> list[float]:
         await delivery.ack()
 
     lanes = WorkerLanes.parse(f"premium,{STANDARD}")
-    consumer = WorkConsumer(bus, stages=(Stage.VISION,), lanes=lanes, max_jobs=10, heartbeat=10, handler=handle)
+    consumer = WorkConsumer(nats, stages=(Stage.VISION,), lanes=lanes, max_jobs=10, heartbeat=10, handler=handle)
     running = asyncio.create_task(consumer.run())
     await asyncio.sleep(0.5)
     for number in range(count):
@@ -79,7 +79,7 @@ async def _ours(system: Imago, count: int) -> list[float]:
     await until(lambda: _reached(waits, count), what="all messages handled", timeout=120)
     await consumer.stop(grace=1)
     await running
-    await bus.close()
+    await nats.close()
     return waits
 
 
@@ -200,13 +200,13 @@ async def _fill(system: Imago, count: int) -> list[int]:
     )
     client = await connection.fetchval("SELECT uuid FROM clients WHERE id = 1")
     await connection.close()
-    bus = Bus(Settings(nats_url=(system.nats.url,)), name="bench")
-    await bus.start()
-    await bus.wait_connected(10)
+    nats = NatsConnection(Settings(nats_url=(system.nats.url,)), name="bench")
+    await nats.start()
+    await nats.wait_connected(10)
     messages = [WorkMessage(row["uuid"], client, Stage.EXIF, 1, 1) for row in rows]
     subject = work_subject(STANDARD, Stage.EXIF, client)
-    await Publisher(bus, timeout=30).publish_many(
+    await Publisher(nats, timeout=30).publish_many(
         [OutboxRow(0, OutboxKind.WORK, subject, each.to_json(), {}, each.message_id) for each in messages]
     )
-    await bus.close()
+    await nats.close()
     return [row["image_id"] for row in rows]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from imago.nats.streams import TopologyKeeper
+from imago.nats.streams import StreamManager
 from imago_operator.imago_api import ImagoApi
 from imago_operator.kubernetes import Kubernetes, Object, custom_path, namespace_path
 from imago_operator.metrics import Conditions
@@ -33,7 +33,7 @@ class Context:
     settings: OperatorSettings
     kubernetes: Kubernetes
     api: ImagoApi
-    topology: TopologyKeeper
+    streams: StreamManager
     templates: tuple[Object, ...]
     announce: Announce
     conditions: Conditions = field(default_factory=Conditions)

@@ -5,7 +5,7 @@ Only cleanup runs: a terminating namespace takes no new objects.
 
 from imago.core.lanes.model import client_token
 from imago.core.times import utc_now
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import keyring, own_lanes
 from imago_operator.conditions import Kind, Outcome, Reason, bad
 from imago_operator.context import Context, resource_path
@@ -84,7 +84,7 @@ async def _result(context: Context, ref: Ref, body: Object, outcome: Outcome) ->
         return _failed(outcome, Reason.API_UNAVAILABLE, f"Imago's API can't be asked: {error}.")
     except (ApiRefused, Refused) as error:
         return _failed(outcome, Reason.API_REFUSED, f"The cleanup is refused: {error}.")
-    except (TopologyUnavailable, TopologyConflict) as error:
+    except (StreamsUnavailable, StreamConflict) as error:
         return _failed(outcome, Reason.NATS_UNAVAILABLE, f"The client's stream can't be removed: {error}.")
     if waiting is not None:
         outcome.findings[Kind.READY] = bad(Reason.DELETING, waiting)

@@ -14,7 +14,7 @@ import prometheus_client
 import structlog
 from pydantic import ValidationError
 
-from imago.nats.streams import TopologyKeeper
+from imago.nats.streams import StreamManager
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics
@@ -165,7 +165,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
 async def operating(settings: OperatorSettings, shared: Settings) -> AsyncIterator[tuple[Context, Sweeper]]:
     """Give the operator's parts, connected; the sweeper runs for as long."""
     templates = templates_of(settings)
-    topology = TopologyKeeper(shared, name="operator")
+    streams = StreamManager(shared, name="operator")
     async with (
         Kubernetes(timeout=settings.timeout) as kubernetes,
         ImagoApi(
@@ -175,15 +175,15 @@ async def operating(settings: OperatorSettings, shared: Settings) -> AsyncIterat
             parallel=settings.parallel,
         ) as api,
     ):
-        await topology.start()
-        context = Context(settings, kubernetes, api, topology, templates, announce)
+        await streams.start()
+        context = Context(settings, kubernetes, api, streams, templates, announce)
         sweeper = Sweeper(context)
         sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
         try:
             yield context, sweeper
         finally:
             sweeping.cancel()
-            await topology.close()
+            await streams.close()
 
 
 def templates_of(settings: OperatorSettings) -> tuple[Object, ...]:

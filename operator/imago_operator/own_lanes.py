@@ -22,7 +22,7 @@ async def enter(work: Pass, state: ClientState) -> ClientState:
     """Make stream and workers what they should be, and the lane the client's; return the client as it is then."""
     context, settings = work.context, work.context.settings
     lane = client_token(work.client)
-    await context.topology.ensure_lane(lane)
+    await context.streams.ensure_lane(lane)
     await workers.apply_workers(
         context.kubernetes,
         workers.build_workers(
@@ -45,7 +45,7 @@ async def enter(work: Pass, state: ClientState) -> ClientState:
 async def leave(work: Pass, *, lane_open: int) -> Finding:
     """Take the client's own lane away once it is empty; the client is in a shared one by now."""
     lane = client_token(work.client)
-    if not await work.context.topology.lane_exists(lane):
+    if not await work.context.streams.lane_exists(lane):
         return _shared(work)
     known = find_condition(work.status, Kind.STREAMS)
     draining = known is not None and (known["status"], known["reason"]) == (FALSE, Reason.LANE_DRAINING)
@@ -66,7 +66,7 @@ async def remove(work: Pass) -> None:
     """Remove ScaledObjects, Deployments and stream of the client's own lane."""
     context = work.context
     await workers.remove_workers(context.kubernetes, client=work.client, namespace=context.settings.release_namespace)
-    await context.topology.drop_lane(client_token(work.client))
+    await context.streams.delete_lane(client_token(work.client))
 
 
 def had_own(work: Pass) -> bool:

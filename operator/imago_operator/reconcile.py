@@ -6,7 +6,7 @@ what it found into `status`, and says when it has to come back.
 
 from imago.core.lanes.model import DEDICATED, PREMIUM, client_token, lane_label
 from imago.core.times import utc_now
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import keyring, own_lanes
 from imago_operator.conditions import (
     UNKNOWN,
@@ -159,12 +159,12 @@ async def _settle_lane(work: Pass, state: ClientState) -> ClientState:
             findings[Kind.STREAMS] = good("The client has a stream and workers of its own.")
             return state
         findings[Kind.STREAMS] = await own_lanes.leave(work, lane_open=state.lane_open)
-    except TopologyUnavailable as error:
+    except StreamsUnavailable as error:
         message = f"NATS can't be asked ({error}); uploads are taken all the same, and it is tried again by itself."
         # Shared lanes are others' business: nothing of this client's is known to be wrong.
         status = "False" if work.spec.dedicated and _may_have_own(work) else UNKNOWN
         findings[Kind.STREAMS] = Finding(status, Reason.NATS_UNAVAILABLE, message)
-    except TopologyConflict as error:
+    except StreamConflict as error:
         findings[Kind.STREAMS] = bad(Reason.NATS_UNAVAILABLE, f"A stream can't be changed to what is needed: {error}")
     except (Refused, TemplatesInvalid) as error:
         findings[Kind.STREAMS] = bad(

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from imago.core.times import utc_now
-from imago.nats.streams import TopologyConflict, TopologyUnavailable
+from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import metrics
 from imago_operator.context import Context, resource_path
 from imago_operator.kubernetes import Changed, KubernetesUnavailable, Object, Refused, custom_path
@@ -58,10 +58,10 @@ class Sweeper:
 
     async def run_once(self) -> None:
         """Make sure of the streams, remove workers without a resource, look for deaf watches."""
-        for chore in (self._context.topology.ensure_all, self._sweep_workers, self._look_for_changes):
+        for chore in (self._context.streams.ensure_all, self._sweep_workers, self._look_for_changes):
             try:
                 await chore()
-            except (TopologyUnavailable, TopologyConflict, KubernetesUnavailable, Refused, Changed) as error:
+            except (StreamsUnavailable, StreamConflict, KubernetesUnavailable, Refused, Changed) as error:
                 metrics.SWEEP_FAILURES.inc()
                 log.warning("a sweep didn't reach its end", error=f"{type(error).__name__}: {error}")
             except Exception:

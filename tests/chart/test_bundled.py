@@ -15,7 +15,6 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import nats.errors
 import pytest
 import sqlalchemy as sa
 from helm_python.chart import Chart
@@ -28,11 +27,11 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import work_stream
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.db.schema import current, head
+from imago.db.schema import current_revision, head_revision
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port
-from imago.nats.streams import ensure
+from imago.nats.streams import ensure_streams
 from imago.settings import Settings
 from tests.support.manifests import Rendered, render, scenario
 from tests.support.nats_identities import Certificates
@@ -65,33 +64,33 @@ def settings_of(user: str, server: NatsServer) -> Settings:
 
 async def test_each_component_may_do_its_work_on_the_bundled_nats_and_no_more(bundled_nats: NatsServer) -> None:
     for user in ("api", "operator"):
-        bus = Bus(settings_of(user, bundled_nats), name=user)
-        await bus.start()
-        await bus.wait_connected(10)
-        await ensure(bus.js)
+        nats = NatsConnection(settings_of(user, bundled_nats), name=user)
+        await nats.start()
+        await nats.wait_connected(10)
+        await ensure_streams(nats.js)
         for stages in WORKER_STAGES.values():
             for stage in stages:
-                await bus.js.publish(f"imago.work.standard.{stage}.{'0' * 32}", b"{}")
-        await bus.close()
+                await nats.js.publish(f"imago.work.standard.{stage}.{'0' * 32}", b"{}")
+        await nats.close()
     for kind, stages in WORKER_STAGES.items():
-        bus = Bus(settings_of(kind, bundled_nats), name=f"worker-{kind}")
-        await bus.start()
-        await bus.wait_connected(10)
+        nats = NatsConnection(settings_of(kind, bundled_nats), name=f"worker-{kind}")
+        await nats.start()
+        await nats.wait_connected(10)
         for stage in stages:
-            subscription = await bus.js.pull_subscribe_bind(stage, stream=work_stream("standard"))
+            subscription = await nats.js.pull_subscribe_bind(stage, stream=work_stream("standard"))
             (message, *_) = await subscription.fetch(1, timeout=5)
             await message.ack_sync()
         if kind != "exif":
             shared = Blindness()
-            await SharedBreaker(bus, probe=timedelta(minutes=1), observer=shared).failed(kind)  # type: ignore[arg-type]
+            await SharedBreaker(nats, probe=timedelta(minutes=1), observer=shared).failed(kind)  # type: ignore[arg-type]
             assert not shared.blind, "the breakers' bucket is out of reach"
         # What isn't allowed has no answer.
-        js = bus.client.jetstream(timeout=0.5)
+        js = nats.client.jetstream(timeout=0.5)
         with pytest.raises((nats.errors.Error, APIError)):
             await js.delete_stream(work_stream("standard"))
         with pytest.raises((nats.errors.Error, APIError)):
             await js.publish(f"imago.work.premium.{stages[0]}.{'0' * 32}", b"{}")
-        await bus.close()
+        await nats.close()
 
 
 class Blindness:
@@ -182,7 +181,7 @@ async def test_the_bundled_postgresql_starts_again_after_a_first_start_that_was_
                 await until(answers, what="PostgreSQL to answer", timeout=90, interval=0.2)
                 if start == 0:
                     await upgrade(owner, runtime_role="imago_runtime")
-                assert await current(runtime) == head()
+                assert await current_revision(runtime) == head_revision()
                 async with runtime.read() as connection:
                     bypasses = await connection.scalar(
                         sa.text("SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = current_user")

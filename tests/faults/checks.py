@@ -1,4 +1,4 @@
-"""What must hold whatever was broken, seen from outside: the journal against HTTP, the database and storage."""
+"""Invariants that hold whatever was broken, checked from outside: the journal against HTTP, database and storage."""
 
 import asyncio
 import hashlib
@@ -9,7 +9,7 @@ from tests.faults.client import Tenant
 
 
 async def check_all(tenant: Tenant, *, statuses: frozenset[str] = frozenset({"done"})) -> None:
-    """Hold everything that is promised of a client's accepted images against what there is."""
+    """Check every promise about a client's accepted images."""
     check_images(tenant, statuses)
     check_results(tenant)
     check_usage(tenant)
@@ -18,7 +18,7 @@ async def check_all(tenant: Tenant, *, statuses: frozenset[str] = frozenset({"do
 
 
 def check_images(tenant: Tenant, statuses: frozenset[str]) -> None:
-    """Every acknowledged upload is one image, with the bytes that were sent, and there is no other image."""
+    """Check that each acknowledged upload is one image with the bytes that were sent, and no other image exists."""
     rows = tenant.platform.query(
         "SELECT id, sha256, status FROM images WHERE client_id = :client", client=tenant.number
     )
@@ -28,14 +28,14 @@ def check_images(tenant: Tenant, statuses: frozenset[str]) -> None:
     wrong = [done for done in tenant.journal if done.image_id and there[done.image_id]["sha256"] != done.sha256]
     assert not wrong, f"stored with other bytes: {wrong}"
     acknowledged = {done.image_id for done in tenant.journal}
-    assert len(acknowledged) == len(tenant.journal), "one image was answered to two uploads"
+    assert len(acknowledged) == len(tenant.journal), "two uploads got the same image"
     strays = set(there) - acknowledged
-    assert not strays, f"images that no upload was told of: {strays}"
+    assert not strays, f"images that no upload was acknowledged for: {strays}"
     assert {row["status"] for row in rows} <= statuses, Counter(row["status"] for row in rows)
 
 
 def check_results(tenant: Tenant) -> None:
-    """Every done stage has one result, of its present run, and no stage that isn't done has any of that run."""
+    """Check that each done stage has exactly one result, and that it is of the stage's current run."""
     rows = tenant.platform.query(
         "SELECT s.image_id, s.stage, s.status, s.run, count(r.run) AS results, max(r.run) AS result_run "
         "FROM image_stages s LEFT JOIN stage_results r ON r.image_id = s.image_id AND r.stage = s.stage "
@@ -49,7 +49,7 @@ def check_results(tenant: Tenant) -> None:
 
 
 def check_usage(tenant: Tenant) -> None:
-    """The quota that is used is the sum of what lives."""
+    """Check that the used quota is the sum over the existing images."""
     used = tenant.platform.query(
         "SELECT storage_bytes, images FROM client_usage WHERE client_id = :client", client=tenant.number
     )[0]
@@ -62,7 +62,7 @@ def check_usage(tenant: Tenant) -> None:
 
 
 async def check_objects(tenant: Tenant) -> None:
-    """Every original is in storage as it was sent, every thumbnail is there, and nothing else is (local storage)."""
+    """Check that local storage has every original as it was sent, every thumbnail, and nothing else."""
     platform = tenant.platform
     if platform.s3 is not None:
         return
@@ -75,7 +75,7 @@ async def check_objects(tenant: Tenant) -> None:
             expected[row["thumbnail_key"]] = None
     present = {name for name in platform.files() if name.startswith(tenant.uuid)}
     assert not set(expected) - present, "objects are missing"
-    assert not present - set(expected), f"objects that no image has: {sorted(present - set(expected))[:5]}"
+    assert not present - set(expected), f"objects without an image: {sorted(present - set(expected))[:5]}"
     for key, sha256 in expected.items():
         if sha256 is not None:
             data = await asyncio.to_thread((platform.objects / key).read_bytes)
@@ -83,7 +83,7 @@ async def check_objects(tenant: Tenant) -> None:
 
 
 async def check_api(tenant: Tenant) -> None:
-    """The API shows what was acknowledged (a sample) and counts it as the database does."""
+    """Check that the API returns a sample of the acknowledged images, and the same count as the database."""
     for done in tenant.journal[:: max(1, len(tenant.journal) // 20)]:
         answer = await tenant.call("GET", f"/images/{done.image_id}")
         assert answer.status == 200, answer
@@ -92,13 +92,13 @@ async def check_api(tenant: Tenant) -> None:
     assert me["usage"]["images"] == len(tenant.journal)
 
 
-async def swept(tenant: Tenant, *, timeout: float = 30) -> None:
-    """Wait until no intent and no object of the client's is left but what its images have (local storage)."""
+async def cleaned(tenant: Tenant, *, timeout: float = 30) -> None:
+    """Wait until local storage holds only objects of the client's images, and no intent of the client is left."""
     platform = tenant.platform
 
     async def clean() -> bool:
         intents = platform.scalar("SELECT count(*) FROM upload_intents WHERE client_id = :c", c=tenant.number)
-        # What a killed worker had written of a thumbnail stays until its image goes (docs/reliability.md).
+        # The unfinished thumbnail of a killed worker stays until its image is deleted (docs/reliability.md).
         unfinished = [
             name
             for name in platform.files()
@@ -114,4 +114,4 @@ async def swept(tenant: Tenant, *, timeout: float = 30) -> None:
         present = {name for name in platform.files() if name.startswith(tenant.uuid)}
         return intents == 0 and not unfinished and present <= keys
 
-    await until(clean, what="what the dead upload left to be swept", timeout=timeout, interval=0.2)
+    await until(clean, what="the leftovers of the dead upload to be deleted", timeout=timeout, interval=0.2)

@@ -1,4 +1,4 @@
-"""A client of an installation that writes down what it did: the journal that the outcome is held against."""
+"""A client of an installation that keeps a journal of its uploads, against which the outcome is checked."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ def photo(number: int) -> bytes:
 
 @dataclass
 class Answer:
-    """What came back; `status` 0 means that the connection broke, `body` how: nobody knows what came of it."""
+    """A response; `status` 0 means that the connection broke (`body` says how) and the outcome is unknown."""
 
     status: int
     body: Any
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass
 class Operation:
-    """An upload as its client knows it: what was sent, under which key, and the id that was answered, if any was."""
+    """An upload as its client knows it: its bytes, its Idempotency-Key, and the image's id once acknowledged."""
 
     key: str
     sha256: str
@@ -47,7 +47,7 @@ class Operation:
 
     @classmethod
     def of(cls, data: bytes) -> "Operation":
-        """Return an upload that has not been tried yet, under a key of its own."""
+        """Return an upload that has not been attempted yet, with a new key."""
         return cls(uuid4().hex, hashlib.sha256(data).hexdigest(), len(data))
 
 
@@ -64,7 +64,7 @@ class Tenant:
         self._turn = itertools.count()
 
     async def call(self, method: str, path: str, *, api: int | None = None, **options: Any) -> Answer:
-        """Make a request to one of the API processes, in turn unless one is named."""
+        """Send a request to the API process `api`, or to all of them in turn."""
         apis = self.platform.apis
         url = apis[next(self._turn) % len(apis) if api is None else api].url + path
         headers = {"X-API-Key": self.key, **options.pop("headers", {})}
@@ -76,17 +76,17 @@ class Tenant:
             return Answer(0, repr(error))
 
     async def upload_once(self, data: bytes, *, key: str | None = None, api: int | None = None) -> Answer:
-        """Upload once, whatever comes of it."""
+        """Upload once, without a retry."""
         form = aiohttp.FormData(quote_fields=False)
         form.add_field("file", data, filename="photo.jpg", content_type="image/jpeg")
         headers = {"Idempotency-Key": key} if key else {}
         return await self.call("POST", "/images/upload", api=api, data=form, headers=headers)
 
-    async def upload(self, data: bytes, *, pause: float = 0.2, patience: float = 90) -> Operation:
-        """Upload as a good client does: under a key, again where it is told so or told nothing, until it is sure."""
+    async def upload(self, data: bytes, *, pause: float = 0.2, give_up_after: float = 90) -> Operation:
+        """Upload as a good client does: with a key, and with retries on 5xx, 429 and broken connections."""
         done = Operation.of(data)
         self.journal.append(done)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + give_up_after
         while time.monotonic() < deadline:
             answer = await self.upload_once(data, key=done.key)
             done.attempts.append(answer.status)
@@ -96,10 +96,10 @@ class Tenant:
             # 408: an outage made the upload last longer than its intent.
             assert answer.status in (0, 408, 409, 429) or answer.status >= 500, f"refused: {answer.body}"
             await asyncio.sleep(pause)
-        raise AssertionError(f"an upload was not accepted in {patience:g} s: {done.attempts[-20:]}")
+        raise AssertionError(f"an upload was not accepted in {give_up_after:g} s: {done.attempts[-20:]}")
 
     async def status(self, image: int) -> dict[str, Any]:
-        """Return an image's status document; retried while the platform is away."""
+        """Return an image's status document; retry while the platform is unavailable."""
 
         async def ask() -> Any:
             answer = await self.call("GET", f"/images/{image}/status")
@@ -109,7 +109,7 @@ class Tenant:
         return document
 
     async def ended(self, image: int, *, timeout: float = 60, statuses: Sequence[str] = ("done",)) -> dict[str, Any]:
-        """Wait until an image has ended, in one of the statuses."""
+        """Wait until an image has ended, and check that its status is one of `statuses`."""
 
         async def over() -> dict[str, Any] | None:
             document = await self.status(image)
@@ -121,7 +121,7 @@ class Tenant:
         return document
 
     def counts(self) -> dict[str, int]:
-        """Return how many of the client's images have each status, by the database."""
+        """Return the number of the client's images by status, from the database."""
         rows = self.platform.query(
             "SELECT status, count(*) AS n FROM images WHERE client_id = :client GROUP BY status", client=self.number
         )
@@ -161,5 +161,5 @@ async def new_tenant(
 
 
 def new_session() -> aiohttp.ClientSession:
-    """Return a session whose connections are not kept: a killed server's would only be found dead."""
+    """Return a session without keep-alive: connections to a killed server would be found dead."""
     return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(force_close=True, limit=0))

@@ -1,4 +1,4 @@
-"""The fault tier: one installation that tests break and mend, and the figures they leave."""
+"""Fixtures of the fault tier: one installation that tests break and repair, and the figures they record."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,18 +16,18 @@ _BUILD = Path(__file__).parents[2] / "build"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the size of the run."""
-    parser.addoption("--full", action="store_true", help="the full size of the targets instead of CI's")
+    parser.addoption("--full", action="store_true", help="run at the full size of the targets instead of CI's")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Repeat at full size what asks for it."""
+    """Repeat tests that use `again` 20 times at full size."""
     if "again" in metafunc.fixturenames and metafunc.config.getoption("--full"):
         metafunc.parametrize("again", range(20), indirect=True)
 
 
 @pytest.fixture
 def again(request: pytest.FixtureRequest) -> None:
-    """Each crash point once in CI, 20 times at full size (see `pytest_generate_tests`)."""
+    """Run a crash point once in CI and 20 times at full size (see `pytest_generate_tests`)."""
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +57,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]
 
 @pytest.fixture
 def platform(installation: Platform) -> Platform:
-    """The installation, whole again whatever the test before did to it."""
+    """The installation, restored to a running state whatever the previous test did to it."""
     for proxy in (installation.postgres_proxy, installation.nats_proxy):
         proxy.set(Mode.PASS)
-    # A test that failed while a server was down must not take the others with it.
+    # A test that failed while a server was down must not make the others fail.
     if not installation.postgres.running:
         installation.postgres.start()
     if not installation.nats.running:
@@ -71,12 +71,12 @@ def platform(installation: Platform) -> Platform:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of a client outside."""
+    """An HTTP session of an external client."""
     async with new_session() as opened:
         yield opened
 
 
 @pytest.fixture
 async def tenant(platform: Platform, session: aiohttp.ClientSession) -> Tenant:
-    """A client of its own for each test."""
+    """A new client for each test."""
     return await new_tenant(platform, session)

@@ -1,4 +1,4 @@
-"""Sends hostile files through the real upload path and the whole pipeline of an instance, and reports what they did.
+"""Send hostile files through the upload path and the whole pipeline of an instance, and report the outcome.
 
 `python -m tests.faults.corpus FOLDER --mutants 4000`: every file of the folder, and mutated copies of our own photos.
 Exits with 1 where a file got a 5xx, killed a process that must live, took too long, or left an image that never ended.
@@ -29,13 +29,13 @@ PARALLEL = 8
 SLOWEST = 10
 MB = 2**20
 
-# Nothing may take longer, in any stage; retries' pauses are no work.
+# The longest time a stage may take; pauses between retries do not count.
 LONGEST_STAGE = 10.0
 
 
 @dataclass
 class Seen:
-    """What became of one file."""
+    """The outcome of one file."""
 
     name: str
     status: int = 0
@@ -49,7 +49,7 @@ class Seen:
 
 @dataclass
 class Watch:
-    """What the instance's processes used and whether they lived."""
+    """The memory that the instance's processes used, and which of them died."""
 
     peaks: Counter[str] = field(default_factory=Counter)
     peak_sum: int = 0
@@ -58,7 +58,7 @@ class Watch:
 
 
 def files(folder: Path | None, count: int, seed: int, limit: int | None) -> Iterator[tuple[str, bytes]]:
-    """Give the folder's files, then mutants."""
+    """Yield the files of the folder, then mutants."""
     if folder is not None:
         found = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in found[:limit]:
@@ -127,7 +127,7 @@ def _moment(text: str) -> float:
 
 
 async def watch_processes(instance: Instance, watch: Watch) -> None:
-    """Sample memory, and notice parents that end."""
+    """Sample memory, and record parent processes that end."""
     for process in instance.processes():
         if name := _parent_name(process):
             watch.parents[process.pid] = name
@@ -160,7 +160,7 @@ def _parent_name(process: psutil.Process) -> str | None:
 
 
 async def child_exits(instance: Instance) -> dict[str, int]:
-    """Return how often children ended by themselves, by cause."""
+    """Return the number of child processes that died, by cause."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{instance.port}/metrics") as answer,
@@ -174,7 +174,7 @@ async def child_exits(instance: Instance) -> dict[str, int]:
 
 
 def report(seen: list[Seen], watch: Watch, exits: dict[str, int], *, folder: Path) -> bool:
-    """Print and write the report; return whether everything held."""
+    """Print and write the report; return whether every target was met."""
     figures = Figures("corpus")
     statuses = Counter(f"{one.status} {one.code}".strip() for one in seen)
     errors = Counter(f"{stage}: {code}" for one in seen for stage, code in one.stages.items() if code != "done")
@@ -221,7 +221,7 @@ def report(seen: list[Seen], watch: Watch, exits: dict[str, int], *, folder: Pat
 
 
 async def run(options: argparse.Namespace) -> bool:
-    """Run an instance, send it everything, and report."""
+    """Run an instance, send all files to it, and report."""
     source = files(options.folder, options.mutants, options.seed, options.limit)
     with tempfile.TemporaryDirectory(prefix="imago-corpus-") as directory:
         instance = Instance(Path(directory) / "data", RETRY_BASE="0.05", RETRY_CAP="0.2")
@@ -250,7 +250,7 @@ def main() -> None:
     if options.folder is None and not options.mutants:
         parser.error("name a folder (DIR=…), or --mutants (ARGS=…)")
     if options.folder is not None and not options.folder.is_dir():
-        parser.error(f"{options.folder} is no folder")
+        parser.error(f"{options.folder} is not a folder")
     sys.exit(0 if asyncio.run(run(options)) else 1)
 
 

@@ -1,4 +1,4 @@
-"""Uploads that send a byte a second, from a process of their own: what they cost here must not be measured there.
+"""Uploads that send a byte a second, from a separate process, so that their cost here does not affect measurements.
 
 Run as `python -m tests.faults.drippers PORT COUNT`, the key in IMAGO_API_KEY. It writes one line when all of them have
 begun, and ends when the server has ended them all.
@@ -21,7 +21,7 @@ _BODY = (
 
 @asynccontextmanager
 async def drippers(port: int, key: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process of slow senders, all of them begun; stop it at the end."""
+    """Run a process of slow senders whose uploads have all started; stop it at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -46,7 +46,7 @@ async def _run(port: int, key: str, count: int) -> None:
     begun = [asyncio.Event() for _ in range(count)]
     async with asyncio.TaskGroup() as group:
         for number, event in enumerate(begun):
-            # Strangers on slow lines don't send in step.
+            # Real slow clients do not send in step.
             group.create_task(_drip(port, key, number * _INTERVAL / count, event))
         for event in begun:
             await event.wait()
@@ -62,7 +62,7 @@ async def _drip(port: int, key: str, phase: float, begun: asyncio.Event) -> None
     writer.write(head.encode() + _BODY)
     sending = asyncio.create_task(_send(writer, phase))
     begun.set()
-    # The server ends it with an answer, or by closing.
+    # The server ends the upload with a response or by closing the connection.
     with contextlib.suppress(ConnectionError):
         await reader.read()
     sending.cancel()

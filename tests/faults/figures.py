@@ -1,4 +1,4 @@
-"""The figures of a tier: held against their targets, and written as JSON and as a Markdown table."""
+"""The figures of a tier: compared with their targets, and written as JSON and as a Markdown table."""
 
 import json
 import operator
@@ -13,18 +13,18 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": 
 
 @dataclass
 class Figures:
-    """Figures and targets, gathered while tests run."""
+    """Figures and targets, collected while tests run."""
 
     tier: str
     figures: dict[str, Any] = field(default_factory=dict)
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def note(self, name: str, value: float | str) -> None:
-        """Keep a figure that has no target."""
+        """Record a figure that has no target."""
         self.figures[name] = round(value, 3) if isinstance(value, float) else value
 
     def hold(self, name: str, value: float, relation: str, target: float) -> None:
-        """Keep a figure and fail where it misses its target; of several of one name the worst is kept."""
+        """Record a figure and fail if it misses its target; the worst of several with the same name is kept."""
         rounded, met = round(value, 3), _COMPARE[relation](value, target)
         before = self.targets.get(name)
         if before is None or not met or (before["met"] and _COMPARE[relation](before["value"], rounded)):
@@ -33,7 +33,7 @@ class Figures:
         assert met, f"{name}: {rounded:g}, the target is {relation} {target:g}"
 
     def write(self, folder: Path) -> None:
-        """Write `<tier>.json` and `<tier>.md`; nothing where nothing was measured."""
+        """Write `<tier>.json` and `<tier>.md`, unless nothing was measured."""
         if not self.figures:
             return
         folder.mkdir(exist_ok=True)

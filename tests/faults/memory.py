@@ -1,4 +1,4 @@
-"""A group of processes with little memory, in which the kernel kills one when there is none left."""
+"""A control group with little memory, in which the kernel kills a process when the memory is used up."""
 
 import contextlib
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 
 _GROUPS = Path("/sys/fs/cgroup")
 
-# Takes memory until the group has none left.
+# Allocates memory until the group's limit is reached.
 _HOG = """
 print(flush=True)
 input()
@@ -23,7 +23,7 @@ while True:
 
 
 class MemoryGroup:
-    """A control group of the kernel's; processes in it share one limit."""
+    """A control group; its processes share one memory limit."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class MemoryGroup:
         self._add(self._hog.pid)
 
     def add(self, pid: int) -> None:
-        """Put a process into the group, as the first to be killed; what it has taken before doesn't count."""
+        """Move a process into the group, as the first to be killed; memory it had allocated before does not count."""
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         self._add(pid)
 
@@ -43,13 +43,13 @@ class MemoryGroup:
         (self._folder / "cgroup.procs").write_text(str(pid))
 
     def exhaust(self) -> None:
-        """Have the group's memory used up."""
+        """Use up the group's memory."""
         assert self._hog.stdin is not None
         self._hog.stdin.write(b"\n")
         self._hog.stdin.flush()
 
     def close(self) -> None:
-        """End what is left in the group, and the group."""
+        """Kill the remaining processes and remove the group."""
         self._hog.kill()
         self._hog.wait()
         deadline = time.monotonic() + 10
@@ -57,14 +57,14 @@ class MemoryGroup:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
                 return
-            # Processes that were killed may still be about to leave.
+            # Killed processes may still be exiting.
             assert time.monotonic() < deadline, f"{self._folder} can't be removed"
             time.sleep(0.05)
 
 
 @contextmanager
 def memory_group(megabytes: int = 64) -> Iterator[MemoryGroup]:
-    """Give a group with a limit; the test is skipped where this machine lets nobody make one."""
+    """Yield a group with a limit; skip the test where this machine does not allow one."""
     first_version = _GROUPS / "memory"
     parent, limit = (first_version, "memory.limit_in_bytes") if first_version.is_dir() else (_GROUPS, "memory.max")
     folder = parent / f"imago-faults-{time.time_ns()}"
@@ -74,7 +74,7 @@ def memory_group(megabytes: int = 64) -> Iterator[MemoryGroup]:
     except OSError as error:
         with contextlib.suppress(OSError):
             folder.rmdir()
-        pytest.skip(f"no group of processes with a limit on memory can be made here: {error.strerror}")
+        pytest.skip(f"can't create a control group with a memory limit here: {error.strerror}")
     group = MemoryGroup(folder)
     try:
         yield group

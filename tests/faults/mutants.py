@@ -1,4 +1,4 @@
-"""Mutated copies of small photos of every format: what a fuzzer would send, the same ones for the same seed."""
+"""Mutated copies of small photos of every format, as a fuzzer would send them; deterministic for a seed."""
 
 import io
 import random
@@ -13,12 +13,12 @@ from tests.support.images import animated, encoded, picture
 
 Mutation = Callable[[bytearray, random.Random, list[bytes]], bytearray]
 
-# What breaks parsers: nothing, the edges of signed and unsigned numbers, and lengths beyond any file.
+# Values that break parsers: zero, the limits of signed and unsigned numbers, and lengths beyond any file.
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
 def seeds() -> list[tuple[str, bytes]]:
-    """Return whole files to mutate: all formats, with frames, pages, EXIF, text, palettes and transparency."""
+    """Return valid files to mutate: all formats, with frames, pages, EXIF, text, palettes and transparency."""
     found = [(kind, encoded(kind)) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp", "heic", "avif")]
     found += [(f"{kind}-animated", animated(kind)) for kind in ("gif", "webp", "png", "tiff")]
     found += [("jpeg-exif", encoded("jpeg", exif=_exif())), ("webp-exif", encoded("webp", exif=_exif()))]
@@ -33,7 +33,7 @@ def seeds() -> list[tuple[str, bytes]]:
 
 
 def mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Give mutated files with names that tell where they come from."""
+    """Yield mutated files, named after their original and their mutations."""
     chance, originals = random.Random(seed), seeds()
     bodies = [data for _, data in originals]
     for number in range(count):
@@ -45,7 +45,7 @@ def mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
                 body = mutation(body, chance, bodies)
                 did.append(mutation.__name__.lstrip("_"))
         if name.startswith("png") and chance.random() < 0.7:
-            # Otherwise a wrong checksum hides the rest from the decoder.
+            # Otherwise the decoder would stop at the wrong checksum.
             body = _mend_png(body)
         yield f"{number:05d}-{name}-{'-'.join(did)[:60]}", bytes(body)
 
@@ -122,7 +122,7 @@ def _set_number(body: bytearray, chance: random.Random, _: list[bytes]) -> bytea
 
 
 def _inflate(body: bytearray, chance: random.Random, _: list[bytes]) -> bytearray:
-    """Claim a huge picture in the header."""
+    """Declare a huge picture in the header."""
     side = chance.choice((5000, 20000, 65535, 2**31 - 1))
     if body[:4] == b"\x89PNG":
         body[16:24] = struct.pack(">II", side, side)
@@ -152,7 +152,7 @@ def _append(body: bytearray, chance: random.Random, bodies: list[bytes]) -> byte
 
 
 def _loop_ifd(body: bytearray, chance: random.Random, _: list[bytes]) -> bytearray:
-    """Point a directory of EXIF at itself or nowhere."""
+    """Point an EXIF directory at itself or beyond the file."""
     at = max(body.find(b"II*\0"), body.find(b"MM\0*"))
     if at < 0:
         return body
@@ -181,13 +181,13 @@ _MUTATIONS: tuple[Mutation, ...] = (
 
 
 def _mend_png(body: bytearray) -> bytearray:
-    """Make the checksums of a PNG's chunks right again, as far as its chunks can be followed."""
+    """Recompute the checksums of a PNG's chunks, as far as the chunks can be followed."""
     if body[:8] != b"\x89PNG\r\n\x1a\n":
         return body
-    mended, stream = bytearray(body[:8]), io.BytesIO(bytes(body[8:]))
+    fixed, stream = bytearray(body[:8]), io.BytesIO(bytes(body[8:]))
     while len(head := stream.read(8)) == 8:
         length = struct.unpack(">I", head[:4])[0]
         data = stream.read(min(length, len(body)))
         stream.read(4)
-        mended += head + data + struct.pack(">I", zlib.crc32(head[4:] + data))
-    return mended
+        fixed += head + data + struct.pack(">I", zlib.crc32(head[4:] + data))
+    return fixed

@@ -1,4 +1,4 @@
-"""A whole installation of real processes that tests kill, freeze, cut off and start again."""
+"""A complete installation of real processes that tests kill, freeze, disconnect and restart."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ from tests.faults.proxy import Proxy
 ADMIN_KEY = "the administrator's key of the fault tests"
 OPERATOR_KEY = "the operator's key of the fault tests"
 
-# A third of what production has, and less: what is promised in heartbeats is measured in heartbeats.
+# Shorter than in production: deadlines that are promised in heartbeats are measured in heartbeats.
 HEARTBEAT = 1.0
 ACK_WAIT = 3 * HEARTBEAT
 
@@ -54,7 +54,7 @@ BASE_ENVIRONMENT = {
     "SHUTDOWN_TIMEOUT": "8",
     "LOG_LEVEL": "info",
     "WORKER_LANES": "premium,standard,*",
-    # One client of the tests does what hundreds of real ones do.
+    # One client of the tests sends as much as hundreds of real ones.
     "UPLOADS_PER_CLIENT": "1000",
     "UPLOAD_MB_PER_CLIENT": "100000",
     "ANONYMOUS_BURST": "100000",
@@ -78,22 +78,22 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it runs (or is frozen)."""
+        """Whether the process runs (or is frozen)."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def url(self) -> str:
-        """Where it serves HTTP."""
+        """The base URL of its HTTP server."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, *, wait: bool = True, **environment: str) -> None:
-        """Start it, with more environment than usual if wanted, and wait until an API answers."""
+        """Start the process with additional environment variables; for an API, wait until it is ready."""
         assert not self.running, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Process:
             self.wait_ready()
 
     def wait_ready(self, timeout: float = 90) -> None:
-        """Wait until it says that it takes requests."""
+        """Wait until the API reports that it is ready."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -122,32 +122,32 @@ class Process:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill it; its children die with it."""
+        """Kill the process; its children die with it."""
         if self._process is not None and self.running:
             self._process.kill()
             self._process.wait()
             self.deaths += 1
 
     def wait_death(self, timeout: float = 20) -> None:
-        """Wait until it has died of a failpoint."""
+        """Wait until a failpoint has killed the process."""
         assert self._process is not None
         code = self._process.wait(timeout)
         assert code == -signal.SIGKILL, f"{self.name} ended with {code} instead of being killed, see {self.log}"
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def wait_frozen(self, timeout: float = 20) -> None:
-        """Wait until it has frozen itself at a failpoint."""
+        """Wait until the process has frozen itself at a failpoint."""
         deadline = time.monotonic() + timeout
         while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < deadline, f"{self.name} did not freeze"
             time.sleep(0.02)
 
     def stop(self, timeout: float = 60) -> float:
-        """Ask it to end, and return how long that took."""
+        """Terminate the process, and return how many seconds it took to end."""
         if self._process is None or not self.running:
             return 0.0
         began = time.monotonic()
@@ -161,13 +161,13 @@ class Process:
         return time.monotonic() - began
 
     def peak_memory(self) -> int:
-        """The most memory it has used by itself, in bytes."""
+        """The peak resident memory of the process, without its children, in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 class Platform:
-    """PostgreSQL, NATS, storage, two API processes and the three workers, each behind a handle."""
+    """PostgreSQL, NATS, storage, two API processes and the three workers."""
 
     def __init__(
         self, directory: Path, *, s3: bool = False, apis: int = 2, migrated: bool = True, **environment: str
@@ -221,21 +221,21 @@ class Platform:
 
     @property
     def processes(self) -> list[Process]:
-        """All of Imago's processes."""
+        """All Imago processes."""
         return [*self.apis, *self.workers.values()]
 
     @property
     def database_url(self) -> str:
-        """The database, past the proxy."""
+        """The URL of the database, bypassing the proxy."""
         return f"{self.postgres.url}/imago"
 
     @property
     def owner_url(self) -> str:
-        """The database, as the role that migrates."""
+        """The URL of the database with the role that migrates."""
         return f"{url_as(self.postgres.url, OWNER)}/imago"
 
     def start(self, **environment: str) -> None:
-        """Start what doesn't run."""
+        """Start the processes that do not run."""
         for process in self.processes:
             if not process.running:
                 process.start(wait=False, **environment)
@@ -243,13 +243,13 @@ class Platform:
             api.wait_ready()
 
     def restart(self, **environment: str) -> None:
-        """Start all of Imago's processes anew, with more environment than usual if wanted."""
+        """Restart all Imago processes with additional environment variables."""
         with ThreadPoolExecutor(len(self.processes)) as pool:
             list(pool.map(Process.stop, self.processes))
         self.start(**environment)
 
     def extra_api(self) -> Process:
-        """Return another API process on a port of its own, not started yet."""
+        """Return another API process on a free port, not started yet."""
         port = free_port()
         environment = {**self.environment, "PORT": str(port), "HOST": "127.0.0.1"}
         return Process(f"api-{port}", ["api"], environment, self.directory / f"api-{port}.log", port)
@@ -259,30 +259,30 @@ class Platform:
         return self._worker(kind, suffix="-extra")
 
     def run(self, *arguments: str, **environment: str) -> None:
-        """Run a command of Imago to its end."""
+        """Run an `imago` command to its end."""
         assert self.begin(*arguments, **environment).wait(300) == 0, arguments
 
     def begin(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Begin a command of Imago."""
+        """Start an `imago` command."""
         command = [sys.executable, "-m", "imago.cli.main", *arguments]
         return subprocess.Popen(command, env={**self.environment, **environment}, stdout=subprocess.DEVNULL)
 
     def wipe_nats(self) -> None:
-        """Lose everything that NATS has, and start it again empty."""
+        """Delete the store of NATS, and start it empty."""
         self.nats.kill()
         shutil.rmtree(self.directory / "nats" / "store")
         self.nats.start()
 
     def files(self) -> list[str]:
-        """What lies in local storage, unfinished writes included, as paths from its root."""
-        # Unlike rglob, walk doesn't mind folders that the sweeper removes meanwhile.
+        """The files of local storage, including unfinished writes, as paths relative to its root."""
+        # Unlike rglob, walk tolerates folders that the object cleaner removes meanwhile.
         walked = os.walk(self.objects)
         return sorted(
             (Path(folder) / name).relative_to(self.objects).as_posix() for folder, _, names in walked for name in names
         )
 
     def query(self, statement: str, **values: object) -> list[Mapping[str, Any]]:
-        """Ask the database, as an outsider."""
+        """Query the database directly."""
 
         async def ask() -> list[Mapping[str, Any]]:
             engine = create_async_engine(self.database_url)
@@ -295,11 +295,11 @@ class Platform:
         return _apart(ask())
 
     def scalar(self, statement: str, **values: object) -> Any:
-        """Ask the database for one value."""
+        """Query the database for one value."""
         return next(iter(self.query(statement, **values)[0].values()))
 
     def locks(self) -> list[Mapping[str, Any]]:
-        """Who holds transactions open or waits for one, by the database."""
+        """The sessions that hold transactions open or wait for one."""
         return self.query(
             "SELECT pid, state, wait_event, pg_blocking_pids(pid) AS blocked_by, now() - state_change AS since,"
             " left(query, 80) AS query FROM pg_stat_activity WHERE datname = 'imago' AND state <> 'idle'"
@@ -328,6 +328,6 @@ class Platform:
 
 
 def _apart(work: Any) -> Any:
-    """Run a coroutine whether or not a loop runs in this thread."""
+    """Run a coroutine in another thread, whether or not a loop runs in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

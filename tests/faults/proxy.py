@@ -1,4 +1,4 @@
-"""A TCP proxy that can cut, refuse and hang, to stand in front of NATS, PostgreSQL and S3."""
+"""A TCP proxy that can cut, refuse and hang connections to NATS, PostgreSQL and S3."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,18 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """What the proxy does with connections."""
+    """How the proxy treats connections."""
 
     PASS = "pass"
     REFUSE = "refuse"
     HANG = "hang"
-    """Connections are accepted and stay open, and nothing goes through them any more."""
+    """Connections are accepted and stay open, but no data passes."""
     ERROR = "error"
-    """Every HTTP request is answered with 500."""
+    """Every HTTP request gets a 500."""
 
 
 class Proxy:
-    """Forwards a port of 127.0.0.1 to another; runs in a thread of its own, so that tests may change it at any time."""
+    """Forward a port of 127.0.0.1 to another, in a separate thread, so that tests can change the mode at any time."""
 
     def __init__(self, target_port: int) -> None:
         self._target = target_port
@@ -32,7 +32,7 @@ class Proxy:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def set(self, mode: Mode) -> None:
-        """Change what happens, to open connections too."""
+        """Change the mode, also for open connections."""
         asyncio.run_coroutine_threadsafe(self._set(mode), self._loop).result(10)
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Proxy:
         else:
             self._flowing.set()
         if mode in (Mode.REFUSE, Mode.ERROR) or hung:
-            # What hung for long is a dead connection to both sides by now.
+            # Both sides have given up on a connection that hung.
             for writer in tuple(self._writers):
                 writer.transport.abort()
 
@@ -81,7 +81,7 @@ class Proxy:
                     end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Either side may end the connection at any time, or be killed; the other one is told in the same way.
+        # Either side may close the connection at any time, or be killed; the other side sees the same.
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
@@ -97,7 +97,7 @@ async def _answer_500(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
-        # A body may still be on its way; closing at once would reset the connection before the answer is read.
+        # A body may still be in transit; closing immediately would reset the connection before the response is read.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 while await reader.read(65536):

@@ -1,23 +1,23 @@
-"""Steps that tests of crash points share."""
+"""Steps shared by the tests of crash points."""
 
 import hashlib
 
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from tests.faults.client import Operation, Tenant, photo
 from tests.faults.platform import ACK_WAIT, Platform, Process
 
 
 def arm(process: Process, failpoint: str) -> None:
-    """Start a process again with a failpoint in it."""
+    """Restart a process with a failpoint."""
     process.stop()
     process.start(FAILPOINTS=failpoint)
 
 
 def known(tenant: Tenant, data: bytes, body: dict[str, object]) -> None:
-    """Write an answer into the journal."""
+    """Record a response in the journal."""
     done = Operation("", hashlib.sha256(data).hexdigest(), len(data))
     done.image_id, done.image_uuid = int(str(body["id"])), str(body["uuid"])
     tenant.journal.append(done)
@@ -30,7 +30,7 @@ def claims(platform: Platform, tenant: Tenant) -> list[int]:
 
 
 def stage_row(platform: Platform, tenant: Tenant, stage: str) -> dict[str, object]:
-    """Return a stage of the client's only image, as the database has it."""
+    """Return the database row of a stage of the client's only image."""
     rows = platform.query("SELECT * FROM image_stages WHERE client_id = :c AND stage = :s", c=tenant.number, s=stage)
     return dict(rows[0])
 
@@ -42,51 +42,51 @@ async def uploaded(tenant: Tenant, number: int) -> int:
     return done.image_id
 
 
-async def connected(platform: Platform) -> Bus:
-    """Connect to NATS past the proxy."""
-    bus = Bus(Settings(nats_url=(platform.nats.url,)), name="api")
-    await bus.start()
-    await bus.wait_connected(20)
-    return bus
+async def connected(platform: Platform) -> NatsConnection:
+    """Connect to NATS, bypassing the proxy."""
+    nats = NatsConnection(Settings(nats_url=(platform.nats.url,)), name="api")
+    await nats.start()
+    await nats.wait_connected(20)
+    return nats
 
 
 async def message_gone(platform: Platform, tenant: Tenant, stage: str) -> None:
-    """Wait until a stage's consumer has nothing to deliver and waits for no acknowledgement."""
+    """Wait until a stage's consumer has no pending and no unacknowledged message."""
     row = stage_row(platform, tenant, stage)
-    bus = await connected(platform)
+    nats = await connected(platform)
     try:
 
         async def gone() -> bool:
-            info = await bus.js.consumer_info(str(row["stream"]), stage)
+            info = await nats.js.consumer_info(str(row["stream"]), stage)
             return info.num_ack_pending == 0 and info.num_pending == 0
 
         await until(gone, what="the redelivered message to be acknowledged", timeout=ACK_WAIT + 10)
     finally:
-        await bus.close()
+        await nats.close()
 
 
 async def pulling(platform: Platform, stage: str, *, workers: int) -> None:
-    """Wait until so many workers ask for a stage's messages of the lane `standard`."""
-    bus = await connected(platform)
+    """Wait until that many workers pull messages of a stage from the lane `standard`."""
+    nats = await connected(platform)
     try:
 
         async def asking() -> bool:
-            return (await bus.js.consumer_info("IMAGO_WORK_STANDARD", stage)).num_waiting >= workers
+            return (await nats.js.consumer_info("IMAGO_WORK_STANDARD", stage)).num_waiting >= workers
 
         await until(asking, what=f"{workers} workers to pull", timeout=40)
     finally:
-        await bus.close()
+        await nats.close()
 
 
 async def drained(platform: Platform) -> None:
-    """Wait until that is so of every stage."""
-    bus = await connected(platform)
+    """Wait until that many workers pull messages of every stage."""
+    nats = await connected(platform)
     try:
 
         async def empty() -> bool:
-            infos = [await bus.js.consumer_info("IMAGO_WORK_STANDARD", stage) for stage in Stage]
+            infos = [await nats.js.consumer_info("IMAGO_WORK_STANDARD", stage) for stage in Stage]
             return all(info.num_ack_pending == 0 and info.num_pending == 0 for info in infos)
 
         await until(empty, what="the work streams to be empty", timeout=30)
     finally:
-        await bus.close()
+        await nats.close()

@@ -1,4 +1,4 @@
-"""The crash points C1 to C5, C10 to C12, C14 and C15 of docs/reliability.md: API, NATS or PostgreSQL dies there."""
+"""Crash points C1 to C5, C10 to C12, C14 and C15 of docs/reliability.md, at which API, NATS or PostgreSQL dies."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ import pytest
 
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.nats.streams import Topology, consumer_config, ensure
-from tests.faults.checks import check_all, swept
+from imago.nats.streams import StreamOptions, consumer_config, ensure_streams
+from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ACK_WAIT, ADMIN_KEY, Platform
@@ -27,8 +27,8 @@ async def test_c1_killed_mid_upload_leaves_nothing(platform: Platform, tenant: T
     platform.apis[0].start()
     assert platform.scalar("SELECT count(*) FROM images WHERE client_id = :c", c=tenant.number) == 0
     began = time.monotonic()
-    await swept(tenant)
-    figures.note("C1 half an object swept after (s; the intent lives 9)", time.monotonic() - began)
+    await cleaned(tenant)
+    figures.note("C1 partial object deleted after (s; the intent expires after 9)", time.monotonic() - began)
     await check_all(tenant)
 
 
@@ -44,15 +44,17 @@ async def test_c2_killed_between_storing_and_commit_makes_one_image(platform: Pl
         assert answer.status in (201, 409), answer
         return answer.body if answer.status == 201 else None
 
-    body = await until(accepted, what="the retry to take the dead upload's key over")
+    body = await until(accepted, what="the retry to take over the dead upload's key")
     assert body is not None
     known(tenant, data, body)
     await tenant.ended(int(str(body["id"])))
-    await swept(tenant)
+    await cleaned(tenant)
     await check_all(tenant)
 
 
-async def test_c3_killed_before_the_answer_gives_the_same_id_again(platform: Platform, tenant: Tenant) -> None:
+async def test_c3_killed_before_the_response_returns_the_same_id_to_the_retry(
+    platform: Platform, tenant: Tenant
+) -> None:
     arm(platform.apis[0], "upload.committed=kill")
     data, key = photo(3), "c3"
     assert (await tenant.upload_once(data, key=key, api=0)).status == 0
@@ -70,7 +72,7 @@ async def test_c3_killed_before_the_answer_gives_the_same_id_again(platform: Pla
 async def test_c4_killed_before_publishing_is_published_after_the_restart(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
-    # The other process' relay would hide what the restarted one does.
+    # The other process's relay would publish instead of the restarted one.
     platform.apis[1].stop()
     arm(platform.apis[0], "announcer.publishing=kill")
     data = photo(4)
@@ -84,7 +86,7 @@ async def test_c4_killed_before_publishing_is_published_after_the_restart(
     async def published() -> bool:
         return platform.scalar("SELECT count(*) FROM outbox WHERE client_id = :c", c=tenant.number) == 0
 
-    await until(published, what="the relay to publish what the crash left")
+    await until(published, what="the relay to publish the row that the crash left")
     figures.hold("C4 published after the restart (s)", time.monotonic() - began, "<=", 5)
     platform.start()
     known(tenant, data, dict(row))
@@ -119,21 +121,23 @@ async def test_c10_nats_killed_and_restarted_loses_nothing(
         await tenant.upload(photo(number))
     platform.nats.kill()
     during = [await tenant.upload(photo(number)) for number in range(10, 15)]
-    assert all(done.attempts == [201] for done in during), "an upload was refused while NATS was away"
+    assert all(done.attempts == [201] for done in during), "an upload was refused while NATS was unavailable"
     platform.nats.start()
     began = time.monotonic()
     done_before = tenant.counts().get("done", 0)
 
-    async def going_on() -> bool:
+    async def working_again() -> bool:
         return tenant.counts().get("done", 0) > done_before
 
-    await until(going_on, what="the workers to go on")
-    figures.hold("C10 workers going on after NATS came back (s)", time.monotonic() - began, "<=", 10)
+    await until(working_again, what="the workers to resume")
+    figures.hold("C10 workers resumed after NATS came back (s)", time.monotonic() - began, "<=", 10)
     await tenant.all_ended(timeout=60)
     await check_all(tenant)
 
 
-async def test_c11_a_wiped_nats_is_filled_again(platform: Platform, tenant: Tenant, figures: Figures) -> None:
+async def test_c11_work_is_republished_after_the_store_of_nats_is_wiped(
+    platform: Platform, tenant: Tenant, figures: Figures
+) -> None:
     for worker in platform.workers.values():
         worker.stop()
     for number in range(20):
@@ -147,7 +151,7 @@ async def test_c11_a_wiped_nats_is_filled_again(platform: Platform, tenant: Tena
     await check_all(tenant)
 
 
-async def test_c12_postgres_killed_answers_503_and_burns_no_try(
+async def test_c12_while_postgres_is_down_requests_get_503_and_no_attempt_is_lost(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
     stop = asyncio.Event()
@@ -176,28 +180,28 @@ async def test_c12_postgres_killed_answers_503_and_burns_no_try(
     async def accepted() -> bool:
         return (await tenant.call("GET", "/auth/me")).status == 200
 
-    await until(accepted, what="the API to be back")
-    figures.hold("C12 answering after PostgreSQL came back (s)", time.monotonic() - began, "<=", 10)
+    await until(accepted, what="the API to accept uploads again")
+    figures.hold("C12 accepting again after PostgreSQL came back (s)", time.monotonic() - began, "<=", 10)
     stop.set()
     await asyncio.gather(*loading)
-    assert refusals, "nothing was refused while the database was away"
+    assert refusals, "no request was refused while the database was unavailable"
     others = [answer for answer in refusals if answer.status != 503]
-    assert not others, f"other answers than 503, {len(others)} of {len(refusals)}: {others[:3]}"
-    # A commit whose answer was lost in the crash left an image that nobody was told of; that is an unknown, not a loss.
-    told = {done.image_id for done in tenant.journal}
+    assert not others, f"statuses other than 503, {len(others)} of {len(refusals)}: {others[:3]}"
+    # A commit whose response was lost in the crash left an image unknown to its client: unknown is not lost.
+    known = {done.image_id for done in tenant.journal}
     for row in platform.query("SELECT id, uuid, sha256, size_bytes FROM images WHERE client_id = :c", c=tenant.number):
-        if row["id"] not in told:
+        if row["id"] not in known:
             done = Operation("", row["sha256"], row["size_bytes"], row["id"], str(row["uuid"]))
             tenant.journal.append(done)
     await tenant.all_ended(timeout=60)
-    # What the refused uploads had stored goes with their intents.
-    await swept(tenant)
+    # Objects of refused uploads are deleted with their intents.
+    await cleaned(tenant)
     await check_all(tenant)
     worst = platform.scalar("SELECT max(attempts) FROM image_stages WHERE client_id = :c", c=tenant.number)
-    figures.hold("C12 tries of the most tried stage", worst, "<=", 1)
+    figures.hold("C12 attempts of the most attempted stage", worst, "<=", 1)
 
 
-async def test_c14_advisories_that_come_while_nobody_listens_are_read_later(platform: Platform, tenant: Tenant) -> None:
+async def test_c14_advisories_published_while_no_reader_runs_are_read_later(platform: Platform, tenant: Tenant) -> None:
     platform.workers["exif"].stop()
     images = [await uploaded(tenant, number) for number in range(5)]
 
@@ -207,26 +211,26 @@ async def test_c14_advisories_that_come_while_nobody_listens_are_read_later(plat
     await until(published, what="the work to be in the stream")
     for api in platform.apis:
         api.stop()
-    bus = await connected(platform)
+    nats = await connected(platform)
     try:
-        # Used up by a consumer that never acknowledges, until the server gives every message up.
-        short = consumer_config("standard", Stage.EXIF, Topology(ack_wait=0.3))
+        # A consumer that never acknowledges uses up all deliveries of every message.
+        short = consumer_config("standard", Stage.EXIF, StreamOptions(ack_wait=0.3))
         short.max_deliver = 2
-        await bus.js.add_consumer("IMAGO_WORK_STANDARD", short)
-        taker = await bus.js.pull_subscribe_bind(consumer="exif", stream="IMAGO_WORK_STANDARD")
+        await nats.js.add_consumer("IMAGO_WORK_STANDARD", short)
+        taker = await nats.js.pull_subscribe_bind(consumer="exif", stream="IMAGO_WORK_STANDARD")
 
         async def given_up() -> bool:
             with contextlib.suppress(TimeoutError):
                 await taker.fetch(20, timeout=0.5)
-            info = await bus.js.stream_info("IMAGO_ADVISORIES")
+            info = await nats.js.stream_info("IMAGO_ADVISORIES")
             return info.state.messages >= len(images)
 
-        await until(given_up, what="the server to give every message up")
+        await until(given_up, what="the server to give up every message")
         await taker.unsubscribe()
-        await ensure(bus.js, topology=Topology(ack_wait=ACK_WAIT))
+        await ensure_streams(nats.js, options=StreamOptions(ack_wait=ACK_WAIT))
     finally:
-        await bus.close()
-    # Only the advisories can tell: the reconciler doesn't look at all in this time.
+        await nats.close()
+    # Only the advisories can reveal it: the reconciler does not run in this time.
     for api in platform.apis:
         api.start(RECONCILE_INTERVAL="3600")
     try:
@@ -239,7 +243,7 @@ async def test_c14_advisories_that_come_while_nobody_listens_are_read_later(plat
             api.stop()
 
 
-async def test_c15_a_dead_letter_replayed_twice_at_once_runs_once(platform: Platform, tenant: Tenant) -> None:
+async def test_c15_a_dead_letter_replayed_twice_concurrently_runs_once(platform: Platform, tenant: Tenant) -> None:
     data = encoded("jpeg", picture(900, 900))[:6000]
     done = await tenant.upload(data)
     document = await tenant.ended(done.image_id or 0, statuses=("partial", "failed"))

@@ -1,4 +1,4 @@
-"""The crash points C6 to C9, C13 and C16 of docs/reliability.md: workers die, freeze or are overtaken exactly there."""
+"""Crash points C6 to C9, C13 and C16 of docs/reliability.md, at which workers die, freeze or are overtaken."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from PIL import Image
 
 from devtools.waiting import until
 from imago.nats.consumer import POLL_SECONDS
-from tests.faults.checks import check_all, swept
+from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.memory import memory_group
@@ -28,7 +28,7 @@ async def test_c6_a_worker_killed_mid_stage_costs_one_redelivery(
     other.start()
     try:
         await pulling(platform, "ocr", workers=2)
-        # The other one is there, and can't be the one that gets the message first.
+        # The other worker runs, too, and must not be the one that gets the message first.
         other.send(signal.SIGSTOP)
         await asyncio.sleep(POLL_SECONDS + 0.5)
         image = await uploaded(tenant, 6)
@@ -57,7 +57,7 @@ async def test_c6_a_worker_killed_by_the_kernel_for_its_memory_costs_one_redeliv
     await asyncio.to_thread(worker.wait_frozen)
     with memory_group() as group:
         group.add(worker.pid)
-        # The worker is in the middle of its stage, and what else is in its group takes all that the group may have.
+        # The worker is in the middle of its stage while another process of its group uses up the memory.
         group.exhaust()
         worker.wait_death()
     worker.start()
@@ -67,7 +67,7 @@ async def test_c6_a_worker_killed_by_the_kernel_for_its_memory_costs_one_redeliv
     await check_all(tenant)
 
 
-async def test_c6_a_file_that_kills_its_worker_each_time_is_put_away_and_the_others_go_on(
+async def test_c6_a_file_that_kills_its_worker_each_time_is_dead_lettered_and_other_stages_finish(
     platform: Platform, tenant: Tenant
 ) -> None:
     worker = platform.workers["ocr"]
@@ -77,11 +77,11 @@ async def test_c6_a_file_that_kills_its_worker_each_time_is_put_away_and_the_oth
         await asyncio.to_thread(worker.wait_death)
         worker.start(FAILPOINTS="stage.claimed=kill")
 
-    async def put_away() -> bool:
+    async def dead_lettered() -> bool:
         return stage_row(platform, tenant, "ocr")["status"] == "dead"
 
-    # It would die of a fourth start, as of the three before.
-    await until(put_away, what="the dead letter", timeout=30)
+    # A fourth start would kill it like the three before.
+    await until(dead_lettered, what="the dead letter", timeout=30)
     assert worker.running
     row = stage_row(platform, tenant, "ocr")
     assert (row["claim"], row["attempts"], row["error_code"]) == (3, 3, "worker-lost")
@@ -115,7 +115,7 @@ async def test_c8_a_lost_ack_does_nothing_twice(platform: Platform, tenant: Tena
     await check_all(tenant)
 
 
-async def test_c9_a_frozen_worker_is_refused_when_it_comes_back(platform: Platform, tenant: Tenant) -> None:
+async def test_c9_the_late_write_of_a_frozen_worker_is_refused(platform: Platform, tenant: Tenant) -> None:
     frozen, other = platform.workers["ocr"], platform.extra_worker("ocr")
     arm(frozen, "stage.worked=stop*1")
     image = await uploaded(tenant, 9)
@@ -131,19 +131,19 @@ async def test_c9_a_frozen_worker_is_refused_when_it_comes_back(platform: Platfo
         async def refused() -> bool:
             return any("claim lost" in line for line in frozen.log.read_text().splitlines()[lines:])
 
-        await until(refused, what="the frozen worker to find that its claim is lost")
+        await until(refused, what="the frozen worker to lose its claim")
         assert stage_row(platform, tenant, "ocr") == before, "the late writer changed something"
         await check_all(tenant)
     finally:
         other.stop()
 
 
-async def test_c13_a_poison_image_takes_its_tries_and_no_more(
+async def test_c13_a_poison_image_gets_exactly_the_maximum_of_attempts(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
     worker = platform.workers["ocr"]
     worker.stop()
-    # OCR of this one burns more than the seconds that a child may use, and the kernel kills the child each time.
+    # OCR of this image exceeds the CPU limit of a child, and the kernel kills the child each time.
     worker.start(CHILD_CPU_SECONDS="1")
     try:
         noise = Image.effect_noise((3000, 3000), 90)
@@ -155,7 +155,7 @@ async def test_c13_a_poison_image_takes_its_tries_and_no_more(
         async def last_try() -> float | None:
             return time.monotonic() if _poison_row(platform, poison)["attempts"] == 3 else None
 
-        began = await until(last_try, what="the last try to begin", timeout=60)
+        began = await until(last_try, what="the last attempt to start", timeout=60)
         document = await tenant.ended(poison.image_id or 0, statuses=("partial",))
         assert began is not None
         ocr = document["stages"]["ocr"]
@@ -163,13 +163,13 @@ async def test_c13_a_poison_image_takes_its_tries_and_no_more(
         assert {document["stages"][name]["status"] for name in ("thumbnail", "exif", "vision")} == {"done"}
         letters = platform.query("SELECT * FROM dead_letters WHERE client_id = :c", c=tenant.number)
         assert [(letter["stage"], letter["attempts"]) for letter in letters] == [("ocr", 3)]
-        # From the end of the last try, which is when its stage died, to the letter: they are one transaction.
+        # From the end of the last attempt, when the stage died, to the dead letter; both are in one transaction.
         late = platform.scalar(
             "SELECT extract(epoch FROM d.created_at - s.done_at)::float8 FROM dead_letters d JOIN image_stages s "
             "ON s.image_id = d.image_id AND s.stage = d.stage WHERE d.client_id = :c",
             c=tenant.number,
         )
-        figures.hold("C13 dead letter after the last try (s)", float(late), "<=", 5)
+        figures.hold("C13 dead letter after the last attempt (s)", float(late), "<=", 5)
         await check_all(tenant, statuses=frozenset({"done", "partial"}))
     finally:
         worker.stop()
@@ -181,7 +181,9 @@ def _poison_row(platform: Platform, poison: Operation) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["exif", "ocr"])
-async def test_c16_an_image_deleted_while_in_work_stays_deleted(platform: Platform, tenant: Tenant, kind: str) -> None:
+async def test_c16_an_image_deleted_while_a_stage_runs_stays_deleted(
+    platform: Platform, tenant: Tenant, kind: str
+) -> None:
     worker = platform.workers[kind]
     arm(worker, "stage.worked=stop*1")
     image = await uploaded(tenant, 16)
@@ -190,7 +192,7 @@ async def test_c16_an_image_deleted_while_in_work_stays_deleted(platform: Platfo
     answers: list[Answer] = []
 
     async def deleted() -> bool:
-        # A worker that froze inside a transaction holds the image's lock until the server ends that transaction.
+        # A worker frozen inside a transaction holds the image's lock until the server ends that transaction.
         answers.append(await tenant.call("DELETE", f"/images/{image}"))
         return answers[-1].status in (204, 404)
 
@@ -201,9 +203,9 @@ async def test_c16_an_image_deleted_while_in_work_stays_deleted(platform: Platfo
     finally:
         worker.send(signal.SIGCONT)
     tenant.journal.clear()
-    await swept(tenant)
+    await cleaned(tenant)
     await drained(platform)
-    await swept(tenant)
+    await cleaned(tenant)
     assert platform.scalar("SELECT count(*) FROM stage_results WHERE client_id = :c", c=tenant.number) == 0
     assert (await tenant.call("GET", f"/images/{image}")).status == 404
     await check_all(tenant)

@@ -1,4 +1,4 @@
-"""What holds across processes: a client's rate, its quota, and that a key which is taken back opens nothing."""
+"""Limits that hold across processes: a client's rate, its quota, and the rejection of revoked keys."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from imago.core.clients import keys
-from tests.faults.checks import check_all, swept
+from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Operation, Tenant, new_tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import ADMIN_KEY, OPERATOR_KEY, Platform, Process
@@ -33,7 +33,7 @@ async def four(platform: Platform) -> AsyncIterator[list[Process]]:
         process.stop()
 
 
-async def test_four_processes_at_five_times_the_limit_keep_it_and_use_it(
+async def test_four_processes_at_five_times_the_limit_enforce_it_and_let_it_be_used(
     platform: Platform, four: list[Process], session: aiohttp.ClientSession, figures: Figures, full: bool
 ) -> None:
     per_second, burst, pressure, seconds = 20, 20, 5, 60 if full else 12
@@ -49,18 +49,18 @@ async def test_four_processes_at_five_times_the_limit_keep_it_and_use_it(
         began = time.monotonic()
         for number in range(per_second * pressure * seconds):
             asking.create_task(ask(four[number % len(four)].url))
-            # By the clock and not by pauses: a pause that takes longer is made good by the next ones.
+            # Paced by the clock and not by pauses: a long pause is compensated by the next ones.
             await asyncio.sleep(max(0.0, began + (number + 1) / (per_second * pressure) - time.monotonic()))
         sent = time.monotonic() - began
     took = time.monotonic() - began
     accepted = statuses.count(200)
-    assert set(statuses) == {200, 429}, f"something else was answered: {set(statuses)}"
+    assert set(statuses) == {200, 429}, f"unexpected statuses: {set(statuses)}"
     figures.note("rate limit: pressure on 4 processes, times the limit", len(statuses) / sent / per_second)
     figures.hold("rate limit: accepted beyond limit + burst", accepted - (per_second * took + burst), "<=", 0)
     figures.hold("rate limit: share of limit + burst that was used", accepted / (per_second * sent + burst), ">=", 0.98)
 
 
-async def test_while_rates_cannot_be_counted_reads_go_on_and_writes_are_refused(
+async def test_while_rates_cannot_be_counted_reads_continue_and_writes_are_refused(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
     number = (await tenant.upload(photo(1))).image_id
@@ -77,13 +77,13 @@ async def test_while_rates_cannot_be_counted_reads_go_on_and_writes_are_refused(
     await engine.dispose()
     assert (read.status, write.status) == (200, 503)
     assert int(write.headers["Retry-After"]) > 0
-    assert int(read.headers["RateLimit-Remaining"]) > 0, "a read is counted by this process meanwhile"
+    assert int(read.headers["RateLimit-Remaining"]) > 0, "this process counts reads meanwhile"
     assert await _metric(platform.apis[0], "imago_rate_limit_fallback_total") == counted + 1
-    figures.hold("rates not countable: slowest answer (s; the database's deadline is 5)", waited, "<=", 15)
+    figures.hold("rates not countable: slowest response (s; the database timeout is 5)", waited, "<=", 15)
     assert (await tenant.call("GET", f"/images/{number}")).status == 200, "the refused deletion did nothing"
 
 
-async def test_of_two_hundred_uploads_at_once_exactly_those_that_fit_are_accepted(
+async def test_of_two_hundred_concurrent_uploads_exactly_those_that_fit_are_accepted(
     platform: Platform, session: aiohttp.ClientSession, figures: Figures
 ) -> None:
     for worker in platform.workers.values():
@@ -103,7 +103,7 @@ async def test_of_two_hundred_uploads_at_once_exactly_those_that_fit_are_accepte
                 tenant.journal.append(done)
             elif answer.status == 413:
                 assert answer.body["code"] == "quota-exceeded"
-                assert answer.body["storage_limit_bytes"] == fits * MB, "the refusal tells the numbers"
+                assert answer.body["storage_limit_bytes"] == fits * MB, "the refusal states the numbers"
             else:
                 assert answer.status in (0, 409, 503), answer
                 assert len(done.attempts) < 20, done.attempts
@@ -112,7 +112,9 @@ async def test_of_two_hundred_uploads_at_once_exactly_those_that_fit_are_accepte
             return answer.status
 
     statuses = await asyncio.gather(*(upload(*pair) for pair in zip(operations, files, strict=True)))
-    figures.hold("quota: of 200 uploads of 1 MB at once, accepted at a quota of 50 MB", statuses.count(201), "==", fits)
+    figures.hold(
+        "quota: of 200 concurrent uploads of 1 MB, accepted at a quota of 50 MB", statuses.count(201), "==", fits
+    )
     figures.note("quota: of these, tried again after a 503", sum(len(done.attempts) > 1 for done in operations))
     me = (await tenant.call("GET", "/auth/me")).body
     assert me["quota"]["storage_used_bytes"] == fits * MB
@@ -120,14 +122,14 @@ async def test_of_two_hundred_uploads_at_once_exactly_those_that_fit_are_accepte
     await tenant.all_ended(timeout=60)
     me = (await tenant.call("GET", "/auth/me")).body
     beyond = me["quota"]["storage_used_bytes"] - fits * MB
-    assert beyond > 0, "thumbnails are counted, though they are never refused"
+    assert beyond > 0, "thumbnails count, although they are never refused"
     figures.note("quota: counted for the thumbnails of 50 images (bytes)", beyond)
-    await swept(tenant)
+    await cleaned(tenant)
     await check_all(tenant)
     assert (await tenant.upload_once(photo(0))).status == 413
 
 
-async def test_a_key_taken_back_opens_nothing_on_any_replica_within_five_seconds(
+async def test_a_revoked_key_is_rejected_by_every_replica_within_five_seconds(
     platform: Platform, four: list[Process], session: aiohttp.ClientSession, figures: Figures
 ) -> None:
     owned, key = f"/auth/clients/{uuid4()}", keys.generate()
@@ -143,7 +145,7 @@ async def test_a_key_taken_back_opens_nothing_on_any_replica_within_five_seconds
 
     await platform_call("PUT", owned, key=OPERATOR_KEY, json=body)
     await platform_call("PUT", registered, key=OPERATOR_KEY, json={"sha256": key.wire_digest.hex()})
-    # Whose headers stop opening, and by which act.
+    # The headers that must be rejected, and the act that revokes them.
     cases: list[tuple[dict[str, str], Awaitable[None]]] = [
         ({"X-API-Key": key.reveal()}, platform_call("DELETE", registered, key=OPERATOR_KEY)),
         ({"X-API-Key": rotated.key}, platform_call("POST", f"/auth/clients/{rotated.uuid}/rotate-key", json={})),
@@ -158,27 +160,27 @@ async def test_a_key_taken_back_opens_nothing_on_any_replica_within_five_seconds
         ),
     ]
     opened_for = await asyncio.gather(*(_opens_for(session, four, headers, act) for headers, act in cases))
-    figures.hold("keys taken back in 5 ways: open on 4 replicas for at most (s)", max(opened_for), "<=", 5)
+    figures.hold("keys revoked in 5 ways: accepted on 4 replicas for at most (s)", max(opened_for), "<=", 5)
 
 
 async def _opens_for(
     session: aiohttp.ClientSession, replicas: list[Process], headers: dict[str, str], take_back: Awaitable[None]
 ) -> float:
-    """Return how long after an act of taking back the last replica still let somebody in."""
+    """Return how long after the revocation the last replica still accepted the key."""
 
     async def ask(replica: Process) -> tuple[bool, float]:
         async with session.get(f"{replica.url}/images", headers=headers) as answer:
             assert answer.status in (200, 401, 403), await answer.text()
             return answer.status == 200, time.monotonic()
 
-    # All of them know the key as a good one.
+    # All replicas have the key in their caches.
     assert all(opened for opened, _ in await asyncio.gather(*map(ask, replicas)))
     await take_back
     last = began = time.monotonic()
     deadline = began + 20
     while opened := [at for opens, at in await asyncio.gather(*map(ask, replicas)) if opens]:
         last = max(opened)
-        assert last < deadline, "it opens still"
+        assert last < deadline, "the key is still accepted"
         await asyncio.sleep(0.05)
     return last - began
 

@@ -1,4 +1,4 @@
-"""Large uploads, slow senders and full lanes: what one client does must not be felt by the others."""
+"""Large uploads, slow senders and full lanes: one client's load must not slow down the others."""
 
 import asyncio
 import statistics
@@ -19,16 +19,16 @@ MB = 2**20
 SLOW_SENDERS = 500
 
 
-async def test_twenty_large_uploads_at_once_cost_little_memory(
+async def test_twenty_concurrent_large_uploads_cost_little_memory(
     platform: Platform, tenant: Tenant, figures: Figures
 ) -> None:
     api = platform.apis[0]
     api.stop()
     api.start(UPLOAD_TOTAL_TIMEOUT="120", INTENT_TTL="130")
-    # The first upload loads what is loaded once.
+    # The first upload causes one-time allocations.
     assert (await tenant.upload_once(photo(0), api=0)).status == 201
     before = api.peak_memory()
-    # A photo with a long tail behind its end, as panoramas and motion photos have one.
+    # A photo followed by a long trailer, as in motion photos.
     large = photo(1) + bytes(int(49.5 * MB))
     answers = await asyncio.gather(*(tenant.upload_once(large, api=0) for _ in range(20)))
     assert [answer.status for answer in answers] == [201] * 20
@@ -39,32 +39,32 @@ async def test_twenty_large_uploads_at_once_cost_little_memory(
     api.stop()
 
 
-async def test_slow_senders_are_not_felt(platform: Platform, tenant: Tenant, figures: Figures) -> None:
+async def test_slow_senders_do_not_slow_down_others(platform: Platform, tenant: Tenant, figures: Figures) -> None:
     api = platform.apis[0]
     api.stop()
-    # Slow enough to be cut off, and not while the others are timed.
+    # Slow enough to be disconnected, but not while the others are timed.
     api.start(UPLOAD_TOTAL_TIMEOUT="240", INTENT_TTL="250", UPLOAD_MIN_RATE="0")
     assert api.port is not None
     await _p99(tenant)
-    alone = [await _p99(tenant) for _ in range(3)]
+    baseline = [await _p99(tenant) for _ in range(3)]
     async with drippers(api.port, tenant.key, SLOW_SENDERS) as senders:
-        # Beginning an upload is work; it is the dripping that must not be felt.
+        # Starting an upload costs work; the dripping must cost nothing.
         beginning = await _p99(tenant)
         await _under_way(tenant, at_least=SLOW_SENDERS)
         beside = [await _p99(tenant) for _ in range(5)]
         await _under_way(tenant, at_least=SLOW_SENDERS)
-        assert senders.returncode is None, "the slow senders were cut off while the others were timed"
+        assert senders.returncode is None, "the slow senders were disconnected while the others were timed"
     await _under_way(tenant, at_most=0)
-    alone += [await _p99(tenant) for _ in range(3)]
-    times = statistics.median(beside) / statistics.median(alone)
+    baseline += [await _p99(tenant) for _ in range(3)]
+    times = statistics.median(beside) / statistics.median(baseline)
     figures.hold(f"{SLOW_SENDERS} slow uploads: p99 of the others, times", times, "<=", 2)
     figures.note(
-        f"{SLOW_SENDERS} uploads begun at once: p99 of the others, times", beginning / statistics.median(alone)
+        f"{SLOW_SENDERS} uploads started together: p99 of the others, times", beginning / statistics.median(baseline)
     )
     api.stop()
 
 
-async def test_slow_senders_are_cut_off(platform: Platform, tenant: Tenant, figures: Figures) -> None:
+async def test_slow_senders_are_disconnected(platform: Platform, tenant: Tenant, figures: Figures) -> None:
     port = platform.apis[0].port
     assert port is not None
     async with drippers(port, tenant.key, 50) as senders:
@@ -80,12 +80,12 @@ async def _under_way(tenant: Tenant, *, at_least: int = 0, at_most: int = 1_000_
         count = "SELECT count(*) FROM upload_intents WHERE client_id = :c"
         return at_least <= await asyncio.to_thread(tenant.platform.scalar, count, c=tenant.number) <= at_most
 
-    await until(reached, what=f"{at_least} to {at_most} uploads to be under way", timeout=60, interval=0.5)
+    await until(reached, what=f"{at_least} to {at_most} uploads to be in progress", timeout=60, interval=0.5)
 
 
 async def _p99(tenant: Tenant) -> float:
     times = []
-    # Connections are kept, as between a balancer and us; what is timed is the answer alone.
+    # Connections are kept alive, as behind a load balancer; only the response is timed.
     async with aiohttp.ClientSession(headers={"X-API-Key": tenant.key}) as session:
         for _ in range(300):
             began = time.perf_counter()
@@ -112,10 +112,10 @@ async def test_premium_waits_little_behind_a_standard_backlog_and_standard_keeps
     async def premium_done() -> bool:
         return await asyncio.to_thread(_open_stages, premium) == 0
 
-    await until(premium_done, what="the premium backlog to be worked on", timeout=600, interval=0.2)
+    await until(premium_done, what="the premium backlog to be processed", timeout=600, interval=0.2)
     share = _share_of_standard(standard, premium)
     figures.hold("lanes: standard's share while premium waits", share, ">=", 0.1)
-    assert _open_stages(standard) > 0, "the standard backlog was over too soon to measure anything"
+    assert _open_stages(standard) > 0, "the standard backlog ended too early to measure anything"
     numbers = []
     while _open_stages(standard) > backlog // 20 and len(numbers) < 200:
         numbers.append((await premium.upload(photo(len(numbers)))).image_id)
@@ -130,14 +130,14 @@ async def test_premium_waits_little_behind_a_standard_backlog_and_standard_keeps
             ids=numbers,
         )
     ]
-    assert len(waits) >= 10, "too few premium images to say anything"
+    assert len(waits) >= 10, "too few premium images for a percentile"
     figures.hold(f"lanes: premium's wait behind {backlog} standard jobs, p95 (s)", _p95(waits), "<=", 5)
     figures.note("lanes: premium images measured", len(waits))
     await standard.all_ended(timeout=600)
 
 
 async def _fill(tenant: Tenant, count: int) -> None:
-    """Upload many images, several at a time."""
+    """Upload many images concurrently."""
     numbers = iter(range(count))
     async with new_session() as session:
         fast = Tenant(tenant.platform, session, tenant.uuid, tenant.key, tenant.number)
@@ -159,7 +159,7 @@ def _open_stages(tenant: Tenant) -> int:
 
 
 def _share_of_standard(standard: Tenant, premium: Tenant) -> float:
-    """Return which part of what was done while premium work waited was standard's."""
+    """Return the share of standard jobs among those done while premium jobs waited."""
     rows = standard.platform.query(
         "SELECT count(*) FILTER (WHERE client_id = :s) AS standard, count(*) AS every FROM image_stages "
         "WHERE client_id IN (:s, :p) AND done_at <= (SELECT max(done_at) FROM image_stages WHERE client_id = :p)",

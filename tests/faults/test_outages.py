@@ -1,4 +1,4 @@
-"""Parts that are away, hang, answer nonsense or are full; messages that come three times; two of everything."""
+"""Dependencies that are unavailable, hang, fail or are full; messages delivered three times; duplicate processes."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ import pytest
 
 from devtools.postgres import RUNTIME
 from devtools.waiting import until
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
-from tests.faults.checks import check_all, check_images, check_results, check_usage, swept
+from tests.faults.checks import check_all, check_images, check_results, check_usage, cleaned
 from tests.faults.client import Answer, Tenant, new_tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
@@ -26,7 +26,7 @@ from tests.faults.proxy import Mode
 
 @asynccontextmanager
 async def uploading(tenant: Tenant, *, pause: float = 0.15) -> AsyncIterator[Counter[int]]:
-    """Upload one image after another while the block lasts; gives the answers' statuses, retries included."""
+    """Upload images in a loop inside the block; yield the counts of statuses, including retries."""
     stop = asyncio.Event()
     statuses: Counter[int] = Counter()
 
@@ -47,7 +47,7 @@ async def uploading(tenant: Tenant, *, pause: float = 0.15) -> AsyncIterator[Cou
 
 
 async def flowing(tenant: Tenant, *, what: str) -> float:
-    """Wait until work is being done again; return how long it took."""
+    """Wait until jobs finish again; return how many seconds it took."""
     began, before = time.monotonic(), tenant.counts().get("done", 0)
 
     async def more() -> bool:
@@ -57,31 +57,33 @@ async def flowing(tenant: Tenant, *, what: str) -> float:
     return time.monotonic() - began
 
 
-async def test_nats_away_refuses_no_upload_and_leaves_nothing_behind(
+async def test_an_outage_of_nats_refuses_no_upload_and_leaves_no_work_behind(
     platform: Platform, tenant: Tenant, figures: Figures, full: bool
 ) -> None:
-    away = 60 if full else 8
+    outage = 60 if full else 8
     async with uploading(tenant) as statuses:
         await asyncio.sleep(1)
         platform.nats.kill()
-        await asyncio.sleep(away)
+        await asyncio.sleep(outage)
         await asyncio.to_thread(platform.nats.start)
         figures.hold(
-            f"NATS away {away} s: work flowing after its return (s)",
-            await flowing(tenant, what="the work to flow again"),
+            f"NATS unavailable for {outage} s: jobs finish after its return (s)",
+            await flowing(tenant, what="jobs to finish again"),
             "<=",
             10,
         )
-    figures.hold("NATS away: uploads that were refused with 5xx", sum(statuses.values()) - statuses[201], "<=", 0)
+    figures.hold("NATS unavailable: uploads refused with 5xx", sum(statuses.values()) - statuses[201], "<=", 0)
     await tenant.all_ended(timeout=120)
     left = platform.scalar("SELECT count(*) FROM outbox WHERE client_id = :c", c=tenant.number)
-    figures.hold("NATS away: rows left in the outbox", left, "<=", 0)
+    figures.hold("NATS unavailable: rows left in the outbox", left, "<=", 0)
     tries = platform.scalar("SELECT max(attempts) FROM image_stages WHERE client_id = :c", c=tenant.number)
-    figures.hold("NATS away: tries of the most tried stage", tries, "<=", 1)
+    figures.hold("NATS unavailable: attempts of the most attempted stage", tries, "<=", 1)
     await check_all(tenant)
 
 
-async def test_a_database_that_hangs_is_a_503_in_time(platform: Platform, tenant: Tenant, figures: Figures) -> None:
+async def test_requests_get_503_within_the_timeout_while_the_database_hangs(
+    platform: Platform, tenant: Tenant, figures: Figures
+) -> None:
     for number in range(5):
         await tenant.upload(photo(number))
     platform.postgres_proxy.set(Mode.HANG)
@@ -96,9 +98,9 @@ async def test_a_database_that_hangs_is_a_503_in_time(platform: Platform, tenant
     platform.postgres_proxy.set(Mode.PASS)
     assert {answer.status for answer, _ in answers} == {503}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer, _ in answers)
-    figures.hold("PostgreSQL hanging: slowest 503 (s; its deadline is 5)", max(s for _, s in answers), "<=", 15)
+    figures.hold("PostgreSQL hanging: slowest 503 (s; its timeout is 5)", max(s for _, s in answers), "<=", 15)
     await tenant.all_ended(timeout=60)
-    await swept(tenant)
+    await cleaned(tenant)
     await check_all(tenant)
 
 
@@ -112,27 +114,27 @@ async def test_every_message_three_times_in_random_order_is_done_once(platform: 
         return platform.scalar("SELECT count(*) FROM outbox WHERE client_id = :c", c=tenant.number) == 0
 
     await until(published, what="the work to be in the stream")
-    bus = Bus(Settings(nats_url=(platform.nats.url,)), name="api")
-    await bus.start()
-    await bus.wait_connected(10)
+    nats = NatsConnection(Settings(nats_url=(platform.nats.url,)), name="api")
+    await nats.start()
+    await nats.wait_connected(10)
     rows = platform.query("SELECT stream, sequence FROM image_stages WHERE client_id = :c", c=tenant.number)
-    messages = [await bus.js.get_msg(row["stream"], row["sequence"]) for row in rows]
+    messages = [await nats.js.get_msg(row["stream"], row["sequence"]) for row in rows]
     copies = [(message, copy) for message in messages for copy in ("first", "second", "third")]
     random.Random(7).shuffle(copies)
-    # Meanwhile the reconciler may find them missing, and publish some for a fourth time.
+    # Meanwhile the reconciler may find messages missing, and publish some a fourth time.
     for row in rows:
-        await bus.js.delete_msg(row["stream"], row["sequence"])
+        await nats.js.delete_msg(row["stream"], row["sequence"])
     for message, copy in copies:
         headers = {**(message.headers or {}), "Nats-Msg-Id": f"{(message.headers or {})['Nats-Msg-Id']}:{copy}"}
-        await bus.js.publish(message.subject or "", message.data or b"", headers=headers)
-    await bus.close()
+        await nats.js.publish(message.subject or "", message.data or b"", headers=headers)
+    await nats.close()
     platform.start()
     await tenant.all_ended(timeout=60)
     assert platform.scalar("SELECT max(claim) FROM image_stages WHERE client_id = :c", c=tenant.number) == 1
     await check_all(tenant)
 
 
-async def test_migrations_at_once_make_one_schema(platform: Platform, tmp_path: Path) -> None:
+async def test_concurrent_migrations_make_one_schema(platform: Platform, tmp_path: Path) -> None:
     fresh = Platform(tmp_path / "fresh", apis=0, migrated=False)
     try:
         owner = {"DATABASE_URL": fresh.owner_url, "DATABASE_RUNTIME_ROLE": RUNTIME}
@@ -145,7 +147,7 @@ async def test_migrations_at_once_make_one_schema(platform: Platform, tmp_path: 
 
 
 async def test_relays_and_reconcilers_side_by_side_do_nothing_twice(platform: Platform, tenant: Tenant) -> None:
-    # Impatient ones, so that they meet over the same rows as often as can be.
+    # With short intervals, so that they meet at the same rows as often as possible.
     platform.restart(RELAY_INTERVAL="0.05", RECONCILE_INTERVAL="0.2")
     async with uploading(tenant, pause=0.02):
         for _ in range(3):
@@ -167,7 +169,7 @@ async def test_sigterm_under_load_fails_no_request_and_repeats_no_work(
     failures: list[Answer] = []
 
     async def watch(index: int, session: aiohttp.ClientSession) -> None:
-        # What a balancer does: it asks often, and sends nothing to who says no.
+        # A load balancer polls often, and sends nothing to a process that is not ready.
         while not stop.is_set():
             try:
                 async with session.get(f"{platform.apis[index].url}/health/ready") as answer:
@@ -191,7 +193,7 @@ async def test_sigterm_under_load_fails_no_request_and_repeats_no_work(
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as kept,
     ):
-        # A balancer keeps its connections, so that one may end under a request.
+        # A load balancer keeps connections alive, so one may close during a request.
         balanced = Tenant(platform, kept, tenant.uuid, tenant.key, tenant.number)
         tasks = [asyncio.create_task(watch(index, session)) for index in range(len(platform.apis))]
         tasks += [asyncio.create_task(load(offset)) for offset in range(3)]
@@ -206,14 +208,14 @@ async def test_sigterm_under_load_fails_no_request_and_repeats_no_work(
     figures.hold("SIGTERM under load: requests that failed", len(failures), "<=", 0)
     await tenant.all_ended(timeout=60)
     again = platform.scalar("SELECT count(*) FROM image_stages WHERE client_id = :c AND claim > 1", c=tenant.number)
-    figures.hold("SIGTERM under load: stages that were begun twice", again, "<=", 0)
+    figures.hold("SIGTERM under load: stages started twice", again, "<=", 0)
     figures.note("SIGTERM under load: slowest process to end (s)", slowest)
     platform.restart()
 
 
 @pytest.fixture(scope="module")
 def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """An installation whose objects lie in S3."""
+    """An installation that stores objects in S3."""
     built = Platform(tmp_path_factory.mktemp("on-s3"), s3=True, apis=1, S3_TIMEOUT="1")
     try:
         built.start()
@@ -223,7 +225,7 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.mark.parametrize("mode", [Mode.ERROR, Mode.HANG, Mode.REFUSE])
-async def test_s3_in_trouble_is_a_503_and_burns_no_try(
+async def test_while_s3_fails_uploads_get_503_and_no_attempt_is_lost(
     on_s3: Platform, session: aiohttp.ClientSession, figures: Figures, mode: Mode
 ) -> None:
     assert on_s3.s3_proxy is not None
@@ -238,30 +240,30 @@ async def test_s3_in_trouble_is_a_503_and_burns_no_try(
     try:
         answers = await asyncio.gather(*(tenant.upload_once(photo(number)) for number in range(4)))
         slowest = time.monotonic() - began
-        # The workers meet the trouble as well, over what was accepted before.
+        # The workers meet the failure, too, with images accepted before.
         await asyncio.sleep(3)
     finally:
         on_s3.s3_proxy.set(Mode.PASS)
     assert {answer.status for answer in answers} == {503}, answers
     figures.hold(f"S3 {mode}: slowest 503 (s)", slowest, "<=", 30)
-    figures.hold(f"S3 {mode}: an upload is taken again after (s)", await _taken_again(tenant), "<=", 15)
+    figures.hold(f"S3 {mode}: an upload is accepted again after (s)", await _accepted_again(tenant), "<=", 15)
     await tenant.all_ended(timeout=90)
     assert len(before) + 1 == len(tenant.journal)
     check_images(tenant, frozenset({"done"}))
     check_results(tenant)
     check_usage(tenant)
     tries = on_s3.scalar("SELECT max(attempts) FROM image_stages WHERE client_id = :c", c=tenant.number)
-    figures.hold(f"S3 {mode}: tries of the most tried stage", tries, "<=", 1)
+    figures.hold(f"S3 {mode}: attempts of the most attempted stage", tries, "<=", 1)
 
 
-async def _taken_again(tenant: Tenant) -> float:
+async def _accepted_again(tenant: Tenant) -> float:
     began = time.monotonic()
     await tenant.upload(photo(99))
     return time.monotonic() - began
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
-async def test_full_storage_is_a_503_and_loses_nothing(
+async def test_while_storage_is_full_uploads_get_503_and_nothing_is_lost(
     tmp_path: Path, session: aiohttp.ClientSession, figures: Figures
 ) -> None:
     objects = tmp_path / "small" / "objects"
@@ -282,10 +284,10 @@ async def test_full_storage_is_a_503_and_loses_nothing(
         await tenant.upload(large)
         await tenant.all_ended(timeout=60)
         assert len(tenant.journal) == len(first) + 1
-        await swept(tenant)
+        await cleaned(tenant)
         await check_all(tenant)
         tries = small.scalar("SELECT max(attempts) FROM image_stages WHERE client_id = :c", c=tenant.number)
-        figures.hold("storage full: tries of the most tried stage", tries, "<=", 1)
+        figures.hold("storage full: attempts of the most attempted stage", tries, "<=", 1)
     finally:
         small.close()
         assert await asyncio.to_thread(_run, "umount", "--lazy", objects)

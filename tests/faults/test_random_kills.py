@@ -1,4 +1,4 @@
-"""Random SIGKILLs of everything under load: nothing accepted is lost, nothing is done twice, everything ends."""
+"""Random SIGKILLs of all processes under load: no accepted image is lost, no result is stored twice, all end."""
 
 import asyncio
 import random
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.checks import check_all, swept
+from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Tenant, photo
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform, Process
 
 SEED = 20261123
 
-# What this machine's workers keep up with, so that the time after the last kill is not a backlog's.
+# A rate that the workers keep up with, so that the time after the last kill does not measure a backlog.
 UPLOADS_PER_SECOND = 6.0
 UPLOADERS = 8
 
@@ -36,12 +36,12 @@ async def test_nothing_is_lost_while_everything_is_killed_at_random(
     last = time.monotonic()
     await uploading
     await tenant.all_ended(timeout=120)
-    figures.hold("random kills: everything ended after the last one (s)", time.monotonic() - last, "<=", 120)
-    await swept(tenant, timeout=60)
+    figures.hold("random kills: all images ended after the last kill (s)", time.monotonic() - last, "<=", 120)
+    await cleaned(tenant, timeout=60)
     for process in platform.processes:
         assert process.running, f"{process.name} ended by itself, see {process.log}"
     for api in platform.apis:
-        # The last one killed may still be starting.
+        # The process killed last may still be starting.
         await asyncio.to_thread(api.wait_ready)
     await check_all(tenant)
     counts = tenant.counts()
@@ -58,19 +58,19 @@ async def test_nothing_is_lost_while_everything_is_killed_at_random(
 
 
 async def _upload(tenant: Tenant, count: int) -> None:
-    """Upload at an even pace, each upload until it is accepted."""
+    """Upload at an even pace, and retry each upload until it is accepted."""
     began, numbers = time.monotonic(), iter(range(count))
 
     async def uploader() -> None:
         for number in numbers:
             await asyncio.sleep(max(0.0, began + number / UPLOADS_PER_SECOND - time.monotonic()))
-            await tenant.upload(photo(number), patience=300)
+            await tenant.upload(photo(number), give_up_after=300)
 
     await asyncio.gather(*(uploader() for _ in range(UPLOADERS)))
 
 
 def _targets(platform: Platform, chance: random.Random) -> Iterator[str]:
-    """Give every process in a random order, again and again."""
+    """Yield all processes in random order, repeatedly."""
     while True:
         names = [*(process.name for process in platform.processes), "nats", "postgres"]
         chance.shuffle(names)
@@ -78,7 +78,7 @@ def _targets(platform: Platform, chance: random.Random) -> Iterator[str]:
 
 
 async def _kill_one(platform: Platform, name: str, chance: random.Random) -> str:
-    """Kill a process, and start it again after a moment, as an orchestrator does."""
+    """Kill a process, and restart it after a moment, as an orchestrator does."""
     rest = chance.uniform(0.0, 2.0)
     kill, start = _handle(platform, name)
     await asyncio.to_thread(kill)

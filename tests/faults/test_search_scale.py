@@ -1,4 +1,4 @@
-"""Full text beside row-level security at full size: the index goes on being used, and finds a client's own rows alone.
+"""Full text beside row-level security at full size: the index is used, and finds only the client's rows.
 
 PostgreSQL doesn't use an index for `@@` on a table under row-level security, because the operator isn't leakproof; that
 is why `image_search` has none (`database.search`), and the test ends with what would be otherwise.
@@ -16,16 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from tests.faults.figures import Figures
 from tests.support.reads import list_images
 from tests.support.samples import make_client
 
 ROWS = 400_000
 
-# Every second image is mine. All have `harbour`, one in a hundred `gull`, ten of mine `albatross`; `lighthouse` is in
-# all of the other client's and in ten of mine. PostgreSQL judges the beginning of a word by the most common words, and
-# only where it knows a hundred of them, as there are in any real archive: hence streets and shops.
+# Every second image belongs to `mine`. All have `harbour`, 1 % `gull`, ten of `mine` have `albatross`; `lighthouse` is
+# in all images of the other client and in ten of `mine`. PostgreSQL estimates a prefix by the most common words, and
+# only if it knows a hundred of them, as in any real archive: hence streets and shops.
 OWNER_OF_N = "CASE WHEN n % 2 = 0 THEN CAST(:mine AS bigint) ELSE :other END"
 EVERY_N = "generate_series(1, CAST(:rows AS int)) AS n"
 FILL = (
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
 @asynccontextmanager
 async def unbound(server: str, db: Database) -> AsyncIterator[AsyncConnection]:
-    """Give a connection of the server's own user to a database."""
+    """Yield a connection to a database as the server's superuser."""
     engine = create_async_engine(f"{server}/{db.url.database}", isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         yield connection
@@ -65,7 +65,7 @@ async def unbound(server: str, db: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def fill(connection: AsyncConnection, mine: Client, other: Client) -> None:
-    """Fill the tables as a restored archive is filled: the indexes, as the migrations made them, after the rows."""
+    """Fill the tables as a restored archive: rows first, then the indexes as the migrations made them."""
     rows = await connection.execute(
         sa.text(
             "SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('images', 'image_search')"
@@ -74,7 +74,7 @@ async def fill(connection: AsyncConnection, mine: Client, other: Client) -> None
     )
     indexes: dict[str, str] = {row.indexname: row.indexdef for row in rows}
     assert "ix_image_search_document" in indexes
-    # Without the triggers of foreign keys, one a row.
+    # Without the foreign keys' triggers, which run for each row.
     for statement in ("SET session_replication_role = replica", "SET maintenance_work_mem = '256MB'"):
         await connection.execute(sa.text(statement))
     for name in indexes:
@@ -87,12 +87,12 @@ async def fill(connection: AsyncConnection, mine: Client, other: Client) -> None
 
 
 async def found(db: Database, client: Client, word: str) -> list[int]:
-    """Return the first images that a client finds by a word."""
+    """Return the first images that a client finds with a word."""
     return [image.id for image in (await list_images(db, client.id, ImageFilter(q=word), limit=50)).items]
 
 
 async def plan(db: Database, client: Client, word: str) -> list[dict[str, Any]]:
-    """Return the nodes of PostgreSQL's plan for the very statement that finds images by a word."""
+    """Return the nodes of PostgreSQL's plan for the statement that finds images with a word."""
     caught: list[tuple[str, tuple[Any, ...]]] = []
 
     def catch(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -104,7 +104,7 @@ async def plan(db: Database, client: Client, word: str) -> list[dict[str, Any]]:
     sa.event.remove(db.engine.sync_engine, "before_cursor_execute", catch)
     assert len(caught) == 1, "the search is no longer one statement"
     statement, parameters = caught[0]
-    async with db.read(Scope(client.id)) as connection:
+    async with db.read(RowScope(client.id)) as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
     nodes: list[dict[str, Any]] = []
@@ -131,7 +131,7 @@ async def p50(db: Database, client: Client, word: str) -> float:
 
 
 @pytest.mark.timeout(600)
-async def test_full_text_uses_its_index_among_400_000_rows_and_finds_ones_own_alone(
+async def test_full_text_uses_its_index_among_400_000_rows_and_finds_only_the_clients_rows(
     db: Database, postgres: str, figures: Figures
 ) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
@@ -147,15 +147,15 @@ async def test_full_text_uses_its_index_among_400_000_rows_and_finds_ones_own_al
     for word in ("harbour", "gull"):
         seen = await found(db, mine, word)
         assert len(seen) == 50, word
-        assert {number % 2 for number in seen} == {0}, "somebody else's image was found"
+        assert {number % 2 for number in seen} == {0}, "another client's image was found"
     assert await found(db, other, "albatross") == []
 
     nodes = await plan(db, mine, "albatross")
     figures.hold("full text: a rare word found by its index", "ix_image_search_document" in used(nodes), "==", 1)
     scanned = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
-    # The other tables are empty here, and read as they are.
+    # The other tables are empty here, and read sequentially.
     scanned = [name for name in scanned if name in ("images", "image_search")]
-    figures.hold("full text: tables read as a whole for a rare word", len(scanned), "==", 0)
+    figures.hold("full text: sequential scans for a rare word", len(scanned), "==", 0)
     for word, what in {
         "albatross": "a rare word",
         "gull": "a word in 1 of 100",
@@ -169,5 +169,5 @@ async def test_full_text_uses_its_index_among_400_000_rows_and_finds_ones_own_al
             await connection.execute(sa.text(statement))
     otherwise = used(await plan(db, mine, "albatross"))
     assert "ix_image_search_document" not in otherwise, (
-        "row-level security costs no index any more: give it to the table"
+        "row-level security no longer prevents the index: enable it on the table"
     )

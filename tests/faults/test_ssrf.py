@@ -1,4 +1,4 @@
-"""SSRF at full size: names that change their address between the check and the connection, and every spelling."""
+"""SSRF at full size: names that change their address between check and connection, and every spelling."""
 
 import contextlib
 import gzip
@@ -18,7 +18,7 @@ REBINDINGS = 1000
 
 
 class Rebinding:
-    """A resolver that gives one answer first, and this machine ever after."""
+    """A resolver whose first result is public and whose later results are this machine."""
 
     def __init__(self, first: str) -> None:
         self._first = first
@@ -83,7 +83,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
         except UrlRefused:
             refused += 1
         except FetchFailed:
-            # The wire is cut: that there was an attempt is the verdict.
+            # Connections are blocked: the attempt alone shows that the URL was accepted.
             continue
     figures.hold(f"SSRF: harmless URLs refused, of {len(harmless_urls())}", refused, "==", 0)
 

@@ -1,4 +1,4 @@
-"""Servers of asyncio for tests that block: each runs in a loop and a thread of its own."""
+"""asyncio servers for blocking tests: each runs in a separate loop and thread."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _SECONDS = 20
 
 @contextmanager
 def apart(opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Keep an asynchronous context open in another thread, and give what it gives."""
+    """Keep an asynchronous context open in another thread, and yield its value."""
     ended = asyncio.Event()
     started: Future[tuple[T, asyncio.AbstractEventLoop]] = Future()
 

@@ -1,4 +1,4 @@
-"""What exiftool says of a file, and what we say of it, in the same words."""
+"""The fields of a file as exiftool reads them and as Imago reads them, in the same form."""
 
 import json
 import shutil
@@ -10,14 +10,14 @@ import pytest
 
 from imago.core.images.results import ExifResult
 
-# Where exiftool knows more than EXIF says, or says less.
+# Files for which exiftool returns more than EXIF contains, or less.
 EXCEPTIONS = {
-    ("Canon_DIGITAL_IXUS_400.jpg", "iso"): "in the maker notes alone",
-    ("Canon_PowerShot_S40.jpg", "iso"): "in the maker notes alone",
-    ("canon-ixus.jpg", "iso"): "in the maker notes alone",
-    ("11-tests.jpg", "iso"): "in the maker notes alone",
-    ("22-canon_tags.jpg", "iso"): "in the maker notes alone",
-    ("28-hex_value.jpg", "iso"): "in the maker notes alone",
+    ("Canon_DIGITAL_IXUS_400.jpg", "iso"): "only in the maker notes",
+    ("Canon_PowerShot_S40.jpg", "iso"): "only in the maker notes",
+    ("canon-ixus.jpg", "iso"): "only in the maker notes",
+    ("11-tests.jpg", "iso"): "only in the maker notes",
+    ("22-canon_tags.jpg", "iso"): "only in the maker notes",
+    ("28-hex_value.jpg", "iso"): "only in the maker notes",
     (
         "87_OSError.jpg",
         "altitude",
@@ -26,7 +26,7 @@ EXCEPTIONS = {
 
 
 def exiftool(paths: list[Path]) -> dict[Path, dict[str, Any]]:
-    """Return what exiftool says of files; skip the test where it is missing."""
+    """Return exiftool's output for files; skip the test if exiftool is missing."""
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed (`make setup` installs libimage-exiftool-perl)")
     answer = subprocess.run(["exiftool", "-json", "-n", "-G1", *map(str, paths)], capture_output=True, check=False)
@@ -34,7 +34,7 @@ def exiftool(paths: list[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def expected(truth: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields as we write them, from exiftool's; a field that it lacks is left out."""
+    """Convert exiftool's fields to Imago's; missing fields are omitted."""
 
     def first(*names: str) -> Any:
         return next((truth[name] for name in names if name in truth), None)
@@ -65,7 +65,7 @@ def expected(truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(result: ExifResult) -> dict[str, Any]:
-    """Return our fields, rounded as `expected` rounds them."""
+    """Return Imago's fields, rounded as by `expected`."""
     fields = {**vars(result.camera), **vars(result.gps)}
     fields["taken_at"] = (result.camera.taken_at or "")[:19] or None
     for name in ("latitude", "longitude", "altitude"):

@@ -1,4 +1,4 @@
-"""Statements whose author forgot whose rows they are for."""
+"""SQL statements without their conditions on the client."""
 
 import re
 from collections.abc import Iterator
@@ -11,30 +11,30 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from imago.db.engine import Database
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 
 
 @contextmanager
 def forgetting_the_client(db: Database) -> Iterator[list[str]]:
-    """Strike every condition on a client's id out of PostgreSQL's statements, as if somebody had forgotten it."""
+    """Remove every condition on a client's id from PostgreSQL statements, as if it had been forgotten."""
     struck: list[str] = []
 
     def strike(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-        # The parameter stays, so that the others keep their numbers.
+        # The parameter is kept, so that the others keep their numbers.
         without, count = re.subn(r"\b\w+\.client_id = (\$\d+)::(\w+)", r"\1::\2 IS NOT NULL", statement)
         if count:
             struck.append(without)
         return without, parameters
 
-    def text_for_the_driver(self: Statement, dialect: Dialect) -> Any:
+    def text_for_the_driver(self: PreparedStatement, dialect: Dialect) -> Any:
         kept = copy(compiled_for(self, dialect))
         kept.text, _ = strike(None, None, kept.text, None)
         return kept
 
-    compiled_for = Statement._for
+    compiled_for = PreparedStatement._for
     sa.event.listen(db.engine.sync_engine, "before_cursor_execute", strike, retval=True)
     try:
-        with patch.object(Statement, "_for", text_for_the_driver):
+        with patch.object(PreparedStatement, "_for", text_for_the_driver):
             yield struck
     finally:
         sa.event.remove(db.engine.sync_engine, "before_cursor_execute", strike)

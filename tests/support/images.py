@@ -1,4 +1,4 @@
-"""Small images of every format, made on the spot."""
+"""Small generated images of every format."""
 
 import io
 from typing import Any
@@ -21,7 +21,7 @@ FORMATS = {
 
 
 def picture(width: int = 64, height: int = 48, *, seed: int = 0, mode: str = "RGB") -> Image.Image:
-    """Return an image in which every corner differs, so that a turn is noticed."""
+    """Return an image whose corners differ, so that a rotation is noticed."""
     image = Image.new("RGB", (width, height), (40 + seed % 100, 90, 160))
     image.paste((220, 30, 30), (0, 0, width // 2, height // 2))
     image.paste((30, 200, 60), (width // 2, 0, width, height // 4))
@@ -29,13 +29,13 @@ def picture(width: int = 64, height: int = 48, *, seed: int = 0, mode: str = "RG
 
 
 def encoded(kind: str = "jpeg", image: Image.Image | None = None, **options: Any) -> bytes:
-    """Return an image's file."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     (image or picture()).save(buffer, FORMATS[kind], **options)
     return buffer.getvalue()
 
 
 def animated(kind: str, frames: int = 3) -> bytes:
-    """Return a file of several frames."""
+    """Return the bytes of a file with several frames."""
     first, *others = [picture(seed=index * 30) for index in range(frames)]
     return encoded(kind, first, save_all=True, append_images=others)

@@ -260,7 +260,7 @@ class MemoryApi:
         return state
 
 
-class MemoryTopology:
+class MemoryStreamManager:
     """Streams of lanes."""
 
     def __init__(self, faults: Faults) -> None:
@@ -271,7 +271,7 @@ class MemoryTopology:
         """Make a lane."""
         await self._faults.around(lambda: self.lanes.add(lane))
 
-    async def drop_lane(self, lane: str) -> None:
+    async def delete_lane(self, lane: str) -> None:
         """Drop a lane."""
         await self._faults.around(lambda: self.lanes.discard(lane))
 
@@ -290,7 +290,7 @@ class Memory:
         self.faults = Faults()
         self.kubernetes = MemoryKubernetes(self.faults)
         self.api = MemoryApi(self.faults)
-        self.topology = MemoryTopology(self.faults)
+        self.streams = MemoryStreamManager(self.faults)
         self.events: list[tuple[str, str]] = []
         self.templates: tuple[Object, ...] = ()
         self._settings = settings
@@ -300,7 +300,7 @@ class Memory:
         settings = OperatorSettings(
             api_key="k", api_url="http://imago", watch_namespaces="photos", cluster_id="cluster", **self._settings
         )
-        parts: Any = (self.kubernetes, self.api, self.topology)
+        parts: Any = (self.kubernetes, self.api, self.streams)
         return Context(settings, *parts, self.templates, self._announce)
 
     def _announce(self, body: Object, *, warning: bool, reason: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Pages that look scanned, with a text that is known; and how far a reading is from it."""
+"""Pages that look scanned, with a known text, and the distance of a reading from it."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ records; goods may be returned within thirty days of purchase."""
 
 
 def page(text: str, *, skew: float = 0.5, noise: float = 4.0, scale: int = 1) -> Image.Image:
-    """Return a page with a text on it, slightly turned, soft and noisy, as a scanner gives it; letters of 28 px."""
+    """Return a page of text that is slightly rotated, blurred and noisy, like a scan; letters are 28 px high."""
     font = ImageFont.truetype(str(FONT), 28 * scale)
     image = Image.new("L", (1400 * scale, 460 * scale), 248)
     at = 40 * scale, 40 * scale
@@ -30,7 +30,7 @@ def page(text: str, *, skew: float = 0.5, noise: float = 4.0, scale: int = 1) ->
 
 
 def character_error_rate(read: str, truth: str) -> float:
-    """Return the edits per character between two texts, white space folded."""
+    """Return the edit distance per character between two texts, with white space folded."""
     one, other = " ".join(read.split()), " ".join(truth.split())
     row = list(range(len(other) + 1))
     for index, char in enumerate(one, 1):

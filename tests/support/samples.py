@@ -1,4 +1,4 @@
-"""Clients and uploads for tests of what lies below the API."""
+"""Clients and uploads for tests below the API."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -15,7 +15,7 @@ PEPPER = "pepper of the tests"
 
 
 async def make_client(db: Database, name: str = "someone", **limits: int) -> Client:
-    """Create a client on the free plan, with limits of its own."""
+    """Create a client on the free plan, with the given limits."""
     new = NewClient(name, Plan.FREE, default_scopes(), limits, Pipeline())
     return await create_client(db, new, key=keys.generate(), pepper=PEPPER)
 
@@ -29,7 +29,7 @@ async def make_image(
     sha256: str | None = None,
     uploads: Uploads | None = None,
 ) -> AcceptedImage:
-    """Accept an image whose bytes nobody looks at; those that share `uploads` may share transactions."""
+    """Accept an image without real bytes; calls that share `uploads` may share transactions."""
     uploads = uploads or Uploads(db)
     uuid = uuid4()
     key = original_key("", client.uuid, uuid)

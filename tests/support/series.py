@@ -1,4 +1,4 @@
-"""The series that Imago and its operator can show, for what names them: dashboards, rules, runbooks."""
+"""The metric series of Imago and its operator, for checks of dashboards, rules and runbooks."""
 
 from prometheus_client import REGISTRY
 
@@ -9,7 +9,7 @@ _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
 
 
 def existing_series() -> set[str]:
-    """Return the names of all of them."""
+    """Return the names of all series."""
     assert imago.telemetry.metrics.BUILD_INFO
     assert imago_operator.metrics.RECONCILES
     return {family.name + suffix for family in REGISTRY.collect() for suffix in _SUFFIXES.get(family.type, ("",))}

@@ -1,4 +1,4 @@
-"""A worker's transactions for one stage alone; the worker itself makes them for several at once."""
+"""A worker's transactions for a single stage; the worker itself batches them."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,7 +15,7 @@ from imago.db.engine import Database
 async def claim(
     db: Database, message: WorkMessage, *, lease: timedelta, max_tries: int, headers: Mapping[str, str] | None = None
 ) -> Claim | Refused:
-    """Claim the run that a message names; raise what became of it where that is an exception."""
+    """Claim the run of a message; raise the result if it is an exception."""
     (claimed,) = await claims.claim(db, [Wanted(message, headers or {})], lease=lease, max_tries=max_tries)
     if isinstance(claimed, Exception):
         raise claimed

@@ -33,13 +33,3 @@ def test_every_locked_package_has_hashes_and_no_address() -> None:
         packages = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
         for block in re.split(r"\n(?=\S)", packages.strip()):
             assert "--hash=sha256:" in block, block.splitlines()[0]
-
-
-def test_the_readme_names_only_targets_and_pages_that_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        text = page.read_text()
-        for target in re.findall(r"`make ([a-z-]+)", text):
-            assert f"\n{target}:" in makefile, (page, target)
-        for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
-            assert (page.parent / link).exists(), (page, link)

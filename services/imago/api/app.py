@@ -29,7 +29,7 @@ from imago.api.middlewares.problems import problems
 from imago.api.openapi import routes as docs
 from imago.api.openapi.document import to_openapi
 from imago.api.parsing import JsonParser, refuse
-from imago.api.services import SERVICES, Services
+from imago.api.services import EVENTS, Services
 from imago.api.uploads import routes as uploads
 
 # JSON bodies alone: an upload's form is streamed and counted by `receiving`.
@@ -77,7 +77,7 @@ def _application(services: Services) -> web.Application:
         middlewares=[observation, problems, address_limits, authentication, client_limits, validation_middleware],
         client_max_size=MAX_JSON_BYTES,
     )
-    app[SERVICES] = services
+    services.install(app)
     app[health.DRAINING] = asyncio.Event()
     app.on_response_prepare.append(secure_headers)
     app.on_response_prepare.append(rate_headers)
@@ -95,7 +95,7 @@ async def _let_go_while_draining(request: web.Request, response: web.StreamRespo
 
 async def _end_event_streams(app: web.Application) -> None:
     # They never end by themselves, and would keep the process from stopping.
-    hub = app[SERVICES].events
+    hub = app.get(EVENTS)
     if hub is not None:
         hub.dismiss()
 

@@ -1,4 +1,4 @@
-"""What the routes work with, put together by the command line and kept in the application."""
+"""The parts of a running API, in groups by the routes that use them; each group has its own key in the application."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,7 @@ from imago.api.events.hub import EventHub
 from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
-from imago.core.clients.audit_model import Actor
 from imago.core.clients.gcra import Rates
-from imago.core.clients.model import Client
 from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import Announcer
 from imago.core.uploads.model import InlineThumbnail
@@ -31,56 +29,99 @@ InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
 
 
 @dataclass(frozen=True)
-class Services:
-    """The parts of a running API."""
+class AuthServices:
+    """What authentication and rate limits use; without `tokens` the server issues none."""
+
+    keys: KeyCache
+    client_rates: Rates
+    address_rates: LocalRates = field(default_factory=LocalRates)
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True)
+class ClientServices:
+    """What a change of a client triggers: creating its lane's stream, moving its lane's work, waking parked work."""
+
+    ensure_lane: Callable[[str], Awaitable[None]] | None = None
+    move_lanes: Callable[[], None] | None = None
+    wake_parked: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class UploadServices:
+    """What uploads use."""
 
     settings: Settings
     db: Database
     store: ObjectStore
     announcer: Announcer
-    keys: KeyCache
-    rates: Rates
     uploads: Uploads
-    images: ImageReads
-    upload_slots: UploadSlots
-    checks: Mapping[str, Check]
-    exposition: Exposition
-    texts: Callable[[CallContext], TextProvider]
-    pages: PageSource
-    events: EventHub | None = None
-    local_file: Callable[[str], Path] | None = None
+    slots: UploadSlots
     inline_thumbnail: InlineThumbnailer | None = None
-    tokens: Tokens | None = None
-    ensure_lane: Callable[[str], Awaitable[None]] | None = None
-    addresses: LocalRates = field(default_factory=LocalRates)
-    move_lanes: Callable[[], None] | None = None
-    wake_held: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
-class Principal:
-    """Who is asking: a client by one of its keys or by a token of one, or a key of the platform (`client` None)."""
+class AiServices:
+    """What the AI routes use: the text provider of a call, and the source of web pages."""
 
-    client: Client | None
-    scopes: frozenset[str]
-    key_id: str | None = None
-    by_token: bool = False
-    name: str = "client"
+    texts: Callable[[CallContext], TextProvider]
+    pages: PageSource
 
 
-SERVICES = web.AppKey("services", Services)
-PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
-ADDRESS_BLOCKED: web.RequestKey[float] = web.RequestKey("address blocked", float)
-# The image that a request made, for its line in the log.
-IMAGE: web.RequestKey[str] = web.RequestKey("image", str)
-REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+@dataclass(frozen=True)
+class HealthServices:
+    """What the health and metrics routes report."""
+
+    checks: Mapping[str, Check]
+    exposition: Exposition
 
 
-def actor_of(request: web.Request) -> Actor:
-    """Return who acts, for the audit log."""
-    return Actor(request[PRINCIPAL].name, request.get(REQUEST_ID))
+SETTINGS = web.AppKey("settings", Settings)
+DATABASE = web.AppKey("database", Database)
+STORE: web.AppKey[ObjectStore] = web.AppKey("store")
+ANNOUNCER: web.AppKey[Announcer] = web.AppKey("announcer")
+AUTH = web.AppKey("auth", AuthServices)
+CLIENTS = web.AppKey("clients", ClientServices)
+UPLOADS = web.AppKey("uploads", UploadServices)
+IMAGES = web.AppKey("images", ImageReads)
+AI = web.AppKey("ai", AiServices)
+HEALTH = web.AppKey("health", HealthServices)
+# Absent where the process serves no events.
+EVENTS = web.AppKey("events", EventHub)
+# The path of an object by its key; absent where objects are not local files.
+LOCAL_FILE: web.AppKey[Callable[[str], Path]] = web.AppKey("local_file")
 
 
-def services_of(request: web.Request) -> Services:
-    """Return the parts that a request's application works with."""
-    return request.app[SERVICES]
+@dataclass(frozen=True)
+class Services:
+    """Everything that `build_app` needs; a route reads only its group, from the application."""
+
+    settings: Settings
+    db: Database
+    store: ObjectStore
+    announcer: Announcer
+    auth: AuthServices
+    uploads: UploadServices
+    images: ImageReads
+    ai: AiServices
+    health: HealthServices
+    clients: ClientServices = field(default_factory=ClientServices)
+    events: EventHub | None = None
+    local_file: Callable[[str], Path] | None = None
+
+    def install(self, app: web.Application) -> None:
+        """Store each group in the application under its key."""
+        app[SETTINGS] = self.settings
+        app[DATABASE] = self.db
+        app[STORE] = self.store
+        app[ANNOUNCER] = self.announcer
+        app[AUTH] = self.auth
+        app[CLIENTS] = self.clients
+        app[UPLOADS] = self.uploads
+        app[IMAGES] = self.images
+        app[AI] = self.ai
+        app[HEALTH] = self.health
+        if self.events is not None:
+            app[EVENTS] = self.events
+        if self.local_file is not None:
+            app[LOCAL_FILE] = self.local_file

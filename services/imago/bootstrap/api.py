@@ -14,10 +14,10 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import Services
+from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+from imago.bootstrap.parts import child_pool, database, eager_publisher, nats_check, nats_connection, pulse, store
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
@@ -27,20 +27,20 @@ from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.budget_waker import AiBudgets
-from imago.maintenance.client_eraser import Eraser
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.lane_migrator import LaneMover
-from imago.maintenance.metrics_collector import Observer
-from imago.maintenance.object_cleaner import Sweeper
-from imago.maintenance.outbox_relay import Relay
-from imago.maintenance.scheduler import ADVISORY_SECONDS, Chore, Upkeep
+from imago.maintenance.budget_waker import BudgetWaker
+from imago.maintenance.client_eraser import ClientEraser
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.maintenance.lane_migrator import LaneMigrator
+from imago.maintenance.metrics_collector import MetricsCollector
+from imago.maintenance.object_cleaner import ObjectCleaner
+from imago.maintenance.outbox_relay import OutboxRelay
+from imago.maintenance.scheduler import ADVISORY_INTERVAL, MaintenanceScheduler, PeriodicTask
 from imago.maintenance.session_reaper import end_silent_sessions
-from imago.maintenance.storage_audit import Auditor
-from imago.maintenance.stream_reconciler import Reconciler
-from imago.nats.connection import Bus, BusUnavailable
+from imago.maintenance.storage_auditor import StorageAuditor
+from imago.maintenance.stream_reconciler import StreamReconciler
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, TopologyConflict, ensure
+from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
@@ -66,19 +66,19 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
     if settings.api_key_pepper is None:
         raise MissingSetting("API_KEY_PEPPER is not set")
     pepper = settings.api_key_pepper.get_secret_value()
-    async with database(settings) as db, store(settings) as objects, connected_bus(settings, name="api") as bus:
-        publisher = Publisher(bus, timeout=settings.nats_timeout)
+    async with database(settings) as db, store(settings) as objects, nats_connection(settings, name="api") as nats:
+        publisher = Publisher(nats, timeout=settings.nats_timeout)
         async with (
-            ai_providers(settings, db, bus) as providers,
-            announcer(db, publisher, by="api") as background,
+            ai_providers(settings, db, nats) as providers,
+            eager_publisher(db, publisher, by="api") as background,
             _inline(settings, objects) as inline,
             _web_pages(settings) as pages,
         ):
             cache = KeyCache(db, pepper=pepper)
-            pulsing = asyncio.create_task(pulse(db, bus, process="api"))
-            upkeep = _upkeep(settings, db, bus, publisher, objects, background, cache)
-            hub = EventHub(bus)
-            await upkeep.start()
+            pulsing = asyncio.create_task(pulse(db, nats, process="api"))
+            maintenance = _maintenance_scheduler(settings, db, nats, publisher, objects, background, cache)
+            hub = EventHub(nats)
+            await maintenance.start()
             await hub.start()
             try:
                 yield Services(
@@ -86,64 +86,71 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                     db=db,
                     store=objects,
                     announcer=background,
-                    keys=cache,
-                    checks={"database": db.check, "storage": objects.check, "nats": nats_check(bus)},
-                    exposition=metrics.exposition,
-                    texts=providers.texts,
-                    pages=pages,
+                    auth=AuthServices(
+                        keys=cache,
+                        client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
+                        tokens=_tokens(settings),
+                    ),
+                    clients=ClientServices(
+                        ensure_lane=_lane_ensurer(settings, nats),
+                        move_lanes=maintenance.trigger("lanes"),
+                        wake_parked=maintenance.trigger("ai-budgets"),
+                    ),
+                    uploads=UploadServices(
+                        settings, db, objects, background, Uploads(db), UploadSlots(settings), inline_thumbnail=inline
+                    ),
+                    images=ImageReads(db),
+                    ai=AiServices(providers.texts, pages),
                     events=hub,
                     local_file=objects.path if isinstance(objects, LocalStore) else None,
-                    inline_thumbnail=inline,
-                    rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-                    uploads=Uploads(db),
-                    images=ImageReads(db),
-                    upload_slots=UploadSlots(settings),
-                    tokens=_tokens(settings),
-                    ensure_lane=_lane_ensurer(settings, bus),
-                    move_lanes=upkeep.nudger("lanes"),
-                    wake_held=upkeep.nudger("ai-budgets"),
+                    health=HealthServices(
+                        checks={"database": db.check, "storage": objects.check, "nats": nats_check(nats)},
+                        exposition=metrics.exposition,
+                    ),
                 )
             finally:
                 await hub.close()
-                await upkeep.close()
+                await maintenance.close()
                 await end_tasks(pulsing)
 
 
-def _upkeep(
+def _maintenance_scheduler(
     settings: Settings,
     db: Database,
-    bus: Bus,
+    nats: NatsConnection,
     publisher: Publisher,
     objects: ObjectStore,
-    background: BackgroundAnnouncer,
+    background: EagerPublisher,
     keys: KeyCache,
-) -> Upkeep:
-    relay = Relay(db, bus, publisher)
-    reconciler = Reconciler(settings, db, bus, background)
-    sweeper = Sweeper(db, objects)
-    auditor = Auditor(settings, db, objects)
-    budgets = AiBudgets(settings, db)
-    observer = Observer(db, bus)
+) -> MaintenanceScheduler:
+    relay = OutboxRelay(db, nats, publisher)
+    reconciler = StreamReconciler(settings, db, nats, background)
+    sweeper = ObjectCleaner(db, objects)
+    auditor = StorageAuditor(settings, db, objects)
+    budgets = BudgetWaker(settings, db)
+    observer = MetricsCollector(db, nats)
     silent_for = timedelta(seconds=settings.database_timeout)
-    return Upkeep(
+    return MaintenanceScheduler(
         db,
         (
             # On PostgreSQL relays share the rows among them; SQLite can't lock single rows.
-            Chore("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
-            Chore("reconciler", settings.reconcile_interval, reconciler.run_once),
-            # Whoever changed a client's lane nudges its own process.
-            Chore("lanes", settings.reconcile_interval, LaneMover(db, background).run_once, shared=True),
-            # Whoever changed a client's limits nudges its own process.
-            Chore("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
-            Chore("ai-calls", settings.sweep_interval, budgets.clean_up),
-            Chore("eraser", settings.sweep_interval, Eraser(db, bus).run_once),
-            Chore("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
-            Chore("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
-            Chore("auditor", settings.audit_interval, auditor.run_once, forget=auditor.forget),
-            Chore("observer", settings.observe_interval, observer.run_once, forget=observer.forget),
-            Chore("sweeper", settings.sweep_interval, sweeper.run_once),
+            PeriodicTask("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
+            PeriodicTask("reconciler", settings.reconcile_interval, reconciler.run_once),
+            # Whoever changed a client's lane triggers the task in its own process.
+            PeriodicTask("lanes", settings.reconcile_interval, LaneMigrator(db, background).run_once, shared=True),
+            # Whoever changed a client's limits triggers the task in its own process.
+            PeriodicTask("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
+            PeriodicTask("ai-calls", settings.sweep_interval, budgets.clean_up),
+            PeriodicTask("eraser", settings.sweep_interval, ClientEraser(db, nats).run_once),
+            PeriodicTask("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
+            PeriodicTask("advisories", ADVISORY_INTERVAL, reconciler.read_advisories),
+            PeriodicTask("auditor", settings.audit_interval, auditor.run_once, on_lease_lost=auditor.clear),
+            PeriodicTask("observer", settings.observe_interval, observer.run_once, on_lease_lost=observer.clear),
+            PeriodicTask("sweeper", settings.sweep_interval, sweeper.run_once),
             # Without a lease: its holder may be the very process that froze.
-            Chore("sessions", settings.database_timeout / 2, partial(end_silent_sessions, db, silent_for), shared=True),
+            PeriodicTask(
+                "sessions", settings.database_timeout / 2, partial(end_silent_sessions, db, silent_for), shared=True
+            ),
         ),
     )
 
@@ -195,17 +202,17 @@ def _tokens(settings: Settings) -> Tokens | None:
     return Tokens(settings.jwt_secret_key.get_secret_value()) if settings.jwt_secret_key else None
 
 
-def _lane_ensurer(settings: Settings, bus: Bus) -> Callable[[str], Awaitable[None]]:
+def _lane_ensurer(settings: Settings, nats: NatsConnection) -> Callable[[str], Awaitable[None]]:
     async def ensure_lane(lane: str) -> None:
         if not is_dedicated(lane):
             # `imago topology` and the reconciler see to those that all share.
             return
-        if not bus.connected:
-            raise BusUnavailable("not connected")
+        if not nats.connected:
+            raise NatsUnavailable("not connected")
         try:
-            topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
-            await ensure(bus.js, lanes=(lane,), topology=topology)
-        except (NatsError, OSError, TopologyConflict) as error:
-            raise BusUnavailable(type(error).__name__) from error
+            options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+            await ensure_streams(nats.js, lanes=(lane,), options=options)
+        except (NatsError, OSError, StreamConflict) as error:
+            raise NatsUnavailable(type(error).__name__) from error
 
     return ensure_lane

@@ -17,7 +17,7 @@ import aiohttp
 import click
 
 from imago.bootstrap.data_dir import DEFAULT_CLIENT, SECRETS
-from imago.bootstrap.parts import connected_bus, stop_on_signals
+from imago.bootstrap.parts import nats_connection, stop_on_signals
 from imago.bootstrap.processes import Process, die_with_parent
 from imago.core.clients import keys
 from imago.core.clients.model import Pipeline, Plan, default_scopes
@@ -26,7 +26,7 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.nats.embedded import EmbeddedNats, EmbeddedNatsError
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings
 from imago.startup import PortInUse, bind
 from imago.telemetry.logs import configure_logging
@@ -155,9 +155,9 @@ async def _prepare(settings: Settings, data_dir: Path, url: str) -> str | None:
     db = Database.from_settings(settings)
     try:
         await upgrade(db)
-        async with connected_bus(settings, name="api") as bus:
-            await bus.wait_connected(settings.nats_timeout)
-            await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
+        async with nats_connection(settings, name="api") as nats:
+            await nats.wait_connected(settings.nats_timeout)
+            await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
         return await _default_client(db, settings, data_dir / DEFAULT_CLIENT, url)
     finally:
         await db.close()

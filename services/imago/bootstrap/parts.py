@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.nats.connection import Bus, BusUnavailable
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
@@ -42,14 +42,14 @@ async def database(settings: Settings, *, wait: bool = True, timeout: float | No
 
 
 @asynccontextmanager
-async def connected_bus(settings: Settings, *, name: str) -> AsyncIterator[Bus]:
+async def nats_connection(settings: Settings, *, name: str) -> AsyncIterator[NatsConnection]:
     """Give a connection to NATS that is being made in the background."""
-    bus = Bus(settings, name=name)
-    await bus.start()
+    nats = NatsConnection(settings, name=name)
+    await nats.start()
     try:
-        yield bus
+        yield nats
     finally:
-        await bus.close()
+        await nats.close()
 
 
 @asynccontextmanager
@@ -63,9 +63,9 @@ async def store(settings: Settings) -> AsyncIterator[ObjectStore]:
 
 
 @asynccontextmanager
-async def announcer(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[BackgroundAnnouncer]:
-    """Give an announcer that publishes in the background."""
-    background = BackgroundAnnouncer(db, publisher, by=by)
+async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[EagerPublisher]:
+    """Run an eager publisher for the duration of the block."""
+    background = EagerPublisher(db, publisher, by=by)
     await background.start()
     try:
         yield background
@@ -93,21 +93,21 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def nats_check(bus: Bus) -> Callable[[], Awaitable[None]]:
+def nats_check(nats: NatsConnection) -> Callable[[], Awaitable[None]]:
     """Return what raises BusUnavailable while there is no connection."""
 
     async def check() -> None:
-        if not bus.connected:
-            raise BusUnavailable("not connected")
+        if not nats.connected:
+            raise NatsUnavailable("not connected")
 
     return check
 
 
-async def pulse(db: Database, bus: Bus, *, process: str) -> None:
+async def pulse(db: Database, nats: NatsConnection, *, process: str) -> None:
     """Keep the gauges of a process right; in `imago dev` it is another process that shows them."""
     while True:
         in_use, limit = db.pool_state()
         metrics.DATABASE_CONNECTIONS.set(in_use)
         metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
-        metrics.BUS_CONNECTED.labels(process).set(bus.connected)
+        metrics.NATS_CONNECTED.labels(process).set(nats.connected)
         await asyncio.sleep(_PULSE_SECONDS)

@@ -18,7 +18,7 @@ def configure(settings: Settings, service: str) -> None:
     failpoints.arm(settings.failpoints)
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
     configure_tracing(settings, service=service)
-    metrics.name_clients(settings.metrics_clients)
-    metrics.announce_process(service)
+    metrics.set_client_labels(settings.metrics_clients)
+    metrics.set_build_info(service)
     if service == "api":
-        metrics.announce_api()
+        metrics.init_api_series()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from imago.telemetry.metrics import forget_process
+from imago.telemetry.metrics import remove_process
 
 # A process that lived longer than this was not broken from the start, so it is started again at once.
 _HEALTHY_SECONDS = 10.0
@@ -56,7 +56,7 @@ class Process:
                     preexec_fn=die_with_parent,
                 )
             code = await self._process.wait()
-            forget_process(self._process.pid, self._environment.get("PROMETHEUS_MULTIPROC_DIR"))
+            remove_process(self._process.pid, self._environment.get("PROMETHEUS_MULTIPROC_DIR"))
             lived = time.monotonic() - started
             pause = 0.0 if lived > _HEALTHY_SECONDS else min(_LONGEST_PAUSE, pause * 2 or 0.5)
             click.echo(f"{self.name} ended with {code}, starting it again (see {self._log})", err=True)

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from imago.bootstrap.parts import announcer, child_pool, connected_bus, database, nats_check, pulse, store
+from imago.bootstrap.parts import child_pool, database, eager_publisher, nats_check, nats_connection, pulse, store
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import WORKER_STAGES, Stage
 from imago.core.lanes.model import WorkerLanes
 from imago.db.engine import Database
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
 from imago.startup import PortInUse
@@ -34,32 +34,34 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     async with (
         database(settings) as db,
         store(settings) as objects,
-        connected_bus(settings, name=f"worker-{kind}") as bus,
-        _worker_providers(settings, kind, db, bus) as providers,
-        announcer(db, Publisher(bus, timeout=settings.nats_timeout), by="worker") as background,
+        nats_connection(settings, name=f"worker-{kind}") as nats,
+        _worker_providers(settings, kind, db, nats) as providers,
+        eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as background,
     ):
         children = child_pool(settings)
         lanes = WorkerLanes.parse(settings.worker_lanes)
-        metrics.announce_worker(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
-        pulsing = asyncio.create_task(pulse(db, bus, process=f"worker-{kind}"))
-        checks = {"database": db.check, "storage": objects.check, "nats": nats_check(bus)}
+        metrics.init_worker_series(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
+        pulsing = asyncio.create_task(pulse(db, nats, process=f"worker-{kind}"))
+        checks = {"database": db.check, "storage": objects.check, "nats": nats_check(nats)}
         try:
             tools = Tools(settings, objects, children)
             stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
             async with _metrics_port(settings, checks):
-                yield Worker(settings=settings, db=db, bus=bus, announcer=background, stages=stages)
+                yield Worker(settings=settings, db=db, nats=nats, announcer=background, stages=stages)
         finally:
             await end_tasks(pulsing)
             await children.close()
 
 
 @asynccontextmanager
-async def _worker_providers(settings: Settings, kind: str, db: Database, bus: Bus) -> AsyncIterator["Providers | None"]:
+async def _worker_providers(
+    settings: Settings, kind: str, db: Database, nats: NatsConnection
+) -> AsyncIterator["Providers | None"]:
     """Give the AI providers to the workers that need any; the others need neither their keys nor their settings."""
     if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
         from imago.bootstrap.ai import ai_providers
 
-        async with ai_providers(settings, db, bus) as providers:
+        async with ai_providers(settings, db, nats) as providers:
             yield providers
     else:
         yield None

@@ -5,10 +5,10 @@ import json
 
 import click
 
-from imago.bootstrap.parts import connected_bus, database, store
+from imago.bootstrap.parts import database, nats_connection, store
 from imago.core.clients import queries as clients
-from imago.db.schema import current, wait_for_schema
-from imago.nats.streams import Topology, ensure
+from imago.db.schema import current_revision, wait_for_schema
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings
 
 # An index on many rows takes its time, and so does waiting for another replica that is building it.
@@ -22,7 +22,7 @@ async def migrate_database(settings: Settings) -> None:
 
     async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
-        click.echo(f"schema {await current(db)}")
+        click.echo(f"schema {await current_revision(db)}")
 
 
 async def wait_for_database(settings: Settings, *, timeout: float) -> None:
@@ -32,23 +32,23 @@ async def wait_for_database(settings: Settings, *, timeout: float) -> None:
     """
     async with database(settings, wait=False) as db:
         await wait_for_schema(db, timeout=timeout)
-        click.echo(f"schema {await current(db)}")
+        click.echo(f"schema {await current_revision(db)}")
 
 
 async def ensure_topology(settings: Settings) -> None:
     """Create and update the streams, those of clients' own lanes too."""
-    async with database(settings) as db, connected_bus(settings, name="api") as bus:
-        await bus.wait_connected(settings.nats_timeout)
+    async with database(settings) as db, nats_connection(settings, name="api") as nats:
+        await nats.wait_connected(settings.nats_timeout)
         lanes = await clients.dedicated_lanes(db)
-        topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
-        await ensure(bus.js, lanes=lanes, topology=topology)
+        options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        await ensure_streams(nats.js, lanes=lanes, options=options)
         click.echo("streams and consumers are as they should be")
 
 
 async def audit_storage(settings: Settings) -> None:
     """Compare storage with the database and print what was found as JSON."""
-    from imago.maintenance.storage_audit import Auditor
+    from imago.maintenance.storage_auditor import StorageAuditor
 
     async with database(settings) as db, store(settings) as objects:
-        findings = await Auditor(settings, db, objects).compare()
+        findings = await StorageAuditor(settings, db, objects).compare()
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2))

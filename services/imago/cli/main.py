@@ -21,8 +21,8 @@ def run(main: Awaitable[None]) -> None:
         await main
 
     from imago.db.engine import DatabaseUnavailable
-    from imago.nats.connection import BusUnavailable
-    from imago.nats.streams import TopologyConflict
+    from imago.nats.connection import NatsUnavailable
+    from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
     try:
@@ -34,7 +34,7 @@ def run(main: Awaitable[None]) -> None:
         raise Refused(f"the storage can't be reached ({error})") from None
     except TimeoutError:
         raise Refused("the database has not the schema that this version needs: run `imago migrate`") from None
-    except (BusUnavailable, TopologyConflict, ValueError) as error:
+    except (NatsUnavailable, StreamConflict, ValueError) as error:
         raise Refused(str(error)) from None
 
 

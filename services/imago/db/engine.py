@@ -28,13 +28,13 @@ class DatabaseUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Scope:
+class RowScope:
     """On whose behalf a transaction runs: one client's by its id, or the system's (None)."""
 
     client_id: int | None
 
 
-SYSTEM = Scope(None)
+SYSTEM = RowScope(None)
 
 _DRIVERS = {"postgresql+asyncpg": "postgresql", "sqlite+aiosqlite": "sqlite"}
 
@@ -107,13 +107,13 @@ class Database:
         )
 
     @asynccontextmanager
-    async def read(self, scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+    async def read(self, scope: RowScope = SYSTEM) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that only reads; raise DatabaseUnavailable where the server is away."""
         async with self._transaction(scope, write=False) as connection:
             yield connection
 
     @asynccontextmanager
-    async def write(self, scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+    async def write(self, scope: RowScope = SYSTEM) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that may write and commits at the end of the block.
 
         Raises DatabaseUnavailable where the server is away; when that happens at the commit, whether it was done is
@@ -123,13 +123,13 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+    async def asyncpg_connection(self) -> AsyncIterator[asyncpg.Connection]:
         """Give a connection of PostgreSQL's driver, on which each statement is a transaction on nobody's behalf.
 
         For tables without row-level security, where a transaction's further round trips would cost more than the
         statement. Raises DatabaseUnavailable.
         """
-        async with mapped_errors():
+        async with translate_errors():
             connection = await self._connect()
             try:
                 yield _driver_of(connection)
@@ -153,8 +153,8 @@ class Database:
         return 0, 0
 
     @asynccontextmanager
-    async def _transaction(self, scope: Scope, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        async with mapped_errors():
+    async def _transaction(self, scope: RowScope, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        async with translate_errors():
             connection = await self._connect()
             try:
                 if self.is_sqlite:
@@ -229,7 +229,7 @@ def _driver_of(connection: AsyncConnection) -> Any:
 
 
 @asynccontextmanager
-async def mapped_errors() -> AsyncIterator[None]:
+async def translate_errors() -> AsyncIterator[None]:
     """Turn what drivers raise while the server is away into DatabaseUnavailable."""
     try:
         yield

@@ -20,7 +20,7 @@ Row: TypeAlias = Any
 RowClass: TypeAlias = Any
 
 
-class Statement:
+class PreparedStatement:
     """A statement of SQLAlchemy's without parameters but `bindparam`s; the same values are given at each execution.
 
     `columns` names the columns of an INSERT whose rows are given as they are. Rows that are returned are of the class
@@ -36,27 +36,27 @@ class Statement:
         self._row = row
         self._compiled: _Compiled | None = None
 
-    async def rows(self, connection: AsyncConnection, values: Mapping[str, object]) -> Sequence[Row]:
+    async def fetch(self, connection: AsyncConnection, values: Mapping[str, object]) -> Sequence[Row]:
         """Return all rows."""
         driver = await _driver(connection)
         if driver is None:
             return self._classed((await connection.execute(self._statement, dict(values))).all())
         compiled = self._for(connection.dialect)
-        return compiled.rows(await driver.fetch(compiled.text, *compiled.arguments(values)))
+        return compiled.to_rows(await driver.fetch(compiled.text, *compiled.arguments(values)))
 
     async def one_or_none(self, connection: AsyncConnection, values: Mapping[str, object]) -> Row | None:
         """Return the only row, or None."""
-        rows = await self.rows(connection, values)
+        rows = await self.fetch(connection, values)
         if len(rows) > 1:
             raise sa.exc.MultipleResultsFound("a statement for one row gave several")
         return rows[0] if rows else None
 
     async def scalar(self, connection: AsyncConnection, values: Mapping[str, object]) -> Any:
         """Return the first column of the first row, or None where there is none."""
-        rows = await self.rows(connection, values)
+        rows = await self.fetch(connection, values)
         return rows[0][0] if rows else None
 
-    async def count(self, connection: AsyncConnection, values: Mapping[str, object]) -> int:
+    async def execute(self, connection: AsyncConnection, values: Mapping[str, object]) -> int:
         """Return how many rows an UPDATE, DELETE or INSERT concerned."""
         driver = await _driver(connection)
         if driver is None:
@@ -66,7 +66,7 @@ class Statement:
         status = await driver.execute(compiled.text, *compiled.arguments(values))
         return int(status.rpartition(" ")[2])
 
-    async def each(self, connection: AsyncConnection, many: Sequence[Mapping[str, object]]) -> None:
+    async def executemany(self, connection: AsyncConnection, many: Sequence[Mapping[str, object]]) -> None:
         """Execute it for each of many sets of values, in their order."""
         if not many:
             return
@@ -77,7 +77,7 @@ class Statement:
         compiled = self._for(connection.dialect)
         await driver.executemany(compiled.text, [compiled.arguments(values) for values in many])
 
-    async def each_row(self, connection: AsyncConnection, many: Sequence[Mapping[str, object]]) -> Sequence[Row]:
+    async def fetchmany(self, connection: AsyncConnection, many: Sequence[Mapping[str, object]]) -> Sequence[Row]:
         """Do the same with a statement that returns rows, and return all of them; those of an INSERT in any order."""
         if not many:
             return ()
@@ -87,9 +87,9 @@ class Statement:
                 return self._classed(
                     (await connection.execute(self._statement, [dict(values) for values in many])).all()
                 )
-            return [row for values in many for row in await self.rows(connection, values)]
+            return [row for values in many for row in await self.fetch(connection, values)]
         compiled = self._for(connection.dialect)
-        return compiled.rows(await driver.fetchmany(compiled.text, [compiled.arguments(values) for values in many]))
+        return compiled.to_rows(await driver.fetchmany(compiled.text, [compiled.arguments(values) for values in many]))
 
     def _classed(self, rows: Sequence[sa.Row[Any]]) -> Sequence[Row]:
         return rows if self._row is None else [self._row._make(row) for row in rows]
@@ -131,7 +131,7 @@ class _Compiled:
             )
         ]
 
-    def rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
+    def to_rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
         """Return what the driver gave as rows."""
         make = self._row._make
         if not self._processed:

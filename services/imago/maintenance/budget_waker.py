@@ -11,7 +11,7 @@ from imago.settings import Settings
 BATCH = 500
 
 
-class AiBudgets:
+class BudgetWaker:
     """Keeps the ledger of AI calls in order, and wakes what waited for a budget."""
 
     def __init__(self, settings: Settings, db: Database) -> None:

@@ -8,7 +8,7 @@ from nats.errors import Error as NatsError
 from imago.core import erasure
 from imago.core.erasure import Doomed
 from imago.db.engine import Database
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.purge import purge_client
 from imago.telemetry import metrics
 
@@ -17,12 +17,12 @@ log = structlog.get_logger(__name__)
 BATCH = 100
 
 
-class Eraser:
+class ClientEraser:
     """Erases clients that administrators or the operator asked to erase; any process may go on with it."""
 
-    def __init__(self, db: Database, bus: Bus) -> None:
+    def __init__(self, db: Database, nats: NatsConnection) -> None:
         self._db = db
-        self._bus = bus
+        self._nats = nats
 
     async def run_once(self) -> int:
         """Do what can be done now; return how many clients are gone since."""
@@ -44,12 +44,12 @@ class Eraser:
         if progress.objects_left:
             # The sweeper deletes them; this goes on at the next turn.
             return False
-        if not self._bus.connected:
-            raise BusUnavailable("not connected")
+        if not self._nats.connected:
+            raise NatsUnavailable("not connected")
         try:
-            purged = await purge_client(self._bus.js, doomed.uuid)
+            purged = await purge_client(self._nats.js, doomed.uuid)
         except (NatsError, OSError) as error:
-            raise BusUnavailable(type(error).__name__) from error
+            raise NatsUnavailable(type(error).__name__) from error
         progress = replace(progress, messages=progress.messages + purged)
         if await erasure.finish_erasure(self._db, doomed, progress) is None:
             await erasure.note_progress(self._db, doomed.id, progress)

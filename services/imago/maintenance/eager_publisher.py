@@ -12,7 +12,7 @@ from imago.core.outbox import rows as outbox
 from imago.core.outbox.model import OutboxRow
 from imago.core.outbox.rows import Published
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 from imago.nats.publisher import Ack, Publisher
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publishing
@@ -26,7 +26,7 @@ _BATCH = 500
 _MAX_WAITING = 10_000
 
 
-class BackgroundAnnouncer:
+class EagerPublisher:
     """An `Announcer` with one background task; `start` and `close` it with the process."""
 
     def __init__(self, db: Database, publisher: Publisher, *, by: str) -> None:
@@ -87,11 +87,11 @@ async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[
     return len(published)
 
 
-def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | BusUnavailable], *, by: str) -> list[Published]:
+def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | NatsUnavailable], *, by: str) -> list[Published]:
     """Return the rows that JetStream has, and where; count them."""
     published = []
     for row, outcome in zip(rows, outcomes, strict=True):
-        if isinstance(outcome, BusUnavailable):
+        if isinstance(outcome, NatsUnavailable):
             continue
         published.append(Published(row, outcome.stream, outcome.sequence))
         metrics.PUBLISHED.labels(by, row.kind).inc()

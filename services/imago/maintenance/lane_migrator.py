@@ -12,7 +12,7 @@ from imago.telemetry import metrics
 BATCH = 200
 
 
-class LaneMover:
+class LaneMigrator:
     """Publishes anew what waits in lanes that were left."""
 
     def __init__(self, db: Database, announcer: Announcer) -> None:

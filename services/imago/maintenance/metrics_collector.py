@@ -16,7 +16,7 @@ from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, StageStatus
 from imago.core.lanes.model import DEDICATED, SHARED_LANES, lane_label
 from imago.core.times import utc_now
 from imago.db.engine import Database
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.lag import QueueLag, queue_lag
 from imago.telemetry import metrics
 from imago.telemetry.snapshot import Labels, Snapshot
@@ -35,12 +35,12 @@ _ENDED_LIMIT = 10_000
 _LANES = (*SHARED_LANES, DEDICATED)
 
 
-class Observer:
+class MetricsCollector:
     """Shows queues, open work, ended images, dead letters and quotas."""
 
-    def __init__(self, db: Database, bus: Bus) -> None:
+    def __init__(self, db: Database, nats: NatsConnection) -> None:
         self._db = db
-        self._bus = bus
+        self._nats = nats
         self._streams = Snapshot(metrics.QUEUE_MESSAGES)
         self._work = Snapshot(
             metrics.OPEN_STAGES, metrics.QUEUE_OLDEST, metrics.CLIENT_OPEN_STAGES, metrics.CLIENT_OLDEST
@@ -61,17 +61,17 @@ class Observer:
         await self._show_quotas()
         ended = await self._count_ended(now - SETTLING)
         try:
-            self._show_lag(await queue_lag(self._bus))
-        except BusUnavailable:
+            self._show_lag(await queue_lag(self._nats))
+        except NatsUnavailable:
             # What it was is not what it is; that NATS is away has a metric of its own.
-            self._streams.forget()
+            self._streams.clear()
         return ended
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Take back what the metrics tell: another process looks now."""
         self._ended_until = None
         for snapshot in (self._streams, self._work, self._rest):
-            snapshot.forget()
+            snapshot.clear()
 
     def _show_lag(self, lags: Iterable[QueueLag]) -> None:
         # Zeros too: an empty queue isn't an unknown one.

@@ -29,7 +29,7 @@ STRIKES = 3
 RATE_MEMORY = timedelta(days=1)
 
 
-class Sweeper:
+class ObjectCleaner:
     """Clears expired intents, graves and Idempotency-Keys."""
 
     def __init__(self, db: Database, store: ObjectStore) -> None:
@@ -39,17 +39,17 @@ class Sweeper:
     async def run_once(self) -> int:
         """Sweep everything that is due; return how many objects were deleted."""
         intents = await repair.expire_intents(self._db)
-        metrics.SWEPT.labels("intents").inc(intents)
-        metrics.SWEPT.labels("idempotency-keys").inc(await repair.expire_idempotency_keys(self._db))
-        metrics.SWEPT.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
+        metrics.CLEANED_UP.labels("intents").inc(intents)
+        metrics.CLEANED_UP.labels("idempotency-keys").inc(await repair.expire_idempotency_keys(self._db))
+        metrics.CLEANED_UP.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
         deleted = 0
         while graves := await repair.due_graves(self._db, limit=BATCH):
             done, failed, away = await self._delete(graves)
             await repair.close_graves(self._db, done)
             await repair.postpone_graves(self._db, failed, POSTPONE)
             deleted += len(done)
-            metrics.SWEPT.labels("objects").inc(len(done))
-            metrics.SWEEP_FAILURES.inc(len(failed))
+            metrics.CLEANED_UP.labels("objects").inc(len(done))
+            metrics.OBJECT_DELETION_FAILURES.inc(len(failed))
             if away:
                 break
         return deleted

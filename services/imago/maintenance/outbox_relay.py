@@ -11,7 +11,7 @@ from imago.core.outbox.rows import Published
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.maintenance.eager_publisher import published_rows
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publishing
@@ -23,18 +23,18 @@ BATCH = 200
 POSTPONE = timedelta(seconds=5)
 
 
-class Relay:
+class OutboxRelay:
     """Publishes due rows; several may run side by side."""
 
-    def __init__(self, db: Database, bus: Bus, publisher: Publisher) -> None:
+    def __init__(self, db: Database, nats: NatsConnection, publisher: Publisher) -> None:
         self._db = db
-        self._bus = bus
+        self._nats = nats
         self._publisher = publisher
 
     async def run_once(self) -> int:
         """Publish what is due until nothing is left or NATS is away; return how many rows were published."""
         total = 0
-        while self._bus.connected:
+        while self._nats.connected:
             done, taken = await self._batch()
             total += done
             if taken < BATCH:
@@ -67,7 +67,7 @@ class Relay:
     async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
         with publishing(rows) as carrying:
             outcomes = await self._publisher.publish_many(carrying)
-        left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, BusUnavailable)]
+        left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, NatsUnavailable)]
         return published_rows(rows, outcomes, by="relay"), left
 
 

@@ -18,8 +18,8 @@ from imago.core.jobs.stream_repair import OpenStage
 from imago.core.outbox.model import Announcer
 from imago.db.engine import Database
 from imago.nats import advisories
-from imago.nats.connection import Bus, BusUnavailable
-from imago.nats.streams import Topology, TopologyConflict, ensure
+from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.settings import Settings
 from imago.telemetry import metrics
 
@@ -28,38 +28,40 @@ log = structlog.get_logger(__name__)
 PAGE = 200
 
 
-class Reconciler:
+class StreamReconciler:
     """Keeps the streams in step with the database."""
 
-    def __init__(self, settings: Settings, db: Database, bus: Bus, announcer: Announcer) -> None:
+    def __init__(self, settings: Settings, db: Database, nats: NatsConnection, announcer: Announcer) -> None:
         self._db = db
-        self._bus = bus
+        self._nats = nats
         self._announcer = announcer
-        self._topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         # A message that was published a moment ago may be on its way; one that is in a worker's hands is leased.
         self._quiet = timedelta(seconds=settings.ack_wait / 2)
         self._idle_up_to: dict[tuple[str, Stage], int] = {}
 
     async def run_once(self) -> int:
         """Ensure the streams, then look at every open stage; return how many were published anew."""
-        if not self._bus.connected:
+        if not self._nats.connected:
             return 0
         try:
             try:
-                await ensure(self._bus.js, lanes=await clients.dedicated_lanes(self._db), topology=self._topology)
-            except TopologyConflict as conflict:
+                await ensure_streams(
+                    self._nats.js, lanes=await clients.dedicated_lanes(self._db), options=self._options
+                )
+            except StreamConflict as conflict:
                 # One stream that a person must look at doesn't keep the others' work from being repaired.
                 log.error("the streams can't be brought to what is needed", conflict=str(conflict))
             return await self._repair()
         except (NatsError, OSError) as error:
-            raise BusUnavailable(type(error).__name__) from error
+            raise NatsUnavailable(type(error).__name__) from error
 
     async def read_advisories(self) -> int:
         """Publish anew what consumers gave up; return how many."""
-        if not self._bus.connected:
+        if not self._nats.connected:
             return 0
         count = 0
-        for received in await advisories.read_advisories(self._bus):
+        for received in await advisories.read_advisories(self._nats):
             if received.advisory is not None:
                 found = await repair.find_by_sequence(self._db, received.advisory.stream, received.advisory.sequence)
                 if found is not None:
@@ -79,7 +81,7 @@ class Reconciler:
                 try:
                     reason = await self._what_is_wrong(found)
                 except (NatsError, OSError) as error:
-                    if not self._bus.connected:
+                    if not self._nats.connected:
                         raise
                     # A stream without a leader, say, doesn't keep the others' work from being repaired either.
                     log.warning("a stream can't be looked into", stream=found.stream, error=type(error).__name__)
@@ -100,7 +102,7 @@ class Reconciler:
         if found.stream is None or found.sequence is None:
             return False
         try:
-            message = await self._bus.js.get_msg(found.stream, found.sequence)
+            message = await self._nats.js.get_msg(found.stream, found.sequence)
         except NotFoundError:
             return False
         # A stream that was made anew counts from 1 again: another message may lie at that number.
@@ -115,12 +117,12 @@ class Reconciler:
         stream, sequence = found.stream or "", found.sequence or 0
         key = (stream, found.stage)
         if key not in self._idle_up_to:
-            info = await self._bus.js.consumer_info(stream, found.stage)
+            info = await self._nats.js.consumer_info(stream, found.stage)
             delivered = info.delivered.stream_seq if info.delivered else 0
             self._idle_up_to[key] = 0 if info.num_ack_pending else delivered
         if sequence > self._idle_up_to[key]:
             return False
-        await self._bus.js.delete_msg(stream, sequence)
+        await self._nats.js.delete_msg(stream, sequence)
         return True
 
     async def _again(self, found: OpenStage, *, reason: str) -> int:

@@ -9,7 +9,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from imago.core.lanes.model import ADVISORIES_STREAM
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 
 CONSUMER = "imago"
 
@@ -26,7 +26,7 @@ class Advisory:
 
 
 @dataclass(frozen=True)
-class Received:
+class AdvisoryMessage:
     """An advisory to be acknowledged when it was dealt with; `advisory` is None for one that can't be read."""
 
     advisory: Advisory | None
@@ -37,9 +37,9 @@ class Received:
         await self.message.ack()
 
 
-async def ensure_reader(bus: Bus) -> None:
+async def ensure_consumer(nats: NatsConnection) -> None:
     """Create the durable consumer that all API processes share."""
-    await bus.js.add_consumer(
+    await nats.js.add_consumer(
         ADVISORIES_STREAM,
         ConsumerConfig(
             durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT, deliver_policy=DeliverPolicy.ALL, ack_wait=30
@@ -47,11 +47,11 @@ async def ensure_reader(bus: Bus) -> None:
     )
 
 
-async def read_advisories(bus: Bus, *, limit: int = 100, timeout: float = 1.0) -> list[Received]:
+async def read_advisories(nats: NatsConnection, *, limit: int = 100, timeout: float = 1.0) -> list[AdvisoryMessage]:
     """Return the advisories that wait, at most `limit`; raise BusUnavailable."""
     try:
-        await ensure_reader(bus)
-        subscription = await bus.js.pull_subscribe_bind(consumer=CONSUMER, stream=ADVISORIES_STREAM)
+        await ensure_consumer(nats)
+        subscription = await nats.js.pull_subscribe_bind(consumer=CONSUMER, stream=ADVISORIES_STREAM)
         try:
             messages = await subscription.fetch(limit, timeout=timeout)
         except NatsTimeout:
@@ -59,8 +59,8 @@ async def read_advisories(bus: Bus, *, limit: int = 100, timeout: float = 1.0) -
         finally:
             await subscription.unsubscribe()
     except (NatsError, OSError) as error:
-        raise BusUnavailable(type(error).__name__) from error
-    return [Received(parse(message.data), message) for message in messages]
+        raise NatsUnavailable(type(error).__name__) from error
+    return [AdvisoryMessage(parse(message.data), message) for message in messages]
 
 
 def parse(data: bytes) -> Advisory | None:

@@ -27,7 +27,7 @@ from imago.core.ai_usage.breaker import (
 )
 from imago.core.ai_usage.model import CallObserver
 from imago.core.lanes.model import BREAKERS_BUCKET
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +45,13 @@ class SharedBreaker:
 
     def __init__(
         self,
-        bus: Bus,
+        nats: NatsConnection,
         *,
         probe: timedelta,
         observer: CallObserver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._bus = bus
+        self._nats = nats
         self._probe = probe.total_seconds()
         self._observer = observer
         self._clock = clock
@@ -90,7 +90,7 @@ class SharedBreaker:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 state = await self._change_shared(provider, change)
-        except (NatsError, OSError, BusUnavailable, TimeoutError) as error:
+        except (NatsError, OSError, NatsUnavailable, TimeoutError) as error:
             log.warning("the breakers' state is out of reach, going by this process' own", error=type(error).__name__)
             self._bucket = None
             if self._observer is not None:
@@ -126,9 +126,9 @@ class SharedBreaker:
         return state
 
     async def _open(self) -> KeyValue:
-        if not self._bus.connected:
-            raise BusUnavailable("not connected")
-        js = self._bus.js
+        if not self._nats.connected:
+            raise NatsUnavailable("not connected")
+        js = self._nats.js
         if self._bucket is None or self._bucket[0] is not js:
             self._bucket = js, await js.key_value(BREAKERS_BUCKET)
         return self._bucket[1]

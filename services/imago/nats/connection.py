@@ -27,11 +27,11 @@ DRAIN_TIMEOUT = 5
 PENDING_SIZE = 2**20
 
 
-class BusUnavailable(Exception):
+class NatsUnavailable(Exception):
     """NATS can't be reached or JetStream doesn't answer in time; whether a message was stored is unknown."""
 
 
-class Bus:
+class NatsConnection:
     """One connection with its JetStream context; connects in the background where the first try fails."""
 
     def __init__(self, settings: Settings, *, name: str) -> None:
@@ -52,7 +52,7 @@ class Bus:
     def js(self) -> JetStreamContext:
         """The JetStream context; raises BusUnavailable before the first connection."""
         if self._js is None:
-            raise BusUnavailable("not connected yet")
+            raise NatsUnavailable("not connected yet")
         return self._js
 
     async def start(self) -> None:
@@ -65,7 +65,7 @@ class Bus:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
         except TimeoutError:
-            raise BusUnavailable("NATS did not answer") from None
+            raise NatsUnavailable("NATS did not answer") from None
 
     async def close(self) -> None:
         """Close the connection within a few seconds, whatever state it is in."""

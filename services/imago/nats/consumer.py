@@ -20,8 +20,8 @@ from nats.js import JetStreamContext
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import WorkerLanes, is_dedicated, work_stream
-from imago.nats.connection import Bus, BusUnavailable
-from imago.nats.job_slots import Slots
+from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.job_slots import JobSlots
 from imago.nats.streams import existing_lanes
 
 log = structlog.get_logger(__name__)
@@ -111,7 +111,7 @@ class WorkConsumer:
 
     def __init__(
         self,
-        bus: Bus,
+        nats: NatsConnection,
         *,
         stages: Sequence[Stage],
         lanes: WorkerLanes,
@@ -119,12 +119,12 @@ class WorkConsumer:
         heartbeat: float,
         handler: Handler,
     ) -> None:
-        self._bus = bus
+        self._nats = nats
         self._stages = tuple(stages)
         self._lanes = lanes
         self._heartbeat = heartbeat
         self._handler = handler
-        self.slots = Slots(max_jobs)
+        self.slots = JobSlots(max_jobs)
         self._sources: dict[tuple[Stage, str], asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -178,8 +178,8 @@ class WorkConsumer:
 
     async def _discover(self) -> None:
         while True:
-            with contextlib.suppress(NatsError, OSError, BusUnavailable):
-                for lane in await existing_lanes(self._bus.js):
+            with contextlib.suppress(NatsError, OSError, NatsUnavailable):
+                for lane in await existing_lanes(self._nats.js):
                     if is_dedicated(lane):
                         self._add_lane(lane)
             await asyncio.sleep(DISCOVERY_SECONDS)
@@ -189,8 +189,8 @@ class WorkConsumer:
         while not self._stopping.is_set():
             subscription: JetStreamContext.PullSubscription | None = None
             try:
-                await self._bus.wait_connected(POLL_SECONDS)
-                subscription = await self._bus.js.pull_subscribe_bind(consumer=stage, stream=work_stream(lane))
+                await self._nats.wait_connected(POLL_SECONDS)
+                subscription = await self._nats.js.pull_subscribe_bind(consumer=stage, stream=work_stream(lane))
                 while not self._stopping.is_set():
                     await self._going.wait()
                     await self._pull(subscription, stage, lane)
@@ -200,7 +200,7 @@ class WorkConsumer:
                 log.warning("a poll did not return, binding again", stage=stage, lane=lane, strikes=strikes)
                 if strikes >= WATCHDOG_STRIKES:
                     raise ConsumerStalled(f"{stage} on {lane}") from None
-            except (NatsError, OSError, BusUnavailable) as error:
+            except (NatsError, OSError, NatsUnavailable) as error:
                 log.info("can't pull, trying again", stage=stage, lane=lane, error=type(error).__name__)
                 await self._rest(REBIND_SECONDS)
             finally:

@@ -16,7 +16,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from imago.core.lanes.model import EVENTS_STREAM, EVENTS_SUBJECTS
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 
 # The server deletes a reader's consumer after this long without a read, so a process that died leaves nothing.
 _FORGOTTEN_AFTER = 60.0
@@ -44,7 +44,7 @@ class StreamedEvent:
 
 
 @dataclass(frozen=True)
-class StreamExtent:
+class EventStreamState:
     """Which stream there is now, by the moment it was made (microseconds since 1970), and what it holds."""
 
     created: int
@@ -52,21 +52,21 @@ class StreamExtent:
     last: int
 
 
-async def extent(bus: Bus) -> StreamExtent:
+async def event_stream_state(nats: NatsConnection) -> EventStreamState:
     """Return what the stream of events holds now; raise BusUnavailable."""
     try:
-        info = await bus.js.stream_info(EVENTS_STREAM)
+        info = await nats.js.stream_info(EVENTS_STREAM)
     except (NatsError, OSError) as error:
-        raise BusUnavailable(type(error).__name__) from error
+        raise NatsUnavailable(type(error).__name__) from error
     created = int(info.created.timestamp() * 1e6) if info.created else 0
-    return StreamExtent(created, info.state.first_seq, info.state.last_seq)
+    return EventStreamState(created, info.state.first_seq, info.state.last_seq)
 
 
 class EventReader:
     """Reads events behind a sequence, all clients' or (`subjects`) one's; not to be shared between tasks."""
 
-    def __init__(self, bus: Bus, *, after: int, subjects: str = EVENTS_SUBJECTS) -> None:
-        self._bus = bus
+    def __init__(self, nats: NatsConnection, *, after: int, subjects: str = EVENTS_SUBJECTS) -> None:
+        self._nats = nats
         self._subjects = subjects
         self.position = after
         """The sequence of the last event that was read."""
@@ -83,7 +83,7 @@ class EventReader:
             message = await self._next(inbox, timeout)
         except (NatsError, OSError, TimeoutError) as error:
             await self.close()
-            raise BusUnavailable(type(error).__name__) from error
+            raise NatsUnavailable(type(error).__name__) from error
         status = (message.headers or {}).get("Status")
         if status is None:
             self._awaited -= 1
@@ -94,7 +94,7 @@ class EventReader:
         if status not in _QUIET:
             # The consumer was deleted, or nobody knows it any more: a restarted server has forgotten it.
             await self.close()
-            raise BusUnavailable(f"status {status}")
+            raise NatsUnavailable(f"status {status}")
         return None
 
     async def pending(self) -> int:
@@ -102,10 +102,10 @@ class EventReader:
         try:
             if self._inbox is None:
                 await self._bind()
-            info = await self._bus.js.consumer_info(EVENTS_STREAM, self._consumer or "")
+            info = await self._nats.js.consumer_info(EVENTS_STREAM, self._consumer or "")
         except (NatsError, OSError) as error:
             await self.close()
-            raise BusUnavailable(type(error).__name__) from error
+            raise NatsUnavailable(type(error).__name__) from error
         return info.num_pending or 0
 
     async def close(self) -> None:
@@ -113,14 +113,14 @@ class EventReader:
         inbox, consumer = self._inbox, self._consumer
         self._inbox = self._consumer = None
         self._awaited = 0
-        with contextlib.suppress(NatsError, OSError, BusUnavailable, TimeoutError):
+        with contextlib.suppress(NatsError, OSError, NatsUnavailable, TimeoutError):
             if inbox is not None:
                 await inbox.unsubscribe()
-            if consumer is not None and self._bus.connected:
-                await self._bus.js.delete_consumer(EVENTS_STREAM, consumer)
+            if consumer is not None and self._nats.connected:
+                await self._nats.js.delete_consumer(EVENTS_STREAM, consumer)
 
     async def _bind(self) -> Subscription:
-        info = await self._bus.js.add_consumer(
+        info = await self._nats.js.add_consumer(
             EVENTS_STREAM,
             ConsumerConfig(
                 filter_subject=self._subjects,
@@ -133,7 +133,7 @@ class EventReader:
             ),
         )
         self._consumer = info.name
-        self._inbox = await self._bus.client.subscribe(self._bus.client.new_inbox())
+        self._inbox = await self._nats.client.subscribe(self._nats.client.new_inbox())
         return self._inbox
 
     async def _next(self, inbox: Subscription, timeout: float) -> Msg:
@@ -143,12 +143,12 @@ class EventReader:
         that was made anew is enough to know that: the request died with the one before.
         """
         loop = asyncio.get_running_loop()
-        deadline, connection = loop.time() + timeout + _SILENCE_SECONDS, self._bus.client.stats["reconnects"]
+        deadline, connection = loop.time() + timeout + _SILENCE_SECONDS, self._nats.client.stats["reconnects"]
         while True:
             try:
                 return await inbox.next_msg(timeout=_SLICE_SECONDS)
             except NatsTimeout:
-                if loop.time() > deadline or self._bus.client.stats["reconnects"] != connection:
+                if loop.time() > deadline or self._nats.client.stats["reconnects"] != connection:
                     raise
 
     async def _ask(self, inbox: Subscription, timeout: float) -> None:
@@ -156,7 +156,7 @@ class EventReader:
         # taken as they come, of a request for many.
         request = orjson.dumps({"batch": _BATCH, "expires": int(timeout * 1e9)})
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{self._consumer}"
-        await self._bus.client.publish(subject, request, reply=inbox.subject)
+        await self._nats.client.publish(subject, request, reply=inbox.subject)
         self._awaited = _BATCH
 
 

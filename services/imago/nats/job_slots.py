@@ -6,7 +6,7 @@ from collections import deque
 from imago.core.lanes.chooser import LaneChooser
 
 
-class Slots:
+class JobSlots:
     """A semaphore whose waiters are served by the rules of the lanes instead of by their arrival."""
 
     def __init__(self, count: int) -> None:

@@ -8,7 +8,7 @@ from nats.js.errors import NotFoundError
 
 from imago.core.jobs.stages import STAGES, Stage
 from imago.core.lanes.model import work_stream
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.streams import existing_lanes
 
 
@@ -22,17 +22,17 @@ class QueueLag:
     delivered: int
 
 
-async def queue_lag(bus: Bus) -> list[QueueLag]:
+async def queue_lag(nats: NatsConnection) -> list[QueueLag]:
     """Ask the consumers of all work streams; one that is missing is the reconciler's to make. Raises BusUnavailable."""
-    if not bus.connected:
-        raise BusUnavailable("not connected")
+    if not nats.connected:
+        raise NatsUnavailable("not connected")
     found = []
     try:
-        for lane in await existing_lanes(bus.js):
+        for lane in await existing_lanes(nats.js):
             for stage in STAGES:
                 with contextlib.suppress(NotFoundError):
-                    info = await bus.js.consumer_info(work_stream(lane), stage)
+                    info = await nats.js.consumer_info(work_stream(lane), stage)
                     found.append(QueueLag(lane, stage, info.num_pending or 0, info.num_ack_pending or 0))
     except (NatsError, OSError, TimeoutError) as error:
-        raise BusUnavailable(type(error).__name__) from error
+        raise NatsUnavailable(type(error).__name__) from error
     return found

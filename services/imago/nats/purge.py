@@ -14,7 +14,7 @@ from imago.core.lanes.model import (
     work_stream,
     work_subjects_of,
 )
-from imago.nats.streams import drop_lane, existing_lanes
+from imago.nats.streams import delete_lane, existing_lanes
 
 
 async def purge_client(js: JetStreamContext, client: UUID) -> int:
@@ -38,5 +38,5 @@ async def purge_client(js: JetStreamContext, client: UUID) -> int:
             continue
     if own in lanes:
         count += (await js.stream_info(work_stream(own))).state.messages
-        await drop_lane(js, own)
+        await delete_lane(js, own)
     return count

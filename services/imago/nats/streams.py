@@ -36,7 +36,7 @@ from imago.core.lanes.model import (
     work_stream,
     work_subjects,
 )
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.settings import Settings
 
 HOUR = 3600.0
@@ -52,23 +52,23 @@ MAX_DELIVER = 1000
 MAX_ACK_PENDING = 10_000
 
 
-class TopologyUnavailable(Exception):
+class StreamsUnavailable(Exception):
     """NATS can't be reached, or JetStream doesn't answer in time; the text names the kind of trouble."""
 
 
-class TopologyConflict(Exception):
+class StreamConflict(Exception):
     """A stream or consumer exists with a setting that JetStream can't change; a person has to decide."""
 
 
 @dataclass(frozen=True)
-class Topology:
+class StreamOptions:
     """The settings that streams and consumers are made with: copies of each stream, seconds until a redelivery."""
 
     replicas: int = 1
     ack_wait: float = 30.0
 
 
-def work_stream_config(lane: str, topology: Topology) -> StreamConfig:
+def work_stream_config(lane: str, options: StreamOptions) -> StreamConfig:
     """Return the work stream of a lane."""
     return StreamConfig(
         name=work_stream(lane),
@@ -77,12 +77,12 @@ def work_stream_config(lane: str, topology: Topology) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         duplicate_window=DEDUPE_WINDOW,
-        num_replicas=topology.replicas,
+        num_replicas=options.replicas,
         allow_direct=True,
     )
 
 
-def shared_stream_configs(lanes: Iterable[str], topology: Topology) -> tuple[StreamConfig, ...]:
+def shared_stream_configs(lanes: Iterable[str], options: StreamOptions) -> tuple[StreamConfig, ...]:
     """Return the streams that exist once: events, dead letters, and the advisories about the lanes' work streams."""
     streams = (
         (EVENTS_STREAM, [EVENTS_SUBJECTS], DAY),
@@ -97,7 +97,7 @@ def shared_stream_configs(lanes: Iterable[str], topology: Topology) -> tuple[Str
             storage=StorageType.FILE,
             max_age=age,
             duplicate_window=DEDUPE_WINDOW,
-            num_replicas=topology.replicas,
+            num_replicas=options.replicas,
             allow_direct=True,
         )
         for name, subjects, age in streams
@@ -117,7 +117,7 @@ def advisory_subjects(lanes: Iterable[str]) -> list[str]:
     )
 
 
-def consumer_config(lane: str, stage: Stage, topology: Topology) -> ConsumerConfig:
+def consumer_config(lane: str, stage: Stage, options: StreamOptions) -> ConsumerConfig:
     """Return the durable pull consumer of a stage on a lane's stream.
 
     There is no `backoff`: it would override `ack_wait` and spoil `nak(delay)` (FACTS: measured).
@@ -128,42 +128,42 @@ def consumer_config(lane: str, stage: Stage, topology: Topology) -> ConsumerConf
         filter_subject=work_subjects(lane, stage),
         ack_policy=AckPolicy.EXPLICIT,
         deliver_policy=DeliverPolicy.ALL,
-        ack_wait=topology.ack_wait,
+        ack_wait=options.ack_wait,
         max_deliver=MAX_DELIVER,
         max_ack_pending=MAX_ACK_PENDING,
     )
 
 
-async def ensure(
+async def ensure_streams(
     js: JetStreamContext,
     *,
     lanes: Iterable[str] = SHARED_LANES,
-    topology: Topology | None = None,
+    options: StreamOptions | None = None,
 ) -> None:
     """Create what is missing and change what differs; idempotent, and safe to run in several processes at once.
 
     Raises TopologyConflict where JetStream refuses a change.
     """
-    wanted = topology or Topology()
+    wanted = options or StreamOptions()
     every_lane = tuple(dict.fromkeys((*SHARED_LANES, *lanes, *await existing_lanes(js))))
     for config in shared_stream_configs(every_lane, wanted):
         await _ensure_stream(js, config)
     for lane in every_lane:
-        await ensure_lane(js, lane, topology=wanted)
+        await ensure_lane(js, lane, options=wanted)
     try:
         await js.key_value(BREAKERS_BUCKET)
     except NotFoundError:
         await js.create_key_value(KeyValueConfig(bucket=BREAKERS_BUCKET, history=1, replicas=wanted.replicas))
 
 
-async def ensure_lane(js: JetStreamContext, lane: str, *, topology: Topology) -> None:
+async def ensure_lane(js: JetStreamContext, lane: str, *, options: StreamOptions) -> None:
     """Create or update one lane's stream and its consumers."""
-    await _ensure_stream(js, work_stream_config(lane, topology))
+    await _ensure_stream(js, work_stream_config(lane, options))
     for stage in STAGES:
-        await _ensure_consumer(js, work_stream(lane), consumer_config(lane, stage, topology))
+        await _ensure_consumer(js, work_stream(lane), consumer_config(lane, stage, options))
 
 
-async def drop_lane(js: JetStreamContext, lane: str) -> None:
+async def delete_lane(js: JetStreamContext, lane: str) -> None:
     """Delete the stream of a dedicated lane; nothing happens where it is gone already."""
     if lane in SHARED_LANES:
         raise ValueError(f"the lane {lane} is shared")
@@ -204,14 +204,14 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         except BadRequestError as error:
             # Another process was first, with the same or with older settings.
             if not await _exists(js, name):
-                raise TopologyConflict(f"stream {name}: {error.description}") from error
+                raise StreamConflict(f"stream {name}: {error.description}") from error
             await _ensure_stream(js, config)
         return
     if _differs(present, config, _STREAM_FIELDS):
         try:
             await js.update_stream(config)
         except BadRequestError as error:
-            raise TopologyConflict(f"stream {name}: {error.description}") from error
+            raise StreamConflict(f"stream {name}: {error.description}") from error
 
 
 async def _exists(js: JetStreamContext, name: str) -> bool:
@@ -233,44 +233,44 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
             # Creating a durable that exists updates it.
             await js.add_consumer(stream, config)
         except BadRequestError as error:
-            raise TopologyConflict(f"consumer {stream}/{name}: {error.description}") from error
+            raise StreamConflict(f"consumer {stream}/{name}: {error.description}") from error
 
 
-class TopologyKeeper:
+class StreamManager:
     """The topology for who has no other business with NATS, the operator: a connection of its own, and what to make.
 
     All methods raise TopologyUnavailable where NATS doesn't answer, and TopologyConflict.
     """
 
     def __init__(self, settings: Settings, *, name: str) -> None:
-        self._bus = Bus(settings, name=name)
-        self._topology = Topology(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        self._nats = NatsConnection(settings, name=name)
+        self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
 
     async def start(self) -> None:
         """Begin to connect, without waiting for it."""
-        await self._bus.start()
+        await self._nats.start()
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._bus.close()
+        await self._nats.close()
 
     async def ensure_all(self) -> None:
         """Make everything that exists what it should be."""
         async with self._asking() as js:
-            await ensure(js, topology=self._topology)
+            await ensure_streams(js, options=self._options)
 
     async def ensure_lane(self, lane: str) -> None:
         """Make a lane and its consumers, and have the advisories about them kept."""
         async with self._asking() as js:
             if await lane_exists(js, lane):
-                await ensure_lane(js, lane, topology=self._topology)
+                await ensure_lane(js, lane, options=self._options)
             else:
-                await ensure(js, lanes=(lane,), topology=self._topology)
+                await ensure_streams(js, lanes=(lane,), options=self._options)
 
-    async def drop_lane(self, lane: str) -> None:
+    async def delete_lane(self, lane: str) -> None:
         """Delete a lane's stream; nothing happens where it is gone."""
         async with self._asking() as js:
-            await drop_lane(js, lane)
+            await delete_lane(js, lane)
 
     async def lane_exists(self, lane: str) -> bool:
         """Tell whether a lane has its stream."""
@@ -279,12 +279,12 @@ class TopologyKeeper:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[JetStreamContext]:
-        if not self._bus.connected:
-            raise TopologyUnavailable("not connected")
+        if not self._nats.connected:
+            raise StreamsUnavailable("not connected")
         try:
-            yield self._bus.js
-        except (NatsError, OSError, BusUnavailable) as error:
-            raise TopologyUnavailable(type(error).__name__) from error
+            yield self._nats.js
+        except (NatsError, OSError, NatsUnavailable) as error:
+            raise StreamsUnavailable(type(error).__name__) from error
 
 
 _STREAM_FIELDS = ("subjects", "retention", "storage", "max_age", "duplicate_window", "num_replicas", "discard")

@@ -13,7 +13,7 @@ Check = Callable[[], Awaitable[None]]
 CHECK_SECONDS = 3.0
 
 
-async def examine(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]:
+async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]:
     """Ask each part whether it answers; return whether all do, and the body of `/health/detailed`."""
     results = await asyncio.gather(*(_examine(check) for check in checks.values()))
     parts = dict(zip(checks, results, strict=True))

@@ -143,10 +143,10 @@ QUOTA_USED = Gauge(
     ["client", "quota"],
     multiprocess_mode="mostrecent",
 )
-CHORE_RUNS = Counter(
+TASK_RUNS = Counter(
     "imago_chore_runs_total", "Turns of the upkeep's chores: done, waited, failed.", ["chore", "outcome"]
 )
-CHORE_SUCCESS = Gauge(
+TASK_LAST_SUCCESS = Gauge(
     "imago_chore_last_success_timestamp_seconds",
     "When a chore was last done by this process.",
     ["chore"],
@@ -201,8 +201,10 @@ OUTBOX_AGE = Gauge(
 PUBLISHED = Counter("imago_published_total", "Messages published, by who did it.", ["by", "kind"])
 PUBLISH_DUPLICATES = Counter("imago_publish_duplicates_total", "Publications that JetStream dropped as duplicates.")
 RECONCILED = Counter("imago_reconciled_total", "Stages that were published anew, by why.", ["reason"])
-SWEPT = Counter("imago_swept_total", "What the sweeper cleared: intents, objects, keys.", ["kind"])
-SWEEP_FAILURES = Counter("imago_sweep_failures_total", "Deletions of objects that failed and are tried again later.")
+CLEANED_UP = Counter("imago_swept_total", "What the sweeper cleared: intents, objects, keys.", ["kind"])
+OBJECT_DELETION_FAILURES = Counter(
+    "imago_sweep_failures_total", "Deletions of objects that failed and are tried again later."
+)
 UNKNOWN_OBJECTS = Gauge(
     "imago_storage_unknown_objects", "Objects the database doesn't know.", multiprocess_mode="mostrecent"
 )
@@ -226,14 +228,14 @@ CLIENTS_ERASED = Counter("imago_clients_erased_total", "Clients that were erased
 FROZEN_SESSIONS = Counter(
     "imago_database_frozen_sessions_ended_total", "Sessions of processes that froze within a statement, ended by us."
 )
-BUS_CONNECTED = Gauge(
+NATS_CONNECTED = Gauge(
     "imago_nats_connected", "Whether the process is connected to NATS.", ["process"], multiprocess_mode="livemin"
 )
 
 _named_clients: frozenset[str] = frozenset()
 
 
-def name_clients(names: Iterable[str]) -> None:
+def set_client_labels(names: Iterable[str]) -> None:
     """Give these clients a label of their own, from now on and for the whole process."""
     global _named_clients
     _named_clients = frozenset(names)
@@ -255,12 +257,12 @@ def exemplar() -> dict[str, str] | None:
     return {"trace_id": f"{context.trace_id:032x}"} if context.is_valid and context.trace_flags.sampled else None
 
 
-def announce_process(process: str) -> None:
+def set_build_info(process: str) -> None:
     """Tell that a process of a kind is there, before anything has happened in it."""
     BUILD_INFO.labels(__version__, process).set(1)
 
 
-def announce_api() -> None:
+def init_api_series() -> None:
     """Show the counters that an API's alerts look at from zero on, as `announce_upkeep` does."""
     for status in ("201", "500", "503"):
         HTTP_REQUESTS.labels("POST", "/images/upload", status)
@@ -269,18 +271,18 @@ def announce_api() -> None:
             AI_BUDGET_EXHAUSTED.labels(kind, policy)
 
 
-def announce_upkeep(chores: Iterable[str]) -> None:
+def init_maintenance_series(chores: Iterable[str]) -> None:
     """Show the counters of a process with upkeep from zero on: a rate begins with the second value that is seen."""
     for chore in chores:
         for outcome in ("done", "waited", "failed"):
-            CHORE_RUNS.labels(chore, outcome)
+            TASK_RUNS.labels(chore, outcome)
     for reason in ("message-missing", "deliveries-used-up", "given-up", "lane-changed"):
         RECONCILED.labels(reason)
     for client in client_labels():
         UPLOADS.labels("accepted", client)
 
 
-def announce_worker(worker: str, stages: Iterable[Stage], *, jobs: int, lanes: WorkerLanes) -> None:
+def init_worker_series(worker: str, stages: Iterable[Stage], *, jobs: int, lanes: WorkerLanes) -> None:
     """Show how much a worker may do and for which lanes, and its counters from zero on."""
     for cause in _CHILD_ENDS:
         CHILD_EXITS.labels(cause)
@@ -314,7 +316,7 @@ def exposition(accept: str = "") -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def forget_process(pid: int, directory: str | None) -> None:
+def remove_process(pid: int, directory: str | None) -> None:
     """Drop the live gauges that a process which ended left in the shared directory."""
     if directory is not None:
         mark_process_dead(pid, directory)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 from aiohttp import web
 
-from imago.telemetry.health import Check, examine
+from imago.telemetry.health import Check, run_checks
 
 # Returns the metrics and their content type, in the format that an Accept header asks for.
 Exposition = Callable[[str], tuple[bytes, str]]
@@ -29,7 +29,7 @@ async def metrics_server(
         return _json({"status": "ok"})
 
     async def detailed(_request: web.Request) -> web.Response:
-        ok, body = await examine(parts)
+        ok, body = await run_checks(parts)
         return _json(body, status=200 if ok else 503)
 
     async def metrics(request: web.Request) -> web.Response:

@@ -28,7 +28,7 @@ class Snapshot:
             (gauge.labels(*labels) if labels else gauge).set(value)
         self._known[gauge] = set(values) | (gone if _shared() else set())
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Show nothing: another process does it now, and two answers would be one too many."""
         if _shared():
             return

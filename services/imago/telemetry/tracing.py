@@ -50,7 +50,7 @@ def configure_tracing(settings: Settings, *, service: str) -> None:
     AioHttpClientInstrumentor().instrument()
 
 
-def carried_headers() -> dict[str, str]:
+def trace_headers() -> dict[str, str]:
     """Return the present trace context and request id as headers; without a trace or a request, they are missing."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
@@ -58,23 +58,23 @@ def carried_headers() -> dict[str, str]:
     return headers if request_id is None else {**headers, REQUEST_ID_HEADER: request_id}
 
 
-def carried_on(headers: Mapping[str, str]) -> dict[str, str]:
+def propagated_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return those of a message's headers that go on to what follows from it."""
     return {key.lower(): value for key, value in headers.items() if key.lower() in _CARRIED}
 
 
 def request_id_of(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the id of the request that a message came from, as logs name it; empty where it came from none."""
-    request_id = carried_on(headers).get(REQUEST_ID_HEADER)
+    request_id = propagated_headers(headers).get(REQUEST_ID_HEADER)
     return {} if request_id is None else {"request_id": request_id}
 
 
 @contextmanager
-def continued_span(name: str, headers: Mapping[str, str], **attributes: str | int) -> Iterator[None]:
+def consumer_span(name: str, headers: Mapping[str, str], **attributes: str | int) -> Iterator[None]:
     """Run a block in a span that goes on with the trace that headers carry."""
     with _tracer.start_as_current_span(
         name,
-        context=propagate.extract(carried_on(headers)),
+        context=propagate.extract(propagated_headers(headers)),
         kind=SpanKind.CONSUMER,
         attributes={f"imago.{key}": value for key, value in attributes.items()},
     ):

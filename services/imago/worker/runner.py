@@ -35,7 +35,7 @@ from imago.nats.consumer import Delivery
 from imago.objects.store import ObjectMissing, StorageUnavailable
 from imago.settings import Settings
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_on, continued_span, request_id_of
+from imago.telemetry.tracing import consumer_span, propagated_headers, request_id_of
 from imago.worker.scratch import Scratch
 from imago.worker.stages.base import Outcome, StageWork
 
@@ -115,13 +115,13 @@ class StageRunner:
             return
         self._held.add(run)
         try:
-            with context, continued_span(f"stage {message.stage}", delivery.headers, **attributes):
+            with context, consumer_span(f"stage {message.stage}", delivery.headers, **attributes):
                 await self._handle(delivery, message)
         finally:
             self._held.discard(run)
 
     async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
-        headers = carried_on(delivery.headers)
+        headers = propagated_headers(delivery.headers)
         try:
             claimed = await self._claimed(Wanted(message, headers))
         except ClaimUnknown as unknown:

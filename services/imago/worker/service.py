@@ -10,7 +10,7 @@ from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import WorkerLanes
 from imago.core.outbox.model import Announcer
 from imago.db.engine import Database, DatabaseUnavailable
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.consumer import WorkConsumer
 from imago.settings import Settings
 from imago.worker.runner import StageRunner
@@ -25,7 +25,13 @@ class Worker:
     """Works on stages until it is stopped."""
 
     def __init__(
-        self, *, settings: Settings, db: Database, bus: Bus, announcer: Announcer, stages: Mapping[Stage, StageWork]
+        self,
+        *,
+        settings: Settings,
+        db: Database,
+        nats: NatsConnection,
+        announcer: Announcer,
+        stages: Mapping[Stage, StageWork],
     ) -> None:
         self._settings = settings
         self._db = db
@@ -34,7 +40,7 @@ class Worker:
             settings=settings, db=db, announcer=announcer, stages=stages, on_database_away=self._database_away.set
         )
         self._consumer = WorkConsumer(
-            bus,
+            nats,
             stages=tuple(stages),
             lanes=WorkerLanes.parse(settings.worker_lanes),
             max_jobs=settings.worker_max_jobs,

@@ -28,7 +28,7 @@ from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.db.tables import ai_calls
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
 from tests.support.images import encoded
@@ -114,7 +114,7 @@ def build(db: Database, settings: Settings, now: list[float] | None = None) -> t
     moment = now or [0.0]
     observer = ProviderCalls()
     breaker = SharedBreaker(
-        Bus(settings, name="test"),
+        NatsConnection(settings, name="test"),
         probe=timedelta(seconds=10),
         observer=observer,
         clock=lambda: time.time() + moment[0],

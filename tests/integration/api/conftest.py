@@ -16,7 +16,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import Services
+from imago.api.services import AiServices, AuthServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
@@ -144,18 +144,18 @@ async def serve(
         db=db,
         store=store,
         announcer=announced,
-        keys=KeyCache(db, pepper=PEPPER),
-        checks={"database": db.check, "storage": store.check},
-        exposition=exposition,
-        texts=texts_for or (lambda _: texts or OfflineTextProvider()),
-        pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
+        auth=AuthServices(
+            KeyCache(db, pepper=PEPPER), LocalRates() if db.is_sqlite else DatabaseRates(db), tokens=Tokens(JWT_SECRET)
+        ),
+        uploads=UploadServices(configured, db, store, announced, Uploads(db), UploadSlots(configured)),
+        images=ImageReads(db),
+        ai=AiServices(
+            texts=texts_for or (lambda _: texts or OfflineTextProvider()),
+            pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
+        ),
         events=events,
         local_file=store.path,
-        tokens=Tokens(JWT_SECRET),
-        rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
-        uploads=Uploads(db),
-        images=ImageReads(db),
-        upload_slots=UploadSlots(configured),
+        health=HealthServices({"database": db.check, "storage": store.check}, exposition),
     )
     http = TestClient(TestServer(build_app(services)))
     await http.start_server()

@@ -13,7 +13,7 @@ from imago.core.ai_usage.ledger import DatabaseLedger
 from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.provider_calls import ProviderCalls
@@ -59,7 +59,7 @@ async def api(sqlite_db: Database, tmp_path: Path, fake: FakeProvider) -> AsyncI
 
 def _providers(settings: Settings, db: Database) -> Providers:
     observer = ProviderCalls()
-    breaker = SharedBreaker(Bus(settings, name="test"), probe=timedelta(seconds=10), observer=observer)
+    breaker = SharedBreaker(NatsConnection(settings, name="test"), probe=timedelta(seconds=10), observer=observer)
     return build_providers(settings, ledger=DatabaseLedger(db), breaker=breaker, observer=observer)
 
 
@@ -140,7 +140,7 @@ async def test_no_key_of_a_provider_is_in_an_answer_a_metric_or_a_log(
     tenant = await api.new_client()
     _, problem = await tenant.call("POST", "/ai/draft-task", json=BODY)
     assert problem["reason"] == "provider-misconfigured"
-    exposed = api.services.exposition()[0].decode()
+    exposed = api.services.health.exposition()[0].decode()
     told = capsys.readouterr()
     configure_logging(level="warning", console=True)
     assert "Incorrect API key provided" in told.err

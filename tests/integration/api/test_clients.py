@@ -130,10 +130,10 @@ async def test_keys_note_when_they_were_last_used_without_a_write_at_each_reques
         assert await status(api, client["api_key"]) == 200
     _, before = await api.call("GET", f"/auth/clients/{client['id']}")
     assert before["keys"][0]["last_used_at"] is None
-    assert await api.services.keys.write_uses() == 1
+    assert await api.services.auth.keys.write_uses() == 1
     _, after = await api.call("GET", f"/auth/clients/{client['id']}")
     assert after["keys"][0]["last_used_at"] is not None
-    assert await api.services.keys.write_uses() == 0
+    assert await api.services.auth.keys.write_uses() == 0
 
 
 async def test_a_cached_key_is_forgotten_within_seconds_of_its_revocation(

@@ -19,7 +19,9 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 @asynccontextmanager
 async def served(api: Api, **settings: float) -> AsyncIterator[int]:
     """Serve the API as the command does, and give its port."""
-    services = dataclasses.replace(api.services, settings=api.services.settings.model_copy(update=settings))
+    changed = api.services.settings.model_copy(update=settings)
+    uploads = dataclasses.replace(api.services.uploads, settings=changed)
+    services = dataclasses.replace(api.services, settings=changed, uploads=uploads)
     listener = bind("127.0.0.1", 0)
     async with serving(services, listener):
         yield listener.getsockname()[1]

@@ -24,8 +24,8 @@ from imago.core.lanes.model import event_subject
 from imago.core.outbox.events import Event, EventName
 from imago.db.engine import Database
 from imago.db.tables import api_keys
-from imago.nats.connection import Bus
-from imago.nats.streams import ensure
+from imago.nats.connection import NatsConnection
+from imago.nats.streams import ensure_streams
 from tests.integration.api.conftest import Api, Tenant, serve
 
 
@@ -49,13 +49,13 @@ class Rig:
     """An API with its hub, and a hand on the stream."""
 
     api: Api
-    bus: Bus
+    nats: NatsConnection
     hub: EventHub
 
     async def publish(self, client: Client, number: int) -> None:
         image = uuid4()
         event = Event(uuid4(), EventName.STAGE_DONE, client.uuid, number, image, datetime.now(UTC))
-        await self.bus.js.publish(
+        await self.nats.js.publish(
             event_subject(client.uuid, image, event.name), orjson.dumps(event.to_json()), timeout=5
         )
 
@@ -88,12 +88,12 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(sqlite_db: Database, bus: Bus, tmp_path: Path) -> AsyncIterator[Rig]:
-    await ensure(bus.js)
-    hub = EventHub(bus)
+async def rig(sqlite_db: Database, nats: NatsConnection, tmp_path: Path) -> AsyncIterator[Rig]:
+    await ensure_streams(nats.js)
+    hub = EventHub(nats)
     await hub.start()
     served = await serve(sqlite_db, tmp_path / "objects", events_heartbeat=0.2, events=hub)
-    yield Rig(served, bus, hub)
+    yield Rig(served, nats, hub)
     await served.http.close()
     await hub.close()
 
@@ -159,7 +159,7 @@ async def test_a_place_the_stream_has_forgotten_is_answered_with_reset(rig: Rig)
         for number in range(1, 4):
             await rig.publish(tenant.client, number)
         oldest = (await first.wait(3))[0].id
-    await rig.bus.js.purge_stream("IMAGO_EVENTS")
+    await rig.nats.js.purge_stream("IMAGO_EVENTS")
     async with rig.listen(tenant, after=oldest) as second:
         assert (await second.wait(1))[0].name == "reset"
 
@@ -169,8 +169,8 @@ async def test_a_stream_that_was_made_anew_resets_the_listeners_and_goes_on(rig:
     async with rig.listen(tenant) as listening:
         await rig.publish(tenant.client, 1)
         await listening.wait(1)
-        await rig.bus.js.delete_stream("IMAGO_EVENTS")
-        await ensure(rig.bus.js)
+        await rig.nats.js.delete_stream("IMAGO_EVENTS")
+        await ensure_streams(rig.nats.js)
 
         async def told() -> bool:
             return any(event.name == "reset" for event in listening.seen)

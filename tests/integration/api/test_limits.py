@@ -67,7 +67,7 @@ async def test_at_once_no_more_than_the_burst_are_taken(api: Api) -> None:
 
 
 async def test_rows_of_rates_that_nobody_uses_are_swept(db: Database, api: Api) -> None:
-    await api.services.rates.spend("client 1", Rate(600_000, 1))
+    await api.services.auth.client_rates.spend("client 1", Rate(600_000, 1))
 
     async def swept() -> bool:
         return await expire_rates(db, idle=timedelta(0)) == 1
@@ -85,7 +85,7 @@ async def test_while_the_database_is_away_reads_are_counted_here_and_writes_are_
         raise DatabaseUnavailable("away")
 
     assert (await headers_of(api, tenant.key))[0] == 200
-    monkeypatch.setattr(type(api.services.rates), "spend", away)
+    monkeypatch.setattr(type(api.services.auth.client_rates), "spend", away)
     before = RATE_FALLBACK._value.get()
     statuses = [(await headers_of(api, tenant.key))[0] for _ in range(3)]
     assert statuses in ([200, 200, 429], [200, 429, 429]), "a read is counted by this process meanwhile"
@@ -155,7 +155,7 @@ async def test_a_client_has_so_many_uploads_at_once_and_the_next_is_told_to_wait
     running = [asyncio.create_task(slow()) for _ in range(2)]
 
     async def both_held() -> bool:
-        return api.services.upload_slots._count[tenant.client.id] == 2
+        return api.services.uploads.slots._count[tenant.client.id] == 2
 
     await until(both_held, what="two uploads to be under way")
     status, refused = await tenant.upload(data)
@@ -164,7 +164,7 @@ async def test_a_client_has_so_many_uploads_at_once_and_the_next_is_told_to_wait
     go_on.set()
     assert await asyncio.gather(*running) == [201, 201]
     assert (await tenant.upload(data))[0] == 201
-    assert not api.services.upload_slots._count, "places are given back"
+    assert not api.services.uploads.slots._count, "places are given back"
 
 
 ORIGIN = "https://app.example"

@@ -42,7 +42,7 @@ from imago.core.uploads.model import AcceptedImage, NewImage
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.db.schema import current, head
+from imago.db.schema import current_revision, head_revision
 from imago.db.tables import client_usage, dead_letters, image_stages, metadata, outbox
 from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
@@ -88,7 +88,7 @@ async def expire_leases(db: Database) -> None:
 
 async def test_migrations_are_idempotent_and_may_run_side_by_side(db: Database) -> None:
     await asyncio.gather(*(upgrade(db) for _ in range(4)))
-    assert await current(db) == head()
+    assert await current_revision(db) == head_revision()
 
 
 async def test_the_migrated_schema_is_the_one_the_code_describes(db: Database) -> None:

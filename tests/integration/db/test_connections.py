@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from devtools.waiting import until
 from imago.db import scoped_connection as postgres
-from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, Scope
-from imago.db.prepared import Statement
+from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
+from imago.db.prepared import PreparedStatement
 from tests.support.samples import make_client
 
-SCOPES = Statement(
+SCOPES = PreparedStatement(
     sa.select(
         sa.func.current_setting(sa.text("'imago.client'"), sa.true()).label("client"),
         sa.func.current_setting(sa.text("'imago.scope'"), sa.true()).label("everything"),
@@ -96,9 +96,9 @@ async def test_a_connection_whose_server_has_said_its_last_words_is_told_as_away
     assert await _backend(postgres_db) != before
 
 
-async def _scopes(db: Database, scope: Scope) -> tuple[str | None, str | None]:
+async def _scopes(db: Database, scope: RowScope) -> tuple[str | None, str | None]:
     async with db.read(scope) as connection:
-        (scopes,) = await SCOPES.rows(connection, {})
+        (scopes,) = await SCOPES.fetch(connection, {})
     return scopes.client or None, scopes.everything or None
 
 
@@ -118,7 +118,7 @@ async def test_a_transaction_that_was_cancelled_while_it_began_leaves_no_scope_t
         patched.setattr(asyncpg.Connection, "execute", cancelled_while_beginning)
         with pytest.raises(asyncio.CancelledError):
             await _scopes(postgres_db, SYSTEM)
-    assert await _scopes(postgres_db, Scope(client.id)) == (str(client.id), None)
+    assert await _scopes(postgres_db, RowScope(client.id)) == (str(client.id), None)
 
 
 async def test_a_transaction_that_fails_gives_back_a_connection_without_transaction_or_scope(
@@ -126,7 +126,7 @@ async def test_a_transaction_that_fails_gives_back_a_connection_without_transact
 ) -> None:
     client = await make_client(postgres_db)
     with pytest.raises(sa.exc.DBAPIError):
-        async with postgres_db.write(Scope(client.id)) as connection:
+        async with postgres_db.write(RowScope(client.id)) as connection:
             await connection.execute(sa.text("SELECT 1 / 0"))
     async with postgres_db.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection

@@ -12,7 +12,7 @@ from devtools.postgres import OWNER
 from imago.db import migrations
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
-from imago.db.schema import current, head, known
+from imago.db.schema import current_revision, head_revision, known_revisions
 
 
 def test_the_files_of_migrations_are_numbered_in_alembic_s_order() -> None:
@@ -20,7 +20,7 @@ def test_the_files_of_migrations_are_numbered_in_alembic_s_order() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     scripts = list(ScriptDirectory.from_config(config).walk_revisions("base", "head"))
-    assert known() == [script.revision for script in reversed(scripts)]
+    assert known_revisions() == [script.revision for script in reversed(scripts)]
 
 
 async def set_revision(db: Database, revision: str) -> None:
@@ -33,7 +33,7 @@ async def test_migrating_from_a_newer_release_changes_nothing(db: Database) -> N
     try:
         await set_revision(owner, "9999_newer")
         await upgrade(owner)
-        assert await current(owner) == "9999_newer"
+        assert await current_revision(owner) == "9999_newer"
     finally:
         await owner.close()
 
@@ -52,8 +52,8 @@ async def imago(url: str, *arguments: str) -> tuple[int, str]:
 async def test_waiting_for_the_schema_ends_when_another_process_has_migrated(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/imago.db"
     waiting = asyncio.create_task(imago(url, "migrate", "--wait", "--timeout", "60"))
-    assert await imago(url, "migrate") == (0, f"schema {head()}\n")
-    assert await waiting == (0, f"schema {head()}\n")
+    assert await imago(url, "migrate") == (0, f"schema {head_revision()}\n")
+    assert await waiting == (0, f"schema {head_revision()}\n")
 
 
 async def test_waiting_gives_up_in_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
 from imago.core.images.changes import delete_image, reprocess, set_user_words
 from imago.core.images.filters import ImageFilter
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from imago.db.tables import (
     api_keys,
     audit_log,
@@ -78,7 +78,7 @@ async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> Non
     for client in (mine, other):
         await make_image(db, client)
     tables = (images, image_stages, outbox, client_usage, api_keys)
-    async with db.write(Scope(mine.id)) as connection:
+    async with db.write(RowScope(mine.id)) as connection:
         for table in tables:
             owners = set(await connection.scalars(sa.select(table.c.client_id)))
             assert owners == {mine.id}, table.name
@@ -92,7 +92,7 @@ async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> Non
     async with db.read() as connection:
         assert await connection.scalar(sa.select(images.c.original_name)) == "photo.jpg"
     with pytest.raises(sa.exc.DBAPIError, match="row-level security"):
-        async with db.write(Scope(mine.id)) as connection:
+        async with db.write(RowScope(mine.id)) as connection:
             await connection.execute(
                 sa.insert(upload_intents).values(
                     client_id=other.id,
@@ -106,7 +106,7 @@ async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> Non
 
 async def test_a_scope_ends_with_its_transaction(db: Database) -> None:
     client = await make_client(db)
-    async with db.read(Scope(client.id)) as connection:
+    async with db.read(RowScope(client.id)) as connection:
         assert await connection.scalar(sa.select(sa.func.count()).select_from(clients)) == 1
     async with db.engine.connect() as connection:
         # The pool gives the same connection again.

@@ -50,6 +50,6 @@ async def test_a_mistake_of_ours_is_not_taken_for_an_outage(db: Database) -> Non
 @pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 async def test_a_value_that_the_driver_refuses_is_not_taken_for_an_outage(db: Database) -> None:
     with pytest.raises(asyncpg.DataError):
-        async with db.driver() as connection:
+        async with db.asyncpg_connection() as connection:
             await connection.fetchval("SELECT $1::bigint", "no number")
     await db.check()

@@ -20,12 +20,12 @@ from imago.core.times import utc_now
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images, metadata, outbox, tombstones
-from imago.maintenance.client_eraser import Eraser
-from imago.maintenance.object_cleaner import Sweeper
-from imago.maintenance.outbox_relay import Relay
-from imago.nats.connection import Bus
+from imago.maintenance.client_eraser import ClientEraser
+from imago.maintenance.object_cleaner import ObjectCleaner
+from imago.maintenance.outbox_relay import OutboxRelay
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure, existing_lanes
+from imago.nats.streams import StreamOptions, ensure_streams, existing_lanes
 from imago.objects.local import LocalStore
 from tests.support.samples import make_client, make_image
 
@@ -58,26 +58,28 @@ def objects(store: LocalStore, client: Client) -> int:
     return sum(path.is_file() for path in folder.rglob("*")) if folder.exists() else 0
 
 
-async def messages(bus: Bus, client: Client) -> int:
-    info = await bus.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
+async def messages(nats: NatsConnection, client: Client) -> int:
+    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
     return sum((info.state.subjects or {}).values())
 
 
-async def test_an_erased_client_leaves_nothing_but_the_report(db: Database, bus: Bus, store: LocalStore) -> None:
-    await ensure(bus.js, topology=Topology())
+async def test_an_erased_client_leaves_nothing_but_the_report(
+    db: Database, nats: NatsConnection, store: LocalStore
+) -> None:
+    await ensure_streams(nats.js, options=StreamOptions())
     gone, stays = await with_images(db, store, 5), await with_images(db, store, 2)
     own = client_token(gone.uuid)
-    await ensure(bus.js, lanes=(own,), topology=Topology())
+    await ensure_streams(nats.js, lanes=(own,), options=StreamOptions())
     await patch_client(db, gone.id, ClientPatch(lane="dedicated"), by=ADMIN)
-    await publish_all(db, bus)
-    assert await messages(bus, gone) == 5
+    await publish_all(db, nats)
+    assert await messages(nats, gone) == 5
     await make_under_way(db, gone)
 
     await erasure.request_erasure(db, gone.uuid, by=ADMIN)
     row = await get_client_row(db, gone.id)
     assert row is not None
     assert (row.client.active, row.erasure and row.erasure["images_total"]) == (False, 5)
-    eraser, sweeper = Eraser(db, bus), Sweeper(db, store)
+    eraser, sweeper = ClientEraser(db, nats), ObjectCleaner(db, store)
     assert await eraser.run_once() == 0, "its objects are in storage still"
     row = await get_client_row(db, gone.id)
     assert row is not None
@@ -88,8 +90,8 @@ async def test_an_erased_client_leaves_nothing_but_the_report(db: Database, bus:
     assert objects(store, gone) == 0
     assert await eraser.run_once() == 1
     assert await get_client(db, gone.uuid) is None
-    assert await messages(bus, gone) == 0
-    assert own not in await existing_lanes(bus.js)
+    assert await messages(nats, gone) == 0
+    assert own not in await existing_lanes(nats.js)
     async with db.read() as connection:
         for table in metadata.tables.values():
             if "client_id" in table.c:
@@ -104,18 +106,18 @@ async def test_an_erased_client_leaves_nothing_but_the_report(db: Database, bus:
     assert records[0].details["messages"] >= 5
 
     assert objects(store, stays) == 4
-    assert await messages(bus, stays) == 2
-    assert (await bus.js.stream_info(work_stream("standard"))).state.messages > 0
+    assert await messages(nats, stays) == 2
+    assert (await nats.js.stream_info(work_stream("standard"))).state.messages > 0
 
 
 async def test_an_upload_that_was_under_way_ends_without_an_image_and_without_an_object(
-    db: Database, bus: Bus, store: LocalStore
+    db: Database, nats: NatsConnection, store: LocalStore
 ) -> None:
-    await ensure(bus.js, topology=Topology())
+    await ensure_streams(nats.js, options=StreamOptions())
     client = await make_client(db)
     await make_under_way(db, client)
     await erasure.request_erasure(db, client.id, by=ADMIN)
-    eraser, sweeper = Eraser(db, bus), Sweeper(db, store)
+    eraser, sweeper = ClientEraser(db, nats), ObjectCleaner(db, store)
     assert await eraser.run_once() == 0
     await sweeper.run_once()
     assert await eraser.run_once() == 1
@@ -135,9 +137,9 @@ async def make_under_way(db: Database, client: Client) -> int:
     return await Uploads(db).begin(client, image=image, object_key=key, ttl=timedelta(minutes=20))
 
 
-async def publish_all(db: Database, bus: Bus) -> None:
+async def publish_all(db: Database, nats: NatsConnection) -> None:
     """Publish everything that waits in the outbox."""
-    relay = Relay(db, bus, Publisher(bus, timeout=5))
+    relay = OutboxRelay(db, nats, Publisher(nats, timeout=5))
 
     async def empty() -> bool:
         async with db.write() as connection:

@@ -16,11 +16,11 @@ from imago.core.lanes.model import client_token, work_stream
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import image_stages, images
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.lane_migrator import LaneMover
-from imago.nats.connection import Bus
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.maintenance.lane_migrator import LaneMigrator
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from tests.support.samples import make_client, make_image
 from tests.support.work import claim as claim_one
 
@@ -28,16 +28,16 @@ ADMIN = Actor("admin")
 
 
 @pytest.fixture
-async def announcer(db: Database, bus: Bus) -> AsyncIterator[BackgroundAnnouncer]:
-    await ensure(bus.js, topology=Topology())
-    background = BackgroundAnnouncer(db, Publisher(bus, timeout=5), by="test")
+async def announcer(db: Database, nats: NatsConnection) -> AsyncIterator[EagerPublisher]:
+    await ensure_streams(nats.js, options=StreamOptions())
+    background = EagerPublisher(db, Publisher(nats, timeout=5), by="test")
     await background.start()
     yield background
     await background.close()
 
 
-async def messages(bus: Bus, lane: str) -> int:
-    return (await bus.js.stream_info(work_stream(lane))).state.messages
+async def messages(nats: NatsConnection, lane: str) -> int:
+    return (await nats.js.stream_info(work_stream(lane))).state.messages
 
 
 async def located(db: Database, lane: str) -> int:
@@ -53,7 +53,7 @@ async def located(db: Database, lane: str) -> int:
 
 
 async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_it_ends(
-    db: Database, bus: Bus, announcer: BackgroundAnnouncer
+    db: Database, nats: NatsConnection, announcer: EagerPublisher
 ) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
@@ -71,17 +71,17 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
     assert isinstance(held, claims.Claim)
 
     own = client_token(client.uuid)
-    await ensure(bus.js, lanes=(own,), topology=Topology())
+    await ensure_streams(nats.js, lanes=(own,), options=StreamOptions())
     await patch_client(db, client.id, ClientPatch(lane="dedicated"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 4
-    mover = LaneMover(db, announcer)
+    mover = LaneMigrator(db, announcer)
     assert await mover.run_once() == 3
 
     async def moved() -> bool:
         return await located(db, own) == 3
 
     await until(moved, what="three stages to be in the client's own lane")
-    assert await messages(bus, own) == 3
+    assert await messages(nats, own) == 3
     assert await count_left_behind(db, client.id) == 1, "a worker holds one"
     assert await mover.run_once() == 0
 
@@ -96,10 +96,10 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
 
 
 async def test_work_that_is_not_published_yet_takes_the_new_lane_by_itself(
-    db: Database, bus: Bus, announcer: BackgroundAnnouncer
+    db: Database, nats: NatsConnection, announcer: EagerPublisher
 ) -> None:
     client = await make_client(db)
     await make_image(db, client)
     await patch_client(db, client.id, ClientPatch(lane="premium"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 0, "what stands in the outbox is in no lane yet"
-    assert await LaneMover(db, announcer).run_once() == 0
+    assert await LaneMigrator(db, announcer).run_once() == 0

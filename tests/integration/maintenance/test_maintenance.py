@@ -18,14 +18,14 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import clients, image_stages, tombstones, upload_intents
 from imago.db.tables import outbox as outbox_table
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.object_cleaner import Sweeper
-from imago.maintenance.outbox_relay import Relay
-from imago.maintenance.scheduler import Chore, Upkeep
-from imago.maintenance.stream_reconciler import Reconciler
-from imago.nats.connection import Bus
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.maintenance.object_cleaner import ObjectCleaner
+from imago.maintenance.outbox_relay import OutboxRelay
+from imago.maintenance.scheduler import MaintenanceScheduler, PeriodicTask
+from imago.maintenance.stream_reconciler import StreamReconciler
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.objects.store import StorageUnavailable
 from imago.settings import Settings
@@ -34,8 +34,8 @@ from tests.support.samples import make_client, make_image
 SETTINGS = Settings(heartbeat=0.1)
 
 
-async def messages(bus: Bus, lane: str = "standard") -> int:
-    return (await bus.js.stream_info(work_stream(lane))).state.messages
+async def messages(nats: NatsConnection, lane: str = "standard") -> int:
+    return (await nats.js.stream_info(work_stream(lane))).state.messages
 
 
 async def make_due(db: Database) -> None:
@@ -50,16 +50,16 @@ async def located(db: Database) -> int:
 
 
 @pytest.fixture
-async def publisher(bus: Bus) -> Publisher:
-    await ensure(bus.js, topology=Topology(ack_wait=SETTINGS.ack_wait))
-    return Publisher(bus, timeout=5)
+async def publisher(nats: NatsConnection) -> Publisher:
+    await ensure_streams(nats.js, options=StreamOptions(ack_wait=SETTINGS.ack_wait))
+    return Publisher(nats, timeout=5)
 
 
 async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_where(
-    db: Database, bus: Bus, publisher: Publisher
+    db: Database, nats: NatsConnection, publisher: Publisher
 ) -> None:
     client = await make_client(db)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
     announcer.announce((await make_image(db, client)).outbox)
 
@@ -67,53 +67,55 @@ async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_wher
         return await located(db) == 4
 
     await until(done, what="four stages with the place of their message")
-    assert await messages(bus) == 4
+    assert await messages(nats) == 4
     assert (await outbox.state(db)).parked == 0
     await announcer.close()
 
 
-async def test_the_relay_publishes_what_a_crash_left(db: Database, bus: Bus, publisher: Publisher) -> None:
+async def test_the_relay_publishes_what_a_crash_left(db: Database, nats: NatsConnection, publisher: Publisher) -> None:
     client = await make_client(db)
     for _ in range(3):
         await make_image(db, client)
-    relay = Relay(db, bus, publisher)
+    relay = OutboxRelay(db, nats, publisher)
     assert await relay.run_once() == 0, "fresh rows are the announcer's"
     await make_due(db)
     assert await relay.run_once() == 15
-    assert await messages(bus) == 12
+    assert await messages(nats) == 12
     assert await located(db) == 12
 
 
-async def test_relays_side_by_side_publish_each_row_once(db: Database, bus: Bus, publisher: Publisher) -> None:
+async def test_relays_side_by_side_publish_each_row_once(
+    db: Database, nats: NatsConnection, publisher: Publisher
+) -> None:
     if db.is_sqlite:
         pytest.skip("on SQLite a lease lets one relay work at a time")
     client = await make_client(db)
     for _ in range(20):
         await make_image(db, client)
     await make_due(db)
-    counts = await asyncio.gather(*(Relay(db, bus, publisher).run_once() for _ in range(4)))
+    counts = await asyncio.gather(*(OutboxRelay(db, nats, publisher).run_once() for _ in range(4)))
     assert sum(counts) == 100
-    assert await messages(bus) == 80
+    assert await messages(nats) == 80
 
 
 async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
-    db: Database, bus: Bus, publisher: Publisher
+    db: Database, nats: NatsConnection, publisher: Publisher
 ) -> None:
     client = await make_client(db)
     await make_image(db, client)
     await make_due(db)
-    await Relay(db, bus, publisher).run_once()
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await OutboxRelay(db, nats, publisher).run_once()
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
-    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+    reconciler = StreamReconciler(SETTINGS, db, nats, announcer)
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "nothing is lost yet"
-    for stream in await bus.js.streams_info():
-        await bus.js.delete_stream(stream.config.name or "")
+    for stream in await nats.js.streams_info():
+        await nats.js.delete_stream(stream.config.name or "")
     assert await reconciler.run_once() == 4
 
     async def filled() -> bool:
-        return await messages(bus) == 4
+        return await messages(nats) == 4
 
     await until(filled, what="the four messages in the new stream")
     await asyncio.sleep(SETTINGS.ack_wait / 2)
@@ -121,29 +123,31 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await announcer.close()
 
 
-async def test_reconcilers_side_by_side_publish_each_stage_once(db: Database, bus: Bus, publisher: Publisher) -> None:
+async def test_reconcilers_side_by_side_publish_each_stage_once(
+    db: Database, nats: NatsConnection, publisher: Publisher
+) -> None:
     client = await make_client(db)
     for _ in range(5):
         await make_image(db, client)
     await make_due(db)
-    await Relay(db, bus, publisher).run_once()
-    await bus.js.purge_stream(work_stream("standard"))
+    await OutboxRelay(db, nats, publisher).run_once()
+    await nats.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
-    counts = await asyncio.gather(*(Reconciler(SETTINGS, db, bus, announcer).run_once() for _ in range(3)))
+    counts = await asyncio.gather(*(StreamReconciler(SETTINGS, db, nats, announcer).run_once() for _ in range(3)))
     assert sum(counts) == 20
 
     async def filled() -> bool:
-        return await messages(bus) >= 20
+        return await messages(nats) >= 20
 
     await until(filled, what="the messages in the stream")
     await announcer.close()
-    assert await messages(bus) == 20
+    assert await messages(nats) == 20
 
 
 async def test_a_stream_in_trouble_keeps_no_other_from_being_repaired(
-    db: Database, bus: Bus, publisher: Publisher
+    db: Database, nats: NatsConnection, publisher: Publisher
 ) -> None:
     troubled, other = await make_client(db), await make_client(db)
     async with db.write() as connection:
@@ -151,29 +155,29 @@ async def test_a_stream_in_trouble_keeps_no_other_from_being_repaired(
     await make_image(db, troubled)
     await make_image(db, other)
     await make_due(db)
-    await Relay(db, bus, publisher).run_once()
+    await OutboxRelay(db, nats, publisher).run_once()
     for stage in STAGES:
-        await bus.js.delete_consumer(work_stream("premium"), stage)
-    await bus.js.purge_stream(work_stream("standard"))
+        await nats.js.delete_consumer(work_stream("premium"), stage)
+    await nats.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
     # Not `run_once`, which would make the consumers anew.
-    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 4
+    assert await StreamReconciler(SETTINGS, db, nats, announcer)._repair() == 4
     await announcer.close()
 
 
-async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publisher: Publisher) -> None:
+async def test_a_given_up_message_is_published_anew(db: Database, nats: NatsConnection, publisher: Publisher) -> None:
     client = await make_client(db)
     await make_image(db, client)
     await make_due(db)
-    await Relay(db, bus, publisher).run_once()
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await OutboxRelay(db, nats, publisher).run_once()
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
-    subscription = await bus.js.pull_subscribe_bind(consumer="ocr", stream=work_stream("standard"))
+    subscription = await nats.js.pull_subscribe_bind(consumer="ocr", stream=work_stream("standard"))
     (message,) = await subscription.fetch(1, timeout=5)
     await message.term()
-    reconciler = Reconciler(SETTINGS, db, bus, announcer)
+    reconciler = StreamReconciler(SETTINGS, db, nats, announcer)
 
     async def again() -> int:
         return await reconciler.read_advisories()
@@ -185,32 +189,32 @@ async def test_a_given_up_message_is_published_anew(db: Database, bus: Bus, publ
 
 
 async def test_a_message_past_its_last_delivery_is_published_anew_without_its_advisory(
-    db: Database, bus: Bus, publisher: Publisher
+    db: Database, nats: NatsConnection, publisher: Publisher
 ) -> None:
     client = await make_client(db)
     await make_image(db, client)
     stream = work_stream("standard")
-    config = (await bus.js.consumer_info(stream, "ocr")).config
-    await bus.js.delete_consumer(stream, "ocr")
+    config = (await nats.js.consumer_info(stream, "ocr")).config
+    await nats.js.delete_consumer(stream, "ocr")
     config.max_deliver, config.ack_wait = 1, 0.1
-    await bus.js.add_consumer(stream, config)
+    await nats.js.add_consumer(stream, config)
     await make_due(db)
-    await Relay(db, bus, publisher).run_once()
-    subscription = await bus.js.pull_subscribe_bind(consumer="ocr", stream=stream)
+    await OutboxRelay(db, nats, publisher).run_once()
+    subscription = await nats.js.pull_subscribe_bind(consumer="ocr", stream=stream)
     await subscription.fetch(1, timeout=5)
 
     async def given_up() -> bool:
-        return (await bus.js.consumer_info(stream, "ocr")).num_ack_pending == 0
+        return (await nats.js.consumer_info(stream, "ocr")).num_ack_pending == 0
 
     await until(given_up, what="the consumer to give the message up")
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     # Not `run_once`, which would give the consumer its ordinary number of deliveries again.
-    assert await Reconciler(SETTINGS, db, bus, announcer)._repair() == 1
+    assert await StreamReconciler(SETTINGS, db, nats, announcer)._repair() == 1
     (message,) = await subscription.fetch(1, timeout=5)
     assert b'"epoch":2' in message.data
-    assert await messages(bus) == 4
+    assert await messages(nats) == 4
     await announcer.close()
 
 
@@ -228,7 +232,7 @@ async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Data
     for key in (*keep, f"{gone}/original", f"{gone}/thumbnail", "c/late/original"):
         await store.put(key, source, content_type="image/png")
     await delete_image(db, client, deleted.id, headers={})
-    sweeper = Sweeper(db, store)
+    sweeper = ObjectCleaner(db, store)
     # Each original, and the thumbnail beside it, whether or not it was made.
     assert await sweeper.run_once() == 4
     assert sorted([info.key async for info in store.list()]) == sorted(keep)
@@ -260,7 +264,7 @@ async def test_an_object_that_cant_be_deleted_keeps_no_other_from_it(db: Databas
     # The oldest is asked for first, at every turn.
     async with db.write() as connection:
         await connection.execute(sa.insert(tombstones), [grave("c/held/original", 2), grave("c/other/original", 1)])
-    assert await Sweeper(db, store).run_once() == 1
+    assert await ObjectCleaner(db, store).run_once() == 1
     assert store.asked == ["c/held/original", "c/other/original"]
     async with db.read() as connection:
         (left,) = (await connection.execute(sa.select(tombstones.c.object_key, tombstones.c.due_at))).all()
@@ -273,7 +277,7 @@ async def test_a_store_that_is_away_is_not_asked_for_every_object(db: Database, 
     store.prepare()
     async with db.write() as connection:
         await connection.execute(sa.insert(tombstones), [grave(f"c/{n}/original", n) for n in range(20)])
-    assert await Sweeper(db, store).run_once() == 0
+    assert await ObjectCleaner(db, store).run_once() == 0
     assert len(store.asked) == 3
 
 
@@ -285,14 +289,14 @@ def grave(key: str, minutes: int) -> dict[str, object]:
 async def test_a_chore_runs_in_one_process_at_a_time_and_moves_when_that_one_ends(db: Database) -> None:
     ran: list[str] = []
 
-    def chore(name: str) -> Chore:
+    def chore(name: str) -> PeriodicTask:
         async def run() -> int:
             ran.append(name)
             return 0
 
-        return Chore("chore", 0.02, run)
+        return PeriodicTask("chore", 0.02, run)
 
-    first, second = Upkeep(db, (chore("first"),)), Upkeep(db, (chore("second"),))
+    first, second = MaintenanceScheduler(db, (chore("first"),)), MaintenanceScheduler(db, (chore("second"),))
     await first.start()
     await until(_value(lambda: len(ran) > 2), what="the first to work")
     await second.start()

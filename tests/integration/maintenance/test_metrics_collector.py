@@ -13,10 +13,10 @@ from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.db.tables import dead_letters, image_stages, images
 from imago.maintenance.eager_publisher import publish_and_settle
-from imago.maintenance.metrics_collector import Observer
-from imago.nats.connection import Bus
+from imago.maintenance.metrics_collector import MetricsCollector
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.telemetry import metrics
 from tests.support.samples import make_client, make_image
 
@@ -26,12 +26,12 @@ def value(name: str, **labels: str) -> float | None:
 
 
 @pytest.fixture
-def observer(db: Database, bus: Bus) -> Iterator[Observer]:
-    metrics.name_clients(["atelier"])
-    built = Observer(db, bus)
+def observer(db: Database, nats: NatsConnection) -> Iterator[MetricsCollector]:
+    metrics.set_client_labels(["atelier"])
+    built = MetricsCollector(db, nats)
     yield built
-    built.forget()
-    metrics.name_clients([])
+    built.clear()
+    metrics.set_client_labels([])
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ async def client(db: Database) -> Client:
 
 
 async def test_queues_and_open_work_are_told_by_stage_lane_and_client(
-    db: Database, bus: Bus, observer: Observer, client: Client
+    db: Database, nats: NatsConnection, observer: MetricsCollector, client: Client
 ) -> None:
-    await ensure(bus.js, topology=Topology(ack_wait=1))
+    await ensure_streams(nats.js, options=StreamOptions(ack_wait=1))
     accepted = await make_image(db, client)
-    await publish_and_settle(db, Publisher(bus, timeout=5), accepted.outbox, by="test")
+    await publish_and_settle(db, Publisher(nats, timeout=5), accepted.outbox, by="test")
     async with db.write() as connection:
         published = utc_now() - timedelta(minutes=5)
         await connection.execute(sa.update(image_stages).values(published_at=published))
@@ -65,15 +65,15 @@ async def test_queues_and_open_work_are_told_by_stage_lane_and_client(
     assert value("imago_client_quota_used_ratio", client="atelier", quota="storage") == 0.25
 
 
-async def test_nothing_is_told_by_a_process_that_lost_the_lease(db: Database, observer: Observer) -> None:
+async def test_nothing_is_told_by_a_process_that_lost_the_lease(db: Database, observer: MetricsCollector) -> None:
     await observer.run_once()
     assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") == 0
-    observer.forget()
+    observer.clear()
     assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") is None
 
 
 async def test_an_image_that_ended_is_counted_once_and_one_that_was_processed_again_never(
-    db: Database, observer: Observer, client: Client
+    db: Database, observer: MetricsCollector, client: Client
 ) -> None:
     first, again = await make_image(db, client), await make_image(db, client)
     labels = {"client": "atelier", "status": "done"}
@@ -99,7 +99,7 @@ async def test_an_image_that_ended_is_counted_once_and_one_that_was_processed_ag
 
 
 async def test_dead_letters_of_the_last_hour_are_told_until_they_are_replayed(
-    db: Database, observer: Observer, client: Client
+    db: Database, observer: MetricsCollector, client: Client
 ) -> None:
     accepted = await make_image(db, client)
     letter = {

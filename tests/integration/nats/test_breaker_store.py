@@ -13,8 +13,8 @@ from devtools.waiting import until
 from imago.core.ai_usage.breaker import THRESHOLD
 from imago.core.lanes.model import BREAKERS_BUCKET
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
-from imago.nats.streams import ensure
+from imago.nats.connection import NatsConnection
+from imago.nats.streams import ensure_streams
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
 
@@ -46,18 +46,20 @@ class Clock:
 
 
 @asynccontextmanager
-async def connected(url: str, **settings: object) -> AsyncIterator[Bus]:
-    bus = Bus(Settings(nats_url=(url,), **settings), name="worker-vision")  # type: ignore[arg-type]
-    await bus.start()
-    await bus.wait_connected(10)
-    yield bus
-    await bus.close()
+async def connected(url: str, **settings: object) -> AsyncIterator[NatsConnection]:
+    nats = NatsConnection(Settings(nats_url=(url,), **settings), name="worker-vision")  # type: ignore[arg-type]
+    await nats.start()
+    await nats.wait_connected(10)
+    yield nats
+    await nats.close()
 
 
 @pytest.fixture
-async def pair(nats_server: NatsServer, bus: Bus) -> AsyncIterator[tuple[SharedBreaker, SharedBreaker, Clock, Seen]]:
+async def pair(
+    nats_server: NatsServer, nats: NatsConnection
+) -> AsyncIterator[tuple[SharedBreaker, SharedBreaker, Clock, Seen]]:
     """Two processes' views of one breaker, each over a connection of its own."""
-    await ensure(bus.js)
+    await ensure_streams(nats.js)
     clock, seen = Clock(), Seen()
     async with connected(nats_server.url) as one, connected(nats_server.url) as other:
         yield (
@@ -111,9 +113,9 @@ async def test_a_try_that_told_nothing_lets_another_try(
 
 
 async def test_rubbish_in_the_bucket_is_a_closed_breaker(
-    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen], bus: Bus
+    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen], nats: NatsConnection
 ) -> None:
-    bucket = await bus.js.key_value(BREAKERS_BUCKET)
+    bucket = await nats.js.key_value(BREAKERS_BUCKET)
     await bucket.put("gemini", b"\xff not json")
     one, other, _, _ = pair
     assert await one.wait("gemini") is None
@@ -126,9 +128,9 @@ async def test_while_nats_is_away_each_process_goes_by_itself_and_that_is_counte
     server.start()
     clock, seen = Clock(), Seen()
     try:
-        async with connected(server.url) as bus, connected(server.url) as elsewhere:
-            await ensure(bus.js)
-            breaker = SharedBreaker(bus, probe=SOON, clock=clock, observer=seen)
+        async with connected(server.url) as nats, connected(server.url) as elsewhere:
+            await ensure_streams(nats.js)
+            breaker = SharedBreaker(nats, probe=SOON, clock=clock, observer=seen)
             other = SharedBreaker(elsewhere, probe=SOON, clock=clock)
             assert await breaker.wait("gemini") is None
             assert seen.blind == 0
@@ -174,11 +176,11 @@ async def test_breakers_need_these_rights_and_no_more(tmp_path: Path) -> None:
     try:
         async with (
             connected(server.url, nats_user="api", nats_password="a") as admin,
-            connected(server.url, nats_user="worker", nats_password="w") as bus,
+            connected(server.url, nats_user="worker", nats_password="w") as nats,
         ):
-            await ensure(admin.js)
+            await ensure_streams(admin.js)
             seen = Seen()
-            breaker = SharedBreaker(bus, probe=SOON, observer=seen)
+            breaker = SharedBreaker(nats, probe=SOON, observer=seen)
             await breaker.failed("gemini", retry_after=SOON)
             assert await SharedBreaker(admin, probe=SOON).wait("gemini") is not None
             assert await breaker.wait("gemini") is not None

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import nats
 import pytest
 
 from devtools.nats import NatsServer
@@ -16,11 +15,11 @@ from devtools.waiting import until
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import WorkerLanes
 from imago.core.outbox.model import OutboxKind, OutboxRow
-from imago.nats.connection import Bus, BusUnavailable
+from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.consumer import Delivery, WorkConsumer
 from imago.nats.embedded import free_port
 from imago.nats.publisher import Ack, Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings
 from tests.support.nats_identities import Certificates, Operator
 
@@ -34,43 +33,43 @@ def running(folder: Path, config: str) -> Iterator[NatsServer]:
 
 
 @asynccontextmanager
-async def connected(name: str = "api", *, timeout: float = 10, **settings: object) -> AsyncIterator[Bus]:
-    bus = Bus(Settings(**settings), name=name)  # type: ignore[arg-type]
-    await bus.start()
+async def connected(name: str = "api", *, timeout: float = 10, **settings: object) -> AsyncIterator[NatsConnection]:
+    nats = NatsConnection(Settings(**settings), name=name)  # type: ignore[arg-type]
+    await nats.start()
     try:
-        await bus.wait_connected(timeout)
-        yield bus
+        await nats.wait_connected(timeout)
+        yield nats
     finally:
-        await bus.close()
+        await nats.close()
 
 
 def row(subject: str = "imago.work.standard.exif.0") -> OutboxRow:
     return OutboxRow(1, OutboxKind.WORK, subject, {"v": 1}, {}, uuid4().hex)
 
 
-async def works(bus: Bus) -> None:
-    await ensure(bus.js)
-    assert (await Publisher(bus, timeout=5).publish(row())).sequence > 0
+async def works(nats: NatsConnection) -> None:
+    await ensure_streams(nats.js)
+    assert (await Publisher(nats, timeout=5).publish(row())).sequence > 0
 
 
 async def refused(**settings: object) -> None:
-    with pytest.raises(BusUnavailable):
+    with pytest.raises(NatsUnavailable):
         async with connected(timeout=1.5, **settings):
             pass
 
 
 async def test_user_and_password(tmp_path: Path) -> None:
     with running(tmp_path, "authorization { user: imago, password: right }") as server:
-        async with connected(nats_url=(server.url,), nats_user="imago", nats_password="right") as bus:
-            await works(bus)
+        async with connected(nats_url=(server.url,), nats_user="imago", nats_password="right") as nats:
+            await works(nats)
         await refused(nats_url=(server.url,), nats_user="imago", nats_password="wrong")
         await refused(nats_url=(server.url,))
 
 
 async def test_a_token(tmp_path: Path) -> None:
     with running(tmp_path, "authorization { token: right }") as server:
-        async with connected(nats_url=(server.url,), nats_token="right") as bus:
-            await works(bus)
+        async with connected(nats_url=(server.url,), nats_token="right") as nats:
+            await works(nats)
         await refused(nats_url=(server.url,), nats_token="wrong")
 
 
@@ -79,8 +78,8 @@ async def test_a_creds_file(tmp_path: Path) -> None:
     operator.write_creds(tmp_path / "right.creds")
     stranger.write_creds(tmp_path / "wrong.creds")
     with running(tmp_path / "nats", operator.server_config()) as server:
-        async with connected(nats_url=(server.url,), nats_creds_file=tmp_path / "right.creds") as bus:
-            await works(bus)
+        async with connected(nats_url=(server.url,), nats_creds_file=tmp_path / "right.creds") as nats:
+            await works(nats)
         await refused(nats_url=(server.url,), nats_creds_file=tmp_path / "wrong.creds")
 
 
@@ -91,8 +90,8 @@ async def test_tls_with_a_certificate_of_the_client(tmp_path: Path) -> None:
     with running(tmp_path / "nats", config) as server:
         url = (server.url.replace("nats://", "tls://"),)
         pair = {"nats_tls_cert": ours.client, "nats_tls_key": ours.client_key}
-        async with connected(nats_url=url, nats_tls_ca=ours.ca, **pair) as bus:
-            await works(bus)
+        async with connected(nats_url=url, nats_tls_ca=ours.ca, **pair) as nats:
+            await works(nats)
         await refused(nats_url=url, nats_tls_ca=ours.ca)
         await refused(nats_url=url, nats_tls_ca=theirs.ca, **pair)
 
@@ -101,28 +100,28 @@ async def test_a_credential_that_becomes_right_connects_without_a_restart(tmp_pa
     server = NatsServer(tmp_path, "authorization { user: imago, password: old }")
     server.start()
     try:
-        bus = Bus(Settings(nats_url=(server.url,), nats_user="imago", nats_password="new"), name="api")
-        await bus.start()
-        with pytest.raises(BusUnavailable):
-            await bus.wait_connected(1)
+        nats = NatsConnection(Settings(nats_url=(server.url,), nats_user="imago", nats_password="new"), name="api")
+        await nats.start()
+        with pytest.raises(NatsUnavailable):
+            await nats.wait_connected(1)
         server.stop()
         server.config = "authorization { user: imago, password: new }"
         server.start()
-        await bus.wait_connected(10)
-        await works(bus)
-        await bus.close()
+        await nats.wait_connected(10)
+        await works(nats)
+        await nats.close()
     finally:
         server.stop()
 
 
 async def test_a_server_that_was_away_for_long_is_found_again(tmp_path: Path) -> None:
     with running(tmp_path, "") as server:
-        async with connected(nats_url=(server.url,)) as bus:
-            await works(bus)
+        async with connected(nats_url=(server.url,)) as nats:
+            await works(nats)
             server.kill()
 
             async def noticed() -> bool:
-                return not bus.connected
+                return not nats.connected
 
             await until(noticed, what="the connection to be found broken")
             # As long as it takes the library's own number of tries, 60 by default, at its shortest pauses.
@@ -130,8 +129,8 @@ async def test_a_server_that_was_away_for_long_is_found_again(tmp_path: Path) ->
             server.start()
 
             async def published() -> bool:
-                with contextlib.suppress(BusUnavailable):
-                    return (await Publisher(bus, timeout=2).publish(row())).sequence > 0
+                with contextlib.suppress(NatsUnavailable):
+                    return (await Publisher(nats, timeout=2).publish(row())).sequence > 0
                 return False
 
             await until(published, what="publishing to go on")
@@ -160,20 +159,20 @@ def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
 
 async def test_a_cluster_loses_a_node_and_nothing_else(cluster: list[NatsServer]) -> None:
     urls = tuple(server.url for server in cluster)
-    async with connected(nats_url=urls) as bus:
+    async with connected(nats_url=urls) as nats:
 
         async def made() -> bool:
             try:
-                await ensure(bus.js, topology=Topology(replicas=3))
+                await ensure_streams(nats.js, options=StreamOptions(replicas=3))
             except Exception:
                 # A cluster that has just met elects its leaders first.
                 return False
             return True
 
         await until(made, what="the streams to be made", timeout=30, interval=0.5)
-        info = await bus.js.stream_info("IMAGO_WORK_STANDARD")
+        info = await nats.js.stream_info("IMAGO_WORK_STANDARD")
         assert (info.config.num_replicas, len(info.cluster.replicas if info.cluster else [])) == (3, 2)
-        publisher = Publisher(bus, timeout=2)
+        publisher = Publisher(nats, timeout=2)
         acked: list[int] = []
 
         async def publish() -> bool:
@@ -184,13 +183,13 @@ async def test_a_cluster_loses_a_node_and_nothing_else(cluster: list[NatsServer]
 
         for _ in range(50):
             assert await publish()
-        connected_to = bus.client.connected_url
+        connected_to = nats.client.connected_url
         assert connected_to is not None
         next(server for server in cluster if server.port == connected_to.port).kill()
         await until(publish, what="publishing to go on through another node", timeout=10, interval=0.1)
         for _ in range(50):
             await publish()
-        info = await bus.js.stream_info("IMAGO_WORK_STANDARD")
+        info = await nats.js.stream_info("IMAGO_WORK_STANDARD")
         assert info.state.messages >= len(acked)
         assert info.state.last_seq >= max(acked)
 
@@ -211,8 +210,8 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
     with running(tmp_path, users) as server:
         api = {"nats_url": (server.url,), "nats_user": "api", "nats_password": "a"}
         worker = {"nats_url": (server.url,), "nats_user": "worker", "nats_password": "w"}
-        async with connected("api", **api) as admin, connected("worker-exif", **worker) as bus:
-            await ensure(admin.js)
+        async with connected("api", **api) as admin, connected("worker-exif", **worker) as nats:
+            await ensure_streams(admin.js)
             done: list[Delivery] = []
 
             async def handle(delivery: Delivery) -> None:
@@ -221,7 +220,7 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
                 await (delivery.nak() if len(done) == 1 else delivery.ack())
 
             consumer = WorkConsumer(
-                bus,
+                nats,
                 stages=[Stage.EXIF],
                 lanes=WorkerLanes.parse("premium,standard,*"),
                 max_jobs=2,
@@ -236,20 +235,20 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
                 return len(done) == 2 and info.num_ack_pending == 0
 
             await until(twice, what="the worker to give back and then acknowledge a message")
-            await Publisher(bus, timeout=5).publish(row("imago.events.0.0.stage.done"))
-            await Publisher(bus, timeout=5).publish(row("imago.dead.standard.exif.0"))
+            await Publisher(nats, timeout=5).publish(row("imago.events.0.0.stage.done"))
+            await Publisher(nats, timeout=5).publish(row("imago.dead.standard.exif.0"))
             for forbidden in (
-                bus.js.delete_stream("IMAGO_WORK_STANDARD"),
-                bus.js.purge_stream("IMAGO_WORK_STANDARD"),
-                bus.js.delete_consumer("IMAGO_WORK_STANDARD", "exif"),
-                ensure(bus.js, topology=Topology(ack_wait=1)),
-                Publisher(bus, timeout=1).publish(row("imago.work.standard.exif.0")),
+                nats.js.delete_stream("IMAGO_WORK_STANDARD"),
+                nats.js.purge_stream("IMAGO_WORK_STANDARD"),
+                nats.js.delete_consumer("IMAGO_WORK_STANDARD", "exif"),
+                ensure_streams(nats.js, options=StreamOptions(ack_wait=1)),
+                Publisher(nats, timeout=1).publish(row("imago.work.standard.exif.0")),
             ):
-                with pytest.raises((nats.errors.Error, BusUnavailable, TimeoutError)):
+                with pytest.raises((nats.errors.Error, NatsUnavailable, TimeoutError)):
                     async with asyncio.timeout(1.5):
                         await forbidden
             assert (await admin.js.stream_info("IMAGO_WORK_STANDARD")).state.consumer_count == 4
-            spy = await bus.client.subscribe("_INBOX_imago_api.>")
+            spy = await nats.client.subscribe("_INBOX_imago_api.>")
             await admin.js.account_info()
             with pytest.raises(nats.errors.Error):
                 await spy.next_msg(timeout=0.5)

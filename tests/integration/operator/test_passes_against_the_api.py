@@ -14,8 +14,8 @@ from imago.api.auth import key_cache
 from imago.core.jobs.stages import STAGES
 from imago.core.lanes.model import ADVISORIES_STREAM, work_stream
 from imago.db.engine import Database
-from imago.nats.connection import Bus
-from imago.nats.streams import TopologyKeeper, TopologyUnavailable
+from imago.nats.connection import NatsConnection
+from imago.nats.streams import StreamManager, StreamsUnavailable
 from imago.settings import Settings
 from imago_operator.deletion import finalize
 from imago_operator.imago_api import ImagoApi
@@ -134,9 +134,11 @@ async def test_a_wrong_key_of_the_operators_is_told_in_words_and_never_shown(api
     assert "not the key" not in found["message"]
 
 
-async def test_the_keeper_of_the_topology_makes_lanes_and_takes_them_away(bus: Bus, nats_server: NatsServer) -> None:
-    keeper = TopologyKeeper(Settings(nats_url=(nats_server.url,)), name="operator")
-    with pytest.raises(TopologyUnavailable):
+async def test_the_keeper_of_the_topology_makes_lanes_and_takes_them_away(
+    nats: NatsConnection, nats_server: NatsServer
+) -> None:
+    keeper = StreamManager(Settings(nats_url=(nats_server.url,)), name="operator")
+    with pytest.raises(StreamsUnavailable):
         await keeper.ensure_lane("0" * 32)
     await keeper.start()
     lane = UUID(int=5).hex
@@ -144,20 +146,20 @@ async def test_the_keeper_of_the_topology_makes_lanes_and_takes_them_away(bus: B
     async def made() -> bool:
         try:
             await keeper.ensure_lane(lane)
-        except TopologyUnavailable:
+        except StreamsUnavailable:
             return False
         return True
 
     await until(made, what="the connection to stand")
-    info = await bus.js.consumers_info(work_stream(lane))
+    info = await nats.js.consumers_info(work_stream(lane))
     assert {consumer.name for consumer in info} == {str(stage) for stage in STAGES}
-    advisories = await bus.js.stream_info(ADVISORIES_STREAM)
+    advisories = await nats.js.stream_info(ADVISORIES_STREAM)
     assert any(lane in subject for subject in advisories.config.subjects or ()), "its dead letters are heard of"
     await keeper.ensure_all()
     assert await keeper.lane_exists(lane)
-    await keeper.drop_lane(lane)
-    await keeper.drop_lane(lane)
+    await keeper.delete_lane(lane)
+    await keeper.delete_lane(lane)
     assert not await keeper.lane_exists(lane)
     with pytest.raises(NotFoundError):
-        await bus.js.stream_info(work_stream(lane))
+        await nats.js.stream_info(work_stream(lane))
     await keeper.close()

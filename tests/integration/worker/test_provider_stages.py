@@ -31,13 +31,13 @@ from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import Database
 from imago.db.tables import stage_results
 from imago.imaging.sandbox.pool import ChildPool
-from imago.maintenance.budget_waker import AiBudgets
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.outbox_relay import Relay
+from imago.maintenance.budget_waker import BudgetWaker
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.maintenance.outbox_relay import OutboxRelay
 from imago.nats.breaker_store import SharedBreaker
-from imago.nats.connection import Bus
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
@@ -69,12 +69,12 @@ class Rig:
     """An installation with a vision worker at hand, and the provider it asks."""
 
     db: Database
-    bus: Bus
+    nats: NatsConnection
     fake: FakeProvider
     settings: Settings
     store: LocalStore
     children: ChildPool
-    announcer: BackgroundAnnouncer
+    announcer: EagerPublisher
     client: Client
     folder: Path
 
@@ -104,24 +104,24 @@ class Rig:
 
     async def leaves_no_lag(self) -> None:
         async def none() -> bool:
-            info = await self.bus.js.consumer_info("IMAGO_WORK_STANDARD", "vision")
+            info = await self.nats.js.consumer_info("IMAGO_WORK_STANDARD", "vision")
             return (info.num_pending, info.num_ack_pending) == (0, 0)
 
         await until(none, what="no message to count as lag")
 
-    def providers(self, bus: Bus) -> Providers:
+    def providers(self, nats: NatsConnection) -> Providers:
         observer = ProviderCalls()
-        breaker = SharedBreaker(bus, probe=timedelta(seconds=20), observer=observer)
+        breaker = SharedBreaker(nats, probe=timedelta(seconds=20), observer=observer)
         return build_providers(self.settings, ledger=DatabaseLedger(self.db), breaker=breaker, observer=observer)
 
     @asynccontextmanager
-    async def worker(self, bus: Bus) -> AsyncIterator[None]:
+    async def worker(self, nats: NatsConnection) -> AsyncIterator[None]:
         """Run a vision worker over a connection of its own."""
-        providers, stop = self.providers(bus), asyncio.Event()
+        providers, stop = self.providers(nats), asyncio.Event()
         stages: dict[Stage, StageWork] = {
             Stage.VISION: VisionStage(Tools(self.settings, self.store, self.children), providers.vision)
         }
-        worker = Worker(settings=self.settings, db=self.db, bus=bus, announcer=self.announcer, stages=stages)
+        worker = Worker(settings=self.settings, db=self.db, nats=nats, announcer=self.announcer, stages=stages)
         running = asyncio.create_task(worker.run(stop))
         try:
             yield
@@ -132,13 +132,15 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(db: Database, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def rig(
+    db: Database, nats: NatsConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Rig]:
     monkeypatch.setattr("imago.ai.provider_client._LEAST_WAIT", timedelta(seconds=1))
     store = LocalStore(tmp_path / "objects", url_secret="secret of signed URLs")
     await asyncio.to_thread(store.prepare)
     children = ChildPool(size=1, memory_mb=2048, cpu_seconds=60)
-    publisher = Publisher(bus, timeout=5)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    publisher = Publisher(nats, timeout=5)
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
     async with fake_provider() as fake:
         settings = Settings(
@@ -152,9 +154,9 @@ async def rig(db: Database, bus: Bus, tmp_path: Path, monkeypatch: pytest.Monkey
             ocr_fallback="ai",
             ocr_fallback_confidence=1.0,
         )
-        await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
-        relay = asyncio.create_task(_relaying(Relay(db, bus, publisher)))
-        yield Rig(db, bus, fake, settings, store, children, announcer, await make_client(db), tmp_path)
+        await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
+        relay = asyncio.create_task(_relaying(OutboxRelay(db, nats, publisher)))
+        yield Rig(db, nats, fake, settings, store, children, announcer, await make_client(db), tmp_path)
         relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await relay
@@ -162,7 +164,7 @@ async def rig(db: Database, bus: Bus, tmp_path: Path, monkeypatch: pytest.Monkey
     await children.close()
 
 
-async def _relaying(relay: Relay) -> None:
+async def _relaying(relay: OutboxRelay) -> None:
     while True:
         await relay.run_once()
         await asyncio.sleep(0.2)
@@ -171,7 +173,7 @@ async def _relaying(relay: Relay) -> None:
 async def test_a_throttled_image_is_parked_counts_as_no_lag_and_comes_back(rig: Rig) -> None:
     rig.fake.will(throttles(4), says(VISION))
     image = await rig.image()
-    async with rig.worker(rig.bus):
+    async with rig.worker(rig.nats):
         await rig.reaches(image, StageStatus.RETRYING, "provider-throttled")
         await rig.leaves_no_lag()
         assert len(rig.fake.received) == 1
@@ -192,12 +194,12 @@ async def test_a_throttled_image_is_parked_counts_as_no_lag_and_comes_back(rig: 
 
 async def test_two_workers_share_one_breaker(rig: Rig, nats_server: NatsServer) -> None:
     rig.fake.will(throttles(6), says(VISION))
-    other = Bus(Settings(nats_url=(nats_server.url,)), name="worker-vision")
+    other = NatsConnection(Settings(nats_url=(nats_server.url,)), name="worker-vision")
     await other.start()
     await other.wait_connected(10)
     first = await rig.image()
     try:
-        async with rig.worker(rig.bus):
+        async with rig.worker(rig.nats):
             await rig.reaches(first, StageStatus.RETRYING, "provider-throttled")
         # The worker that learnt of it is gone; another one knows all the same.
         async with rig.worker(other):
@@ -213,7 +215,7 @@ async def test_two_workers_share_one_breaker(rig: Rig, nats_server: NatsServer) 
 async def test_an_outage_kills_no_image(rig: Rig) -> None:
     rig.fake.will(*[fails(503)] * 4, says(VISION))
     images = [await rig.image() for _ in range(2)]
-    async with rig.worker(rig.bus):
+    async with rig.worker(rig.nats):
         for image in images:
             assert (await rig.reaches(image, StageStatus.DONE)).attempts == 1
 
@@ -221,7 +223,7 @@ async def test_an_outage_kills_no_image(rig: Rig) -> None:
 async def test_a_block_is_a_dead_letter_that_says_so(rig: Rig) -> None:
     rig.fake.will(blocks(prompt=False))
     image = await rig.image()
-    async with rig.worker(rig.bus):
+    async with rig.worker(rig.nats):
         row = await rig.reaches(image, StageStatus.DEAD, "safety-block")
     assert row.attempts == 1
 
@@ -229,13 +231,13 @@ async def test_a_block_is_a_dead_letter_that_says_so(rig: Rig) -> None:
 async def test_work_beyond_the_budget_waits_until_the_limit_is_raised(rig: Rig) -> None:
     client = await make_client(rig.db, "small", ai_calls_per_month=1)
     rig.fake.will(says(VISION))
-    async with rig.worker(rig.bus):
+    async with rig.worker(rig.nats):
         first = await rig.image(client=client)
         await rig.reaches(first, StageStatus.DONE, client=client)
         second = await rig.image(client=client)
         await rig.reaches(second, StageStatus.RETRYING, BUDGET_CODE, client=client)
         await rig.leaves_no_lag()
-        budgets = AiBudgets(rig.settings, rig.db)
+        budgets = BudgetWaker(rig.settings, rig.db)
         assert await budgets.run_once() == 0
         raised = ClientPatch(limits={"ai_calls_per_month": 2})
         await patch_client(rig.db, client.id, raised, by=Actor("test", None))
@@ -253,7 +255,7 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
     if not FONT.exists():
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
-    providers = rig.providers(rig.bus)
+    providers = rig.providers(rig.nats)
     stage = OcrStage(Tools(rig.settings, rig.store, rig.children), providers.reader)
     message = WorkMessage(image.uuid, rig.client.uuid, Stage.OCR, 1, 0)
     for _ in range(attempts):

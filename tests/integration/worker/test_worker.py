@@ -25,13 +25,13 @@ from imago.core.jobs.completion import Finished
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.uploads.model import AcceptedImage
-from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, Scope
+from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
 from imago.db.tables import stage_results
-from imago.maintenance.eager_publisher import BackgroundAnnouncer
-from imago.maintenance.outbox_relay import Relay
-from imago.nats.connection import Bus
+from imago.maintenance.eager_publisher import EagerPublisher
+from imago.maintenance.outbox_relay import OutboxRelay
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
-from imago.nats.streams import Topology, ensure
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.objects.store import ObjectMissing, StorageUnavailable
 from imago.settings import Settings
 from imago.worker.service import Worker
@@ -60,9 +60,9 @@ class Rig:
     """What a test works with."""
 
     db: Database
-    announcer: BackgroundAnnouncer
-    relay: Relay
-    bus: Bus
+    announcer: EagerPublisher
+    relay: OutboxRelay
+    nats: NatsConnection
     client: Client
     settings: Settings
 
@@ -87,7 +87,7 @@ class Rig:
     async def worker(self, stub: Stub) -> AsyncIterator[None]:
         stop = asyncio.Event()
         worker = Worker(
-            settings=self.settings, db=self.db, bus=self.bus, announcer=self.announcer, stages={Stage.EXIF: stub}
+            settings=self.settings, db=self.db, nats=self.nats, announcer=self.announcer, stages={Stage.EXIF: stub}
         )
         running = asyncio.create_task(worker.run(stop))
         try:
@@ -98,13 +98,13 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(db: Database, bus: Bus) -> AsyncIterator[Rig]:
+async def rig(db: Database, nats: NatsConnection) -> AsyncIterator[Rig]:
     settings = Settings(heartbeat=0.4, retry_base=0.05, retry_cap=0.1, shutdown_timeout=0.3, worker_max_tries=3)
-    await ensure(bus.js, topology=Topology(ack_wait=settings.ack_wait))
-    publisher = Publisher(bus, timeout=5)
-    announcer = BackgroundAnnouncer(db, publisher, by="test")
+    await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
+    publisher = Publisher(nats, timeout=5)
+    announcer = EagerPublisher(db, publisher, by="test")
     await announcer.start()
-    yield Rig(db, announcer, Relay(db, bus, publisher), bus, await make_client(db), settings)
+    yield Rig(db, announcer, OutboxRelay(db, nats, publisher), nats, await make_client(db), settings)
     await announcer.close()
 
 
@@ -125,7 +125,7 @@ async def test_a_stage_is_done_once_and_its_message_is_gone(rig: Rig) -> None:
     async with rig.worker(stub):
         await rig.ended(image, StageStatus.DONE)
     assert len(stub.tries) == 1
-    info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+    info = await rig.nats.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
     assert (info.num_pending, info.num_ack_pending) == (0, 0)
 
 
@@ -178,7 +178,7 @@ async def test_a_claim_whose_answer_was_lost_burns_no_try(rig: Rig, monkeypatch:
     write, lost = rig.db.write, []
 
     @asynccontextmanager
-    async def lose_the_first_answer(scope: Scope = SYSTEM) -> AsyncIterator[AsyncConnection]:
+    async def lose_the_first_answer(scope: RowScope = SYSTEM) -> AsyncIterator[AsyncConnection]:
         async with write(scope) as connection:
             yield connection
         if not lost:
@@ -223,7 +223,7 @@ async def test_a_throttled_try_leaves_the_stream_and_comes_back_when_it_is_due(r
         await rig.ended(image, StageStatus.RETRYING)
 
         async def no_lag() -> bool:
-            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            info = await rig.nats.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
             return (info.num_pending, info.num_ack_pending) == (0, 0)
 
         await until(no_lag, what="the message to leave the stream")
@@ -333,7 +333,7 @@ async def test_an_image_deleted_while_in_work_stays_deleted(rig: Rig) -> None:
         go_on.set()
 
         async def settled() -> bool:
-            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            info = await rig.nats.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
             return info.num_ack_pending == 0 and info.num_pending == 0
 
         await until(settled, what="the message to be settled")
@@ -342,13 +342,13 @@ async def test_an_image_deleted_while_in_work_stays_deleted(rig: Rig) -> None:
 
 
 async def test_a_message_that_cant_be_read_is_put_away(rig: Rig) -> None:
-    await rig.bus.js.publish("imago.work.standard.exif.0", b"\xff not json")
+    await rig.nats.js.publish("imago.work.standard.exif.0", b"\xff not json")
     image = await rig.image()
     async with rig.worker(Stub(fails_with(ValueError(), times=0))):
         await rig.ended(image, StageStatus.DONE)
 
         async def empty() -> bool:
-            info = await rig.bus.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
+            info = await rig.nats.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
             return info.num_ack_pending == 0
 
         await until(empty, what="the unreadable message to be terminated")

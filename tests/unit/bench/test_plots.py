@@ -1,4 +1,4 @@
-"""Plots are well-formed, and as high as their values."""
+"""Plots are well-formed and in proportion to their values."""
 
 from xml.etree import ElementTree
 
@@ -10,7 +10,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def rectangles(svg: str) -> list[ElementTree.Element]:
-    """Return the bars alone: the frame has no y among them, the legend's are 10 high."""
+    """Return only the bars: the frame has no y, and the legend's rectangles are 10 high."""
     found = ElementTree.fromstring(svg).iter(f"{_SVG}rect")
     return [each for each in found if each.get("y") and each.get("height") != "10"]
 
@@ -21,14 +21,14 @@ def test_bars_are_in_proportion_to_their_values() -> None:
     assert tall == pytest.approx(2 * short, rel=0.01)
 
 
-def test_names_with_markup_stay_text() -> None:
+def test_markup_in_names_is_escaped() -> None:
     svg = bars("<b> & more", "ms", [Series("a < b", [1.0])], ["<x>"])
     texts = [each.text for each in ElementTree.fromstring(svg).iter(f"{_SVG}text")]
     assert "<b> & more" in texts
     assert "<x>" in texts
 
 
-def test_lines_go_through_all_their_points() -> None:
+def test_lines_pass_through_all_points() -> None:
     svg = lines("title", ("hour", "pods"), [Series("one", [0.0, 1.0, 2.0])], [0.0, 1.0, 2.0])
     line = next(ElementTree.fromstring(svg).iter(f"{_SVG}polyline"))
     points = [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
@@ -37,5 +37,5 @@ def test_lines_go_through_all_their_points() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 0.0]])
-def test_nothing_to_show_is_no_error(values: list[float]) -> None:
+def test_an_empty_plot_is_not_an_error(values: list[float]) -> None:
     ElementTree.fromstring(bars("title", "ms", [Series("one", values)], ["a"] * len(values)))

@@ -5,23 +5,23 @@ import pytest
 from bench.statistics import Sample, character_error_rate, percentile, ratio
 
 
-def test_a_sample_is_told_by_its_median_and_quartiles() -> None:
+def test_a_sample_is_summarized_by_its_median_and_quartiles() -> None:
     sample = Sample((5.0, 1.0, 3.0, 2.0, 100.0))
     assert (sample.low, sample.median, sample.high) == (2.0, 3.0, 5.0)
 
 
-def test_a_sample_of_few_values_is_told_by_its_extremes() -> None:
+def test_a_small_sample_is_summarized_by_its_extremes() -> None:
     sample = Sample((3.0, 1.0, 2.0))
     assert (sample.low, sample.median, sample.high) == (1.0, 2.0, 3.0)
 
 
-def test_a_sample_of_nothing_is_refused() -> None:
+def test_an_empty_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Sample(())
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    # The second round was twice as slow for both: the ratios don't show it.
+    # Both systems were twice as slow in the second round, which must not change the ratios.
     assert ratio([8.0, 4.0, 8.0], [2.0, 1.0, 4.0]).values == (4.0, 4.0, 2.0)
 
 

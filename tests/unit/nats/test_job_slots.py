@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 
-from imago.nats.job_slots import Slots
+from imago.nats.job_slots import JobSlots
 
 
 async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_takes_none_with_it() -> None:
-    slots = Slots(1)
+    slots = JobSlots(1)
     await slots.acquire("premium")
     waiter = asyncio.create_task(slots.acquire("standard"))
     await asyncio.sleep(0)
@@ -20,7 +20,7 @@ async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_takes_none_with_i
 
 
 async def test_a_slot_handed_over_to_a_cancelled_waiter_comes_back() -> None:
-    slots = Slots(1)
+    slots = JobSlots(1)
     await slots.acquire("premium")
     waiter = asyncio.create_task(slots.acquire("standard"))
     await asyncio.sleep(0)
@@ -32,7 +32,7 @@ async def test_a_slot_handed_over_to_a_cancelled_waiter_comes_back() -> None:
 
 
 async def test_standard_gets_one_slot_in_eight_however_long_the_jobs_take() -> None:
-    slots, served = Slots(1), []
+    slots, served = JobSlots(1), []
 
     async def lane(name: str) -> None:
         while len(served) < 80:

@@ -18,9 +18,9 @@ from imago.telemetry.snapshot import Snapshot
 
 @pytest.fixture
 def named() -> Iterator[None]:
-    metrics.name_clients(("atelier", "studio"))
+    metrics.set_client_labels(("atelier", "studio"))
     yield
-    metrics.name_clients(())
+    metrics.set_client_labels(())
 
 
 def test_only_named_clients_have_a_label_of_their_own(named: None) -> None:
@@ -46,7 +46,7 @@ def test_a_snapshot_drops_what_is_gone_and_forgets_all_of_it() -> None:
     assert registry.get_sample_value("lanes", {"lane": "standard"}) == 2
     assert registry.get_sample_value("lanes", {"lane": "premium"}) is None
     assert registry.get_sample_value("objects") == 7
-    snapshot.forget()
+    snapshot.clear()
     assert registry.get_sample_value("lanes", {"lane": "standard"}) is None
     forgotten = registry.get_sample_value("objects")
     assert forgotten is not None
@@ -63,7 +63,7 @@ def test_the_format_is_what_the_scraper_asks_for() -> None:
 
 
 def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> None:
-    metrics.announce_worker("vision", [Stage.VISION], jobs=7, lanes=WorkerLanes.parse("standard,*"))
+    metrics.init_worker_series("vision", [Stage.VISION], jobs=7, lanes=WorkerLanes.parse("standard,*"))
     capacity = {
         (sample.labels["stage"], sample.labels["lane"]): sample.value
         for family in metrics.STAGE_CAPACITY.collect()
@@ -76,8 +76,8 @@ def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> N
 
 
 def test_what_alerts_ask_the_increase_of_is_there_before_it_first_happens() -> None:
-    metrics.announce_api()
-    metrics.announce_worker("ocr", [Stage.OCR], jobs=1, lanes=WorkerLanes.parse("standard"))
+    metrics.init_api_series()
+    metrics.init_worker_series("ocr", [Stage.OCR], jobs=1, lanes=WorkerLanes.parse("standard"))
     shown = metrics.exposition()[0].decode()
     for series in (
         'imago_http_requests_total{method="POST",route="/images/upload",status="503"} 0.0',

@@ -20,7 +20,7 @@ def test_a_call_is_a_span_of_the_trace_of_its_upload(monkeypatch: pytest.MonkeyP
     for module in (provider_calls, tracing):
         monkeypatch.setattr(module, "_tracer", provider.get_tracer("imago"))
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    with tracing.continued_span("stage vision", headers), ProviderCalls().span("gemini", "m", CallKind.VISION):
+    with tracing.consumer_span("stage vision", headers), ProviderCalls().span("gemini", "m", CallKind.VISION):
         assert f"{trace.get_current_span().get_span_context().trace_id:032x}" == TRACE
     call, stage = exporter.get_finished_spans()
     assert call.context is not None

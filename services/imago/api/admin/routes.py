@@ -15,8 +15,9 @@ from imago.api.clients.shapes import audit_record
 from imago.api.images.shapes import dead_letter
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id, encode_cursor
+from imago.api.request_context import actor_of
 from imago.api.request_schemas import DeadLetterQuery, ReplayBody, entity_ref
-from imago.api.services import Services, actor_of, services_of
+from imago.api.services import ANNOUNCER, DATABASE, SETTINGS
 from imago.core.clients.audit import AuditFilter, list_records
 from imago.core.clients.audit_model import Action
 from imago.core.errors import Unprocessable
@@ -32,7 +33,7 @@ from imago.core.jobs.dead_letters import (
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -55,7 +56,7 @@ async def dead_letters(request: web.Request) -> web.Response:
     """Lists the runs of stages that ended without a result, with their errors."""
     query = request["querystring"]
     letters, before = await list_letters(
-        services_of(request).db, _filter(query), limit=query["limit"], before=decode_id(query.get("cursor"))
+        request.app[DATABASE], _filter(query), limit=query["limit"], before=decode_id(query.get("cursor"))
     )
     return json_answer(
         {
@@ -80,26 +81,26 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
     A letter is replayed once; one that was replayed before, or whose stage has gone on since, is skipped. A request
     replays 1,000 letters at most and says how many of the filter's are left.
     """
-    services, body = services_of(request), request["json"]
+    db, body = request.app[DATABASE], request["json"]
     counts = dict.fromkeys(ReplayOutcome, 0)
     if "ids" in body:
         for letter in dict.fromkeys(body["ids"]):
-            counts[await _replay(services, letter)] += 1
+            counts[await _replay(request, letter)] += 1
         remaining = 0
     else:
         wanted = _filter(body)
         # Letters of the very runs that this request begins are not its own: it would run in a circle.
-        after, left, up_to = 0, MAX_REPLAYS, await newest_letter(services.db)
+        after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
         while left:
-            batch = await waiting_letters(services.db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
+            batch = await waiting_letters(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
             if not batch:
                 break
             for letter in batch:
-                counts[await _replay(services, letter)] += 1
+                counts[await _replay(request, letter)] += 1
             after, left = batch[-1], left - len(batch)
-        remaining = await count_waiting(services.db, wanted, after=after, up_to=up_to)
+        remaining = await count_waiting(db, wanted, after=after, up_to=up_to)
     answer = {str(outcome): count for outcome, count in counts.items()}
-    await note_replay(services.db, actor_of(request), {**answer, "filter": _audited(body)})
+    await note_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
     return json_answer({**answer, "remaining": remaining}, status=202)
 
 
@@ -116,7 +117,7 @@ async def audit_log(request: web.Request) -> web.Response:
     """Lists what was done to clients, keys and dead letters, by whom and when; it outlives the clients."""
     query = request["querystring"]
     records, before = await list_records(
-        services_of(request).db,
+        request.app[DATABASE],
         AuditFilter(
             client=query.get("client"),
             action=Action(query["action"]) if "action" in query else None,
@@ -130,11 +131,11 @@ async def audit_log(request: web.Request) -> web.Response:
     return json_answer({"items": [audit_record(record) for record in records], "next_cursor": cursor})
 
 
-async def _replay(services: Services, letter: int) -> ReplayOutcome:
+async def _replay(request: web.Request, letter: int) -> ReplayOutcome:
     outcome, rows = await replay(
-        services.db, letter, stages_off=services.settings.stages_off, headers=carried_headers()
+        request.app[DATABASE], letter, stages_off=request.app[SETTINGS].stages_off, headers=trace_headers()
     )
-    services.announcer.announce(rows)
+    request.app[ANNOUNCER].announce(rows)
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()
     return outcome

@@ -10,7 +10,7 @@ from imago.api.answers import json_answer
 from imago.api.auth.permissions import client_of, needs
 from imago.api.openapi.decorators import documented, reads_json
 from imago.api.request_schemas import DraftTaskBody, SummarizeBody
-from imago.api.services import services_of
+from imago.api.services import AI, SETTINGS
 from imago.core.ai_usage.model import BUDGET_CODE, CallContext, CallKind, next_month
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.clients.model import Client
@@ -60,8 +60,8 @@ _RETRY_SECONDS = 10
 @needs(Scope.AI_USE)
 async def summarize(request: web.Request) -> web.Response:
     """Fetches a page of the public web, finds its text and summarizes that. `url` is the one finally read."""
-    services, client, body = services_of(request), client_of(request), request["json"]
-    page = await services.pages.read(body["url"])
+    client, body = client_of(request), request["json"]
+    page = await request.app[AI].pages.read(body["url"])
     language = body.get("language", client.pipeline.description_language)
     texts = _texts(request, CallKind.SUMMARIZE)
     summary = await _by_provider(texts.summarize(page, language=language), client)
@@ -94,9 +94,9 @@ async def draft_task(request: web.Request) -> web.Response:
 
 
 def _texts(request: web.Request, kind: CallKind) -> TextProvider:
-    services, client = services_of(request), client_of(request)
-    policy = client.pipeline.ai_budget_policy or services.settings.ai_budget_policy
-    return services.texts(CallContext(client.id, kind, client.limits.ai_calls_per_month, policy))
+    client = client_of(request)
+    policy = client.pipeline.ai_budget_policy or request.app[SETTINGS].ai_budget_policy
+    return request.app[AI].texts(CallContext(client.id, kind, client.limits.ai_calls_per_month, policy))
 
 
 async def _by_provider(work: Awaitable[T], client: Client) -> T:

@@ -6,7 +6,8 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.auth.permissions import ADMIN, Access, Handler, access_of
-from imago.api.services import ADDRESS_BLOCKED, PRINCIPAL, Principal, services_of
+from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL, Principal
+from imago.api.services import AUTH, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import MissingScope, NotATenant, RateLimited, Unauthenticated
 from imago.db.engine import DatabaseUnavailable
@@ -51,17 +52,17 @@ async def still_allowed(request: web.Request) -> bool:
 
 async def authenticated(request: web.Request) -> Principal:
     """Return who a request's key or token belongs to; raise Unauthenticated."""
-    services = services_of(request)
+    keys = request.app[AUTH].keys
     text = request.headers.get("X-API-Key", "")
     if not text:
         return await _by_token(request)
-    platform = _platform(text, services.settings)
+    platform = _platform(text, request.app[SETTINGS])
     if platform is not None:
         return platform
     blocked = request.get(ADDRESS_BLOCKED)
-    if blocked is not None and not services.keys.knows(text):
+    if blocked is not None and not keys.knows(text):
         raise RateLimited("Too many requests without a valid key.", retry_after=blocked)
-    stored = await services.keys.authenticate(text)
+    stored = await keys.authenticate(text)
     if stored is None:
         # One answer for malformed, unknown, expired and revoked keys: which it was is nobody else's business.
         raise Unauthenticated("The key is not valid.")
@@ -81,13 +82,13 @@ def _platform(text: str, settings: Settings) -> Principal | None:
 
 
 async def _by_token(request: web.Request) -> Principal:
-    services = services_of(request)
+    auth = request.app[AUTH]
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
         raise Unauthenticated("Send a client's key in the header X-API-Key, or a token as Authorization: Bearer.")
-    token = services.tokens.verify(text.strip()) if services.tokens is not None else None
+    token = auth.tokens.verify(text.strip()) if auth.tokens is not None else None
     # The key behind a token is asked for each time: a token dies with its key, and its client.
-    stored = await services.keys.usable(token.key_id) if token is not None else None
+    stored = await auth.keys.usable(token.key_id) if token is not None else None
     if token is None or stored is None or stored.client.uuid != token.client:
         raise Unauthenticated("The token is not valid.")
     return Principal(stored.client, frozenset(stored.client.scopes & token.scopes), stored.key_id, by_token=True)

@@ -6,12 +6,14 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.auth.permissions import Handler, access_of
-from imago.api.services import ADDRESS_BLOCKED, PRINCIPAL, Services, services_of
+from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL
+from imago.api.services import AUTH, SETTINGS, AuthServices
 from imago.core.clients.gcra import Rate, Verdict
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited, Unauthenticated
 from imago.core.forwarded import client_address, subject_of
 from imago.db.engine import DatabaseUnavailable
+from imago.settings import Settings
 from imago.telemetry import metrics
 
 VERDICT: web.RequestKey[Verdict] = web.RequestKey("rate verdict", Verdict)
@@ -25,23 +27,22 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 @web.middleware
 async def address_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count requests without a key, and failed keys, by address; goes around authentication."""
-    services = services_of(request)
     if request.path in _UNCOUNTED:
         return await handler(request)
     rule = access_of(request.match_info.handler)
     if isinstance(request.match_info.route, SystemRoute) or (rule is not None and rule.public):
-        _count(services, request)
+        _count(request)
         return await handler(request)
-    failures = f"failures {_subject(services, request)}"
-    rate = _anonymous(services)
-    refused = services.addresses.exhausted(failures, rate)
+    rates, rate = request.app[AUTH].address_rates, _anonymous(request.app[SETTINGS])
+    failures = f"failures {_subject(request)}"
+    refused = rates.exhausted(failures, rate)
     if refused is not None:
         # Keys that are known here get through all the same: others behind this address did nothing wrong.
         request[ADDRESS_BLOCKED] = refused.retry_after
     try:
         return await handler(request)
     except Unauthenticated:
-        verdict = services.addresses.take(failures, rate)
+        verdict = rates.take(failures, rate)
         if not verdict.allowed:
             raise _refusal("address", "Too many requests without a valid key.", verdict) from None
         raise
@@ -52,7 +53,7 @@ async def client_limits(request: web.Request, handler: Handler) -> web.StreamRes
     """Charge a request to its client; goes inside authentication."""
     principal = request.get(PRINCIPAL)
     if principal is not None and principal.client is not None:
-        verdict = await _charge(services_of(request), principal.client, reading=request.method in _READS)
+        verdict = await _charge(request.app[AUTH], principal.client, reading=request.method in _READS)
         request[VERDICT] = verdict
         if not verdict.allowed:
             raise _refusal("client", "The client's requests of this minute are used up.", verdict)
@@ -68,38 +69,37 @@ async def rate_headers(request: web.Request, response: web.StreamResponse) -> No
         response.headers["RateLimit-Reset"] = str(math.ceil(verdict.reset))
 
 
-async def _charge(services: Services, client: Client, *, reading: bool) -> Verdict:
+async def _charge(auth: AuthServices, client: Client, *, reading: bool) -> Verdict:
     rate = Rate(client.limits.requests_per_minute, client.limits.burst)
     subject = f"client {client.id}"
     try:
-        return await services.rates.spend(subject, rate)
+        return await auth.client_rates.spend(subject, rate)
     except DatabaseUnavailable:
         # A write would fail anyway. What can still be read is read, at the client's rate in each process.
         if not reading:
             raise
         metrics.RATE_FALLBACK.inc()
-        return services.addresses.take(subject, rate)
+        return auth.address_rates.take(subject, rate)
 
 
-def _count(services: Services, request: web.Request) -> None:
-    subject = _subject(services, request)
+def _count(request: web.Request) -> None:
+    rates, settings, subject = request.app[AUTH].address_rates, request.app[SETTINGS], _subject(request)
     if request.path.startswith(_FILES):
-        settings = services.settings
         # A page of thumbnails is a burst of these, and each shows a token.
-        verdict = services.addresses.take(f"files {subject}", Rate(settings.files_per_minute, settings.files_burst))
+        verdict = rates.take(f"files {subject}", Rate(settings.files_per_minute, settings.files_burst))
     else:
-        verdict = services.addresses.take(f"anonymous {subject}", _anonymous(services))
+        verdict = rates.take(f"anonymous {subject}", _anonymous(settings))
     if not verdict.allowed:
         raise _refusal("address", "Too many requests from this address.", verdict)
 
 
-def _anonymous(services: Services) -> Rate:
-    return Rate(services.settings.anonymous_per_minute, services.settings.anonymous_burst)
+def _anonymous(settings: Settings) -> Rate:
+    return Rate(settings.anonymous_per_minute, settings.anonymous_burst)
 
 
-def _subject(services: Services, request: web.Request) -> str:
+def _subject(request: web.Request) -> str:
     forwarded = request.headers.getall("X-Forwarded-For", [])
-    return subject_of(client_address(request.remote or "", forwarded, services.settings.trusted_networks))
+    return subject_of(client_address(request.remote or "", forwarded, request.app[SETTINGS].trusted_networks))
 
 
 def _refusal(of: str, text: str, verdict: Verdict) -> RateLimited:

@@ -8,7 +8,8 @@ from imago.api.clients import shapes as client_shapes
 from imago.api.clients.answer_schemas import MeAnswer, TokenAnswer
 from imago.api.clients.request_schemas import TokenBody
 from imago.api.openapi.decorators import documented, reads_json
-from imago.api.services import PRINCIPAL, services_of
+from imago.api.request_context import PRINCIPAL
+from imago.api.services import AUTH, DATABASE
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.clients.queries import get_usage
 from imago.core.clients.quotas import quota_json
@@ -26,7 +27,7 @@ routes = web.RouteTableDef()
 async def me(request: web.Request) -> web.Response:
     """Shows the client that the key belongs to, what it may and what it uses; thumbnails count as storage."""
     client = client_of(request)
-    db = services_of(request).db
+    db = request.app[DATABASE]
     stored = await get_usage(db, client.id)
     return json_answer(
         {
@@ -51,9 +52,9 @@ async def me(request: web.Request) -> web.Response:
 @access(ANY_CLIENT)
 async def token(request: web.Request) -> web.Response:
     """Makes a short-lived token of the key; it may no more than the key and dies with it."""
-    services, principal, body = services_of(request), request[PRINCIPAL], request["json"]
+    tokens, principal, body = request.app[AUTH].tokens, request[PRINCIPAL], request["json"]
     client = client_of(request)
-    if services.tokens is None:
+    if tokens is None:
         raise Unavailable("This server makes no tokens: JWT_SECRET_KEY is not set.")
     if principal.by_token or principal.key_id is None:
         # Otherwise a stolen token could be renewed for ever.
@@ -64,6 +65,6 @@ async def token(request: web.Request) -> web.Response:
     if beyond:
         raise MissingScope(f"The key lacks the scope {min(beyond)}.", extra={"scope": str(min(beyond))})
     seconds = body["expires_in"]
-    text = services.tokens.issue(client=client.uuid, key_id=principal.key_id, scopes=scopes, seconds=seconds)
+    text = tokens.issue(client=client.uuid, key_id=principal.key_id, scopes=scopes, seconds=seconds)
     answer = {"token": text, "token_type": "Bearer", "expires_in": seconds, "scopes": sorted(scopes)}
     return json_answer(answer, status=201)

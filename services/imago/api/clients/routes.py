@@ -28,8 +28,9 @@ from imago.api.clients.request_schemas import (
 )
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id, encode_cursor
+from imago.api.request_context import PRINCIPAL, actor_of
 from imago.api.request_schemas import entity_ref
-from imago.api.services import PRINCIPAL, Services, actor_of, services_of
+from imago.api.services import CLIENTS, DATABASE, SETTINGS
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients import keys
@@ -51,6 +52,7 @@ from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unpr
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import lane_of
+from imago.db.engine import Database
 
 routes = web.RouteTableDef()
 
@@ -66,9 +68,8 @@ routes = web.RouteTableDef()
 @access(ADMIN)
 async def create(request: web.Request) -> web.Response:
     """Creates a client with the limits of its plan, and shows its first key once."""
-    services, key = services_of(request), keys.generate()
-    new = _new_client(request["json"])
-    client = await create_client(services.db, new, key=key, pepper=_pepper(services), by=actor_of(request))
+    key, new = keys.generate(), _new_client(request["json"])
+    client = await create_client(request.app[DATABASE], new, key=key, pepper=_pepper(request), by=actor_of(request))
     return json_answer({**client_shapes.client(client), "api_key": key.reveal()}, status=201)
 
 
@@ -85,7 +86,7 @@ async def clients(request: web.Request) -> web.Response:
     """Lists all clients, deactivated ones too."""
     query = request["querystring"]
     found, after = await list_clients(
-        services_of(request).db,
+        request.app[DATABASE],
         limit=query["limit"],
         after=decode_id(query.get("cursor")),
         active=query.get("active"),
@@ -105,7 +106,7 @@ async def clients(request: web.Request) -> web.Response:
 @access(ADMIN_OR_MANAGER)
 async def client(request: web.Request) -> web.Response:
     """Shows a client with its usage and its keys; while it is erased, how far that is."""
-    return json_answer(await _detail(services_of(request), await _visible(request)))
+    return json_answer(await _detail(request.app[DATABASE], await _visible(request)))
 
 
 @routes.patch("/auth/clients/{id}")
@@ -119,10 +120,9 @@ async def client(request: web.Request) -> web.Response:
 @access(ADMIN)
 async def patch(request: web.Request) -> web.Response:
     """Changes a client; within seconds on every replica. Work that waits in a lane the client leaves is moved."""
-    services, body = services_of(request), request["json"]
-    row = await _visible(request)
+    body, row = request["json"], await _visible(request)
     if "lane" in body:
-        await _ensure_lane(services, body["lane"], row.client)
+        await _ensure_lane(request, body["lane"], row.client)
     wanted = ClientPatch(
         name=body.get("name"),
         plan=Plan(body["plan"]) if "plan" in body else None,
@@ -133,8 +133,8 @@ async def patch(request: web.Request) -> web.Response:
         owner=body.get("owner"),
         active=body.get("active"),
     )
-    changed = await patch_client(services.db, row.client.id, wanted, by=actor_of(request))
-    return json_answer(await _changed(services, changed))
+    changed = await patch_client(request.app[DATABASE], row.client.id, wanted, by=actor_of(request))
+    return json_answer(await _changed(request, changed))
 
 
 @routes.delete("/auth/clients/{id}")
@@ -151,12 +151,12 @@ async def patch(request: web.Request) -> web.Response:
 @access(ADMIN_OR_MANAGER)
 async def delete(request: web.Request) -> web.Response:
     """Deactivates a client, whose images stay; `erase=true` erases it with rows, objects, thumbnails and messages."""
-    services, row = services_of(request), await _owned(request)
+    db, row = request.app[DATABASE], await _owned(request)
     if not request["querystring"]["erase"]:
-        await deactivate_client(services.db, row.client.id, by=actor_of(request))
+        await deactivate_client(db, row.client.id, by=actor_of(request))
         return web.Response(status=204)
-    await request_erasure(services.db, row.client.id, by=actor_of(request))
-    return json_answer(await _detail(services, await _visible(request)), status=202)
+    await request_erasure(db, row.client.id, by=actor_of(request))
+    return json_answer(await _detail(db, await _visible(request)), status=202)
 
 
 @routes.put("/auth/clients/{id}")
@@ -173,11 +173,11 @@ async def delete(request: web.Request) -> web.Response:
 @access(MANAGER)
 async def put(request: web.Request) -> web.Response:
     """Makes the owner's client what is given, under a uuid of the caller's choice; repeating it changes nothing."""
-    services, body, uuid = services_of(request), request["json"], _uuid(request)
+    body, uuid = request["json"], _uuid(request)
     new = _new_client(body, uuid=uuid, owner=body["owner"])
-    await _ensure_lane(services, body.get("lane", ""), uuid)
+    await _ensure_lane(request, body.get("lane", ""), uuid)
     changed = await put_client(
-        services.db,
+        request.app[DATABASE],
         new,
         uuid=uuid,
         owner=body["owner"],
@@ -185,7 +185,7 @@ async def put(request: web.Request) -> web.Response:
         active=body["active"],
         by=actor_of(request),
     )
-    return json_answer(await _changed(services, changed), status=201 if changed.created else 200)
+    return json_answer(await _changed(request, changed), status=201 if changed.created else 200)
 
 
 @routes.put("/auth/clients/{id}/keys/{key_id}")
@@ -200,13 +200,13 @@ async def put(request: web.Request) -> web.Response:
 @access(MANAGER)
 async def put_key(request: web.Request) -> web.Response:
     """Registers a key by the SHA-256 of its secret, or changes when it expires; the secret itself never comes here."""
-    services, row, key_id = services_of(request), await _owned(request), request.match_info["key_id"]
+    row, key_id = await _owned(request), request.match_info["key_id"]
     if not keys.valid_key_id(key_id):
         raise NotFound("No such key.")
     sent = request["json"].get("sha256")
-    digest = None if sent is None else keys.digest_at_rest(bytes.fromhex(sent), _pepper(services))
+    digest = None if sent is None else keys.digest_at_rest(bytes.fromhex(sent), _pepper(request))
     state, created = await register_key(
-        services.db,
+        request.app[DATABASE],
         row.client.id,
         key_id=key_id,
         digest=digest,
@@ -227,8 +227,8 @@ async def put_key(request: web.Request) -> web.Response:
 @access(MANAGER)
 async def delete_key(request: web.Request) -> web.Response:
     """Revokes a key for good; repeating it changes nothing."""
-    services, row = services_of(request), await _owned(request)
-    await revoke_key(services.db, row.client.id, request.match_info["key_id"], by=actor_of(request))
+    row, key_id = await _owned(request), request.match_info["key_id"]
+    await revoke_key(request.app[DATABASE], row.client.id, key_id, by=actor_of(request))
     return web.Response(status=204)
 
 
@@ -243,12 +243,12 @@ async def delete_key(request: web.Request) -> web.Response:
 @access(ADMIN)
 async def rotate(request: web.Request) -> web.Response:
     """Makes a new key and lets those of before expire, at once or after `grace_seconds`."""
-    services, row, key = services_of(request), await _visible(request), keys.generate()
+    row, key = await _visible(request), keys.generate()
     until = await rotate_key(
-        services.db,
+        request.app[DATABASE],
         row.client.id,
         key=key,
-        pepper=_pepper(services),
+        pepper=_pepper(request),
         grace=timedelta(seconds=request["json"]["grace_seconds"]),
         by=actor_of(request),
     )
@@ -258,7 +258,7 @@ async def rotate(request: web.Request) -> web.Response:
 async def _visible(request: web.Request) -> ClientRow:
     """Return the client of the path; the operator sees its own alone, and others like unknown ones."""
     ref = entity_ref(request.match_info["id"])
-    row = await get_client_row(services_of(request).db, ref) if ref is not None else None
+    row = await get_client_row(request.app[DATABASE], ref) if ref is not None else None
     if row is None or (Scope.ADMIN not in request[PRINCIPAL].scopes and not managed_by_operator(row.client)):
         raise NotFound("No such client.")
     return row
@@ -272,35 +272,37 @@ async def _owned(request: web.Request) -> ClientRow:
     return row
 
 
-async def _detail(services: Services, row: ClientRow) -> dict[str, Any]:
+async def _detail(db: Database, row: ClientRow) -> dict[str, Any]:
     number = row.client.id
     return client_shapes.client_detail(
         row,
-        stored=await get_usage(services.db, number),
-        ai=await get_ai_usage(services.db, number),
-        keys=await list_keys(services.db, number),
-        lane_open=await count_left_behind(services.db, number),
+        stored=await get_usage(db, number),
+        ai=await get_ai_usage(db, number),
+        keys=await list_keys(db, number),
+        lane_open=await count_left_behind(db, number),
     )
 
 
-async def _changed(services: Services, changed: Changed) -> dict[str, Any]:
+async def _changed(request: web.Request, changed: Changed) -> dict[str, Any]:
+    db, services = request.app[DATABASE], request.app[CLIENTS]
     if changed.lane_before not in (None, changed.client.lane) and services.move_lanes is not None:
         services.move_lanes()
-    if services.wake_held is not None:
+    if services.wake_parked is not None:
         # A higher limit, another plan or policy may let go on what waits for its budget.
-        services.wake_held()
-    row = await get_client_row(services.db, changed.client.id)
+        services.wake_parked()
+    row = await get_client_row(db, changed.client.id)
     if row is None:
         raise NotFound("No such client.")
-    return await _detail(services, row)
+    return await _detail(db, row)
 
 
-async def _ensure_lane(services: Services, choice: str, client: Client | UUID) -> None:
+async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID) -> None:
     """Make a lane of the client's own before anything is sent there; raise Unavailable while NATS is away."""
     uuid = client if isinstance(client, UUID) else client.uuid
     lane = lane_of(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
-    if services.ensure_lane is not None:
-        await services.ensure_lane(lane)
+    ensure_lane = request.app[CLIENTS].ensure_lane
+    if ensure_lane is not None:
+        await ensure_lane(lane)
 
 
 def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | None = None) -> NewClient:
@@ -333,8 +335,8 @@ def _uuid(request: web.Request) -> UUID:
     return ref
 
 
-def _pepper(services: Services) -> str:
-    pepper = services.settings.api_key_pepper
+def _pepper(request: web.Request) -> str:
+    pepper = request.app[SETTINGS].api_key_pepper
     if pepper is None:
         raise Unavailable("The server has no API_KEY_PEPPER.")
     return pepper.get_secret_value()

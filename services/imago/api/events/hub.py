@@ -16,8 +16,8 @@ from imago.cancellation import end_tasks
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited
 from imago.core.lanes.model import client_events, client_token
-from imago.nats.connection import Bus, BusUnavailable
-from imago.nats.event_stream import EventReader, StreamedEvent, StreamExtent, extent
+from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.event_stream import EventReader, EventStreamState, StreamedEvent, event_stream_state
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -62,11 +62,11 @@ class Listener:
 class EventHub:
     """Reads all events and hands them to the listeners of their clients."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, nats: NatsConnection) -> None:
+        self._nats = nats
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._extent: StreamExtent | None = None
+        self._extent: EventStreamState | None = None
         self._started = asyncio.Event()
 
     async def start(self) -> None:
@@ -107,7 +107,7 @@ class EventHub:
         """
         with self._listening(client) as listener:
             await self._wait_started()
-            present = await extent(self._bus)
+            present = await event_stream_state(self._nats)
             start = _position(after, present)
             # From here on nothing is missed, so the caller may tell its client that it is heard.
             yield None
@@ -140,10 +140,10 @@ class EventHub:
             async with asyncio.timeout(_READ_SECONDS):
                 await self._started.wait()
         except TimeoutError:
-            raise BusUnavailable("the events can't be read yet") from None
+            raise NatsUnavailable("the events can't be read yet") from None
 
     async def _past(self, client: Client, start: int) -> AsyncIterator[StreamedEvent]:
-        reader = EventReader(self._bus, after=start, subjects=client_events(client.uuid))
+        reader = EventReader(self._nats, after=start, subjects=client_events(client.uuid))
         try:
             left = await reader.pending()
             while left:
@@ -160,12 +160,12 @@ class EventHub:
         while True:
             try:
                 if reader is None:
-                    await self._bus.wait_connected()
+                    await self._nats.wait_connected()
                     reader = await self._resume()
                 event = await reader.read(timeout=_READ_SECONDS)
                 if event is not None and self._extent is not None:
                     self._hand_out(event, self._extent)
-            except BusUnavailable as error:
+            except NatsUnavailable as error:
                 log.info("events can't be read, trying again", error=str(error))
                 reader = None
                 await asyncio.sleep(_REST_SECONDS)
@@ -176,21 +176,21 @@ class EventHub:
 
     async def _resume(self) -> EventReader:
         """Go on where reading broke off; in a stream that was made anew or has forgotten that place, begin anew."""
-        present, before = await extent(self._bus), self._extent
+        present, before = await event_stream_state(self._nats), self._extent
         if before is None:
             self._extent = present
             self._started.set()
-            return EventReader(self._bus, after=present.last)
+            return EventReader(self._nats, after=present.last)
         if before.created == present.created and present.first - 1 <= before.last <= present.last:
-            return EventReader(self._bus, after=before.last)
+            return EventReader(self._nats, after=before.last)
         self._extent = present
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.offer(Sent(event_id(present.created, present.last), None))
-        return EventReader(self._bus, after=present.last)
+        return EventReader(self._nats, after=present.last)
 
-    def _hand_out(self, event: StreamedEvent, seen: StreamExtent) -> None:
-        self._extent = StreamExtent(seen.created, seen.first, event.sequence)
+    def _hand_out(self, event: StreamedEvent, seen: EventStreamState) -> None:
+        self._extent = EventStreamState(seen.created, seen.first, event.sequence)
         for listener in self._listeners.get(event.client, ()):
             listener.offer(Sent(event_id(seen.created, event.sequence), event))
 
@@ -200,7 +200,7 @@ def event_id(created: int, sequence: int) -> str:
     return f"{created}-{sequence}"
 
 
-def _position(text: str | None, present: StreamExtent) -> int | None:
+def _position(text: str | None, present: EventStreamState) -> int | None:
     """Return the sequence that an id names, where the stream still has everything behind it."""
     created, _, sequence = (text or "").partition("-")
     if not (created.isascii() and created.isdigit() and sequence.isascii() and sequence.isdigit()):

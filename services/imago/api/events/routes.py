@@ -11,10 +11,11 @@ from imago.api.auth.authentication import still_allowed
 from imago.api.auth.permissions import client_of, needs
 from imago.api.events.hub import Sent
 from imago.api.openapi.decorators import documented
-from imago.api.services import REQUEST_ID, services_of
+from imago.api.request_context import REQUEST_ID
+from imago.api.services import EVENTS, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import RateLimited, Unavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 
 routes = web.RouteTableDef()
 
@@ -53,11 +54,11 @@ async def events(request: web.Request) -> web.StreamResponse:
     Last-Event-ID the stream goes on where another one broke off, for up to 24 hours; where that place is unknown,
     `event: reset` comes first, and a client should read its images anew.
     """
-    services, client = services_of(request), client_of(request)
-    if services.events is None:
+    hub, client = request.app.get(EVENTS), client_of(request)
+    if hub is None:
         raise Unavailable("This process serves no events.")
-    heartbeat = services.settings.events_heartbeat
-    heard = services.events.listen(
+    heartbeat = request.app[SETTINGS].events_heartbeat
+    heard = hub.listen(
         client, after=request.headers.get("Last-Event-ID") or None, pause=min(heartbeat, RECHECK_SECONDS)
     )
     async with contextlib.aclosing(heard) as stream:
@@ -75,7 +76,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         # Once the headers are out there is no other answer: whatever is wrong ends the stream, and its client comes
         # back with the id of the last event it got.
-        with contextlib.suppress(ConnectionError, BusUnavailable):
+        with contextlib.suppress(ConnectionError, NatsUnavailable):
             await _relay(request, response, stream, heartbeat)
             await _bounded(request, response.write_eof())
     return response

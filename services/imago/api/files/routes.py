@@ -4,7 +4,7 @@ from aiohttp import web
 
 from imago.api.auth.permissions import PUBLIC, access
 from imago.api.openapi.decorators import documented
-from imago.api.services import services_of
+from imago.api.services import LOCAL_FILE, SETTINGS
 from imago.core.errors import NotFound
 from imago.objects.disposition import content_disposition
 from imago.objects.signing import read_token
@@ -27,15 +27,14 @@ routes = web.RouteTableDef()
 @access(PUBLIC)
 async def signed(request: web.Request) -> web.StreamResponse:
     """Serves the object that a token names, inert: its type and name come from the token, and nothing in it may run."""
-    services = services_of(request)
-    secret = services.settings.signed_url_secret
-    if secret is None or services.local_file is None:
+    secret, local_file = request.app[SETTINGS].signed_url_secret, request.app.get(LOCAL_FILE)
+    if secret is None or local_file is None:
         raise NotFound("No such file.")
     opened = read_token(request.match_info["token"], secret.get_secret_value())
     if opened is None:
         # Expired, tampered with or made up: one answer for all.
         raise NotFound("No such file.")
-    path = services.local_file(opened.key)
+    path = local_file(opened.key)
     if not path.is_file():
         raise NotFound("No such file.")
     return web.FileResponse(

@@ -9,8 +9,8 @@ from imago.api.answer_schemas import DetailedHealthAnswer, HealthAnswer, RootAns
 from imago.api.answers import json_answer
 from imago.api.auth.permissions import PUBLIC, access
 from imago.api.openapi.decorators import documented
-from imago.api.services import services_of
-from imago.telemetry.health import examine
+from imago.api.services import HEALTH
+from imago.telemetry.health import run_checks
 
 routes = web.RouteTableDef()
 
@@ -65,7 +65,7 @@ async def ready(request: web.Request) -> web.Response:
 @access(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
     """Asks each part whether it answers."""
-    ok, body = await examine(services_of(request).checks)
+    ok, body = await run_checks(request.app[HEALTH].checks)
     return json_answer(body, status=200 if ok else 503)
 
 
@@ -74,5 +74,5 @@ async def detailed(request: web.Request) -> web.Response:
 @access(PUBLIC)
 async def metrics(request: web.Request) -> web.Response:
     """Shows the metrics as OpenMetrics, with exemplars, to those who ask for it; else in Prometheus' text format."""
-    body, content_type = await asyncio.to_thread(services_of(request).exposition, request.headers.get("Accept", ""))
+    body, content_type = await asyncio.to_thread(request.app[HEALTH].exposition, request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})

@@ -22,7 +22,7 @@ from imago.api.images import shapes
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id, decode_tag, encode_cursor
 from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
-from imago.api.services import services_of
+from imago.api.services import ANNOUNCER, DATABASE, IMAGES, SETTINGS, STORE
 from imago.core.clients.quotas import quota_json
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
@@ -32,7 +32,7 @@ from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.core.times import iso_utc, utc_now
 from imago.objects.store import Disposition, UrlRequest
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -53,12 +53,12 @@ _EXTENSIONS = {"image/webp": "webp", "image/jpeg": "jpg"}
 @needs(Scope.IMAGES_READ)
 async def list_(request: web.Request) -> web.Response:
     """Lists the client's images, newest first; every filter that is given must hold."""
-    services, client = services_of(request), client_of(request)
+    client = client_of(request)
     query: dict[str, Any] = dict(request["querystring"])
     limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
-    page = await services.images.page(client.id, ImageFilter(**query), limit=limit, before=before)
+    page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
     return json_answer(
         {
             "items": [shapes.image_detail(image) for image in page.items],
@@ -79,10 +79,10 @@ async def list_(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_READ)
 async def tags(request: web.Request) -> web.Response:
     """Lists the tags of the client's images, the model's and people's alike."""
-    services, client = services_of(request), client_of(request)
+    client = client_of(request)
     query = request["querystring"]
     limit = query["limit"]
-    found = await list_tags(services.db, client.id, limit=limit + 1, after=decode_tag(query.get("cursor")))
+    found = await list_tags(request.app[DATABASE], client.id, limit=limit + 1, after=decode_tag(query.get("cursor")))
     shown = found[:limit]
     following = encode_cursor([shown[-1][1], shown[-1][0]]) if len(found) > limit else None
     return json_answer({"items": [{"tag": tag, "count": count} for tag, count in shown], "next_cursor": following})
@@ -93,7 +93,7 @@ async def tags(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_READ)
 async def show(request: web.Request) -> web.Response:
     """Shows an image with all that was found out; a part is null until its stage has a result."""
-    image = await services_of(request).images.one(client_of(request).id, _ref(request))
+    image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
     return json_answer(shapes.image_detail(image))
 
 
@@ -162,7 +162,7 @@ async def ai(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_READ)
 async def download_url(request: web.Request) -> web.Response:
     """Gives a signed URL of the file as it was uploaded."""
-    image = await services_of(request).images.one(client_of(request).id, _ref(request))
+    image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
     return await _signed(request, image.object_key, image.content_type, image.original_name, "attachment")
 
 
@@ -196,17 +196,17 @@ async def thumbnail_url(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_WRITE)
 async def reprocess_(request: web.Request) -> web.Response:
     """Runs stages again whatever was done before; without `stages`, those of the client's pipeline."""
-    services, client = services_of(request), client_of(request)
+    client = client_of(request)
     names = request["json"].get("stages")
     rows = await reprocess(
-        services.db,
+        request.app[DATABASE],
         client,
         _ref(request),
         None if names is None else [Stage(name) for name in names],
-        stages_off=services.settings.stages_off,
-        headers=carried_headers(),
+        stages_off=request.app[SETTINGS].stages_off,
+        headers=trace_headers(),
     )
-    services.announcer.announce(rows)
+    request.app[ANNOUNCER].announce(rows)
     return json_answer(shapes.image_status(*await _stages(request)), status=202)
 
 
@@ -221,16 +221,16 @@ async def reprocess_(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_WRITE)
 async def set_words(request: web.Request) -> web.Response:
     """Sets a person's own description and tags, kept apart from the model's; null clears."""
-    services, client = services_of(request), client_of(request)
+    client = client_of(request)
     body = request["json"]
     await set_user_words(
-        services.db,
+        request.app[DATABASE],
         client,
         _ref(request),
         description=body.get("description", UNSET),
         tags=body.get("tags", UNSET),
     )
-    return json_answer(shapes.image_detail(await services.images.one(client.id, _ref(request))))
+    return json_answer(shapes.image_detail(await request.app[IMAGES].one(client.id, _ref(request))))
 
 
 @routes.delete("/images/{id}")
@@ -238,9 +238,8 @@ async def set_words(request: web.Request) -> web.Response:
 @needs(Scope.IMAGES_DELETE)
 async def delete(request: web.Request) -> web.Response:
     """Deletes an image with all that was found out, and gives its quota back."""
-    services = services_of(request)
-    rows = await delete_image(services.db, client_of(request), _ref(request), headers=carried_headers())
-    services.announcer.announce(rows)
+    rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
+    request.app[ANNOUNCER].announce(rows)
     return web.Response(status=204)
 
 
@@ -253,16 +252,16 @@ def _ref(request: web.Request) -> int | UUID:
 
 
 async def _stages(request: web.Request) -> tuple[ImageRow, dict[Stage, StageRow]]:
-    return await get_stages(services_of(request).db, client_of(request).id, _ref(request))
+    return await get_stages(request.app[DATABASE], client_of(request).id, _ref(request))
 
 
 async def _signed(
     request: web.Request, key: str, content_type: str, filename: str, disposition: Disposition
 ) -> web.Response:
-    services = services_of(request)
-    expires_at = (utc_now() + timedelta(seconds=services.settings.signed_url_ttl)).replace(microsecond=0)
-    url = await services.store.signed_url(UrlRequest(key, content_type, filename, disposition, expires_at))
+    settings = request.app[SETTINGS]
+    expires_at = (utc_now() + timedelta(seconds=settings.signed_url_ttl)).replace(microsecond=0)
+    url = await request.app[STORE].signed_url(UrlRequest(key, content_type, filename, disposition, expires_at))
     if url.startswith("/"):
-        base = services.settings.public_url or f"{request.scheme}://{request.host}"
+        base = settings.public_url or f"{request.scheme}://{request.host}"
         url = base.rstrip("/") + url
     return json_answer({"url": url, "expires_at": iso_utc(expires_at)})

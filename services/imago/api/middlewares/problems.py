@@ -11,7 +11,7 @@ from aiohttp import web
 from imago.api.auth.permissions import Handler
 from imago.core.errors import Problem, Unauthenticated
 from imago.db.engine import DatabaseUnavailable
-from imago.nats.connection import BusUnavailable
+from imago.nats.connection import NatsUnavailable
 from imago.objects.store import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status < 400:
             raise
         return _http_error(error)
-    except (DatabaseUnavailable, StorageUnavailable, BusUnavailable) as error:
+    except (DatabaseUnavailable, StorageUnavailable, NatsUnavailable) as error:
         log.warning("a part is away", part=type(error).__name__, reason=str(error))
         return unavailable_response()
     except ConnectionResetError:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from imago.api.services import Services
+from imago.api.services import UploadServices
 from imago.core.clients.model import Client
 from imago.core.errors import Unprocessable
 from imago.core.uploads.idempotency import FirstAnswer, KeyLease, claim_key, release_key, renew_key
@@ -40,7 +40,9 @@ def fingerprint(sha256: str, filename: str) -> str:
 
 
 @asynccontextmanager
-async def turn(services: Services, client: Client, key: str | None) -> AsyncIterator[KeyLease | FirstAnswer | None]:
+async def turn(
+    services: UploadServices, client: Client, key: str | None
+) -> AsyncIterator[KeyLease | FirstAnswer | None]:
     """Hold a key's lease while the block lasts, or give the first answer under it; None where there is no key.
 
     A block that leaves with an error gives the key back, so that the next try needn't wait for the lease's end. Raises
@@ -66,7 +68,7 @@ async def turn(services: Services, client: Client, key: str | None) -> AsyncIter
         renewing.cancel()
 
 
-async def _renew(services: Services, held: KeyLease, lease: timedelta) -> None:
+async def _renew(services: UploadServices, held: KeyLease, lease: timedelta) -> None:
     while True:
         await asyncio.sleep(lease.total_seconds() / 3)
         try:
@@ -78,6 +80,6 @@ async def _renew(services: Services, held: KeyLease, lease: timedelta) -> None:
             continue
 
 
-async def _release(services: Services, held: KeyLease) -> None:
+async def _release(services: UploadServices, held: KeyLease) -> None:
     with contextlib.suppress(DatabaseUnavailable):
         await release_key(services.db, held)

@@ -13,7 +13,8 @@ from imago.api.answer_schemas import UploadAnswer
 from imago.api.answers import json_answer
 from imago.api.auth.permissions import client_of, needs
 from imago.api.openapi.decorators import documented
-from imago.api.services import IMAGE, Services, services_of
+from imago.api.request_context import IMAGE
+from imago.api.services import UPLOADS, UploadServices
 from imago.api.uploads.idempotency import fingerprint, requested_key, turn
 from imago.api.uploads.receive import Discarding, FilePart, Sender, find_file, receive
 from imago.core.clients.model import Client
@@ -41,7 +42,7 @@ from imago.db.engine import DatabaseUnavailable
 from imago.imaging.header import probe
 from imago.objects.store import StorageUnavailable
 from imago.telemetry import metrics
-from imago.telemetry.tracing import carried_headers
+from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
@@ -85,9 +86,9 @@ async def upload(request: web.Request) -> web.Response:
     With an Idempotency-Key the same upload may be sent again after a broken connection: for 24 hours it gives the first
     answer, with the header Idempotency-Replayed.
     """
-    services, client = services_of(request), client_of(request)
+    services, client = request.app[UPLOADS], client_of(request)
     try:
-        with services.upload_slots.hold(client.id, request.content_length):
+        with services.slots.hold(client.id, request.content_length):
             sender = Sender(services.settings)
             async with turn(services, client, requested_key(request)) as held:
                 file = await find_file(request, services.settings, sender)
@@ -110,7 +111,7 @@ def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) 
 
 
 async def _again(
-    services: Services, client: Client, file: FilePart, first: FirstAnswer, sender: Sender
+    services: UploadServices, client: Client, file: FilePart, first: FirstAnswer, sender: Sender
 ) -> web.Response:
     """Answer a repetition as its first upload was answered; raise IdempotencyMismatch where it is another upload."""
     received = await receive(file, Discarding(), services.settings, sender)
@@ -121,7 +122,7 @@ async def _again(
 
 
 async def _take(
-    services: Services, client: Client, file: FilePart, held: KeyLease | None, sender: Sender
+    services: UploadServices, client: Client, file: FilePart, held: KeyLease | None, sender: Sender
 ) -> tuple[AcceptedImage, int]:
     """Store and accept a file; whatever goes wrong leaves no row, no object, no intent and no charge."""
     settings, uuid = services.settings, uuid4()
@@ -148,7 +149,7 @@ async def _take(
             size_bytes=received.size_bytes,
             sha256=received.sha256,
             object_key=key,
-            traceparent=carried_headers(),
+            traceparent=trace_headers(),
             stages_off=settings.stages_off,
             thumbnail=await _inline_thumbnail(services, client, uuid, key),
         )
@@ -169,13 +170,15 @@ async def _take(
     return accepted, received.size_bytes
 
 
-async def _inline_thumbnail(services: Services, client: Client, uuid: UUID, original: str) -> InlineThumbnail | None:
+async def _inline_thumbnail(
+    services: UploadServices, client: Client, uuid: UUID, original: str
+) -> InlineThumbnail | None:
     if services.inline_thumbnail is None:
         return None
     return await services.inline_thumbnail(original, thumbnail_key(services.settings.s3_prefix, client.uuid, uuid))
 
 
-async def _abandon(services: Services, intent: int, key: str | None = None) -> None:
+async def _abandon(services: UploadServices, intent: int, key: str | None = None) -> None:
     """Clean up now what the sweeper would clean up later; an object without its intent is left alone."""
     with contextlib.suppress(DatabaseUnavailable, StorageUnavailable):
         if await abandon_upload(services.db, intent) and key is not None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.ai_usage.model import AiUsage, BudgetExhausted, CallContext, TokenUsage, month_of, next_month
 from imago.core.times import utc_now
-from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, Scope
+from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
 from imago.db.tables import ai_calls, ai_usage
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class DatabaseLedger:
             )
             .returning(ai_usage.c.calls)
         )
-        async with self._db.write(Scope(context.client_id)) as connection:
+        async with self._db.write(RowScope(context.client_id)) as connection:
             if await connection.scalar(take) is None:
                 raise BudgetExhausted(next_month(now))
             reservation = await connection.scalar(
@@ -88,7 +88,7 @@ class DatabaseLedger:
 async def get_ai_usage(db: Database, client_id: int, *, at: datetime | None = None) -> AiUsage:
     """Return what a client's calls of a month came to, of the present one by default."""
     query = sa.select(ai_usage).where(ai_usage.c.client_id == client_id, ai_usage.c.month == month_of(at or utc_now()))
-    async with db.read(Scope(client_id)) as connection:
+    async with db.read(RowScope(client_id)) as connection:
         row = (await connection.execute(query)).one_or_none()
     if row is None:
         return AiUsage()

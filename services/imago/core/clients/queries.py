@@ -14,10 +14,10 @@ from imago.core.clients import audit, keys
 from imago.core.clients.audit_model import IMAGO, Action, Actor
 from imago.core.clients.keys import ApiKey
 from imago.core.clients.model import PLAN_LANES, PLAN_LIMITS, Client, Pipeline, Plan, Usage
-from imago.core.clients.scopes import Scope as KeyScope
+from imago.core.clients.scopes import Scope
 from imago.core.jobs.stages import Stage
 from imago.core.times import utc_now
-from imago.db.engine import SYSTEM, Database, Scope
+from imago.db.engine import SYSTEM, Database, RowScope
 from imago.db.tables import api_keys, client_usage, clients
 
 
@@ -27,7 +27,7 @@ class NewClient:
 
     name: str
     plan: Plan
-    scopes: frozenset[KeyScope]
+    scopes: frozenset[Scope]
     limits: Mapping[str, int | None]
     pipeline: Pipeline
     uuid: UUID | None = None
@@ -152,7 +152,7 @@ async def first_client(db: Database) -> Client | None:
 async def get_usage(db: Database, client_id: int) -> Usage:
     """Return what a client stores now."""
     query = sa.select(client_usage).where(client_usage.c.client_id == client_id)
-    async with db.read(Scope(client_id)) as connection:
+    async with db.read(RowScope(client_id)) as connection:
         row = (await connection.execute(query)).one_or_none()
     return Usage(row.storage_bytes, row.images) if row else Usage(0, 0)
 
@@ -172,7 +172,7 @@ def client_of(row: sa.Row[tuple[object, ...]]) -> Client:
         uuid=row.uuid,
         name=row.name,
         plan=plan,
-        scopes=frozenset(KeyScope(scope) for scope in row.scopes),
+        scopes=frozenset(Scope(scope) for scope in row.scopes),
         limits=PLAN_LIMITS[plan].overridden(row.limits),
         lane=row.lane,
         pipeline=Pipeline(

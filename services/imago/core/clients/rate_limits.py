@@ -78,7 +78,7 @@ class DatabaseRates:
 
     async def _charge(self, charges: Sequence[_Charge]) -> list[_Charged]:
         subject = charges[0].subject
-        async with self._db.driver() as connection:
+        async with self._db.asyncpg_connection() as connection:
             rows = await connection.fetchmany(_SPEND, charges)
             # By interval and tolerance, of which there are two where the client's plan has just been changed.
             taken: dict[_Charge, deque[int]] = {charge: deque() for charge in charges}
@@ -98,6 +98,6 @@ async def expire_rates(db: Database, *, idle: timedelta) -> int:
     """Forget subjects that have sent nothing for so long; return how many. SQLite has none."""
     if db.is_sqlite:
         return 0
-    async with db.driver() as connection:
+    async with db.asyncpg_connection() as connection:
         status = await connection.execute(_EXPIRE, int(idle.total_seconds() / 60 * MINUTE))
     return int(status.rpartition(" ")[2])

@@ -4,10 +4,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Usage
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage
 
-_USAGE = Statement(sa.select(client_usage).where(client_usage.c.client_id == sa.bindparam("of_client")))
+_USAGE = PreparedStatement(sa.select(client_usage).where(client_usage.c.client_id == sa.bindparam("of_client")))
 
 
 async def usage(connection: AsyncConnection, client_id: int) -> Usage:

@@ -20,7 +20,7 @@ from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxKind, OutboxRow
 from imago.core.outbox.rows import ImageIdentity
 from imago.core.times import utc_now
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, tombstones
 
 # A worker that was at work while its image was deleted may write a thumbnail until its claim's lease ends; no stage
@@ -45,7 +45,7 @@ async def delete_image(
     Raises NotFound.
     """
     now = utc_now()
-    async with db.write(Scope(client.id)) as connection:
+    async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id, to_delete=True)
         if locked is None:
             raise NotFound("No such image.")
@@ -118,7 +118,7 @@ async def reprocess(
         off = [stage for stage in chosen if stage in stages_off]
         if off:
             raise StageDisabled(f"This server has the stage {off[0]} switched off.", extra={"stage": off[0]})
-    async with db.write(Scope(client.id)) as connection:
+    async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id)
         if locked is None:
             raise NotFound("No such image.")
@@ -190,7 +190,7 @@ async def set_user_words(
         values["user_description"] = description
     if not isinstance(tags, Unset):
         values["user_tags"] = None if tags is None else list(normalize_tags(tags))
-    async with db.write(Scope(client.id)) as connection:
+    async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id)
         if locked is None:
             raise NotFound("No such image.")

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.text_folding import folded_document, query_words
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 
 _SEARCH = sa.table(
     "image_search",
@@ -21,17 +21,17 @@ _SEARCH = sa.table(
 # How many of the newest images are looked through for a word before its index is asked: ten pages of them.
 _WINDOW = 500
 
-_DELETE_POSTGRES = Statement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
+_DELETE_POSTGRES = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
 # The only indexed lookup of an FTS5 table is by its rowid.
-_DELETE_SQLITE = Statement(sa.delete(_SEARCH).where(_SEARCH.c.rowid == sa.bindparam("image_id")))
-_INSERT_SQLITE = Statement(
+_DELETE_SQLITE = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.rowid == sa.bindparam("image_id")))
+_INSERT_SQLITE = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (rowid, client_id, image_id, document)"
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
 # 'simple', because the text is folded already and belongs to no one language.
-_UPSERT_POSTGRES = Statement(
+_UPSERT_POSTGRES = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
         " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
@@ -46,9 +46,9 @@ async def upsert_document(connection: AsyncConnection, client_id: int, image_id:
     if connection.dialect.name == "sqlite":
         # An FTS5 table has no unique key, hence no ON CONFLICT.
         await delete_document(connection, image_id)
-        await _INSERT_SQLITE.count(connection, values)
+        await _INSERT_SQLITE.execute(connection, values)
     else:
-        await _UPSERT_POSTGRES.count(connection, values)
+        await _UPSERT_POSTGRES.execute(connection, values)
 
 
 def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
@@ -64,7 +64,7 @@ def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:
     """Remove an image from the index."""
     delete = _DELETE_SQLITE if connection.dialect.name == "sqlite" else _DELETE_POSTGRES
-    await delete.count(connection, {"image_id": image_id})
+    await delete.execute(connection, {"image_id": image_id})
 
 
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.rows import ImageIdentity
-from imago.db.prepared import Row, Statement
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, images
 
 ImageRef = int | UUID
 
 
-def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> Statement:
+def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> PreparedStatement:
     query = (
         sa.select(images, clients.c.uuid.label("client_uuid"))
         .join(clients, clients.c.id == images.c.client_id)
@@ -24,7 +24,7 @@ def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> Statement:
         # Not against KEY SHARE: uploads of duplicates take that, in whatever order they come.
         .with_for_update(of=images, key_share=not to_delete)
     )
-    return Statement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
+    return PreparedStatement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
 
 
 _LOCK = {
@@ -55,7 +55,7 @@ async def lock_image(
 async def lock_images(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[ImageIdentity, Row]]:
     """Lock images by their ids, in one round trip; what isn't there is left out."""
     # In their order, as all do that lock several.
-    rows = await _LOCK[False, False, False].each_row(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
+    rows = await _LOCK[False, False, False].fetchmany(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
     return {row.id: (ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row) for row in rows}
 
 
@@ -68,7 +68,7 @@ _STAGES = (
     .join(clients, clients.c.id == images.c.client_id)
     .join(image_stages, image_stages.c.image_id == images.c.id)
 )
-_LOCK_STAGES = Statement(
+_LOCK_STAGES = PreparedStatement(
     _STAGES.where(
         images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))),
         image_stages.c.stage == sa.any_(sa.bindparam("of_stages", type_=sa.ARRAY(sa.Text))),
@@ -77,14 +77,14 @@ _LOCK_STAGES = Statement(
     # Both, because of what isn't locked a transaction that had to wait sees what was before.
     .with_for_update(of=[images, image_stages], key_share=True)
 )
-_LOCK_BY_UUIDS = Statement(
+_LOCK_BY_UUIDS = PreparedStatement(
     sa.select(images.c.id)
     .where(images.c.uuid == sa.any_(sa.bindparam("refs", type_=sa.ARRAY(images.c.uuid.type))))
     .order_by(images.c.id)
     .with_for_update(key_share=True)
 )
 # For SQLite, which has neither arrays nor locks of rows.
-_STAGE = Statement(
+_STAGE = PreparedStatement(
     _STAGES.where(images.c.uuid == sa.bindparam("ref"), image_stages.c.stage == sa.bindparam("of_stage"))
 )
 
@@ -107,14 +107,14 @@ async def lock_stages(
     Beside a stage of one image that is wanted, that of another may be locked where its image is wanted too.
     """
     if connection.dialect.name == "sqlite":
-        rows = await _STAGE.each_row(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
+        rows = await _STAGE.fetchmany(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
     else:
         refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
         if len(refs) > 1:
             # All images before the first stage: who holds a stage must not wait for an image, because the announcer
             # locks stages without their images.
-            await _LOCK_BY_UUIDS.rows(connection, {"refs": refs})
-        rows = await _LOCK_STAGES.rows(connection, {"refs": refs, "of_stages": stages})
+            await _LOCK_BY_UUIDS.fetch(connection, {"refs": refs})
+        rows = await _LOCK_STAGES.fetch(connection, {"refs": refs, "of_stages": stages})
     return {
         (row.uuid, Stage(row.of_stage_stage)): LockedStage(
             ImageIdentity(row.id, row.uuid, row.client_id, row.of_client_uuid),

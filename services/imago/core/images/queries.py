@@ -17,8 +17,8 @@ from imago.core.errors import NotFound
 from imago.core.images.filters import ImageFilter, page_of_ids
 from imago.core.images.locks import ImageRef
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.db.engine import Database, DatabaseUnavailable, Scope
-from imago.db.prepared import Row, Statement
+from imago.db.engine import Database, DatabaseUnavailable, RowScope
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
 
 # More images, or pages of them, at once are read in several transactions.
@@ -163,7 +163,7 @@ class ImageReads:
         if wanted == ImageFilter():
             return await self._newest.ask(_Newest(client_id, limit, before))
         # A search takes longer than others should wait for it.
-        async with self._db.read(Scope(client_id)) as connection:
+        async with self._db.read(RowScope(client_id)) as connection:
             dialect = connection.dialect.name
             ids = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
             query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
@@ -173,10 +173,10 @@ class ImageReads:
     async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
         client_id = asked[0].client_id
         found: dict[ImageRef, ImageRow] = {}
-        async with self._db.read(Scope(client_id)) as connection:
+        async with self._db.read(RowScope(client_id)) as connection:
             for by_uuid in (False, True):
                 refs = {each.ref for each in asked if isinstance(each.ref, UUID) is by_uuid}
-                rows = await _ONE[connection.dialect.name, by_uuid].each_row(
+                rows = await _ONE[connection.dialect.name, by_uuid].fetchmany(
                     connection, [{"ref": ref, "of_client": client_id} for ref in refs]
                 )
                 found.update((row.uuid if by_uuid else row.id, row) for row in rows)
@@ -184,10 +184,10 @@ class ImageReads:
 
     async def _read_newest(self, asked: Sequence[_Newest]) -> list[Page]:
         client_id = asked[0].client_id
-        async with self._db.read(Scope(client_id)) as connection:
+        async with self._db.read(RowScope(client_id)) as connection:
             dialect = connection.dialect.name
             pages = [
-                await _NEWEST[dialect, each.before is not None].rows(
+                await _NEWEST[dialect, each.before is not None].fetch(
                     connection,
                     {"of_client": client_id, "most": each.limit + 1}
                     | ({} if each.before is None else {"before": each.before}),
@@ -206,14 +206,14 @@ def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
 
 async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
     """Return one image of a client with all its stages; raise NotFound."""
-    async with db.read(Scope(client_id)) as connection:
+    async with db.read(RowScope(client_id)) as connection:
         row = await _one(connection, client_id, ref)
-        stage_rows = await _STAGES.rows(connection, {"of_image": row.id, "of_client": client_id})
+        stage_rows = await _STAGES.fetch(connection, {"of_image": row.id, "of_client": client_id})
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
     return row, {stage: stages[stage] for stage in STAGES if stage in stages}
 
 
-_STAGES = Statement(
+_STAGES = PreparedStatement(
     sa.select(image_stages).where(
         image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.client_id == sa.bindparam("of_client")
     )
@@ -238,7 +238,7 @@ async def list_tags(
     if after is not None:
         seen, tag = after
         query = query.having(sa.or_(sa.func.count() < seen, sa.and_(sa.func.count() == seen, image_tags.c.tag > tag)))
-    async with db.read(Scope(client_id)) as connection:
+    async with db.read(RowScope(client_id)) as connection:
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
 
@@ -252,7 +252,7 @@ async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> Im
 
 _DIALECTS = ("postgresql", "sqlite")
 _ONE = {
-    (dialect, by_uuid): Statement(
+    (dialect, by_uuid): PreparedStatement(
         sa.select(*_columns(dialect)).where(
             (images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"),
             images.c.client_id == sa.bindparam("of_client"),
@@ -264,13 +264,13 @@ _ONE = {
 }
 
 
-def _newest(dialect: str, *, further: bool) -> Statement:
+def _newest(dialect: str, *, further: bool) -> PreparedStatement:
     """Build the query of a page that nothing narrows; `further` pages begin below the id `before`."""
     query = sa.select(*_columns(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
     if further:
         query = query.where(images.c.id < sa.bindparam("before"))
     most: sa.BindParameter[int] = sa.bindparam("most", type_=sa.Integer)
-    return Statement(query.order_by(images.c.id.desc()).limit(most), row=ImageRow)
+    return PreparedStatement(query.order_by(images.c.id.desc()).limit(most), row=ImageRow)
 
 
 _NEWEST = {(dialect, further): _newest(dialect, further=further) for dialect in _DIALECTS for further in (True, False)}

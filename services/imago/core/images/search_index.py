@@ -8,15 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.full_text import upsert_document
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_tags, images, stage_results
 
-_WORDS = Statement(
+_WORDS = PreparedStatement(
     sa.select(images.c.original_name, images.c.user_description, images.c.user_tags).where(
         images.c.id == sa.bindparam("of_image")
     )
 )
-_TEXTS = Statement(
+_TEXTS = PreparedStatement(
     sa.select(stage_results.c.stage, stage_results.c.data)
     .where(
         stage_results.c.image_id == sa.bindparam("of_image"),
@@ -24,8 +24,8 @@ _TEXTS = Statement(
     )
     .order_by(stage_results.c.run)
 )
-_FORGET_TAGS = Statement(sa.delete(image_tags).where(image_tags.c.image_id == sa.bindparam("of_image")))
-_ADD_TAG = Statement(sa.insert(image_tags), columns=("image_id", "client_id", "tag"))
+_FORGET_TAGS = PreparedStatement(sa.delete(image_tags).where(image_tags.c.image_id == sa.bindparam("of_image")))
+_ADD_TAG = PreparedStatement(sa.insert(image_tags), columns=("image_id", "client_id", "tag"))
 
 
 async def refresh_search_index(connection: AsyncConnection, client_id: int, image_id: int) -> None:
@@ -39,10 +39,10 @@ async def refresh_search_index(connection: AsyncConnection, client_id: int, imag
     words = (image.original_name, text, vision.get("description"), image.user_description)
     text = "\n".join(part for part in words if part)
     await upsert_document(connection, client_id, image_id, text)
-    await _FORGET_TAGS.count(connection, {"of_image": image_id})
+    await _FORGET_TAGS.execute(connection, {"of_image": image_id})
     tags = normalize_tags([*vision.get("tags", ()), *(image.user_tags or ())])
-    await _ADD_TAG.each(connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags])
+    await _ADD_TAG.executemany(connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags])
 
 
 async def _latest(connection: AsyncConnection, image_id: int) -> dict[str, dict[str, Any]]:
-    return {row.stage: row.data for row in await _TEXTS.rows(connection, {"of_image": image_id})}
+    return {row.stage: row.data for row in await _TEXTS.fetch(connection, {"of_image": image_id})}

@@ -152,7 +152,7 @@ async def _claim(
                     decided.append(_claimed(found, each.message, lease_until=now + lease))
                     if found.image.status == ImageStatus.PENDING:
                         begun[found.identity.id] = found.image.started_at or now
-    await statements.CLAIM.each(
+    await statements.CLAIM.executemany(
         connection,
         [
             {
@@ -167,7 +167,7 @@ async def _claim(
             if isinstance(held, Claim)
         ],
     )
-    await statements.BEGIN_IMAGE.each(
+    await statements.BEGIN_IMAGE.executemany(
         connection, [{"of_image": image, "started_at": started} for image, started in begun.items()]
     )
     for number in given_up:
@@ -214,7 +214,7 @@ async def _give_up(connection: AsyncConnection, found: LockedStage, wanted: Want
 async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:
     """Renew a claim's lease; False where the claim is lost, and working on is in vain."""
     async with db.write(SYSTEM) as connection:
-        return await statements.EXTEND.count(connection, {**mine(held), "lease_until": utc_now() + lease}) == 1
+        return await statements.EXTEND.execute(connection, {**mine(held), "lease_until": utc_now() + lease}) == 1
 
 
 async def release(db: Database, held: Claim) -> None:

@@ -73,7 +73,7 @@ async def _finish(connection: AsyncConnection, finished: Sequence[Finished]) -> 
     now = utc_now()
     # One after the other, so that of two stages of an image the second one sees that the first has ended.
     in_order = sorted(finished, key=lambda each: (each.held.image.id, each.held.stage))
-    ended_rows = await statements.END.each_row(
+    ended_rows = await statements.END.fetchmany(
         connection, [{**mine(each.held), "done_at": now} for each in in_order if each.held.image.id in locked]
     )
     left = {
@@ -119,7 +119,7 @@ async def _store(connection: AsyncConnection, won: Sequence[Finished], *, now: d
                 stage_results.c.run < held.run,
             )
         )
-    await statements.STORE.each(
+    await statements.STORE.executemany(
         connection,
         [
             {

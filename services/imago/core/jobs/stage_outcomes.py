@@ -14,7 +14,7 @@ from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, 
 from imago.core.outbox import rows as outbox_rows
 from imago.core.outbox.events import EventName
 from imago.core.outbox.rows import Draft, ImageIdentity
-from imago.db.prepared import Row, Statement
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import client_usage, dead_letters, image_stages, images
 
 
@@ -77,8 +77,10 @@ async def bury_stage(
     return [letter, event]
 
 
-_STATUSES = Statement(sa.select(image_stages.c.status).where(image_stages.c.image_id == sa.bindparam("of_image")))
-_ADD_USAGE = Statement(
+_STATUSES = PreparedStatement(
+    sa.select(image_stages.c.status).where(image_stages.c.image_id == sa.bindparam("of_image"))
+)
+_ADD_USAGE = PreparedStatement(
     sa.update(client_usage)
     .where(client_usage.c.client_id == sa.bindparam("of_client"))
     .values(storage_bytes=client_usage.c.storage_bytes + sa.bindparam("more", type_=sa.BigInteger))
@@ -86,10 +88,10 @@ _ADD_USAGE = Statement(
 
 
 @lru_cache
-def _of_image(*columns: str) -> Statement:
+def _of_image(*columns: str) -> PreparedStatement:
     """Build the UPDATE that sets columns of the image `of_image`."""
     values: dict[str, sa.BindParameter[object]] = {name: sa.bindparam(name) for name in columns}
-    return Statement(sa.update(images).where(images.c.id == sa.bindparam("of_image")).values(values))
+    return PreparedStatement(sa.update(images).where(images.c.id == sa.bindparam("of_image")).values(values))
 
 
 async def end_if_last(
@@ -101,7 +103,7 @@ async def end_if_last(
     headers: Mapping[str, str],
 ) -> tuple[list[Draft], timedelta | None]:
     """Set the image's status from its stages; return what announces that none is open any more, and its age then."""
-    stages = await _STATUSES.rows(connection, {"of_image": image.id})
+    stages = await _STATUSES.fetch(connection, {"of_image": image.id})
     values, done = status_columns(row, [StageStatus(stage.status) for stage in stages], now=now)
     await set_columns(connection, {image.id: values})
     return ([], None) if done is None else image_done(image, row, done, now=now, headers=headers)
@@ -134,12 +136,12 @@ async def set_columns(connection: AsyncConnection, values: Mapping[int, Mapping[
         if columns:
             alike.setdefault(tuple(sorted(columns)), []).append({**columns, "of_image": image_id})
     for names, rows in alike.items():
-        await _of_image(*names).each(connection, rows)
+        await _of_image(*names).executemany(connection, rows)
 
 
 async def add_usage(connection: AsyncConnection, more: Mapping[int, int]) -> None:
     """Add bytes to what clients use, by their ids; the last thing that a transaction does, see `outbox.lock_rows`."""
-    await _ADD_USAGE.each(connection, [{"of_client": client, "more": more[client]} for client in sorted(more)])
+    await _ADD_USAGE.executemany(connection, [{"of_client": client, "more": more[client]} for client in sorted(more)])
 
 
 def columns_of(result: StageResult, *, thumbnail_key: str | None) -> dict[str, object]:

@@ -5,15 +5,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from imago.core.jobs.stages import ImageStatus, StageStatus
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_stages, images, stage_results
 
-STAGE = Statement(
+STAGE = PreparedStatement(
     sa.select(image_stages).where(
         image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage")
     )
 )
-CLAIM = Statement(
+CLAIM = PreparedStatement(
     sa.update(image_stages)
     .where(image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage"))
     .values(
@@ -22,7 +22,7 @@ CLAIM = Statement(
         **{name: sa.bindparam(name) for name in ("claim", "attempts", "lease_until", "started_at")},
     )
 )
-BEGIN_IMAGE = Statement(
+BEGIN_IMAGE = PreparedStatement(
     sa.update(images)
     .where(images.c.id == sa.bindparam("of_image"))
     .values(status=ImageStatus.PROCESSING, started_at=sa.bindparam("started_at"))
@@ -39,8 +39,8 @@ MINE = (
 _COMMA: Any = sa.literal_column("','")
 
 _others = image_stages.alias("others")
-EXTEND = Statement(sa.update(image_stages).where(*MINE).values(lease_until=sa.bindparam("lease_until")))
-END = Statement(
+EXTEND = PreparedStatement(sa.update(image_stages).where(*MINE).values(lease_until=sa.bindparam("lease_until")))
+END = PreparedStatement(
     sa.update(image_stages)
     .where(*MINE)
     .values(
@@ -61,4 +61,6 @@ END = Statement(
         .label("others"),
     )
 )
-STORE = Statement(sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at"))
+STORE = PreparedStatement(
+    sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at")
+)

@@ -15,7 +15,7 @@ from imago.core.outbox.model import HEAD_START, OutboxKind, OutboxRow, WorkRef
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import iso_utc, utc_now
 from imago.db.engine import Database
-from imago.db.prepared import Row, Statement
+from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, images, outbox
 
 
@@ -123,36 +123,40 @@ _COLUMNS = (
     *("client_id", "kind", "subject", "payload", "headers", "message_id"),
     *("image_id", "stage", "run", "epoch", "created_at", "due_at"),
 )
-_ADD = Statement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
+_ADD = PreparedStatement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
 
 
 async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
-    """Put what a transaction announces into the outbox, in one statement however much it is."""
+    """Insert outbox rows in the transaction that they announce, in one statement."""
     if not drafts:
         return ()
     now = utc_now()
-    rows = await _ADD.each_row(
+    rows = await _ADD.fetchmany(
         connection,
         [
-            {
-                "client_id": draft.client_id,
-                "kind": draft.kind,
-                # A work row's subject is made when it is published, from the client's lane then.
-                "subject": None if draft.work else draft.subject,
-                "payload": draft.payload,
-                "headers": dict(draft.headers),
-                "message_id": draft.message_id,
-                "image_id": draft.work.image_id if draft.work else None,
-                "stage": draft.work.stage if draft.work else None,
-                "run": draft.work.run if draft.work else None,
-                "epoch": draft.work.epoch if draft.work else None,
-                "created_at": now,
-                "due_at": draft.due_at or now + HEAD_START,
-            }
+            {**columns_of(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START}
             for draft in drafts
         ],
     )
     return added(drafts, rows)
+
+
+def columns_of(draft: Draft) -> dict[str, object]:
+    """Return the columns of a draft's row but its times."""
+    work = draft.work
+    return {
+        "client_id": draft.client_id,
+        "kind": draft.kind,
+        # A work row's subject is made when it is published, from the client's lane then.
+        "subject": None if work else draft.subject,
+        "payload": draft.payload,
+        "headers": dict(draft.headers),
+        "message_id": draft.message_id,
+        "image_id": work.image_id if work else None,
+        "stage": work.stage if work else None,
+        "run": work.run if work else None,
+        "epoch": work.epoch if work else None,
+    }
 
 
 def added(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]:
@@ -193,7 +197,7 @@ async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[boo
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
 
-_LOCATE = Statement(
+_LOCATE = PreparedStatement(
     sa.update(image_stages)
     .where(
         image_stages.c.image_id == sa.bindparam("of_image"),
@@ -205,14 +209,14 @@ _LOCATE = Statement(
 )
 
 
-_DELETE = Statement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
+_DELETE = PreparedStatement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
 
 
 async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
     """Delete the rows from the outbox, and note where they lie in JetStream."""
     now = utc_now()
     # In the order of their ids, as `lock_rows` says.
-    await _DELETE.each(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
+    await _DELETE.executemany(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
     located = [
         {
             "of_image": item.row.work.image_id,
@@ -230,7 +234,7 @@ async def settle(connection: AsyncConnection, published: Sequence[Published]) ->
     ]
     # A fixed order, so that two of these never wait for each other in a circle.
     located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
-    await _LOCATE.each(connection, located)
+    await _LOCATE.executemany(connection, located)
 
 
 async def discard(connection: AsyncConnection, row_ids: Sequence[int]) -> None:

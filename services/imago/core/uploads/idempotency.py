@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.errors import IdempotencyInFlight
 from imago.core.times import utc_now
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from imago.db.tables import idempotency_keys
 
 # The row between a refused claim and the look at it may be given up by its holder; then the claim is tried again.
@@ -72,7 +72,7 @@ async def claim_key(
                 sa.and_(idempotency_keys.c.fingerprint.is_(None), idempotency_keys.c.lease_until < now),
             ),
         )
-        async with db.write(Scope(client_id)) as connection:
+        async with db.write(RowScope(client_id)) as connection:
             if (await connection.execute(statement)).rowcount == 1:
                 return KeyLease(client_id, key, token)
             row = (await connection.execute(sa.select(idempotency_keys).where(*_is(client_id, key)))).one_or_none()
@@ -89,7 +89,7 @@ async def claim_key(
 
 async def renew_key(db: Database, held: KeyLease, *, lease: timedelta) -> bool:
     """Hold a key for longer; False where it is another's by now."""
-    async with db.write(Scope(held.client_id)) as connection:
+    async with db.write(RowScope(held.client_id)) as connection:
         renewed = await connection.execute(
             sa.update(idempotency_keys).where(*_mine(held)).values(lease_until=utc_now() + lease)
         )
@@ -98,7 +98,7 @@ async def renew_key(db: Database, held: KeyLease, *, lease: timedelta) -> bool:
 
 async def release_key(db: Database, held: KeyLease) -> None:
     """Give a key back under which nothing was done; one whose answer is noted, or that is another's, is left alone."""
-    async with db.write(Scope(held.client_id)) as connection:
+    async with db.write(RowScope(held.client_id)) as connection:
         await connection.execute(sa.delete(idempotency_keys).where(*_mine(held)))
 
 

@@ -18,7 +18,7 @@ from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox import rows as outbox_rows
 from imago.core.outbox.model import HEAD_START, OutboxRow
 from imago.core.outbox.rows import Draft, ImageIdentity
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
 
 # The columns of an image that its upload sets, without `duplicate_of`, which the statement finds.
@@ -106,8 +106,8 @@ def _end_intent_and_insert_image() -> sa.Select[Any]:
     ).select_from(always.outerjoin(inserted, sa.true()))
 
 
-_IMAGE_POSTGRES = Statement(_end_intent_and_insert_image())
-_INTENT_SQLITE, _IMAGE_SQLITE = Statement(_DELETE_INTENT), Statement(_insert_image())
+_IMAGE_POSTGRES = PreparedStatement(_end_intent_and_insert_image())
+_INTENT_SQLITE, _IMAGE_SQLITE = PreparedStatement(_DELETE_INTENT), PreparedStatement(_insert_image())
 
 
 async def insert_images(
@@ -115,7 +115,7 @@ async def insert_images(
 ) -> list[InsertedImage]:
     """End each upload's `intent` and insert its image, in the given order."""
     if connection.dialect.name != "sqlite":
-        rows = await _IMAGE_POSTGRES.each_row(connection, values)
+        rows = await _IMAGE_POSTGRES.fetchmany(connection, values)
         return [InsertedImage(row.id, row.duplicate_of, row.lane, row.intent_ended) for row in rows]
     inserted = []
     for each in values:
@@ -192,12 +192,12 @@ def _insert_all_dependents() -> sa.Select[Any]:
     )
 
 
-_DEPENDENTS_POSTGRES = Statement(_insert_all_dependents())
+_DEPENDENTS_POSTGRES = PreparedStatement(_insert_all_dependents())
 _STAGES_SQLITE, _DOCUMENTS_SQLITE = (
-    Statement(_insert_stages("sqlite")),
-    Statement(insert_documents("sqlite", _json_rows("sqlite", "documents", _DOCUMENT_COLUMNS))),
+    PreparedStatement(_insert_stages("sqlite")),
+    PreparedStatement(insert_documents("sqlite", _json_rows("sqlite", "documents", _DOCUMENT_COLUMNS))),
 )
-_OUTBOX_SQLITE, _CHARGE_SQLITE = Statement(_insert_outbox("sqlite")), Statement(_CHARGE)
+_OUTBOX_SQLITE, _CHARGE_SQLITE = PreparedStatement(_insert_outbox("sqlite")), PreparedStatement(_CHARGE)
 
 
 async def insert_dependents(
@@ -219,12 +219,12 @@ async def insert_dependents(
         **_combined(charges),
     }
     if connection.dialect.name != "sqlite":
-        rows = await _DEPENDENTS_POSTGRES.rows(connection, values)
+        rows = await _DEPENDENTS_POSTGRES.fetch(connection, values)
         charged = all(row.charged for row in rows)
     else:
-        await _STAGES_SQLITE.count(connection, values)
-        await _DOCUMENTS_SQLITE.count(connection, values)
-        rows = await _OUTBOX_SQLITE.rows(connection, values)
+        await _STAGES_SQLITE.execute(connection, values)
+        await _DOCUMENTS_SQLITE.execute(connection, values)
+        rows = await _OUTBOX_SQLITE.fetch(connection, values)
         charged = await _CHARGE_SQLITE.one_or_none(connection, values) is not None
     if not charged:
         return None

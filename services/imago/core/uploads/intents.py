@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.model import thumbnail_key_beside
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
-from imago.db.prepared import Statement
+from imago.db.prepared import PreparedStatement
 from imago.db.tables import tombstones, upload_intents
 
-_INSERT = Statement(
+_INSERT = PreparedStatement(
     sa.insert(upload_intents).returning(upload_intents.c.id, upload_intents.c.image_uuid),
     columns=("client_id", "image_uuid", "object_key", "created_at", "expires_at"),
 )
@@ -33,7 +33,7 @@ async def insert_intents(
     connection: AsyncConnection, client_id: int, intents: Sequence[NewIntent], *, now: datetime
 ) -> dict[UUID, int]:
     """Insert intents of a client and return their ids by the images' UUIDs."""
-    rows = await _INSERT.each_row(
+    rows = await _INSERT.fetchmany(
         connection,
         [
             {

@@ -14,7 +14,7 @@ from imago.core.uploads.accept import Acceptance, accept_uploads
 from imago.core.uploads.idempotency import Completion
 from imago.core.uploads.intents import NewIntent, insert_intents
 from imago.core.uploads.model import AcceptedImage, NewImage
-from imago.db.engine import Database, DatabaseUnavailable, Scope
+from imago.db.engine import Database, DatabaseUnavailable, RowScope
 
 # Larger batches are split: a transaction holds the lock on the client's usage until it commits.
 _MAX_BATCH = 20
@@ -50,7 +50,7 @@ class Uploads:
 
     async def _begin(self, requests: Sequence[tuple[Client, NewIntent]]) -> list[int | Exception]:
         client_id = requests[0][0].id
-        async with self._db.write(Scope(client_id)) as connection:
+        async with self._db.write(RowScope(client_id)) as connection:
             used = await usage(connection, client_id)
             rejections = [_rejection(used, client) for client, _ in requests]
             admitted = [intent for (_, intent), error in zip(requests, rejections, strict=True) if error is None]
@@ -61,7 +61,7 @@ class Uploads:
         # In the order in which the object cleaner locks intents, too.
         in_order = sorted(requests, key=lambda request: request.upload.intent_id)
         # A rejected upload fails the whole transaction; then each upload of the batch gets its own.
-        async with self._db.write(Scope(requests[0].client.id)) as connection:
+        async with self._db.write(RowScope(requests[0].client.id)) as connection:
             accepted = await accept_uploads(connection, in_order, now=utc_now())
         images = {image.uuid: image for image in accepted}
         return [images[request.upload.uuid] for request in requests]

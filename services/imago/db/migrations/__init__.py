@@ -12,8 +12,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.db.engine import Database, mapped_errors
-from imago.db.schema import known
+from imago.db.engine import Database, translate_errors
+from imago.db.schema import known_revisions
 
 # Any constant will do that nobody else uses: the first eight bytes of sha256("imago migrations"), as a signed bigint.
 _ADVISORY_LOCK = 7756009011210278635
@@ -31,7 +31,7 @@ async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
     On PostgreSQL `runtime_role`, where given, may read and write the tables afterwards and own nothing. Raises
     DatabaseUnavailable, and ValueError where there is no such role.
     """
-    async with mapped_errors(), db.engine.connect() as connection:
+    async with translate_errors(), db.engine.connect() as connection:
         if db.is_sqlite:
             await connection.execution_options(imago_write=True)
         async with connection.begin():
@@ -61,7 +61,7 @@ async def _grant(connection: AsyncConnection, role: str) -> None:
 
 def _upgrade(connection: sa.Connection) -> None:
     revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is not None and revision not in known():
+    if revision is not None and revision not in known_revisions():
         # A newer release migrated it, and this one was rolled back to: it works on the newer schema as it is.
         return
     config = _config()

@@ -29,7 +29,7 @@ from imago.core.jobs.failures import Throttled
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from imago.db.tables import ai_calls, ai_usage, image_stages, outbox
 from tests.support.samples import make_client, make_image
 from tests.support.work import claim
@@ -124,7 +124,7 @@ async def test_each_call_says_for_whom_what_and_how_much(db: Database) -> None:
     client, ledger = await make_client(db), DatabaseLedger(db)
     reservation = await ledger.reserve(context(client, image=17), provider="openrouter")
     await ledger.settle(reservation, TokenUsage("some/model", 1200, 80, 345))
-    async with db.read(Scope(client.id)) as connection:
+    async with db.read(RowScope(client.id)) as connection:
         row = (await connection.execute(sa.select(ai_calls))).one()
     assert (row.client_id, row.image_id, row.kind, row.provider, row.model) == (
         client.id,

@@ -11,7 +11,7 @@ from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
 from imago.core.images.full_text import upsert_document
 from imago.core.times import utc_now
-from imago.db.engine import Database, Scope
+from imago.db.engine import Database, RowScope
 from imago.db.tables import image_tags, images
 from tests.support.reads import list_images
 from tests.support.samples import make_client
@@ -47,7 +47,7 @@ async def rows(db: Database, client: Client) -> list[Row]:
 
 async def _seed(db: Database, client: Client, count: int) -> list[Row]:
     now, made = utc_now(), []
-    async with db.write(Scope(client.id)) as connection:
+    async with db.write(RowScope(client.id)) as connection:
         for number in range(count):
             old = number < count // 20
             camera = "agfa optima" if old else (None if number % 7 == 0 else f"canon eos {number % 3}")

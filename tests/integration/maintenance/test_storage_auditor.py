@@ -15,8 +15,8 @@ from imago.core.uploads.model import AcceptedImage
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images
-from imago.maintenance.object_cleaner import Sweeper
-from imago.maintenance.storage_audit import Auditor, Findings
+from imago.maintenance.object_cleaner import ObjectCleaner
+from imago.maintenance.storage_auditor import Findings, StorageAuditor
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from tests.support.samples import make_client, make_image
@@ -59,7 +59,7 @@ def files(store: LocalStore) -> set[str]:
 
 
 async def compare(db: Database, store: LocalStore) -> Findings:
-    return await Auditor(SETTINGS, db, store).compare()
+    return await StorageAuditor(SETTINGS, db, store).compare()
 
 
 async def test_a_whole_installation_has_no_differences(db: Database, store: LocalStore) -> None:
@@ -95,7 +95,7 @@ async def test_an_older_database_over_newer_storage_loses_nothing(db: Database, 
         await connection.execute(sa.delete(images).where(images.c.id.in_([image.id for image in newer])))
     before = files(store)
     for _ in range(2):
-        await Sweeper(db, store).run_once()
+        await ObjectCleaner(db, store).run_once()
     findings = await compare(db, store)
     assert (findings.unknown, findings.missing) == (6, 0)
     assert files(store) == before

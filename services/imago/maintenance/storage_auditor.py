@@ -39,7 +39,7 @@ class Findings:
     missing_samples: list[str] = field(default_factory=list)
 
 
-class Auditor:
+class StorageAuditor:
     """Walks through all objects and all images side by side, both in the order of keys."""
 
     def __init__(self, settings: Settings, db: Database, store: ObjectStore) -> None:
@@ -50,9 +50,9 @@ class Auditor:
         self._young = timedelta(seconds=settings.intent_ttl)
         self._shown = Snapshot(metrics.UNKNOWN_OBJECTS, metrics.MISSING_OBJECTS)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Take back what the metrics tell: another process compares now."""
-        self._shown.forget()
+        self._shown.clear()
 
     async def run_once(self) -> int:
         """Compare, log and meter; return how many differences there are."""
