@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.clients.queries import get_usage
 from imago.core.errors import IdempotencyInFlight, NotFound, QuotaExceeded, StageDisabled, UploadExpired
-from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
+from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.core.images.locks import lock_image
 from imago.core.images.model import ImageFormat, ImageHeader
@@ -458,13 +458,13 @@ async def test_a_persons_words_are_kept_apart_and_found(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.VISION))
-    await set_user_words(db, client, image.id, description="Notre château", tags=["Vacances", "cat"])
+    await set_user_metadata(db, client, image.id, description="Notre château", tags=["Vacances", "cat"])
     row = await get_image(db, client.id, image.id)
     assert (row.user_description, row.user_tags) == ("Notre château", ["vacances", "cat"])
     assert orjson.loads(row.vision or "null")["description"] == "A cat."
     assert await list_tags(db, client.id, limit=10) == [("animal", 1), ("cat", 1), ("vacances", 1)]
     assert len((await list_images(db, client.id, ImageFilter(q="CHATEAU"), limit=5)).items) == 1
-    await set_user_words(db, client, image.id, description=None, tags=UNSET)
+    await set_user_metadata(db, client, image.id, description=None, tags=UNSET)
     assert (await get_image(db, client.id, image.id)).user_tags == ["vacances", "cat"]
 
 
@@ -527,7 +527,7 @@ async def test_another_clients_images_are_not_there(db: Database) -> None:
     with pytest.raises(NotFound):
         await reprocess(db, stranger, image.id, None, stages_off=frozenset(), headers={})
     with pytest.raises(NotFound):
-        await set_user_words(db, stranger, image.id, description="mine")
+        await set_user_metadata(db, stranger, image.id, description="mine")
     assert (await list_images(db, stranger.id, ImageFilter(q="photo"), limit=5)).items == ()
 
 

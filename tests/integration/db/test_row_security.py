@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
-from imago.core.images.changes import delete_image, reprocess, set_user_words
+from imago.core.images.changes import delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from imago.db.tables import (
@@ -139,7 +139,7 @@ async def test_with_every_condition_on_the_client_struck_out_there_is_still_no_f
 ) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
     foreign = await make_image(db, other, sha256="ab" * 32)
-    await set_user_words(db, other, foreign.id, tags=["secret"])
+    await set_user_metadata(db, other, foreign.id, tags=["secret"])
     own_view = await _outcome(READS[name], db, other, foreign.id)
     assert own_view, "the owner itself must see something, or this shows nothing"
     with forgetting_the_client(db) as struck:
@@ -153,7 +153,7 @@ async def test_with_every_condition_struck_out_nothing_foreign_is_changed(db: Da
     with forgetting_the_client(db) as struck:
         for attempt in (
             delete_image(db, mine, foreign.id, headers={}),
-            set_user_words(db, mine, foreign.id, tags=["mine"]),
+            set_user_metadata(db, mine, foreign.id, tags=["mine"]),
             reprocess(db, mine, foreign.id, None, stages_off=frozenset(), headers={}),
         ):
             with pytest.raises(NotFound):

@@ -26,7 +26,7 @@ from imago.api.services import ANNOUNCER, DATABASE, IMAGES, SETTINGS, STORE
 from imago.core.clients.quotas import quota_json
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
-from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
+from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
@@ -223,7 +223,7 @@ async def set_words(request: web.Request) -> web.Response:
     """Sets a person's own description and tags, kept apart from the model's; null clears."""
     client = client_of(request)
     body = request["json"]
-    await set_user_words(
+    await set_user_metadata(
         request.app[DATABASE],
         client,
         _ref(request),

@@ -1,7 +1,7 @@
-"""Full text: `image_search`, a `tsvector` table on PostgreSQL and an FTS5 table on SQLite.
+"""Full-text search in `image_search`, a `tsvector` table on PostgreSQL and an FTS5 table on SQLite.
 
-On PostgreSQL the table has no row-level security and is read for ids alone, because `@@` isn't leakproof: under RLS
-its index would go unused. Its rows hold the client's id, and every query here names it.
+On PostgreSQL the table has no row-level security: `@@` is not leakproof, so its index would not be used. Every query
+here has a condition on the client's id instead, and reads nothing but ids.
 """
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ _SEARCH = sa.table(
     sa.column("document"),
 )
 
-# How many of the newest images are looked through for a word before its index is asked: ten pages of them.
+# The number of newest images that are scanned for a word before its index is used: ten pages.
 _WINDOW = 500
 
 _DELETE_POSTGRES = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
@@ -68,27 +68,26 @@ async def delete_document(connection: AsyncConnection, image_id: int) -> None:
 
 
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:
-    """Return the ids of a client's images that have all words of the query; None where the query has no word.
+    """Return the ids of a client's images that contain all words of the query; None if the query has no words.
 
-    Words hold letters and digits alone, so none of them is an operator of either search language.
+    Words consist of letters and digits only, so none is an operator of either search language.
     """
     words = query_words(query)
     if not words:
         return None
-    found = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
+    ids = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
     if dialect == "sqlite":
         match = " ".join(f'"{word}"' for word in words) + "*"
-        return found.where(sa.text("image_search MATCH :words").bindparams(words=match))
-    return found.where(_matches(words))
+        return ids.where(sa.text("image_search MATCH :words").bindparams(words=match))
+    return ids.where(_matches(words))
 
 
 def newest_matching(client_id: int, query: str, *, limit: int, before: int | None) -> sa.Select[tuple[int]] | None:
-    """Return the same on PostgreSQL, newest first and no more than `limit`, below the id `before`.
+    """Return the newest `limit` of these ids below the id `before`, on PostgreSQL.
 
-    The index of words has no order: of a word that half a million images have it would give all of them, to be sorted
-    for a page. So the newest images are looked through first, where a frequent word fills the page, and the index is
-    asked only where they don't. Left to itself, the planner looks through everything where the images with a
-    frequent word are the oldest.
+    The index of words has no order: for a word in half a million images, all their ids would be read and sorted for one
+    page. So the newest images are scanned first, where a frequent word fills the page; the index is used only if they
+    don't. Without this, the planner scans everything if the images with a frequent word are the oldest.
     """
     words = query_words(query)
     if not words:
@@ -107,8 +106,8 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     )
     enough = sa.select(sa.func.count() >= limit).select_from(near).scalar_subquery()
     end = sa.select(sa.func.min(window.c.image_id)).scalar_subquery()
-    # The index of words alone: added to nothing, the columns of the others can't tempt the planner, which takes every
-    # word for a frequent one, to walk through all of the client's images or to mark all of them in a bitmap.
+    # Adding 0 keeps the planner, which takes every word for a frequent one, from using the other columns' indexes: it
+    # would walk through all of the client's images or mark all of them in a bitmap.
     far = (
         sa.select(_SEARCH.c.image_id)
         .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(words))

@@ -1,8 +1,8 @@
-"""What becomes of the words that an OCR engine read: a text, a confidence, and whether there is text at all.
+"""OCR results: decide whether recognized words are text, join them, and choose between engines.
 
-Photographs without any text give Tesseract a few "words" in foliage, brickwork and fabric. They are short, made of
-punctuation, and it is unsure of them. So a reading counts as text when, of the words it is sure of, there is at least
-one that looks like a word, and when the words it is sure of are not outnumbered by those it guessed.
+In photographs without text, Tesseract recognizes a few "words" in foliage, brickwork and fabric: short, mostly
+punctuation, and with low confidence. So a reading counts as text only if at least one confident word looks like a word,
+and if the confident words outweigh the uncertain ones.
 """
 
 import unicodedata
@@ -13,20 +13,20 @@ from imago.core.images.results import OcrReading, OcrResult
 
 MAX_TEXT = 200_000
 
-# Tesseract is seldom below 0.8 on words that are there and seldom above 0.6 on those that aren't; the numbers were
-# chosen on the photos and pages of tests/integration/imaging/test_ocr_accuracy.py.
-SURE = 0.70
-# A lone word must be longer and surer than one among others: "Il" and "ee" are found in any fence.
-LONE_SURE = 0.85
-LONE_LENGTH = 4
+# Tesseract's confidence is seldom below 0.8 for real words and seldom above 0.6 for false ones. These thresholds were
+# chosen with the photos and pages of tests/integration/imaging/test_ocr_accuracy.py.
+CONFIDENT = 0.70
+# A single word must be longer and more certain: "Il" and "ee" are found in any fence.
+SINGLE_CONFIDENT = 0.85
+SINGLE_LENGTH = 4
 FEW_WORDS = 3
-# The share of the letters that must be in words it is sure of.
-SURE_SHARE = 0.5
+# The share of all letters that must be in confident words.
+CONFIDENT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as an engine read it, its confidence 0..1, and whether a line or paragraph begins with it."""
+    """A recognized word, its confidence (0..1), and whether it starts a line or a paragraph."""
 
     text: str
     confidence: float
@@ -35,19 +35,19 @@ class Word:
 
     @property
     def letters(self) -> int:
-        """How many letters and digits it has."""
+        """The number of letters and digits."""
         return sum(char.isalnum() for char in self.text)
 
     @property
     def wordlike(self) -> bool:
-        """Whether it has two letters or digits at least, and hardly anything else."""
+        """Whether it has at least two letters or digits and hardly anything else."""
         return self.letters >= 2 and self.letters >= 0.6 * len(self.text)
 
 
 def reading_of(
     words: Sequence[Word], *, engine: str, language_of: Callable[[str], str | None] = lambda _: None
 ) -> OcrReading:
-    """Put words together to a reading; without text its `text` is empty and its confidence tells of what was there."""
+    """Return a reading of the words; if they are not text, `text` is empty and the confidence is that of the words."""
     confidence = mean_confidence(words)
     if not is_text(words):
         return OcrReading(False, "", None, confidence, engine)
@@ -56,7 +56,7 @@ def reading_of(
 
 
 def mean_confidence(words: Sequence[Word]) -> float:
-    """Return the words' mean confidence, 0..1, each word weighing as many as it has letters; 0 without any."""
+    """Return the mean confidence of words (0..1), weighted by their letters; 0 without words."""
     weights = [max(1, word.letters) for word in words]
     if not weights:
         return 0.0
@@ -65,18 +65,18 @@ def mean_confidence(words: Sequence[Word]) -> float:
 
 
 def is_text(words: Sequence[Word]) -> bool:
-    """Decide whether words were read off a text, or into a texture."""
-    sure = [word for word in words if word.wordlike and word.confidence >= SURE]
+    """Return whether the words are text and not artefacts of a texture."""
+    confident = [word for word in words if word.wordlike and word.confidence >= CONFIDENT]
     letters = sum(word.letters for word in words)
-    if not sure or sum(word.letters for word in sure) < SURE_SHARE * letters:
+    if not confident or sum(word.letters for word in confident) < CONFIDENT_SHARE * letters:
         return False
-    if len(sure) < FEW_WORDS:
-        return any(word.letters >= LONE_LENGTH and word.confidence >= LONE_SURE for word in sure)
-    return any(word.letters >= 3 for word in sure)
+    if len(confident) < FEW_WORDS:
+        return any(word.letters >= SINGLE_LENGTH and word.confidence >= SINGLE_CONFIDENT for word in confident)
+    return any(word.letters >= 3 for word in confident)
 
 
 def joined(words: Sequence[Word]) -> str:
-    """Return the words as a text: lines by newlines, paragraphs by empty lines; no control characters."""
+    """Return the words as text without control characters: newlines between lines, empty lines between paragraphs."""
     parts: list[str] = []
     for word in words:
         if parts:
@@ -86,14 +86,14 @@ def joined(words: Sequence[Word]) -> str:
 
 
 def choose(readings: Sequence[OcrReading]) -> OcrResult:
-    """Choose the better of several readings of one page, and keep them all; the first is the main engine's.
+    """Choose the best of several readings of one page; of equals, the first.
 
-    Two engines' confidences are on no common scale, so confidence alone doesn't decide: a reading counts by its
-    confidence times the letters it holds, which is how many letters are likely right.
+    The engines' confidences have no common scale, so the choice is by confidence times number of letters: the expected
+    number of correct letters.
     """
-    best = max(readings, key=lambda reading: _likely_letters(reading) if reading.has_text else -1.0)
+    best = max(readings, key=lambda reading: _expected_letters(reading) if reading.has_text else -1.0)
     return OcrResult(best, tuple(readings))
 
 
-def _likely_letters(reading: OcrReading) -> float:
+def _expected_letters(reading: OcrReading) -> float:
     return reading.confidence * sum(char.isalnum() for char in reading.text)

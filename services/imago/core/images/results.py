@@ -1,4 +1,4 @@
-"""What the stages find out, in the shapes that the API shows (DESIGN, section 4)."""
+"""The results of the stages, in the JSON shapes of the database and the API."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -7,8 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera and its exposure as photographers write them; `taken_at` is the camera's local time, ISO 8601,
-    with an offset only where EXIF has one.
+    """The camera and exposure in photographers' notation.
+
+    `taken_at` is the camera's local time in ISO 8601, with an offset only if EXIF has one.
     """
 
     make: str | None = None
@@ -23,7 +24,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Gps:
-    """A place: degrees north and east positive, metres above sea level (below: negative)."""
+    """A position in degrees (north and east positive) and metres above sea level."""
 
     latitude: float | None = None
     longitude: float | None = None
@@ -34,7 +35,7 @@ class Gps:
 
 @dataclass(frozen=True)
 class ExifResult:
-    """The result of the exif stage."""
+    """The result of the stage `exif`."""
 
     camera: Camera = field(default_factory=Camera)
     gps: Gps = field(default_factory=Gps)
@@ -45,18 +46,18 @@ class ExifResult:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ExifResult":
-        """Read back what `to_json` gave."""
+        """Return the result that `to_json` serialized."""
         return cls(Camera(**data["camera"]), Gps(**data["gps"]))
 
     @property
     def taken_local(self) -> datetime | None:
-        """The camera's local time without its offset, as the filters `taken_from` and `taken_to` compare it."""
+        """The camera's local time without an offset, which the filters `taken_from` and `taken_to` compare."""
         return datetime.fromisoformat(self.camera.taken_at).replace(tzinfo=None) if self.camera.taken_at else None
 
 
 @dataclass(frozen=True)
 class OcrReading:
-    """What one OCR engine read: `confidence` is the words' mean, 0..1; `language` is ISO 639-1 or None."""
+    """The text that one OCR engine recognized, its mean confidence (0..1) and its language (ISO 639-1)."""
 
     has_text: bool
     text: str
@@ -67,24 +68,24 @@ class OcrReading:
 
 @dataclass(frozen=True)
 class OcrResult:
-    """The result of the ocr stage: the reading that was chosen, and all that were made."""
+    """The result of the stage `ocr`: the chosen reading and all readings."""
 
     chosen: OcrReading
     readings: tuple[OcrReading, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored; the API shows `chosen` alone."""
+        """Return the stored shape; the API shows only `chosen`."""
         return {"chosen": asdict(self.chosen), "readings": [asdict(reading) for reading in self.readings]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "OcrResult":
-        """Read back what `to_json` gave."""
+        """Return the result that `to_json` serialized."""
         return cls(OcrReading(**data["chosen"]), tuple(OcrReading(**reading) for reading in data["readings"]))
 
 
 @dataclass(frozen=True)
 class VisionResult:
-    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), and who said so."""
+    """The result of the stage `vision`: description, tags (NFC, lower case), confidence (0..1), and the model."""
 
     description: str
     tags: tuple[str, ...]
@@ -97,13 +98,13 @@ class VisionResult:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VisionResult":
-        """Read back what `to_json` gave."""
+        """Return the result that `to_json` serialized."""
         return cls(**{**data, "tags": tuple(data["tags"])})
 
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """The result of the thumbnail stage: the size in pixels and bytes of what lies in storage."""
+    """The result of the stage `thumbnail`: the stored thumbnail's size in pixels and bytes."""
 
     content_type: str
     width: int
@@ -111,12 +112,12 @@ class ThumbnailResult:
     size_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored."""
+        """Return the stored shape."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ThumbnailResult":
-        """Read back what `to_json` gave."""
+        """Return the result that `to_json` serialized."""
         return cls(**data)
 
 

@@ -1,4 +1,4 @@
-"""What a vision provider is given, and what it must do."""
+"""The interfaces of vision and OCR providers."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from imago.core.images.results import ExifResult, OcrReading, VisionResult
 
 @dataclass(frozen=True)
 class ColourShare:
-    """A colour of the image (sRGB, 0..255 each) and the share of its pixels, 0..1."""
+    """A colour of the image (sRGB, 0..255 each) and its share of the pixels (0..1)."""
 
     red: int
     green: int
@@ -18,10 +18,10 @@ class ColourShare:
 
 @dataclass(frozen=True)
 class VisionInput:
-    """An image made ready for a provider: an upright sRGB JPEG of ours, the original's upright size, and its context.
+    """An image for a provider: an upright sRGB JPEG, the original's upright size, and context.
 
-    The JPEG was encoded by us from decoded pixels, so a provider may decode it without care. `language` is the
-    ISO 639-1 code of the description that is wanted.
+    Imago encoded the JPEG from decoded pixels, so it is safe to decode. The description is to be in `language`
+    (ISO 639-1).
     """
 
     jpeg: bytes
@@ -34,18 +34,18 @@ class VisionInput:
 
 @dataclass(frozen=True)
 class PageInput:
-    """A page made ready for a provider that reads text: a JPEG of ours, and the languages to expect (ISO 639-2)."""
+    """A page for an OCR provider: a JPEG that Imago encoded, and the expected languages (ISO 639-2)."""
 
     jpeg: bytes
     languages: tuple[str, ...]
 
 
 class VisionProvider(Protocol):
-    """Describes images; raises a `StageFailure` of `domain.failures` where it can't."""
+    """Describes images; raises a `StageFailure` of `core.jobs.failures` on failure."""
 
     @property
     def name(self) -> str:
-        """The provider's name as settings and metrics know it."""
+        """The provider's name in settings and metrics."""
         ...
 
     async def describe(self, image: VisionInput) -> VisionResult:
@@ -54,8 +54,8 @@ class VisionProvider(Protocol):
 
 
 class PageReader(Protocol):
-    """Reads the text in images; raises a `StageFailure` where it can't."""
+    """Recognizes text in images; raises a `StageFailure` on failure."""
 
     async def read_text(self, page: PageInput) -> OcrReading:
-        """Read one page."""
+        """Recognize the text of one page."""
         ...

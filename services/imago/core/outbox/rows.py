@@ -133,10 +133,7 @@ async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, .
     now = utc_now()
     rows = await _ADD.fetchmany(
         connection,
-        [
-            {**columns_of(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START}
-            for draft in drafts
-        ],
+        [{**columns_of(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START} for draft in drafts],
     )
     return added(drafts, rows)
 

@@ -94,7 +94,9 @@ def _insert_image(*conditions: sa.ColumnElement[bool]) -> Any:
     )
 
 
-_DELETE_INTENT = sa.delete(upload_intents).where(upload_intents.c.id == _bigint("intent")).returning(upload_intents.c.id)
+_DELETE_INTENT = (
+    sa.delete(upload_intents).where(upload_intents.c.id == _bigint("intent")).returning(upload_intents.c.id)
+)
 
 
 def _end_intent_and_insert_image() -> sa.Select[Any]:
@@ -110,9 +112,7 @@ _IMAGE_POSTGRES = PreparedStatement(_end_intent_and_insert_image())
 _INTENT_SQLITE, _IMAGE_SQLITE = PreparedStatement(_DELETE_INTENT), PreparedStatement(_insert_image())
 
 
-async def insert_images(
-    connection: AsyncConnection, values: Sequence[Mapping[str, object]]
-) -> list[InsertedImage]:
+async def insert_images(connection: AsyncConnection, values: Sequence[Mapping[str, object]]) -> list[InsertedImage]:
     """End each upload's `intent` and insert its image, in the given order."""
     if connection.dialect.name != "sqlite":
         rows = await _IMAGE_POSTGRES.fetchmany(connection, values)
@@ -130,7 +130,7 @@ def _json_rows(dialect: str, parameter: str, columns: Mapping[str, Any]) -> sa.S
     array = sa.bindparam(parameter, type_=outbox.c.payload.type)
     if dialect != "sqlite":
         listed = [sa.column(name, type_) for name, type_ in columns.items()]
-        return sa.func.jsonb_to_recordset(array).table_valued(*listed, name=parameter).render_derived(with_types=True)
+        return sa.func.jsonb_to_recordset(array).table_valued(*listed).render_derived(name=parameter, with_types=True)
     each = sa.func.json_each(array).table_valued("value")
     return sa.select(
         *(
