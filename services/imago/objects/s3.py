@@ -36,7 +36,7 @@ from imago.objects.store import (
 )
 from imago.settings import Settings
 
-# The size of a multipart upload's parts. S3 allows at most 10,000 parts, of at least 5 MiB except for the last one. Some
+# The size of a multipart upload's parts. S3 allows at most 10,000 parts, all but the last of at least 5 MiB. Some
 # compatible stores also require all but the last to have the same size.
 PART_BYTES = 8 * 2**20
 
