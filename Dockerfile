@@ -34,7 +34,7 @@ FROM build AS packages-operator
 COPY requirements/operator.lock requirements/
 RUN environment requirements/operator.lock
 
-# The converter and the published weights stay here; the model alone goes on, once the engine has run it.
+# The converter and the published weights stay in this stage; only the model is copied, after the engine has run it.
 FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
@@ -48,7 +48,7 @@ LABEL org.opencontainers.image.title="imago" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Nothing is written but in /tmp, so the root may be read-only. A number needs no entry in /etc/passwd.
+# Only /tmp is written to, so the root file system can be read-only. A numeric user needs no entry in /etc/passwd.
 ENV PATH=/opt/imago/bin:$PATH HOME=/tmp HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /
 ENTRYPOINT ["imago"]
@@ -59,7 +59,7 @@ USER 10001:10001
 CMD ["worker", "exif"]
 
 FROM runtime AS worker-ocr
-# A day of snapshot.debian.org, such as 20261101T000000Z; empty: the mirror's state of today.
+# A time of snapshot.debian.org, such as 20261101T000000Z; empty: the mirror's current state.
 ARG DEBIAN_SNAPSHOT=
 RUN if [ -n "$DEBIAN_SNAPSHOT" ]; then \
       sed -i "s#http://deb.debian.org/#http://snapshot.debian.org/archive/#; s#\(archive/debian[a-z-]*\)#\1/$DEBIAN_SNAPSHOT#" \
@@ -86,7 +86,7 @@ USER 10001:10001
 EXPOSE 8080 9090
 ENTRYPOINT ["imago-operator"]
 
-# Last, so that it is what `docker build .` makes.
+# The last stage is the default of `docker build .`.
 FROM runtime AS api
 COPY --from=packages-api /opt/imago /opt/imago
 USER 10001:10001

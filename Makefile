@@ -1,4 +1,4 @@
-# Everything a contributor needs; `make help` lists it. ARGS= is passed on to the command behind a target.
+# Commands for contributors; `make help` lists them. ARGS= is passed to the command of a target.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -11,48 +11,48 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Make .venv, install what is missing, prepare the offline model; quick when there is nothing to do
+setup: ## Create .venv, install missing packages, prepare the offline model; immediate if it is up to date
 	@hack/setup.sh
 
 .PHONY: run
-run: setup ## Run all of Imago on this machine (Ctrl-C stops it); ARGS="--port 9000 --data-dir elsewhere"
+run: setup ## Run Imago on this machine (Ctrl-C stops it); ARGS="--port 9000 --data-dir elsewhere"
 	@exec $(BIN)/imago dev $(ARGS)
 
 .PHONY: serve
-serve: setup ## Run the API alone, by the environment (.env.example)
+serve: setup ## Run only the API, configured by environment variables (.env.example)
 	@exec $(BIN)/imago api
 
 .PHONY: worker
-worker: setup ## Run one worker, by the environment; ARGS=exif, ocr or vision
+worker: setup ## Run one worker, configured by environment variables; ARGS=exif, ocr or vision
 	@exec $(BIN)/imago worker $(ARGS)
 
 .PHONY: lint
-lint: setup ## Check style, types and the direction of imports
+lint: setup ## Check style, types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 2
 
 .PHONY: format
-format: setup ## Format the code and mend what can be mended
+format: setup ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 .PHONY: test
-test: setup ## Run the default tier: unit, integration on real servers, end to end
+test: setup ## Run the default tests: unit, integration on real servers, chart, end to end
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup ## Break a whole installation in every way that docs/reliability.md names; ARGS=--full for the full size
+test-faults: setup ## Break a whole installation in every way that docs/reliability.md lists; ARGS=--full for the full size
 	@$(BIN)/pytest --timeout 300 tests/faults $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: setup ## Run the chart, the operator and KEDA on a real Kubernetes of its own (root on Linux; see tests/cluster)
+test-cluster: setup ## Test the chart, the operator and KEDA on a separate, real Kubernetes (root on Linux; see tests/cluster)
 	@$(CLUSTER) prepare
 	@$(CLUSTER) run $(BIN)/pytest $(if $(filter tests/%,$(ARGS)),,tests/cluster) $(ARGS)
 
 .PHONY: test-kind
-test-kind: setup ## Run what the cluster tier can on kind, by pytest-kind (Docker and kind)
+test-kind: setup ## Run the cluster tests that work on kind (needs Docker and kind)
 	@if ! docker info >/dev/null 2>&1; then echo "test-kind: skipped, no Docker engine answers here"; \
 	elif ! command -v kind >/dev/null; then echo "test-kind: skipped, kind is not on the PATH"; \
 	else $(BIN)/pytest --cluster-name imago-test --kind-bin "$$(command -v kind)" \
@@ -63,10 +63,10 @@ cluster-up: setup ## Start a Kubernetes of one node with KEDA and Imago's images
 	@$(CLUSTER) prepare
 	@$(CLUSTER) up
 
-cluster-shell: ## Open a shell that reaches it, with KUBECONFIG set
+cluster-shell: ## Open a shell that reaches that cluster, with KUBECONFIG set
 	@$(CLUSTER) exec "$${SHELL:-bash}"
 
-cluster-down: ## Stop it, and leave nothing of it
+cluster-down: ## Stop that cluster and remove all of it
 	@$(CLUSTER) down
 
 DIR ?=
@@ -75,28 +75,28 @@ test-corpus: setup ## Send a folder of hostile files through a whole instance: D
 	@PYTHONPATH=. $(BIN)/python -m tests.faults.corpus $(DIR) $(ARGS)
 
 .PHONY: cov
-cov: setup ## Run the default tier and show what it doesn't cover
+cov: setup ## Run the default tests and show uncovered lines
 	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered $(ARGS)
 
 .PHONY: measure
-measure: setup ## Measure an instance of its own: times of a photo, memory of the API under large uploads
+measure: setup ## Measure a separate instance: times of a photo, memory of the API under large uploads
 	@PYTHONPATH=. $(BIN)/python hack/measure.py
 
 .PHONY: bench
-bench: setup ## Measure Imago beside its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
+bench: setup ## Compare Imago with its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
 	@PYTHONPATH=. nice -n 5 $(BIN)/python -m bench $(ARGS)
 
 .PHONY: ci
-ci: setup ## What CI runs: lint and all tiers of tests (default, faults, cluster); half an hour, 70 minutes with a cold cache
+ci: setup ## Run what CI runs: lint and all tests (default, faults, cluster); half an hour, 70 minutes with a cold cache
 	@hack/ci.sh
 
 .PHONY: audit
-audit: setup ## Look for known vulnerabilities in the locked dependencies (asks the internet)
+audit: setup ## Check the locked dependencies for known vulnerabilities (needs the internet)
 	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.lock $(ARGS)
 
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TARGETS = api worker-exif worker-ocr worker-vision operator
-# For the images alone: with it in the environment Python makes bytecode that is checked at every import.
+# Set only for images: with this variable Python makes bytecode that is checked at every import.
 images: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 .PHONY: images
 images: ## Build the images localhost/imago-… (needs Docker); TAG=…, ARGS="--build-arg BASE=…"
@@ -106,23 +106,23 @@ images: ## Build the images localhost/imago-… (needs Docker); TAG=…, ARGS="-
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .; done
 
 .PHONY: chart
-chart: setup ## Write the chart's README, its values' schema, and its copies of k8s/
+chart: setup ## Generate the chart's README, the schema of its values, and its copies of k8s/
 	@$(BIN)/python hack/chart_files.py
 
 .PHONY: dashboards
-dashboards: setup ## Write the Grafana dashboards in k8s/dashboards, and the chart's copies
+dashboards: setup ## Generate the Grafana dashboards in k8s/dashboards and the chart's copies
 	@PYTHONPATH=. $(BIN)/python hack/dashboards.py
 	@$(BIN)/python hack/chart_files.py
 
 .PHONY: schemas
-schemas: setup ## Take the schemas that the chart is checked against out of Go modules anew (needs Go)
+schemas: setup ## Extract the schemas that check the chart from Go modules again (needs Go)
 	@$(BIN)/python hack/schemas.py
 
 UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
   --no-header --quiet --upgrade
 
 .PHONY: lock
-lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
+lock: ## Resolve the dependencies again into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
 	@$(UV_COMPILE) -c requirements/dev.lock pyproject.toml -o requirements/api.lock
 	@$(UV_COMPILE) -c requirements/dev.lock --extra ocr --extra rapidocr pyproject.toml -o requirements/ocr.lock
@@ -133,6 +133,6 @@ lock: ## Resolve the dependencies anew into requirements/*.lock (needs uv)
 	@grep -o '^hatchling==[0-9.]*' requirements/dev.lock | $(UV_COMPILE) - -o requirements/build.lock
 
 .PHONY: clean
-clean: ## Remove .venv and what builds and tests left; not your data
+clean: ## Remove .venv and the files of builds and tests, but not your data
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find services operator tests hack -name __pycache__ -type d -prune -exec rm -rf {} +

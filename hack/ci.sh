@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What `make ci` runs, after the set-up: the linters and all tiers of tests. What the cluster tier needs is built meanwhile
-# where it isn't there yet: half an hour once, then kept in the cache.
+# Runs the linters and all tests for `make ci`, after the setup. Missing parts of the test cluster are built meanwhile: half an
+# hour once, then they are in the cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mkdir -p build
-# A group of its own, to be ended as a whole; behind the tests, some of which have deadlines.
+# A separate process group, to be ended as a whole; at low priority, because some tests have deadlines.
 set -m
 PYTHONPATH=. nice -n 19 .venv/bin/python hack/cluster.py prepare >build/cluster-prepare.log 2>&1 &
 preparing=$!
@@ -21,7 +21,7 @@ timed() {
 timed lint
 timed test
 timed test-faults
-printf 'ci: waiting for the parts of the cluster (build/cluster-prepare.log)\n'
-# Without them the tier skips what needs them, or fails: either way the reason is in this log.
-wait "$preparing" || { printf 'ci: they could not be made, the last lines say why:\n'; tail -n 20 build/cluster-prepare.log; }
+printf 'ci: waiting for the parts of the test cluster (build/cluster-prepare.log)\n'
+# Without them the tests that need them are skipped or fail; the reason is in this log.
+wait "$preparing" || { printf 'ci: they could not be built; the last lines of the log:\n'; tail -n 20 build/cluster-prepare.log; }
 timed test-cluster

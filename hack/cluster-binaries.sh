@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the programs of the test cluster from Go modules, once for each go.sum: `hack/cluster-binaries.sh [MODULE…]`,
-# where a module is kubernetes, keda or coredns; without any, all of them.
+# Builds the programs of the test cluster from Go modules, once per go.sum: `hack/cluster-binaries.sh [MODULE…]`, where a
+# module is kubernetes, keda or coredns (default: all).
 #
-# They land in ${XDG_CACHE_HOME:-~/.cache}/imago/<module>/<hash of go.sum>/, one by one as they are done, so an
-# interrupted build goes on where it was. Two builds at once wait for each other. CPU minutes with a cold cache:
+# They are written to ${XDG_CACHE_HOME:-~/.cache}/imago/<module>/<hash of go.sum>/, one by one, so an interrupted build
+# resumes. Concurrent builds wait for each other. CPU minutes with a cold cache:
 # 13 for kubernetes (9 of them for its API server), 12 for keda, 2 for coredns; half of that on two cores.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,7 +14,7 @@ readonly KEDA_COMMANDS=(operator adapter)
 
 say() { printf 'cluster-binaries: %s\n' "$*" >&2; }
 
-# Go 1.26 and no other: built with 1.27 the API server serves no OpenAPI v2, and `kubectl apply` fails on it.
+# Only Go 1.26: built with 1.27 the API server serves no OpenAPI v2, and `kubectl apply` fails on it.
 find_go() {
   if command -v go >/dev/null && [[ $(GOTOOLCHAIN=local go env GOVERSION) == go1.26* ]]; then
     command -v go
@@ -47,7 +47,7 @@ build_kubernetes() {
   local component=k8s.io/component-base/version minor=${version#v1.}
   local flags="-X $component.gitVersion=$version -X $component.gitMajor=1 -X $component.gitMinor=${minor%%.*}"
   flags+=" -X $component.gitTreeState=clean -X k8s.io/client-go/pkg/version.gitVersion=$version"
-  # Debian's etcd is too old to tell the API server's watch caches how far they are.
+  # Debian's etcd is too old to report its progress to the API server's watch caches.
   build "$1/etcd" go.etcd.io/etcd/server/v3 ""
   for command in "${KUBERNETES_COMMANDS[@]}"; do build "$1/$command" "k8s.io/kubernetes/cmd/$command" "$flags"; done
 }
@@ -57,7 +57,7 @@ build_keda() {
   for command in "${KEDA_COMMANDS[@]}"; do
     build "$1/keda-$command" "$module/cmd/$command" "-X $module/version.Version=$(version_of $module)"
   done
-  # The manifests of the same version: CRDs, and what the adapter needs to be called by the API server.
+  # The manifests of the same version: CRDs, and the registration of the adapter with the API server.
   if [[ ! -d $1/config ]]; then
     cp -r "$("$GO" list -m -f '{{.Dir}}' $module)/config" "$1/config.part"
     chmod -R u+w "$1/config.part"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's packages for the test cluster where some are missing; as root, or by sudo without a password.
+# Installs missing Debian packages for the test cluster, as root or by sudo without a password.
 set -euo pipefail
 
 readonly PACKAGES=(
@@ -10,7 +10,7 @@ say() { printf 'cluster-packages: %s\n' "$*" >&2; }
 
 installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
-# Several of these packages start a service when they are installed, unless this file says no.
+# Several of these packages start a service when they are installed, unless this file forbids it.
 forbid_services() {
   local policy=/usr/sbin/policy-rc.d
   [[ -e $policy ]] && return

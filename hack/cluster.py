@@ -1,7 +1,7 @@
-"""A Kubernetes of one node on this machine, for people: `make cluster-up`, `make cluster-shell`, `make cluster-down`.
+"""A Kubernetes of one node on this machine: `make cluster-up`, `make cluster-shell`, `make cluster-down`.
 
-It is the cluster of `make test-cluster`: real parts, no Docker, no registry, in namespaces of their own. Nothing of it
-can be reached from outside of them, nor can it reach anything: commands that talk to it are run inside.
+It is the cluster of `make test-cluster`: real components in separate namespaces, without Docker or a registry. It is
+not reachable from outside its namespaces and cannot reach anything outside, so commands that use it run inside.
 """
 
 import json
@@ -32,11 +32,11 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--images/--no-images", "with_images", default=True, help="Make Imago's images too.")
+@click.option("--images/--no-images", "with_images", default=True, help="Build Imago's images too.")
 def prepare(with_images: bool) -> None:
-    """Install, build and make whatever is missing; minutes the first time, a second afterwards."""
+    """Install and build missing parts; takes minutes the first time, a second afterwards."""
     for script in ("cluster-packages.sh", "cluster-binaries.sh"):
-        # The tests skip what they can't have, each with its reason.
+        # Tests that need a missing part are skipped with the reason.
         if subprocess.run([_HACK / script]).returncode != 0:
             click.echo(f"cluster: {script} failed; see above", err=True)
     try:
@@ -52,7 +52,7 @@ def prepare(with_images: bool) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, required=True)
 def run(command: tuple[str, ...]) -> None:
-    """Run a command in namespaces for a cluster; without them where they can't be had."""
+    """Run a command in namespaces for a cluster, or without them if they can't be created."""
     try:
         sys.exit(namespaces.run(command))
     except Missing as missing:
@@ -64,7 +64,7 @@ def run(command: tuple[str, ...]) -> None:
 def up() -> None:
     """Start a cluster with KEDA and Imago's images on it, and leave it running."""
     if _running():
-        raise click.ClickException("it runs already; `make cluster-down` stops it")
+        raise click.ClickException("the cluster is already running; `make cluster-down` stops it")
     _STATE.unlink(missing_ok=True)
     log = cache_directory() / "cluster.log"
     with log.open("wb") as output:
@@ -78,9 +78,9 @@ def up() -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not _STATE.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"it did not start, see {log}")
+            raise click.ClickException(f"the cluster did not start, see {log}")
         time.sleep(0.5)
-    # The first process inside, as it is called outside.
+    # The first process inside the namespaces, by its process id outside.
     inner = psutil.Process(process.pid).children()[0].children()[0]
     _STATE.write_text(json.dumps({**json.loads(_STATE.read_text()), "supervisor": process.pid, "inner": inner.pid}))
     click.echo("The cluster runs. `make cluster-shell` opens a shell that reaches it, `make cluster-down` stops it.")
@@ -100,7 +100,7 @@ def execute(command: tuple[str, ...]) -> None:
 
 @cli.command()
 def down() -> None:
-    """Stop the cluster and remove all of it; one that was killed too."""
+    """Stop the cluster and remove all of it, even after it was killed."""
     state = _running()
     if state is not None:
         supervisor = psutil.Process(int(state["supervisor"]))
@@ -112,8 +112,8 @@ def down() -> None:
 
 @cli.command(hidden=True)
 def serve() -> None:
-    """Bring the cluster up, inside its namespaces, and keep it until SIGTERM."""
-    # As an exception it takes everything down on its way, during the start too.
+    """Start the cluster inside its namespaces, and keep it running until SIGTERM."""
+    # An exception stops everything that was started, also during the start.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     directory = namespaces.run_directory() / "cluster"
     with control_plane(directory, node_address=namespaces.NODE_ADDRESS) as plane, whole.node_beside(plane) as node:

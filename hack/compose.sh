@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs hack/compose.yaml; makes its secrets the first time (hack/.env, which is yours alone). Takes what `docker compose` takes:
+# Runs hack/compose.yaml with the arguments of `docker compose`. The first run creates secrets in hack/.env (mode 0600):
 #   hack/compose.sh up --build --detach
-#   hack/compose.sh down            and with --volumes all data, too
+#   hack/compose.sh down            with --volumes it also deletes all data
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,7 +9,7 @@ if [[ ! -e .env ]]; then
   umask 077
   for name in ADMIN_API_KEY JWT_SECRET_KEY API_KEY_PEPPER SUPERUSER_PASSWORD OWNER_PASSWORD RUNTIME_PASSWORD \
     NATS_PASSWORD S3_SECRET_KEY; do
-    # A letter in front: NATS reads what begins with a digit as a number.
+    # Begin with a letter: NATS reads a value that begins with a digit as a number.
     printf '%s=k%s\n' "$name" "$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')"
   done >.env.new
   mv .env.new .env

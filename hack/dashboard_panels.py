@@ -1,15 +1,15 @@
-"""What the Grafana dashboards show: tables of panels, each with its queries and what it tells whom."""
+"""The panels of the Grafana dashboards: their queries, units and descriptions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# The panels that need it say so in their title; everything else is Imago's own.
+# In the title of panels that need kube-state-metrics; all other metrics are Imago's.
 KUBE_STATE_METRICS = "(kube-state-metrics)"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its queries with their legends, the unit in Grafana's words, and what it tells whom."""
+    """One panel: its queries with their legends, the unit as Grafana names it, and a description for the reader."""
 
     title: str
     unit: str
@@ -20,7 +20,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One dashboard: rows of panels, by the rows' titles."""
+    """One dashboard: panels by the title of their row."""
 
     name: str
     title: str
@@ -43,7 +43,7 @@ def _quantile(quantile: float, metric: str, by: str, *matchers: str) -> str:
 
 
 def _latest(metric: str, by: str, *matchers: str) -> str:
-    """One process tells it for all; for a moment after a change of hands, two do."""
+    """Query a metric that one process emits for all; for a moment after the lease changes hands, two processes do."""
     return f"max by ({by}) ({_of(metric, *matchers)})"
 
 
@@ -54,32 +54,32 @@ def _total(metric: str, by: str, *matchers: str) -> str:
 DONE_P50 = Panel(
     "Upload to done, median by lane",
     "s",
-    "Half of the images were done sooner after their acceptance; first passes only.",
+    "Half of the images were done within this time after the upload; only first runs.",
     [(_quantile(0.5, "imago_image_done_seconds", "lane"), "{{lane}}")],
 )
 DONE_P95 = Panel(
     "Upload to done, 95th percentile by lane",
     "s",
-    "What the slowest of twenty images waited. A lane that is high alone points at its backlog; all lanes at a stage.",
+    "Time of the slowest of twenty images. One high lane: its backlog; all lanes high: a slow stage.",
     [(_quantile(0.95, "imago_image_done_seconds", "lane"), "{{lane}}")],
 )
 OPEN_WORK = Panel(
     "Waiting and working, by stage and lane",
     "short",
-    "Stages that aren't over. Much waiting, little running: too few workers; parked: a provider's quota or a budget.",
+    "Stages that have not ended. Many waiting, few running: too few workers; parked: a provider's quota or a budget.",
     [(_latest("imago_open_stages", "stage, lane, state") + " > 0", "{{stage}} {{lane}} {{state}}")],
     stack=True,
 )
 QUEUE_AGE = Panel(
     "Oldest waiting message, by stage and lane",
     "s",
-    "How long the next message of each queue has waited for a worker; parked work isn't counted.",
+    "How long the next message of each queue has waited for a worker; parked work is not counted.",
     [(_latest("imago_queue_oldest_seconds", "stage, lane"), "{{stage}} {{lane}}")],
 )
 LAG = Panel(
     "Queue lag, by stage and lane",
     "short",
-    "Messages pending and delivered, summed: what KEDA scales the workers by.",
+    "Sum of pending and delivered messages, by which KEDA scales the workers.",
     [
         (
             f"sum by (stage, lane) ({_latest('imago_queue_messages', 'stage, lane, state')})",
@@ -90,7 +90,7 @@ LAG = Panel(
 CAPACITY = Panel(
     "Worker capacity",
     "short",
-    "Jobs in work beside those that could be. At the limit with a lag: more workers are needed, or a slow stage.",
+    "Running jobs and their limit. At the limit with a lag: more workers are needed, or a stage is slow.",
     [
         (_total("imago_worker_jobs_running", "worker"), "{{worker}} running"),
         (_total("imago_worker_jobs_limit", "worker"), "{{worker}} limit"),
@@ -99,34 +99,37 @@ CAPACITY = Panel(
 REPLICAS = Panel(
     f"Worker pods {KUBE_STATE_METRICS}",
     "short",
-    "Ready pods beside what the autoscaler wants: a gap is a pod that can't be scheduled or doesn't become ready.",
+    "Ready and requested pods: a gap is a pod that can't be scheduled or doesn't become ready.",
     [
         (_total("kube_deployment_status_replicas_ready", "deployment", 'deployment=~".*-worker-.*"'), "{{deployment}}"),
-        (_total("kube_deployment_spec_replicas", "deployment", 'deployment=~".*-worker-.*"'), "{{deployment}} wanted"),
+        (
+            _total("kube_deployment_spec_replicas", "deployment", 'deployment=~".*-worker-.*"'),
+            "{{deployment}} requested",
+        ),
     ],
 )
 STAGE_P95 = Panel(
     "Time in a stage, 95th percentile",
     "s",
-    "How long one try takes once a worker has it. High here: the stage itself is slow, not the queue.",
+    "Duration of one attempt. High here: the stage itself is slow, not the queue.",
     [(_quantile(0.95, "imago_stage_duration_seconds", "stage"), "{{stage}}")],
 )
 WAIT_P95 = Panel(
     "Wait for a stage, 95th percentile",
     "s",
-    "From acceptance to a stage's first try. High here and not in the stage: workers are too few or away.",
+    "From the upload to a stage's first attempt. High here and not in the stage: too few workers, or none.",
     [(_quantile(0.95, "imago_stage_wait_seconds", "stage, lane"), "{{stage}} {{lane}}")],
 )
 OUTBOX = Panel(
     "Outbox, oldest overdue row",
     "s",
-    "Age of what was accepted and not yet published. Above seconds: the relay or NATS is away.",
+    "Age of accepted work that is not published yet. Above seconds: the relay or NATS is unavailable.",
     [(f"max({_of('imago_outbox_oldest_overdue_seconds')})", "oldest overdue")],
 )
 DEAD = Panel(
     "Dead letters of the last hour",
     "short",
-    "Stages that died and weren't replayed, by error and client.",
+    "Dead letters that were not replayed, by error and client.",
     [(_latest("imago_dead_letters_last_hour", "stage, error_code, client"), "{{stage}} {{error_code}} {{client}}")],
 )
 API_RATE = Panel(
@@ -135,14 +138,14 @@ API_RATE = Panel(
     "Requests a second, by the route's template.",
     [(_rate("imago_http_requests_total", "method, route"), "{{method}} {{route}}")],
 )
-_ANSWERS = f"sum(rate({_of('imago_http_requests_total')}[$__rate_interval]))"
+_RESPONSES = f"sum(rate({_of('imago_http_requests_total')}[$__rate_interval]))"
 API_ERRORS = Panel(
-    "API answers that are errors",
+    "API error responses",
     "percentunit",
-    "Part of all answers that were 5xx (ours) and 4xx (the caller's).",
+    "Share of responses that were 5xx (server errors) and 4xx (client errors).",
     [
         (
-            _ANSWERS.replace("}", f',status=~"{digit}.."}}', 1) + f" / {_ANSWERS}",
+            _RESPONSES.replace("}", f',status=~"{digit}.."}}', 1) + f" / {_RESPONSES}",
             f"{digit}xx",
         )
         for digit in (5, 4)
@@ -151,13 +154,13 @@ API_ERRORS = Panel(
 API_P95 = Panel(
     "API duration, 95th percentile by route",
     "s",
-    "Time to answer. Slow everywhere: the database or its pool; slow uploads alone: storage or the caller's line.",
+    "Response time. Slow everywhere: the database or its pool; only uploads slow: storage or the client's connection.",
     [(_quantile(0.95, "imago_http_request_duration_seconds", "method, route"), "{{method}} {{route}}")],
 )
 TOP_OPEN = Panel(
     "Clients with the most open work",
     "short",
-    "For whom it is slow: stages that aren't over. Clients without a label of their own (METRICS_CLIENTS) are `other`.",
+    "Stages that have not ended, by client. Clients that METRICS_CLIENTS does not name are `other`.",
     [(f"topk(10, {_latest('imago_client_open_stages', 'client')})", "{{client}}")],
 )
 TOP_OLDEST = Panel(
@@ -169,14 +172,14 @@ TOP_OLDEST = Panel(
 TOP_QUOTA = Panel(
     "Clients nearest to a quota",
     "percentunit",
-    "Used part of a quota; at 1 uploads are refused. `other` shows the fullest of the clients without a label.",
+    "Used share of a quota; at 1 uploads are rejected. `other` shows the fullest of the clients without a label.",
     [(f"topk(10, {_latest('imago_client_quota_used_ratio', 'client, quota')})", "{{client}} {{quota}}")],
 )
 
 OVERVIEW = Dashboard(
     "overview",
     "Imago / Overview",
-    "Why is it slow, and for whom: read from top to bottom.",
+    "What is slow, and for whom: read from top to bottom.",
     {
         "Is it slow?": [DONE_P50, DONE_P95, API_P95],
         "Where does the time go?": [OPEN_WORK, QUEUE_AGE, LAG, CAPACITY, STAGE_P95, WAIT_P95],
@@ -188,25 +191,25 @@ OVERVIEW = Dashboard(
 PIPELINE = Dashboard(
     "pipeline",
     "Imago / Pipeline",
-    "Stages, queues, publication and upkeep in detail.",
+    "Stages, queues, publication and maintenance in detail.",
     {
         "Stages": [
             Panel(
-                "Tries, by outcome",
+                "Attempts, by outcome",
                 "ops",
-                "Tries of stages a second; lost: the lease ended; released: the worker was stopping.",
+                "Attempts a second; lost: lease expired; released: infrastructure error, or worker stopping.",
                 [(_rate("imago_stage_runs_total", "stage, outcome"), "{{stage}} {{outcome}}")],
             ),
             STAGE_P95,
             WAIT_P95,
         ],
         "Queues": [OPEN_WORK, QUEUE_AGE, LAG, CAPACITY, REPLICAS, DEAD],
-        "Publication and upkeep": [
+        "Publication and maintenance": [
             OUTBOX,
             Panel(
                 "Outbox rows",
                 "short",
-                "Rows the relay should have published, and rows that wait for their time.",
+                "Rows that the relay should have published, and parked rows.",
                 [
                     (f"max({_of('imago_outbox_overdue')})", "overdue"),
                     (f"max({_of('imago_outbox_parked')})", "parked"),
@@ -215,31 +218,31 @@ PIPELINE = Dashboard(
             Panel(
                 "Publications",
                 "ops",
-                "Messages published a second, by who did it; the relay alone means that the fast path fails.",
+                "Messages published a second, by publisher; only the relay: the fast path fails.",
                 [(_rate("imago_published_total", "by, kind"), "{{by}} {{kind}}")],
             ),
             Panel(
-                "Stages published anew",
+                "Stages published again",
                 "ops",
-                "What the reconciler found; anything but a changed lane means that messages were lost.",
+                "Findings of the reconciler; any reason but a changed lane means that messages were lost.",
                 [(_rate("imago_reconciled_total", "reason"), "{{reason}}")],
             ),
             Panel(
-                "Chores, by outcome",
+                "Maintenance tasks, by outcome",
                 "ops",
-                "Turns of the upkeep: done, waited for another process, failed.",
+                "Runs of periodic tasks: done, left to another process, failed.",
                 [(_rate("imago_chore_runs_total", "chore, outcome"), "{{chore}} {{outcome}}")],
             ),
             Panel(
                 "Connected to NATS",
                 "bool",
-                "0 where a process of this kind has no connection.",
+                "0 if a process of this kind has no connection.",
                 [(f"min by (process) ({_of('imago_nats_connected')})", "{{process}}")],
             ),
             Panel(
                 "Database connections",
                 "short",
-                "Connections in use and what the pools may open.",
+                "Connections in use, and the limit of the pools.",
                 [
                     (f"sum({_of('imago_database_connections')})", "in use"),
                     (f"sum({_of('imago_database_connections_limit')})", "limit"),
@@ -248,13 +251,13 @@ PIPELINE = Dashboard(
             Panel(
                 "Wait for a database connection, 95th percentile",
                 "s",
-                "Time until the pool gave one. Above milliseconds: the pool is too small or statements are slow.",
+                "Above milliseconds: the pool is too small or statements are slow.",
                 [(_quantile(0.95, "imago_database_connection_wait_seconds", ""), "p95")],
             ),
             Panel(
-                "Objects out of step",
+                "Inconsistent objects",
                 "short",
-                "Objects that the database doesn't know, and objects that images need and storage lacks.",
+                "Objects without an image, and objects of images that are missing in storage.",
                 [
                     (f"max({_of('imago_storage_unknown_objects')})", "unknown"),
                     (f"max({_of('imago_storage_missing_objects')})", "missing"),
@@ -275,11 +278,11 @@ CLIENT = Dashboard(
             Panel(
                 "Uploads, by outcome",
                 "ops",
-                "Uploads a second: accepted, replayed, or refused with a problem's code.",
+                "Uploads a second: accepted, replayed, or rejected with an error code.",
                 [(_rate("imago_uploads_total", "outcome", _CLIENT), "{{outcome}}")],
             ),
             Panel(
-                "Images whose first pass ended",
+                "Images whose first runs ended",
                 "ops",
                 "Images a second, by their status.",
                 [(_rate("imago_images_done_total", "status", _CLIENT), "{{status}}")],
@@ -296,7 +299,7 @@ CLIENT = Dashboard(
             Panel(
                 "Open stages",
                 "short",
-                "Stages of the client that aren't over.",
+                "Stages of the client that have not ended.",
                 [(_latest("imago_client_open_stages", "client", _CLIENT), "{{client}}")],
             ),
             Panel(
@@ -308,13 +311,13 @@ CLIENT = Dashboard(
             Panel(
                 "Quotas used",
                 "percentunit",
-                "Used part of every quota; at 1 uploads are refused.",
+                "Used share of each quota; at 1 uploads are rejected.",
                 [(_latest("imago_client_quota_used_ratio", "client, quota", _CLIENT), "{{client}} {{quota}}")],
             ),
             Panel(
                 "Dead letters of the last hour",
                 "short",
-                "Stages of the client that died and weren't replayed.",
+                "Dead letters of the client that were not replayed.",
                 [(_latest("imago_dead_letters_last_hour", "stage, error_code", _CLIENT), "{{stage}} {{error_code}}")],
             ),
         ]
@@ -325,11 +328,11 @@ CLIENT = Dashboard(
 AI_COST = Dashboard(
     "ai-cost",
     "Imago / AI cost",
-    "What AI providers cost, how they answer, and when budgets and breakers step in.",
+    "What AI providers cost, how their calls end, and when budgets and breakers apply.",
     {
         "Cost": [
             Panel(
-                "Cost of a day at the present rate",
+                "Cost of a day at the current rate",
                 "currencyUSD",
                 "US dollars, of calls with a known price.",
                 [(f"{_rate('imago_ai_cost_usd_total', 'provider, kind')} * 86400", "{{provider}} {{kind}}")],
@@ -341,9 +344,9 @@ AI_COST = Dashboard(
                 [(_rate("imago_ai_tokens_total", "provider, kind, direction"), "{{provider}} {{kind}} {{direction}}")],
             ),
             Panel(
-                "Calls without a price, and calls a budget refused",
+                "Calls without a price, and calls rejected by a budget",
                 "ops",
-                "The first are missing from the cost; the second by the budget's policy.",
+                "Unpriced calls are missing in the cost; rejected calls are shown by the budget's policy.",
                 [
                     (_rate("imago_ai_unpriced_calls_total", "provider, kind"), "{{provider}} {{kind}} unpriced"),
                     (_rate("imago_ai_budget_exhausted_total", "kind, policy"), "{{kind}} {{policy}}"),
@@ -360,19 +363,19 @@ AI_COST = Dashboard(
             Panel(
                 "Call duration, 95th percentile",
                 "s",
-                "Time until a provider answered.",
+                "Time until the provider responded.",
                 [(_quantile(0.95, "imago_ai_call_duration_seconds", "provider, kind"), "{{provider}} {{kind}}")],
             ),
             Panel(
-                "Providers left alone",
+                "Open breakers",
                 "bool",
                 "1 while a breaker is open: calls go to the next provider, or are parked.",
                 [(_latest("imago_ai_breaker_open", "provider"), "{{provider}}")],
             ),
             Panel(
-                "Fallbacks and invalid answers",
+                "Fallbacks and invalid responses",
                 "ops",
-                "Answers by another provider than the first, and answers that fit no schema.",
+                "Responses of other providers than the first, and responses that do not fit the schema.",
                 [
                     (_rate("imago_ai_fallbacks_total", "kind, provider"), "{{kind}} by {{provider}}"),
                     (_rate("imago_ai_invalid_answers_total", "provider, kind"), "{{provider}} {{kind}} invalid"),
@@ -385,13 +388,13 @@ AI_COST = Dashboard(
 OPERATOR = Dashboard(
     "operator",
     "Imago / Operator",
-    "What the operator does with ImagoClient resources.",
+    "Reconciliation of ImagoClient resources.",
     {
         "Resources": [
             Panel(
                 "Resources, by condition",
                 "short",
-                "Ready=False with a reason is a resource to look at: kubectl describe shows its events.",
+                "Ready=False with a reason: look at the resource; kubectl describe shows its events.",
                 [
                     (
                         _total("imago_operator_clients", "condition, status, reason"),
@@ -400,39 +403,39 @@ OPERATOR = Dashboard(
                 ],
             ),
             Panel(
-                "Passes, by trigger and outcome",
+                "Reconciles, by trigger and outcome",
                 "ops",
-                "Passes over resources a second.",
+                "Reconciles a second.",
                 [(_rate("imago_operator_reconciles_total", "trigger, outcome"), "{{trigger}} {{outcome}}")],
             ),
             Panel(
-                "Pass duration, 95th percentile",
+                "Reconcile duration, 95th percentile",
                 "s",
-                "Time a pass took; slow passes wait for Imago's API or for Kubernetes.",
+                "Duration of a reconcile; slow ones wait for Imago's API or for Kubernetes.",
                 [(_quantile(0.95, "imago_operator_reconcile_duration_seconds", "trigger"), "{{trigger}}")],
             ),
             Panel(
-                "Passes that failed, by reason",
+                "Failed reconciles, by reason",
                 "ops",
-                "Passes that didn't reach their end; they are tried again.",
+                "Reconciles that failed; they are retried.",
                 [(_rate("imago_operator_errors_total", "reason"), "{{reason}}")],
             ),
             Panel(
                 "Requests to Imago's API",
                 "reqps",
-                "By request and status: 401 is the operator's key, 5xx Imago's API.",
+                "By request and status; 401: the operator's key is wrong; 5xx: Imago's API fails.",
                 [(_rate("imago_operator_api_requests_total", "request, status"), "{{request}} {{status}}")],
             ),
             Panel(
                 "Overdue rotations",
                 "short",
-                "Resources whose key should have been replaced by now; paused ones are among them.",
+                "Resources whose key should have been replaced, including paused ones.",
                 [(_total("imago_operator_rotations_overdue", "namespace"), "{{namespace}}")],
             ),
             Panel(
-                "Keys made, things swept",
+                "Keys issued, orphans removed",
                 "ops",
-                "Keys by why they were made; what nobody owned and was removed; sweeps that failed.",
+                "Issued keys by reason; removed orphans; failed sweeps.",
                 [
                     (_rate("imago_operator_keys_issued_total", "reason"), "key: {{reason}}"),
                     (_rate("imago_operator_swept_total", "kind"), "swept: {{kind}}"),

@@ -1,7 +1,7 @@
-"""Writes the Grafana dashboards in k8s/dashboards from the panels of `dashboard_panels`.
+"""Generate the Grafana dashboards in k8s/dashboards from the panels of `dashboard_panels`.
 
-`make dashboards` runs this; a test holds the files equal to `files()`, and another runs every query against a real
-Prometheus. Without a namespace label (outside of Kubernetes) the dashboards work too: "All" matches its absence.
+`make dashboards` runs this; a test compares the files with `files()`, and another runs every query against a real
+Prometheus. The dashboards also work without a namespace label (outside of Kubernetes): "All" matches its absence.
 """
 
 import json
@@ -19,7 +19,7 @@ _PANEL_HEIGHT = 8
 
 
 def files() -> dict[Path, str]:
-    """Return what is to be written, by path."""
+    """Return the contents of the files, by path."""
     return {TARGET / f"{board.name}.json": json.dumps(_grafana(board), indent=1) + "\n" for board in DASHBOARDS}
 
 

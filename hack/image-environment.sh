@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the environment /opt/imago of an image, from a lock file and the wheel in /dist; the Dockerfile runs it.
+# Creates the environment /opt/imago of an image from a lock file and the wheel in /dist; the Dockerfile runs it.
 #
-# There is no pip in it, since what runs has no need of one. The bytecode is checked against nothing and depends on the
-# sources' contents alone, not on their times, so that two builds are equal.
+# The environment has no pip, because Imago doesn't need one. The bytecode is unchecked and depends only on the contents of
+# the sources, not on their times, so that two builds are equal.
 set -eu
 target=${TARGET:-/opt/imago} build=${BUILD:-/opt/build} wheels=${WHEELS:-/dist}
 "$build/bin/python" -m venv --without-pip "$target"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A local cluster by kind, with KEDA; needs docker, kind, kubectl and helm.
-#   hack/kind.sh up        makes the cluster, builds and loads the images, installs KEDA and the chart
-#   hack/kind.sh load      builds and loads the images anew and restarts what runs on them
-#   hack/kind.sh down      removes the cluster and all in it
+#   hack/kind.sh up        creates the cluster, builds and loads the images, installs KEDA and the chart
+#   hack/kind.sh load      rebuilds and reloads the images and restarts the Deployments
+#   hack/kind.sh down      removes the cluster with everything in it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

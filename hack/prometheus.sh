@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts Debian's prometheus and promtool into the cache directory, where the tests of metrics, alert rules and dashboards
-# find them. The package isn't installed: it would start a server of its own and keep it running.
+# Puts Debian's prometheus and promtool into the cache directory for the tests of metrics, alert rules and dashboards. The
+# package is not installed, because it would start a server and keep it running.
 set -euo pipefail
 
 readonly TARGET=${XDG_CACHE_HOME:-$HOME/.cache}/imago/prometheus
@@ -11,7 +11,7 @@ command -v apt-get >/dev/null || { echo "prometheus: put prometheus and promtool
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# Where the lists of packages are missing (a fresh container), only root can fetch them.
+# If the package lists are missing (a fresh container), only root can fetch them.
 download() { (cd "$work" && apt-get download -qq prometheus >/dev/null 2>&1); }
 download || { [[ $(id -u) -eq 0 ]] && apt-get update -qq >/dev/null && download; } || {
   echo "prometheus: apt-get can't download the package" >&2
@@ -19,7 +19,7 @@ download || { [[ $(id -u) -eq 0 ]] && apt-get update -qq >/dev/null && download;
 }
 dpkg-deb -x "$work"/prometheus_*.deb "$work/unpacked"
 mkdir -p "$TARGET"
-# Whole or not at all: two set-ups may do this at once.
+# Rename complete files, because two setups may run concurrently.
 for program in prometheus promtool; do
   cp "$work/unpacked/usr/bin/$program" "$TARGET/.$program.$$"
   mv "$TARGET/.$program.$$" "$TARGET/$program"

@@ -1,7 +1,7 @@
-"""Takes the schemas that tests/chart checks manifests against out of Go modules, pruned to the kinds in use.
+"""Extract the schemas that tests/chart checks manifests against from Go modules, pruned to the kinds in use.
 
-`make schemas` runs this; it needs Go, and the module proxy or a cache. The schemas lie in tests/chart/schemas, because
-the tests are to run without either.
+`make schemas` runs this; it needs Go, and the module proxy or a cache. The schemas are committed in
+tests/chart/schemas, because the tests must run without either.
 """
 
 import json
@@ -19,10 +19,10 @@ KEDA = ("github.com/kedacore/keda/v2", "v2.20.1")
 PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 COMPOSE = ("github.com/compose-spec/compose-go/v2", "v2.16.2")
 SKAFFOLD = ("github.com/GoogleContainerTools/skaffold/v2", "v2.13.2")
-# As skaffold.yaml names it.
+# The apiVersion of skaffold.yaml.
 SKAFFOLD_VERSION = "v4beta11"
 
-# What the chart may render; a kind that isn't here fails the tests, and is to be added.
+# The kinds that the chart may render. The tests fail for other kinds, which must be added here.
 KINDS = frozenset(
     (
         "apps/v1/Deployment",
@@ -56,7 +56,7 @@ _GVK = "x-kubernetes-group-version-kind"
 
 
 def module(of: tuple[str, str]) -> Path:
-    """Return the folder of a Go module, downloaded where it isn't there."""
+    """Return the folder of a Go module, downloading it if it is missing."""
     name, version = of
     with tempfile.TemporaryDirectory() as elsewhere:
         command = ["go", "mod", "download", "-json", f"{name}@{version}"]
@@ -65,7 +65,7 @@ def module(of: tuple[str, str]) -> Path:
 
 
 def kubernetes(document: dict[str, Any]) -> dict[str, Any]:
-    """Return one JSON schema of the kinds in use, by `<apiVersion>/<kind>`, out of the OpenAPI document."""
+    """Return the JSON schema of the kinds in use, by `<apiVersion>/<kind>`, from the OpenAPI document."""
     definitions: dict[str, Any] = document["definitions"]
     roots = {
         "/".join(filter(None, (gvk["group"], gvk["version"], gvk["kind"]))): name
@@ -80,7 +80,7 @@ def kubernetes(document: dict[str, Any]) -> dict[str, Any]:
         if name not in kept:
             kept[name] = strict(definitions[name])
             waiting += references(kept[name])
-    # Both come as texts and as numbers.
+    # Both may be strings or numbers.
     for name in ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "io.k8s.apimachinery.pkg.api.resource.Quantity"):
         kept[name] = {"type": ["string", "number"]}
     return {
@@ -90,7 +90,7 @@ def kubernetes(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def strict(schema: Any) -> Any:
-    """Return a schema that refuses properties it doesn't name, without its prose."""
+    """Return a schema without its prose that rejects unknown properties."""
     if isinstance(schema, list):
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):
@@ -108,7 +108,7 @@ def strict(schema: Any) -> Any:
 
 
 def skaffold(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of skaffold.yaml without its prose, which is most of it."""
+    """Return the schema of skaffold.yaml without its prose, which is most of its size."""
     prose = ("description", "x-intellij-html-description", "preferredOrder", "examples", "default")
 
     def bare(part: Any) -> Any:
@@ -142,19 +142,19 @@ def custom(path: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for version in spec["versions"]:
         schema = strict(version["schema"]["openAPIV3Schema"])
-        # The API server knows what stands in there.
+        # The API server validates metadata.
         schema["properties"]["metadata"] = {"type": "object"}
         found[f"{spec['group']}/{version['name']}/{spec['names']['kind']}"] = schema
     return found
 
 
 def write(name: str, content: object) -> None:
-    """Write a schema small: half of its bytes would be indentation."""
+    """Write a schema without indentation, which would be half of its bytes."""
     (TARGET / name).write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
 
 
 def main() -> None:
-    """Write all of them, and what they are."""
+    """Write all schemas and their README."""
     TARGET.mkdir(parents=True, exist_ok=True)
     source = module(KUBERNETES)
     write("kubernetes.json", kubernetes(json.loads((source / "api/openapi-spec/swagger.json").read_text())))
@@ -176,8 +176,8 @@ def main() -> None:
         )
     )
     (TARGET / "README.md").write_text(
-        "# Schemas of others\n\nTaken out of Go modules by `make schemas` (hack/schemas.py), descriptions left out, "
-        "unknown properties refused.\nAll of them are under the Apache License 2.0 (LICENSE, NOTICE).\n\n"
+        "# Third-party schemas\n\nExtracted from Go modules by `make schemas` (hack/schemas.py), without "
+        "descriptions; they reject unknown properties.\nAll are under the Apache License 2.0 (LICENSE, NOTICE).\n\n"
         f"| file | what | module |\n|---|---|---|\n{rows}"
     )
 

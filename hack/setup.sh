@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv and installs what the project needs; does nothing, and quickly, where that was done already.
+# Creates .venv and installs what the project needs; does nothing, quickly, if that is up to date.
 #
-# The stamp is written last and names what it was made from, so a set-up that was interrupted is done again by the next
-# run, and a changed lock file is noticed.
+# The stamp is written last and contains a checksum of the inputs, so the next run repeats an interrupted setup and notices a
+# changed lock file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ fingerprint() {
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
-# Packages of the system: what the tests and OCR need beside Python.
+# System packages that tests and OCR need beside Python.
 installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
 install_system_packages() {
@@ -38,7 +38,7 @@ install_system_packages() {
   fi
   say "installing ${missing[*]}"
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null
-  # PostgreSQL's package would start a server of its own on its port; the tests start theirs.
+  # PostgreSQL's package creates and starts a server on the default port; the tests start their own servers.
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
@@ -73,7 +73,7 @@ make_environment() {
 }
 
 main() {
-  # Two set-ups at once would write over each other.
+  # Concurrent setups would overwrite each other's files.
   exec 9>.setup.lock
   if command -v flock >/dev/null; then flock 9; fi
   local wanted

@@ -49,7 +49,7 @@ def _latency(bench: Bench) -> None:
     waits["default"].append(percentile(_theirs(bench.peer, min(count, 30), _DEFAULT_POLL), 0.5))
     bench.report.add("publish to handler, p50 ms: imago", Sample(tuple(waits["imago"])), relation="<=", target=5)
     bench.report.add(f"publish to handler, p50 ms: ARQ, poll_delay {_TUNED_POLL:g} s", Sample(tuple(waits["tuned"])))
-    bench.report.add(f"publish to handler, p50 ms: ARQ as it comes, {_DEFAULT_POLL:g} s", waits["default"][0])
+    bench.report.add(f"publish to handler, p50 ms: ARQ's default, {_DEFAULT_POLL:g} s", waits["default"][0])
 
 
 async def _ours(system: Imago, count: int) -> list[float]:

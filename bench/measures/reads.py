@@ -80,7 +80,7 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
             api = report.add(f"GET {what}: {name}, API CPU ms", Sample(tuple(each[0] for each in triples)))
             report.add(f"GET {what}: {name}, CPU ms of all processes", Sample(tuple(each[2] for each in triples)))
             speed[name].append(1000 / api)
-        report.add(f"GET {what}: the peer validating its answers, API CPU ms", validating[what])
+        report.add(f"GET {what}: the peer validating its responses, API CPU ms", validating[what])
         speed["peer, validating"].append(1000 / validating[what].median)
         mine, peers = measured["imago"], measured["peer"]
         report.add(

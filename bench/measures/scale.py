@@ -22,7 +22,7 @@ def measure(bench: Bench) -> None:
     costs = {kind: report.figures.get(f"imago: worker {kind}, CPU s per image", cost) for kind, cost in _COSTS.items()}
     report.section("A day, simulated")
     for kind, cost in costs.items():
-        report.add(f"{kind} worker: CPU s per image that went in", cost)
+        report.add(f"{kind} worker: CPU s per uploaded image", cost)
     lanes: dict[str, Lane] = {}
     for name, per_day in _LANES.items():
         for least, label in ((0, "from zero"), (1, "one kept warm")):

@@ -1,4 +1,4 @@
-"""The main job as a user does it: one command, real photos, and everything read back."""
+"""`imago dev` as a user runs it: one command, real photos, and every result read."""
 
 import json
 import signal
@@ -74,7 +74,7 @@ def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:
     assert not any(image["ocr"]["has_text"] for image in results.values())
 
 
-def test_a_broken_body_ends_with_the_stages_errors_and_not_pending_for_ever(instance: Instance, tmp_path: Path) -> None:
+def test_an_image_with_a_broken_body_ends_with_the_errors_of_its_stages(instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(encoded("jpeg", picture(900, 900))[:5000])
     (tmp_path / "whole.png").write_bytes(encoded("png"))
     results = {Path(result["path"]).name: result for result in instance.upload(tmp_path, check=False)}
@@ -84,8 +84,8 @@ def test_a_broken_body_ends_with_the_stages_errors_and_not_pending_for_ever(inst
     assert instance.imago("upload", tmp_path / "cut.jpg", "--wait", check=False).returncode == 1
 
 
-def test_the_command_line_says_in_a_line_what_was_refused(instance: Instance, tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("no image")
+def test_the_command_line_reports_a_rejected_file_in_one_line(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("not an image")
     done = instance.imago("upload", tmp_path / "note.txt", check=False)
     assert (done.returncode, "unsupported-media-type" in done.stderr) == (1, True)
     assert "Traceback" not in done.stderr
@@ -110,7 +110,7 @@ def test_clients_are_managed_from_the_command_line(instance: Instance) -> None:
     assert (missing.returncode, missing.stderr.strip()) == (1, "imago: not-found: No such client.")
 
 
-def test_metrics_of_all_processes_are_in_one_place(instance: Instance) -> None:
+def test_one_endpoint_serves_the_metrics_of_all_processes(instance: Instance) -> None:
     import urllib.request
 
     instance.upload(CAT)
@@ -121,7 +121,7 @@ def test_metrics_of_all_processes_are_in_one_place(instance: Instance) -> None:
     assert instance.key not in text
 
 
-def test_no_log_holds_the_key(instance: Instance) -> None:
+def test_no_log_contains_a_secret(instance: Instance) -> None:
     secrets = [instance.key, *json.loads((instance.data_dir / "secrets.json").read_text()).values()]
     for log in instance.data_dir.rglob("*.log"):
         text = log.read_text(errors="replace")
@@ -129,7 +129,7 @@ def test_no_log_holds_the_key(instance: Instance) -> None:
             assert secret not in text, log
 
 
-def test_a_second_instance_says_in_a_line_why_it_cant_start(instance: Instance, tmp_path: Path) -> None:
+def test_an_instance_that_cannot_start_reports_the_reason_in_one_line(instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cases = {
         "in use by another": ["--port", "0", "--data-dir", instance.data_dir],
@@ -146,7 +146,7 @@ def test_a_second_instance_says_in_a_line_why_it_cant_start(instance: Instance, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_leaves_no_process_and_a_restart_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_stopping_leaves_no_process_and_a_restart_resumes_pending_work(tmp_path: Path, number: signal.Signals) -> None:
     instance = Instance(tmp_path / "data").start()
     try:
         photos = tmp_path / "photos"
@@ -163,14 +163,14 @@ def test_stopping_leaves_no_process_and_a_restart_goes_on(tmp_path: Path, number
         again = Instance(tmp_path / "data", port=instance.port).start()
         try:
             assert again.key == instance.key
-            assert again.key not in again.output, "the key is shown at the first start alone"
+            assert again.key not in again.output, "the key is shown only at the first start"
             deadline = time.monotonic() + 90
             while True:
                 images = json.loads(again.imago("search", "--limit", "50", "--json").stdout)
                 states = {image["processing_status"] for image in images}
                 if states == {"done"}:
                     break
-                assert time.monotonic() < deadline, f"what was pending did not go on: {states}"
+                assert time.monotonic() < deadline, f"pending work did not resume: {states}"
                 time.sleep(0.5)
             assert len(images) == 12
         finally:
@@ -191,7 +191,7 @@ def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", instance.port))
 
 
-def test_the_pod_of_helm_test_uploads_and_reads_back(instance: Instance) -> None:
+def test_the_script_of_helm_test_uploads_and_reads_an_image(instance: Instance) -> None:
     secrets = json.loads((instance.data_dir / "secrets.json").read_text())
     url = f"http://127.0.0.1:{instance.port}"
     done = subprocess.run(

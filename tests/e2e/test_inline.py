@@ -1,4 +1,4 @@
-"""THUMBNAIL_MODE=inline, and what else the environment switches."""
+"""Settings that change processing: THUMBNAIL_MODE, THUMBNAIL_FORMAT and OCR_ENABLED."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from devtools.photos import CAT
 from tests.support.images import encoded, picture
 
 
-def test_an_inline_thumbnail_is_there_with_the_answer_and_switched_off_stages_are_skipped(tmp_path: Path) -> None:
+def test_an_inline_thumbnail_exists_when_the_upload_is_answered_and_disabled_stages_are_skipped(tmp_path: Path) -> None:
     instance = Instance(
         tmp_path / "data", THUMBNAIL_MODE="inline", OCR_ENABLED="false", THUMBNAIL_FORMAT="jpeg"
     ).start()

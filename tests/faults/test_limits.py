@@ -115,7 +115,7 @@ async def test_of_two_hundred_concurrent_uploads_exactly_those_that_fit_are_acce
     figures.hold(
         "quota: of 200 concurrent uploads of 1 MB, accepted at a quota of 50 MB", statuses.count(201), "==", fits
     )
-    figures.note("quota: of these, tried again after a 503", sum(len(done.attempts) > 1 for done in operations))
+    figures.note("quota: of these, retried after a 503", sum(len(done.attempts) > 1 for done in operations))
     me = (await tenant.call("GET", "/auth/me")).body
     assert me["quota"]["storage_used_bytes"] == fits * MB
     platform.start()

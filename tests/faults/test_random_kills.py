@@ -45,16 +45,16 @@ async def test_nothing_is_lost_while_everything_is_killed_at_random(
         await asyncio.to_thread(api.wait_ready)
     await check_all(tenant)
     counts = tenant.counts()
-    figures.hold("random kills: accepted uploads that were lost", uploads - counts.get("done", 0), "<=", 0)
+    figures.hold("random kills: accepted uploads lost", uploads - counts.get("done", 0), "<=", 0)
     figures.hold("random kills: stages with two results", _doubled(platform, tenant), "<=", 0)
     dead = platform.scalar("SELECT count(*) FROM dead_letters WHERE client_id = :c", c=tenant.number)
     figures.hold("random kills: dead letters", dead, "<=", 0)
     figures.note("random kills: uploads", uploads)
     figures.note("random kills: kills", ", ".join(f"{name} {count}" for name, count in sorted(killed.items())))
     tries = Counter(status for done in tenant.journal for status in done.attempts)
-    figures.note("random kills: answers (0 is a broken connection)", str(dict(sorted(tries.items()))))
+    figures.note("random kills: responses (0 is a broken connection)", str(dict(sorted(tries.items()))))
     again = platform.scalar("SELECT count(*) FROM image_stages WHERE client_id = :c AND claim > 1", c=tenant.number)
-    figures.note("random kills: stages that were begun more than once", again)
+    figures.note("random kills: stages started more than once", again)
 
 
 async def _upload(tenant: Tenant, count: int) -> None:

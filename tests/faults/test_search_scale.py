@@ -139,7 +139,7 @@ async def test_full_text_uses_its_index_among_400_000_rows_and_finds_only_the_cl
     async with unbound(postgres, db) as connection:
         await fill(connection, mine, other)
     figures.note("full text: rows of two clients", ROWS)
-    figures.note("full text: filled in (s)", time.monotonic() - began)
+    figures.note("full text: inserted in (s)", time.monotonic() - began)
 
     every_tenth = [number * ROWS // 10 for number in range(10, 0, -1)]
     for word in ("albatross", "lighthouse"):

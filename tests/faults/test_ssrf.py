@@ -85,7 +85,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
         except FetchFailed:
             # Connections are blocked: the attempt alone shows that the URL was accepted.
             continue
-    figures.hold(f"SSRF: harmless URLs refused, of {len(harmless_urls())}", refused, "==", 0)
+    figures.hold(f"SSRF: harmless URLs rejected, of {len(harmless_urls())}", refused, "==", 0)
 
 
 async def test_a_gzip_bomb_is_stopped_at_the_decompressed_limit(
