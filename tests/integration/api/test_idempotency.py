@@ -11,9 +11,9 @@ from devtools.waiting import until
 from imago.core.errors import IdempotencyInFlight
 from imago.core.uploads.idempotency import (
     Completion,
-    FirstAnswer,
+    FirstResponse,
     KeyLease,
-    claim_key,
+    acquire_key,
     complete_key,
     release_key,
     renew_key,
@@ -112,7 +112,7 @@ async def test_one_of_many_at_once_gets_the_key(db: Database) -> None:
 
     async def claim() -> KeyLease | None:
         try:
-            held = await claim_key(db, client.id, "k", lease=LEASE, ttl=DAY)
+            held = await acquire_key(db, client.id, "k", lease=LEASE, ttl=DAY)
         except IdempotencyInFlight:
             return None
         assert isinstance(held, KeyLease)
@@ -123,8 +123,8 @@ async def test_one_of_many_at_once_gets_the_key(db: Database) -> None:
 
 async def test_a_dead_holders_key_is_taken_over_and_its_late_commit_refused(db: Database) -> None:
     client = await make_client(db)
-    dead = await claim_key(db, client.id, "k", lease=timedelta(seconds=-1), ttl=DAY)
-    heir = await claim_key(db, client.id, "k", lease=LEASE, ttl=DAY)
+    dead = await acquire_key(db, client.id, "k", lease=timedelta(seconds=-1), ttl=DAY)
+    heir = await acquire_key(db, client.id, "k", lease=LEASE, ttl=DAY)
     assert isinstance(dead, KeyLease)
     assert isinstance(heir, KeyLease)
     assert not await renew_key(db, dead, lease=LEASE)
@@ -136,13 +136,13 @@ async def test_a_dead_holders_key_is_taken_over_and_its_late_commit_refused(db: 
     async with db.write() as connection:
         await complete_key(connection, Completion(heir, "f", DAY), {"id": 2})
     await release_key(db, heir)
-    assert await claim_key(db, client.id, "k", lease=LEASE, ttl=DAY) == FirstAnswer("f", {"id": 2})
+    assert await acquire_key(db, client.id, "k", lease=LEASE, ttl=DAY) == FirstResponse("f", {"id": 2})
 
 
 async def test_an_answer_is_forgotten_after_its_time(db: Database) -> None:
     client = await make_client(db)
-    held = await claim_key(db, client.id, "k", lease=LEASE, ttl=DAY)
+    held = await acquire_key(db, client.id, "k", lease=LEASE, ttl=DAY)
     assert isinstance(held, KeyLease)
     async with db.write() as connection:
         await complete_key(connection, Completion(held, uuid4().hex, timedelta(seconds=-1)), {"id": 1})
-    assert isinstance(await claim_key(db, client.id, "k", lease=LEASE, ttl=DAY), KeyLease)
+    assert isinstance(await acquire_key(db, client.id, "k", lease=LEASE, ttl=DAY), KeyLease)

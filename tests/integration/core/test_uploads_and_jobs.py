@@ -36,7 +36,7 @@ from imago.core.jobs.stream_repair import due_graves, find_open_stages, republis
 from imago.core.outbox.rows import state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
-from imago.core.uploads.idempotency import Completion, KeyLease, claim_key
+from imago.core.uploads.idempotency import Completion, KeyLease, acquire_key
 from imago.core.uploads.intents import abandon_upload
 from imago.core.uploads.model import AcceptedImage, NewImage
 from imago.core.uploads.transactions import Uploads
@@ -193,13 +193,13 @@ async def test_what_is_asked_for_together_is_refused_one_by_one(db: Database) ->
     client, uploads = await make_client(db, storage_bytes=3500), Uploads(db)
     news = [await _stored(uploads, client, sha256 * 64) for sha256 in "aaabcd"]
     lease, ttl = timedelta(seconds=30), timedelta(hours=1)
-    held = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    held = await acquire_key(db, client.id, "key", lease=lease, ttl=ttl)
     assert isinstance(held, KeyLease)
     good, stale = (Completion(each, "f" * 64, ttl) for each in (held, KeyLease(client.id, "key", uuid4())))
     outcomes = await asyncio.gather(
         *(
-            uploads.accept(client, upload, once=once)
-            for upload, once in zip(news, [None, stale, good, None, None, None], strict=True)
+            uploads.accept(client, upload, completion=completion)
+            for upload, completion in zip(news, [None, stale, good, None, None, None], strict=True)
         ),
         return_exceptions=True,
     )
@@ -209,9 +209,9 @@ async def test_what_is_asked_for_together_is_refused_one_by_one(db: Database) ->
     assert again.duplicate_of == first.id
     used = await get_usage(db, client.id)
     assert (used.storage_bytes, used.images) == (3000, 3)
-    repeated = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    repeated = await acquire_key(db, client.id, "key", lease=lease, ttl=ttl)
     assert not isinstance(repeated, KeyLease)
-    assert repeated.answer["id"] == again.id
+    assert repeated.response["id"] == again.id
 
 
 async def _stored(uploads: Uploads, client: Client, sha256: str) -> NewImage:

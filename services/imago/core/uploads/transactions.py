@@ -39,14 +39,14 @@ class Uploads:
         """
         return await self._intents.ask((client, NewIntent(image, object_key, ttl)))
 
-    async def accept(self, client: Client, upload: NewImage, *, once: Completion | None = None) -> AcceptedImage:
+    async def accept(self, client: Client, upload: NewImage, *, completion: Completion | None = None) -> AcceptedImage:
         """Charge the quota and create the image, its stages and its outbox rows in one transaction.
 
-        With `once`, the same transaction stores the response under the Idempotency-Key. On an error nothing is written,
-        and the caller abandons the upload. Raises QuotaExceeded, UploadExpired if the intent is gone, Unauthenticated
-        if the client was deactivated, and IdempotencyInFlight if another request took over the key.
+        With `completion`, the same transaction stores the response under the Idempotency-Key. On an error nothing is
+        written, and the caller abandons the upload. Raises QuotaExceeded, UploadExpired if the intent is gone,
+        Unauthenticated if the client was deactivated, and IdempotencyInFlight if another request took over the key.
         """
-        return await self._acceptances.ask(Acceptance(client, upload, once))
+        return await self._acceptances.ask(Acceptance(client, upload, completion))
 
     async def _begin(self, requests: Sequence[tuple[Client, NewIntent]]) -> list[int | Exception]:
         client_id = requests[0][0].id
