@@ -4,6 +4,8 @@ On PostgreSQL the table has no row-level security: `@@` is not leakproof, so its
 here has a condition on the client's id instead, and reads nothing but ids.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -53,7 +55,11 @@ async def upsert_document(connection: AsyncConnection, client_id: int, image_id:
 
 def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
     """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the folded `document`."""
-    columns = {"client_id": rows.c.client_id, "image_id": rows.c.image_id, "document": rows.c.document}
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "client_id": rows.c.client_id,
+        "image_id": rows.c.image_id,
+        "document": rows.c.document,
+    }
     if dialect == "sqlite":
         columns["rowid"] = rows.c.image_id
     else:

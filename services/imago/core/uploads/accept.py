@@ -76,9 +76,9 @@ async def accept_uploads(
         _accepted(request, image, row.duplicate_of, rows)
         for request, image, row, rows in zip(requests, dependents, inserted, added, strict=True)
     ]
-    for request, image in zip(requests, accepted, strict=True):
+    for request, result in zip(requests, accepted, strict=True):
         if request.completion is not None:
-            await complete_key(connection, request.completion, image.to_json())
+            await complete_key(connection, request.completion, result.to_json())
     return accepted
 
 

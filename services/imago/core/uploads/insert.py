@@ -121,7 +121,8 @@ async def insert_images(connection: AsyncConnection, values: Sequence[Mapping[st
     for each in values:
         ended = await _INTENT_SQLITE.one_or_none(connection, each) is not None
         row = await _IMAGE_SQLITE.one_or_none(connection, each) if ended else None
-        inserted.append(InsertedImage(*(row or (None, None, None)), intent_ended=ended))
+        image = (None, None, None) if row is None else (row.id, row.duplicate_of, row.lane)
+        inserted.append(InsertedImage(*image, ended))
     return inserted
 
 
@@ -144,7 +145,7 @@ def _insert_stages(dialect: str) -> sa.Insert:
     columns = ("image_id", "client_id", "stage", "status", "lane")
     rows = _json_rows(dialect, "stages", {name: image_stages.c[name].type for name in columns})
     done_at = sa.case((rows.c.status == sa.literal_column("'done'"), _typed(image_stages, "done_at")))
-    first_run = {name: sa.literal_column(value) for name, value in _FIRST_RUN.items()}
+    first_run = {name: sa.literal_column(value, sa.Integer) for name, value in _FIRST_RUN.items()}
     return sa.insert(image_stages).from_select(
         [*columns, *first_run, "done_at"], sa.select(*(rows.c[name] for name in columns), *first_run.values(), done_at)
     )
