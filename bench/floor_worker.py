@@ -14,7 +14,8 @@ import orjson
 import uvloop
 from nats.aio.msg import Msg
 
-from imago.core.lanes.model import STANDARD, work_stream
+from imago.core.lanes.model import STANDARD
+from imago.core.outbox.subjects import work_stream
 
 _AT_ONCE = 10
 _STATUS = (

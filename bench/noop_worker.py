@@ -13,12 +13,12 @@ from imago.nats.publisher import Publisher
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago.worker.service import Worker
-from imago.worker.stages.base import Outcome
+from imago.worker.stages.base import StageOutput
 
 
 class _Nothing:
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
-        return Outcome(ExifResult())
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
+        return StageOutput(ExifResult())
 
 
 async def main() -> None:
@@ -32,7 +32,7 @@ async def main() -> None:
             eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as background,
         ):
             await Worker(
-                settings=settings, db=db, nats=nats, announcer=background, stages={Stage.EXIF: _Nothing()}
+                settings=settings, db=db, nats=nats, outbox_publisher=background, handlers={Stage.EXIF: _Nothing()}
             ).run(stop)
 
 

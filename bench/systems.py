@@ -32,7 +32,8 @@ from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
 from imago.ai.offline.onnx_model import NAME, default_directory
 from imago.core.jobs.stages import WORKER_STAGES
-from imago.core.lanes.model import EVENTS_STREAM, PREMIUM, STANDARD, work_stream
+from imago.core.lanes.model import PREMIUM, STANDARD
+from imago.core.outbox.subjects import EVENTS_STREAM, work_stream
 from imago.imaging.ocr import tessdata
 from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port

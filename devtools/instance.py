@@ -35,7 +35,7 @@ class Instance:
         assert self.process.stdout is not None
         deadline = time.monotonic() + timeout
         try:
-            while "Ctrl-C stops it." not in self.output:
+            while "Press Ctrl-C to stop." not in self.output:
                 line = self.process.stdout.readline()
                 self.output += line
                 assert line, f"`imago dev` ended while starting:\n{self.output}"

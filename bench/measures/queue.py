@@ -18,8 +18,10 @@ from bench.statistics import Sample, percentile, ratio
 from bench.systems import Imago, Peer, start, stop
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import STANDARD, WorkerLanes, work_subject
+from imago.core.lanes.model import STANDARD
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.subjects import work_subject
 from imago.core.outbox.work_message import WorkMessage
 from imago.nats.connection import NatsConnection
 from imago.nats.consumer import Delivery, WorkConsumer

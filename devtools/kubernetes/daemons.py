@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from imago.bootstrap.processes import die_with_parent
+from imago.bootstrap.supervisor import die_with_parent
 
 
 class Daemon:

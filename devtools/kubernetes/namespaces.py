@@ -21,7 +21,7 @@ from types import FrameType
 import psutil
 
 from devtools.kubernetes.binaries import Missing, cache_directory, find
-from imago.bootstrap.processes import die_with_parent
+from imago.bootstrap.supervisor import die_with_parent
 
 NODE_ADDRESS = "10.250.0.1"
 _NODE_NETWORK = f"{NODE_ADDRESS}/24"

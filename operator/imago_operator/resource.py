@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from imago.core.clients.model import PIPELINE_STAGES
-from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED
 
 GROUP, VERSION, PLURAL, KIND = "imago.dev", "v1alpha1", "imagoclients", "ImagoClient"
@@ -111,7 +111,7 @@ def read_spec(body: Body) -> ClientSpec:
             client_id=UUID(spec["clientId"]) if "clientId" in spec else None,
             name=spec.get("displayName") or name,
             plan=spec.get("plan", "free"),
-            scopes=tuple(spec.get("scopes") or sorted(str(scope) for scope in TENANT_SCOPES)),
+            scopes=tuple(spec.get("scopes") or sorted(str(scope) for scope in CLIENT_SCOPES)),
             limits=_limits(spec.get("quota") or {}, spec.get("rateLimit") or {}),
             lane=priority.get("lane"),
             max_replicas=int(priority.get("maxReplicas", 1)),

@@ -1,8 +1,8 @@
-"""Failpoints: places where a test makes a process die, freeze or forget something, exactly there.
+"""Failpoints: places in the code where a test can make the process die, freeze or skip a step.
 
-`FAILPOINTS` names them, comma-separated, each as `<name>=<action>`, and with `*<n>` for its first n hits alone:
-`upload.stored=kill`, `stage.acking=skip*1`. Unset, as it always is in production, a failpoint costs a look into an
-empty dictionary.
+The variable `FAILPOINTS` is a comma-separated list of `<name>=<action>`; `*<n>` limits an action to the first n hits:
+`upload.stored=kill`, `stage.acking=skip*1`. In production it is unset, and a failpoint costs one lookup in an empty
+dictionary.
 """
 
 import os
@@ -12,14 +12,14 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What happens at a failpoint."""
+    """The effect of a failpoint."""
 
     KILL = "kill"
-    """The process kills itself (SIGKILL): nothing is flushed, closed or given back."""
+    """The process kills itself (SIGKILL): nothing is flushed, closed or released."""
     STOP = "stop"
-    """The process freezes (SIGSTOP) until somebody continues it."""
+    """The process freezes (SIGSTOP) until it receives SIGCONT."""
     SKIP = "skip"
-    """`reach` says True, and the caller leaves out what it was about to do."""
+    """`reach` returns True, and the caller skips its next step."""
 
 
 NAMES = frozenset(
@@ -47,25 +47,25 @@ _armed: dict[str, _Armed] = {}
 
 
 def parse(text: str) -> dict[str, tuple[Action, int | None]]:
-    """Read what `FAILPOINTS` says; raise ValueError on an unknown name or action."""
-    found: dict[str, tuple[Action, int | None]] = {}
+    """Parse the value of `FAILPOINTS`; raise ValueError on an unknown name or action."""
+    actions: dict[str, tuple[Action, int | None]] = {}
     for part in filter(None, (item.strip() for item in text.split(","))):
         name, _, rest = part.partition("=")
-        action, _, times = rest.partition("*")
+        action, _, hits = rest.partition("*")
         if name not in NAMES:
             raise ValueError(f"not a failpoint: {name!r}")
-        found[name] = Action(action), int(times) if times else None
-    return found
+        actions[name] = Action(action), int(hits) if hits else None
+    return actions
 
 
 def arm(text: str) -> None:
-    """Set the failpoints of this process."""
+    """Replace the failpoints of this process."""
     _armed.clear()
     _armed.update({name: _Armed(action, left) for name, (action, left) in parse(text).items()})
 
 
 def reach(name: str) -> bool:
-    """Do what is armed here; True where the caller is to leave out what it was about to do."""
+    """Run the action of a failpoint, if it is armed; return True if the caller must skip its next step."""
     armed = _armed.get(name)
     if armed is None:
         return False

@@ -1,14 +1,14 @@
-"""Sockets that a process listens on."""
+"""What a starting process may fail at, and the sockets it binds."""
 
 import socket
 
 
-class PortInUse(Exception):
-    """The address can't be listened on; the text is one line for a person."""
+class StartupError(Exception):
+    """The process cannot start; the text is one line for the user."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address, port 0 for a free one; raise PortInUse."""
+    """Return a socket bound to an address; port 0 takes a free one. Raises StartupError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -16,5 +16,5 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortInUse(f"can't listen on {host}:{port}: {error.strerror}") from error
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener

@@ -24,7 +24,7 @@ from devtools.nats import NatsServer
 from devtools.postgres import programs
 from devtools.waiting import until
 from imago.core.jobs.stages import WORKER_STAGES
-from imago.core.lanes.model import work_stream
+from imago.core.outbox.subjects import work_stream
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.db.schema import current_revision, head_revision

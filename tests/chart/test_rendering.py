@@ -5,7 +5,8 @@ import json
 from helm_python.chart import Chart, lint
 
 from imago.core.jobs.stages import WORKER_STAGES, Stage
-from imago.core.lanes.model import SHARED_LANES, work_stream
+from imago.core.lanes.model import SHARED_LANES
+from imago.core.outbox.subjects import work_stream
 from imago.settings import Settings
 from imago_operator.settings import OperatorSettings
 from tests.support.manifests import Rendered, containers, environment, render, scenario

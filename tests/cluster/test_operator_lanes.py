@@ -8,7 +8,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from imago.core.jobs.stages import STAGES
-from imago.core.lanes.model import work_stream
+from imago.core.outbox.subjects import work_stream
 from imago_operator.workers import KINDS
 from tests.support.operator import condition
 from tests.support.operator_world import RELEASE, TENANTS, World, key_of

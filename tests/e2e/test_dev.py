@@ -134,7 +134,7 @@ def test_an_instance_that_cannot_start_reports_the_reason_in_one_line(instance: 
     cases = {
         "in use by another": ["--port", "0", "--data-dir", instance.data_dir],
         "Address already in use": ["--port", instance.port, "--data-dir", tmp_path / "other"],
-        "can't write to the data directory": ["--port", "0", "--data-dir", tmp_path / "file" / "data"],
+        "cannot write to the data directory": ["--port", "0", "--data-dir", tmp_path / "file" / "data"],
     }
     for reason, arguments in cases.items():
         done = subprocess.run(

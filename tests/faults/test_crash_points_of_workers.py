@@ -129,7 +129,7 @@ async def test_c9_the_late_write_of_a_frozen_worker_is_refused(platform: Platfor
         frozen.send(signal.SIGCONT)
 
         async def refused() -> bool:
-            return any("claim lost" in line for line in frozen.log.read_text().splitlines()[lines:])
+            return any("claim.lost" in line for line in frozen.log.read_text().splitlines()[lines:])
 
         await until(refused, what="the frozen worker to lose its claim")
         assert stage_row(platform, tenant, "ocr") == before, "the late writer changed something"

@@ -4,8 +4,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 from imago.core.clients import keys
-from imago.core.clients.model import Client, Pipeline, Plan, default_scopes
-from imago.core.clients.queries import NewClient, create_client
+from imago.core.clients.changes import NewClient, create_client
+from imago.core.clients.model import Client, Pipeline, Plan
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.images.model import ImageFormat, ImageHeader, original_key
 from imago.core.uploads.model import AcceptedImage, NewImage
 from imago.core.uploads.transactions import Uploads
@@ -16,7 +17,7 @@ PEPPER = "pepper of the tests"
 
 async def make_client(db: Database, name: str = "someone", **limits: int) -> Client:
     """Create a client on the free plan, with the given limits."""
-    new = NewClient(name, Plan.FREE, default_scopes(), limits, Pipeline())
+    new = NewClient(name, Plan.FREE, CLIENT_SCOPES, limits, Pipeline())
     return await create_client(db, new, key=keys.generate(), pepper=PEPPER)
 
 

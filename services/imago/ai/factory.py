@@ -16,10 +16,7 @@ from imago.core.ai_usage.model import Breaker, CallContext, CallObserver, Ledger
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.images.vision import PageReader, VisionProvider
 from imago.settings import Settings
-
-
-class ProviderUnavailable(ValueError):
-    """The settings name a provider that can't be used as they are; the text is one line for a person."""
+from imago.startup import StartupError
 
 
 @dataclass(frozen=True)
@@ -41,18 +38,18 @@ class Providers:
 
 
 def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, observer: CallObserver) -> Providers:
-    """Build the providers; raise ProviderUnavailable."""
+    """Build the providers; raise StartupError."""
     offline_vision = OfflineProvider(model_dir=settings.model_dir, min_confidence=settings.vision_min_confidence)
     offline_texts = OfflineTextProvider()
     chain = [settings.provider, *settings.ai_fallback]
     if OFFLINE in chain[:-1]:
         if len(chain) > 1 and chain[0] == OFFLINE:
-            raise ProviderUnavailable("AI_FALLBACK: the offline provider doesn't fail, so nothing comes after it")
-        raise ProviderUnavailable("AI_FALLBACK: offline must be the last one")
+            raise StartupError("AI_FALLBACK: the offline provider doesn't fail, so nothing comes after it")
+        raise StartupError("AI_FALLBACK: offline must be the last one")
     models = [_model(entry, settings, first=index == 0) for index, entry in enumerate(chain) if entry != OFFLINE]
     if not models:
         if settings.ocr_fallback == "ai":
-            raise ProviderUnavailable("OCR_FALLBACK=ai needs AI_PROVIDER=gemini or openrouter")
+            raise StartupError("OCR_FALLBACK=ai needs AI_PROVIDER=gemini or openrouter")
         return Providers(vision=lambda _: offline_vision, texts=lambda _: offline_texts, reader=None)
     caller = Caller(
         models,
@@ -84,7 +81,7 @@ def _model(entry: str, settings: Settings, *, first: bool) -> Model:
     model = named or (settings.ai_model if first else None) or DEFAULT_MODELS.get(provider)
     if provider == GEMINI:
         if settings.gemini_api_key is None:
-            raise ProviderUnavailable(f"{where}: gemini needs GEMINI_API_KEY")
+            raise StartupError(f"{where}: gemini needs GEMINI_API_KEY")
         return GeminiModel(
             api_key=settings.gemini_api_key.get_secret_value(),
             model=model or DEFAULT_MODELS[GEMINI],
@@ -95,14 +92,14 @@ def _model(entry: str, settings: Settings, *, first: bool) -> Model:
         key = settings.openrouter_api_key
         if key is None and is_openrouter(URL(settings.openrouter_base_url)):
             needed = "OPENROUTER_API_KEY, or an OPENROUTER_BASE_URL elsewhere"
-            raise ProviderUnavailable(f"{where}: openrouter needs {needed}")
+            raise StartupError(f"{where}: openrouter needs {needed}")
         if model is None:
             needed = "AI_MODEL" if first else "a model, as openrouter:some/model"
-            raise ProviderUnavailable(f"{where}: openrouter needs {needed}")
+            raise StartupError(f"{where}: openrouter needs {needed}")
         return OpenRouterModel(
             api_key=key.get_secret_value() if key else None,
             model=model,
             base_url=settings.openrouter_base_url,
             timeout=settings.ai_timeout,
         )
-    raise ProviderUnavailable(f"{where}: {provider!r} is no provider; there are gemini, openrouter and offline")
+    raise StartupError(f"{where}: {provider!r} is not a provider; use gemini, openrouter or offline")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.model import Client
 
 

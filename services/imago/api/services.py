@@ -15,7 +15,7 @@ from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients.gcra import Rates
 from imago.core.images.queries import ImageReads
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
@@ -54,7 +54,7 @@ class UploadServices:
     settings: Settings
     db: Database
     store: ObjectStore
-    announcer: Announcer
+    outbox_publisher: OutboxPublisher
     uploads: Uploads
     slots: UploadSlots
     inline_thumbnail: InlineThumbnailer | None = None
@@ -79,7 +79,7 @@ class HealthServices:
 SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 STORE: web.AppKey[ObjectStore] = web.AppKey("store")
-ANNOUNCER: web.AppKey[Announcer] = web.AppKey("announcer")
+OUTBOX_PUBLISHER: web.AppKey[OutboxPublisher] = web.AppKey("outbox_publisher")
 AUTH = web.AppKey("auth", AuthServices)
 CLIENTS = web.AppKey("clients", ClientServices)
 UPLOADS = web.AppKey("uploads", UploadServices)
@@ -99,7 +99,7 @@ class Services:
     settings: Settings
     db: Database
     store: ObjectStore
-    announcer: Announcer
+    outbox_publisher: OutboxPublisher
     auth: AuthServices
     uploads: UploadServices
     images: ImageReads
@@ -114,7 +114,7 @@ class Services:
         app[SETTINGS] = self.settings
         app[DATABASE] = self.db
         app[STORE] = self.store
-        app[ANNOUNCER] = self.announcer
+        app[OUTBOX_PUBLISHER] = self.outbox_publisher
         app[AUTH] = self.auth
         app[CLIENTS] = self.clients
         app[UPLOADS] = self.uploads

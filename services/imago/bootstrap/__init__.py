@@ -1,1 +1,1 @@
-"""Composes the processes of Imago from the settings."""
+"""The processes of Imago, composed from the settings: `api`, `worker`, and `dev`, which runs all of them."""

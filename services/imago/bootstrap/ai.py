@@ -1,4 +1,4 @@
-"""The AI providers of a process, with what they share across processes: the ledger and the breakers."""
+"""The AI providers, which share their ledger and circuit breakers across processes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +16,9 @@ from imago.telemetry.provider_calls import ProviderCalls
 
 @asynccontextmanager
 async def ai_providers(settings: Settings, db: Database, nats: NatsConnection) -> AsyncIterator[Providers]:
-    """Give the AI providers with their ledger, breakers and metrics; raise ProviderUnavailable."""
+    """Provide the AI providers; raise StartupError if a setting is missing or wrong."""
     observer = ProviderCalls()
-    # As long as one answer may take with its retry, its repair and a second provider.
+    # The longest time that one call may take, including its retries.
     probe = timedelta(seconds=PATIENCES * settings.ai_timeout)
     breaker = SharedBreaker(nats, probe=probe, observer=observer)
     providers = build_providers(settings, ledger=DatabaseLedger(db), breaker=breaker, observer=observer)

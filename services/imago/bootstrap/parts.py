@@ -1,87 +1,53 @@
-"""What several kinds of process are put together from, and how it is taken apart again.
+"""The parts that several kinds of process have; each stops when its block ends.
 
-What one kind alone needs is elsewhere (`api_parts.py`, `worker_parts.py`): a pod that starts from zero imports no more
-than it runs.
+What only one kind needs is in its own module: a pod that starts from zero should import no more than it runs.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
+from imago import failpoints
+from imago.cancellation import end_tasks
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.eager_publisher import EagerPublisher
-from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.startup import StartupError
 from imago.telemetry import metrics
+from imago.telemetry.health import Check
+from imago.telemetry.logs import configure_logging
+from imago.telemetry.tracing import configure_tracing
 
+# Longer than a migration usually takes.
 SCHEMA_SECONDS = 120.0
 
-# More often than anybody scrapes.
-_PULSE_SECONDS = 2.0
+# Shorter than any scrape interval.
+_GAUGE_SECONDS = 2.0
 
 
-@asynccontextmanager
-async def database(settings: Settings, *, wait: bool = True, timeout: float | None = None) -> AsyncIterator[Database]:
-    """Give the database, waiting for its schema first; `timeout` replaces the settings' for statements."""
-    db = Database.from_settings(settings, timeout=timeout)
-    db.on_connection_wait = metrics.DATABASE_WAIT_SECONDS.observe
-    try:
-        if wait:
-            await wait_for_schema(db, timeout=SCHEMA_SECONDS)
-        yield db
-    finally:
-        await db.close()
-
-
-@asynccontextmanager
-async def nats_connection(settings: Settings, *, name: str) -> AsyncIterator[NatsConnection]:
-    """Give a connection to NATS that is being made in the background."""
-    nats = NatsConnection(settings, name=name)
-    await nats.start()
-    try:
-        yield nats
-    finally:
-        await nats.close()
-
-
-@asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator[ObjectStore]:
-    """Give the object store."""
-    built = await build_store(settings)
-    try:
-        yield built
-    finally:
-        await built.close()
-
-
-@asynccontextmanager
-async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[EagerPublisher]:
-    """Run an eager publisher for the duration of the block."""
-    background = EagerPublisher(db, publisher, by=by)
-    await background.start()
-    try:
-        yield background
-    finally:
-        await background.close()
-
-
-def child_pool(settings: Settings) -> ChildPool:
-    """Build a pool of child processes: as many as there are cores, unless the settings say otherwise."""
-    size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
-    return ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
+def configure_telemetry(settings: Settings, service: str) -> None:
+    """Set up logs, traces, metrics and failpoints of a process."""
+    failpoints.arm(settings.failpoints)
+    configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
+    configure_tracing(settings, service=service)
+    metrics.set_client_labels(settings.metrics_clients)
+    metrics.set_build_info(service)
+    if service == "api":
+        metrics.init_api_series()
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGINT and SIGTERM set."""
+    """Yield an event that SIGINT and SIGTERM set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -93,21 +59,93 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def nats_check(nats: NatsConnection) -> Callable[[], Awaitable[None]]:
-    """Return what raises BusUnavailable while there is no connection."""
+@asynccontextmanager
+async def database(
+    settings: Settings, *, schema_timeout: float | None = SCHEMA_SECONDS, statement_timeout: float | None = None
+) -> AsyncIterator[Database]:
+    """Open the database once its schema is up to date; with `schema_timeout=None`, whatever its schema.
 
-    async def check() -> None:
-        if not nats.connected:
-            raise NatsUnavailable("not connected")
+    Raises StartupError if the schema is still out of date after `schema_timeout` seconds.
+    """
+    db = Database.from_settings(settings, timeout=statement_timeout)
+    db.on_connection_wait = metrics.DATABASE_WAIT_SECONDS.observe
+    try:
+        if schema_timeout is not None:
+            await _wait_for_schema(db, timeout=schema_timeout)
+        yield db
+    finally:
+        await db.close()
 
-    return check
+
+async def _wait_for_schema(db: Database, *, timeout: float) -> None:
+    try:
+        await wait_for_schema(db, timeout=timeout)
+    except TimeoutError:
+        raise StartupError("the database schema is out of date: run `imago migrate`") from None
 
 
-async def pulse(db: Database, nats: NatsConnection, *, process: str) -> None:
-    """Keep the gauges of a process right; in `imago dev` it is another process that shows them."""
+@asynccontextmanager
+async def nats_connection(settings: Settings, *, name: str) -> AsyncIterator[NatsConnection]:
+    """Connect to NATS in the background."""
+    nats = NatsConnection(settings, name=name)
+    await nats.start()
+    try:
+        yield nats
+    finally:
+        await nats.close()
+
+
+@asynccontextmanager
+async def object_store(settings: Settings) -> AsyncIterator[ObjectStore]:
+    """Open the object store; raise StartupError."""
+    store = await build_store(settings)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> AsyncIterator[EagerPublisher]:
+    """Publish outbox rows in the background, right after their commit."""
+    eager = EagerPublisher(db, publisher, by=by)
+    await eager.start()
+    try:
+        yield eager
+    finally:
+        await eager.close()
+
+
+@asynccontextmanager
+async def child_pool(settings: Settings) -> AsyncIterator[ChildPool]:
+    """Provide child processes for decoding: one per core unless the settings say otherwise."""
+    size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
+    children = ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
+    try:
+        yield children
+    finally:
+        await children.close()
+
+
+@asynccontextmanager
+async def connection_gauges(db: Database, nats: NatsConnection, *, process: str) -> AsyncIterator[None]:
+    """Update the gauges of this process's connections; in `imago dev` another process exposes them."""
+    updating = asyncio.create_task(_update_gauges(db, nats, process))
+    try:
+        yield
+    finally:
+        await end_tasks(updating)
+
+
+async def _update_gauges(db: Database, nats: NatsConnection, process: str) -> None:
     while True:
         in_use, limit = db.pool_state()
         metrics.DATABASE_CONNECTIONS.set(in_use)
         metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
         metrics.NATS_CONNECTED.labels(process).set(nats.connected)
-        await asyncio.sleep(_PULSE_SECONDS)
+        await asyncio.sleep(_GAUGE_SECONDS)
+
+
+def health_checks(db: Database, store: ObjectStore, nats: NatsConnection) -> Mapping[str, Check]:
+    """Return the checks of a process's dependencies by name."""
+    return {"database": db.check, "storage": store.check, "nats": nats.check}

@@ -1,24 +1,34 @@
-"""Puts a worker together from the settings, and takes it apart in the opposite order."""
+"""The worker process."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from imago.bootstrap.parts import child_pool, database, eager_publisher, nats_check, nats_connection, pulse, store
-from imago.cancellation import end_tasks
+import structlog
+
+from imago.bootstrap.parts import (
+    child_pool,
+    configure_telemetry,
+    connection_gauges,
+    database,
+    eager_publisher,
+    health_checks,
+    nats_connection,
+    object_store,
+    stop_on_signals,
+)
 from imago.core.jobs.stages import WORKER_STAGES, Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
-from imago.startup import PortInUse
+from imago.startup import StartupError
 from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageWork, Tools
+from imago.worker.stages.base import StageHandler, StageTools
 from imago.worker.stages.exif import ExifStage
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.thumbnail import ThumbnailStage
@@ -27,37 +37,44 @@ from imago.worker.stages.vision import VisionStage
 if TYPE_CHECKING:
     from imago.ai.factory import Providers
 
+log = structlog.get_logger(__name__)
+
+
+async def run_worker(settings: Settings, kind: str) -> None:
+    """Run a worker of a kind (`exif`, `ocr` or `vision`) until SIGINT or SIGTERM; raise StartupError."""
+    configure_telemetry(settings, f"worker-{kind}")
+    with stop_on_signals() as stop:
+        async with worker(settings, kind) as running:
+            log.info("worker.started", kind=kind, lanes=settings.worker_lanes)
+            await running.run(stop)
+
 
 @asynccontextmanager
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
-    """Give a worker of a kind: `exif`, `ocr` or `vision`."""
+    """Start the parts of a worker, and stop them in reverse order."""
+    name = f"worker-{kind}"
     async with (
         database(settings) as db,
-        store(settings) as objects,
-        nats_connection(settings, name=f"worker-{kind}") as nats,
-        _worker_providers(settings, kind, db, nats) as providers,
-        eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as background,
+        object_store(settings) as store,
+        nats_connection(settings, name=name) as nats,
+        _providers(settings, kind, db, nats) as providers,
+        eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
+        child_pool(settings) as children,
+        connection_gauges(db, nats, process=name),
     ):
-        children = child_pool(settings)
         lanes = WorkerLanes.parse(settings.worker_lanes)
         metrics.init_worker_series(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
-        pulsing = asyncio.create_task(pulse(db, nats, process=f"worker-{kind}"))
-        checks = {"database": db.check, "storage": objects.check, "nats": nats_check(nats)}
-        try:
-            tools = Tools(settings, objects, children)
-            stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
-            async with _metrics_port(settings, checks):
-                yield Worker(settings=settings, db=db, nats=nats, announcer=background, stages=stages)
-        finally:
-            await end_tasks(pulsing)
-            await children.close()
+        tools = StageTools(settings, store, children)
+        stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
+        async with _metrics_port(settings, health_checks(db, store, nats)):
+            yield Worker(settings=settings, db=db, nats=nats, outbox_publisher=publisher, handlers=stages)
 
 
 @asynccontextmanager
-async def _worker_providers(
+async def _providers(
     settings: Settings, kind: str, db: Database, nats: NatsConnection
 ) -> AsyncIterator["Providers | None"]:
-    """Give the AI providers to the workers that need any; the others need neither their keys nor their settings."""
+    """Provide AI providers to the workers that use them; the others do without their keys and their imports."""
     if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
         from imago.bootstrap.ai import ai_providers
 
@@ -69,19 +86,19 @@ async def _worker_providers(
 
 @asynccontextmanager
 async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    """Serve metrics and health on `METRICS_PORT` where it is set; raise PortInUse."""
-    if settings.metrics_port is None:
+    """Serve metrics and health on `METRICS_PORT` if it is set; raise StartupError."""
+    async with AsyncExitStack() as stack:
+        if settings.metrics_port is not None:
+            address = settings.host, settings.metrics_port
+            try:
+                server = metrics_server(*address, exposition=metrics.exposition, checks=checks)
+                await stack.enter_async_context(server)
+            except OSError as error:
+                raise StartupError("cannot listen on {}:{}: {}".format(*address, error.strerror)) from error
         yield
-        return
-    try:
-        server = metrics_server(settings.host, settings.metrics_port, exposition=metrics.exposition, checks=checks)
-        async with server:
-            yield
-    except OSError as error:
-        raise PortInUse(f"can't listen on {settings.host}:{settings.metrics_port}: {error.strerror}") from error
 
 
-def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWork:
+def _stage(stage: Stage, tools: StageTools, providers: "Providers | None") -> StageHandler:
     match stage:
         case Stage.THUMBNAIL:
             return ThumbnailStage(tools)
@@ -91,5 +108,5 @@ def _stage(stage: Stage, tools: Tools, providers: "Providers | None") -> StageWo
             return OcrStage(tools, providers.reader if providers is not None else None)
         case Stage.VISION:
             if providers is None:
-                raise RuntimeError("the vision stage has no provider")
+                raise RuntimeError("the vision stage needs an AI provider")
             return VisionStage(tools, providers.vision)

@@ -5,50 +5,48 @@ import json
 
 import click
 
-from imago.bootstrap.parts import database, nats_connection, store
-from imago.core.clients import queries as clients
-from imago.db.schema import current_revision, wait_for_schema
+from imago.bootstrap.parts import database, nats_connection, object_store
+from imago.core.clients.queries import dedicated_lanes
+from imago.db.schema import current_revision
 from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings
 
-# An index on many rows takes its time, and so does waiting for another replica that is building it.
+# Building an index on a large table is slow, and so is waiting for another replica that builds it.
 MIGRATION_SECONDS = 3600.0
 
 
 async def migrate_database(settings: Settings) -> None:
-    """Bring the database to this version's schema and say where it is."""
-    # As Alembic takes a while to import, and others wait for the schema by this module.
+    """Migrate the database to this version's schema and print its revision."""
+    # Alembic is slow to import, and pods that only wait for the schema import this module too.
     from imago.db.migrations import upgrade
 
-    async with database(settings, wait=False, timeout=MIGRATION_SECONDS) as db:
+    async with database(settings, schema_timeout=None, statement_timeout=MIGRATION_SECONDS) as db:
         await upgrade(db, runtime_role=settings.database_runtime_role)
         click.echo(f"schema {await current_revision(db)}")
 
 
 async def wait_for_database(settings: Settings, *, timeout: float) -> None:
-    """Wait until the database has the schema that this version needs; raise TimeoutError.
+    """Wait until the database has the schema that this version needs; raise StartupError.
 
-    What starts beside the migration waits like this, instead of failing until it is done.
+    Pods that start together with the migration wait here instead of crashing until it is done.
     """
-    async with database(settings, wait=False) as db:
-        await wait_for_schema(db, timeout=timeout)
+    async with database(settings, schema_timeout=timeout) as db:
         click.echo(f"schema {await current_revision(db)}")
 
 
 async def ensure_topology(settings: Settings) -> None:
-    """Create and update the streams, those of clients' own lanes too."""
+    """Create and update the streams and consumers, including those of dedicated lanes."""
     async with database(settings) as db, nats_connection(settings, name="api") as nats:
         await nats.wait_connected(settings.nats_timeout)
-        lanes = await clients.dedicated_lanes(db)
         options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
-        await ensure_streams(nats.js, lanes=lanes, options=options)
-        click.echo("streams and consumers are as they should be")
+        await ensure_streams(nats.js, lanes=await dedicated_lanes(db), options=options)
+        click.echo("streams and consumers are up to date")
 
 
 async def audit_storage(settings: Settings) -> None:
-    """Compare storage with the database and print what was found as JSON."""
+    """Compare storage with the database and print the differences as JSON."""
     from imago.maintenance.storage_auditor import StorageAuditor
 
-    async with database(settings) as db, store(settings) as objects:
+    async with database(settings) as db, object_store(settings) as objects:
         findings = await StorageAuditor(settings, db, objects).compare()
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2))

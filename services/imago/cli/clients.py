@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION, Refused, load_settings
+from imago.cli.errors import CommandError
+from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
+from imago.settings import load_settings
 
 if TYPE_CHECKING:
     from imago.cli.http_client import Target
@@ -23,15 +25,15 @@ def client() -> None:
 @client.command("create")
 @click.argument("name")
 @click.option("--plan", type=click.Choice(["free", "standard", "premium"]), default="standard", show_default=True)
-@click.option("--scope", "scopes", multiple=True, help="A scope; may be given several times. Default: all of a client.")
+@click.option("--scope", "scopes", multiple=True, help="A scope; repeat it for several. Default: all client scopes.")
 @URL_OPTION
 @DATA_OPTION
 def create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_dir: Path) -> None:
-    """Create a client and print it with its key, which is shown only this once."""
+    """Create a client and print it with its key, which is shown only once."""
     body: dict[str, Any] = {"name": name, "plan": plan}
     if scopes:
         body["scopes"] = list(scopes)
-    _show(_ask(_target(url, data_dir), "POST", "auth/clients", json=body))
+    _print_json(_request(_target(url, data_dir), "POST", "auth/clients", json=body))
 
 
 @client.command("list")
@@ -39,18 +41,18 @@ def create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_
 @URL_OPTION
 @DATA_OPTION
 def list_all(as_json: bool, url: str | None, data_dir: Path) -> None:
-    """List all clients, deactivated ones too."""
+    """List all clients, including deactivated ones."""
     target = _target(url, data_dir)
     found: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
-        page = _ask(target, "GET", "auth/clients", params={"limit": str(_PAGE), **cursor})
+        page = _request(target, "GET", "auth/clients", params={"limit": str(_PAGE), **cursor})
         found += page["items"]
         if page["next_cursor"] is None:
             break
         cursor = {"cursor": page["next_cursor"]}
     if as_json:
-        _show(found)
+        _print_json(found)
         return
     for row in found:
         state = "" if row["active"] else "  (deactivated)"
@@ -62,19 +64,18 @@ def list_all(as_json: bool, url: str | None, data_dir: Path) -> None:
 @URL_OPTION
 @DATA_OPTION
 def show(ref: str, url: str | None, data_dir: Path) -> None:
-    """Show a client, named by its id or uuid, with its usage and its keys."""
-    _show(_ask(_target(url, data_dir), "GET", f"auth/clients/{_named(ref)}"))
+    """Show a client with its usage and its keys; REF is its id or uuid."""
+    _print_json(_request(_target(url, data_dir), "GET", _path(ref)))
 
 
 @client.command("rotate-key")
 @click.argument("ref")
-@click.option("--grace", default=0, show_default=True, help="Seconds for which the keys of before go on opening.")
+@click.option("--grace", default=0, show_default=True, help="Seconds the previous keys stay valid.")
 @URL_OPTION
 @DATA_OPTION
 def rotate_key(ref: str, grace: int, url: str | None, data_dir: Path) -> None:
-    """Give a client another key and print it, which is shown only this once."""
-    path = f"auth/clients/{_named(ref)}/rotate-key"
-    _show(_ask(_target(url, data_dir), "POST", path, json={"grace_seconds": grace}))
+    """Issue a new key and print it; it is shown only once."""
+    _print_json(_request(_target(url, data_dir), "POST", f"{_path(ref)}/rotate-key", json={"grace_seconds": grace}))
 
 
 @client.command("transfer")
@@ -83,8 +84,8 @@ def rotate_key(ref: str, grace: int, url: str | None, data_dir: Path) -> None:
 @URL_OPTION
 @DATA_OPTION
 def transfer(ref: str, owner: str, url: str | None, data_dir: Path) -> None:
-    """Hand a client to another owner of the operator's: <cluster id>/<namespace uid>/<name>."""
-    _show(_ask(_target(url, data_dir), "PATCH", f"auth/clients/{_named(ref)}", json={"owner": owner}))
+    """Transfer a client to another ImagoClient; OWNER is <cluster id>/<namespace uid>/<name>."""
+    _print_json(_request(_target(url, data_dir), "PATCH", _path(ref), json={"owner": owner}))
 
 
 @client.command("deactivate")
@@ -92,47 +93,41 @@ def transfer(ref: str, owner: str, url: str | None, data_dir: Path) -> None:
 @URL_OPTION
 @DATA_OPTION
 def deactivate(ref: str, url: str | None, data_dir: Path) -> None:
-    """Deactivate a client: its keys open nothing any more, its images stay."""
-    _ask(_target(url, data_dir), "DELETE", f"auth/clients/{_named(ref)}")
+    """Deactivate a client: its keys are rejected, its images stay."""
+    _request(_target(url, data_dir), "DELETE", _path(ref))
 
 
 @client.command("erase")
 @click.argument("ref")
-@click.confirmation_option(prompt="This deletes all images of the client, for good. Go on?")
+@click.confirmation_option(prompt="This permanently deletes the client and all of its images. Continue?")
 @URL_OPTION
 @DATA_OPTION
 def erase(ref: str, url: str | None, data_dir: Path) -> None:
-    """Erase a client with all that is its: rows, objects, thumbnails and messages."""
-    _show(_ask(_target(url, data_dir), "DELETE", f"auth/clients/{_named(ref)}", params={"erase": "true"}))
+    """Erase a client and all of its data: rows, objects, thumbnails and messages."""
+    _print_json(_request(_target(url, data_dir), "DELETE", _path(ref), params={"erase": "true"}))
 
 
 def _target(url: str | None, data_dir: Path) -> "Target":
-    from imago.cli.http_client import RemoteError, admin_target
+    from imago.cli.http_client import admin_target
 
-    try:
-        return admin_target(url, data_dir, load_settings())
-    except RemoteError as error:
-        raise Refused(str(error)) from None
+    return admin_target(url, data_dir, load_settings())
 
 
-def _named(ref: str) -> str:
+def _path(ref: str) -> str:
     if not ref or not all(char.isalnum() or char == "-" for char in ref):
-        raise Refused("name the client by its id or its uuid")
-    return ref
+        raise CommandError("REF must be a client's id or uuid")
+    return f"auth/clients/{ref}"
 
 
-def _ask(target: "Target", method: str, path: str, **options: Any) -> Any:
-    from imago.cli.http_client import RemoteError, answer
+def _request(target: "Target", method: str, path: str, **options: Any) -> Any:
+    from imago.cli.http_client import request_json
 
-    async def ask() -> dict[str, Any]:
+    async def send() -> dict[str, Any]:
         async with target.session() as session:
-            return await answer(session, method, path, **options)
+            return await request_json(session, method, path, **options)
 
-    try:
-        return asyncio.run(ask())
-    except RemoteError as error:
-        raise Refused(str(error)) from None
+    return asyncio.run(send())
 
 
-def _show(data: Any) -> None:
+def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))

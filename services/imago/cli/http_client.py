@@ -1,4 +1,4 @@
-"""Talking to a running API from the command line: where it is, with which key, and what its refusals say."""
+"""Requests to a running API from the command line."""
 
 import json
 import os
@@ -8,16 +8,15 @@ from typing import Any
 
 import aiohttp
 
-from imago.bootstrap.data_dir import DEFAULT_CLIENT, SECRETS
+from imago.bootstrap.data_dir import DEFAULT_CLIENT, SECRETS, read_json
+from imago.cli.errors import CommandError
 from imago.settings import Settings
 
-
-class RemoteError(Exception):
-    """What went wrong, in one line for a person."""
+_NOT_IMAGO = "the server at this URL is not Imago"
 
 
-class Busy(RemoteError):
-    """A refusal that passes by itself, after so many seconds."""
+class ServerBusy(CommandError):
+    """The API refused a request and names the seconds after which to try again."""
 
     def __init__(self, text: str, seconds: float) -> None:
         super().__init__(text)
@@ -32,64 +31,56 @@ class Target:
     key: str
 
     def session(self) -> aiohttp.ClientSession:
-        """Return a session that sends the key; uploads take as long as they take."""
+        """Return a session that sends the key; it limits single reads but not a whole request, as uploads are slow."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
         return aiohttp.ClientSession(self.url, headers={"X-API-Key": self.key}, timeout=timeout)
 
 
 def client_target(url: str | None, data_dir: Path) -> Target:
-    """Find the API and a client's key: IMAGO_API_KEY, else the default client of `imago dev`."""
-    saved = _saved(data_dir / DEFAULT_CLIENT)
+    """Return the API and a client's key: IMAGO_API_KEY, else that of `imago dev`'s default client."""
+    saved = read_json(data_dir / DEFAULT_CLIENT)
     key = os.environ.get("IMAGO_API_KEY") or saved.get("api_key")
     if not key:
-        raise RemoteError("no key: set IMAGO_API_KEY, or name the --data-dir of a running `imago dev`")
-    return Target(_base(url, saved), key)
+        raise CommandError("no key: set IMAGO_API_KEY, or --data-dir to the directory of a running `imago dev`")
+    return Target(_base_url(url, saved), key)
 
 
 def admin_target(url: str | None, data_dir: Path, settings: Settings) -> Target:
-    """Find the API and the administrator's key: ADMIN_API_KEY, else that of `imago dev`."""
+    """Return the API and the administrator's key: ADMIN_API_KEY, else that of `imago dev`."""
     configured = settings.admin_api_key.get_secret_value() if settings.admin_api_key else None
-    key = configured or _saved(data_dir / SECRETS).get("ADMIN_API_KEY")
+    key = configured or read_json(data_dir / SECRETS).get("ADMIN_API_KEY")
     if not key:
-        raise RemoteError("no key: set ADMIN_API_KEY, or name the --data-dir of a running `imago dev`")
-    return Target(_base(url, _saved(data_dir / DEFAULT_CLIENT)), key)
+        raise CommandError("no key: set ADMIN_API_KEY, or --data-dir to the directory of a running `imago dev`")
+    return Target(_base_url(url, read_json(data_dir / DEFAULT_CLIENT)), key)
 
 
-async def answer(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> dict[str, Any]:
-    """Make a request and return its JSON; raise RemoteError with what the problem says, Busy where it names a wait."""
+async def request_json(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """Send a request and return its JSON; raise CommandError if it fails, ServerBusy if it can be tried again."""
     try:
         async with session.request(method, path, **options) as response:
             body = await response.json(content_type=None) if response.status != 204 else {}
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise RemoteError(f"the API can't be reached ({type(error).__name__})") from error
+        raise CommandError(f"the API is unreachable ({type(error).__name__})") from error
     except json.JSONDecodeError as error:
-        raise RemoteError("what answered is not Imago") from error
+        raise CommandError(_NOT_IMAGO) from error
     if not isinstance(body, dict):
-        raise RemoteError("what answered is not Imago")
+        raise CommandError(_NOT_IMAGO)
     wait = response.headers.get("Retry-After", "")
     if response.status in (429, 503) and wait.isdecimal():
-        raise Busy(refusal(response.status, body), float(wait))
+        raise ServerBusy(problem_line(response.status, body), float(wait))
     if response.status >= 400:
-        raise RemoteError(refusal(response.status, body))
+        raise CommandError(problem_line(response.status, body))
     return body
 
 
-def refusal(status: int, body: Any) -> str:
-    """Return what a problem document says, in a line."""
+def problem_line(status: int, body: Any) -> str:
+    """Return a problem document (RFC 9457) as one line."""
     problem = body if isinstance(body, dict) else {}
-    return f"{problem.get('code', status)}: {problem.get('detail', 'refused')}"
+    return f"{problem.get('code', status)}: {problem.get('detail', 'request refused')}"
 
 
-def _base(url: str | None, saved: dict[str, str]) -> str:
+def _base_url(url: str | None, saved: dict[str, str]) -> str:
     found = url or saved.get("url")
     if not found:
-        raise RemoteError("no URL: give --url, or name the --data-dir of a running `imago dev`")
+        raise CommandError("no URL: set --url, or --data-dir to the directory of a running `imago dev`")
     return found.rstrip("/") + "/"
-
-
-def _saved(path: Path) -> dict[str, str]:
-    try:
-        saved = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return saved if isinstance(saved, dict) else {}

@@ -2,24 +2,24 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
 
 from imago import __version__
 from imago.cli.clients import client
-from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION, Refused, load_settings
+from imago.cli.errors import CommandError
+from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
+from imago.settings import Settings, load_settings
+from imago.startup import StartupError
 
 
-def run(main: Awaitable[None]) -> None:
-    """Run a coroutine on uvloop."""
-
-    async def wrapped() -> None:
-        await main
-
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on uvloop; raise CommandError if the database, the storage or NATS is unavailable."""
     from imago.db.engine import DatabaseUnavailable
     from imago.nats.connection import NatsUnavailable
     from imago.nats.streams import StreamConflict
@@ -27,74 +27,78 @@ def run(main: Awaitable[None]) -> None:
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(wrapped())
+            runner.run(main)
     except DatabaseUnavailable as error:
-        raise Refused(f"the database can't be reached ({error})") from None
+        raise CommandError(f"the database is unavailable ({error})") from None
     except StorageUnavailable as error:
-        raise Refused(f"the storage can't be reached ({error})") from None
-    except TimeoutError:
-        raise Refused("the database has not the schema that this version needs: run `imago migrate`") from None
-    except (NatsUnavailable, StreamConflict, ValueError) as error:
-        raise Refused(str(error)) from None
+        raise CommandError(f"the object storage is unavailable ({error})") from None
+    except (NatsUnavailable, StreamConflict) as error:
+        raise CommandError(str(error)) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands; one that cannot start says why in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; raise CommandError for a StartupError."""
+        try:
+            return super().invoke(ctx)
+        except StartupError as error:
+            raise CommandError(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="imago")
 def cli() -> None:
     """Upload images, and read back their camera, their text and what is in them."""
 
 
 @cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for a free one.")
+@click.option("--host", default=Settings.model_fields["host"].default, show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=Settings.model_fields["port"].default,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 for a free one.",
+)
 @click.option(
     "--data-dir",
     default="data",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where database, files and streams lie.",
+    help="Directory for the database, files and streams.",
 )
 def dev(host: str, port: int, data_dir: Path) -> None:
-    """Run all of Imago on this machine, on embedded parts."""
-    from imago.bootstrap.dev import DevError, run_dev
+    """Run all of Imago on this machine, with its own database, storage and NATS server."""
+    from imago.bootstrap.dev import run_dev
 
-    try:
-        run(run_dev(host=host, port=port, data_dir=data_dir.absolute()))
-    except DevError as error:
-        raise Refused(str(error)) from None
+    run(run_dev(host=host, port=port, data_dir=data_dir.absolute()))
 
 
 @cli.command()
-@click.option("--fd", type=int, default=None, hidden=True, help="A listening socket that is open already.")
+@click.option("--fd", type=int, default=None, hidden=True, help="An inherited listening socket.")
 def api(fd: int | None) -> None:
-    """Serve the HTTP API."""
-    from imago.bootstrap.process import ServeError
-    from imago.cli.serve import run_api
+    """Run the HTTP API."""
+    from imago.bootstrap.api import run_api
 
-    try:
-        run(run_api(load_settings(), fd=fd))
-    except ServeError as error:
-        raise Refused(str(error)) from None
+    run(run_api(load_settings(), fd=fd))
 
 
 @cli.command()
 @click.argument("kind", type=click.Choice(sorted(WORKER_STAGES)))
 def worker(kind: str) -> None:
-    """Work on the stages of a kind."""
-    from imago.bootstrap.process import ServeError
-    from imago.cli.work import run_worker
+    """Run a worker."""
+    from imago.bootstrap.worker import run_worker
 
-    try:
-        run(run_worker(load_settings(), kind))
-    except ServeError as error:
-        raise Refused(str(error)) from None
+    run(run_worker(load_settings(), kind))
 
 
 @cli.command()
-@click.option("--wait", is_flag=True, help="Change nothing: wait until somebody else has brought it there.")
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--wait", is_flag=True, help="Don't migrate; wait until another process has.")
+@click.option("--timeout", default=600.0, show_default=True, help="Longest wait in seconds.")
 def migrate(wait: bool, timeout: float) -> None:
-    """Bring the database to this version's schema."""
+    """Migrate the database to this version's schema."""
     from imago.cli.administration import migrate_database, wait_for_database
 
     run(wait_for_database(load_settings(), timeout=timeout) if wait else migrate_database(load_settings()))
@@ -110,7 +114,7 @@ def topology() -> None:
 
 @cli.command()
 def audit() -> None:
-    """Compare all objects in storage with the database, and print how they differ; changes nothing."""
+    """Compare all objects in storage with the database and print the differences; changes nothing."""
     from imago.cli.administration import audit_storage
 
     run(audit_storage(load_settings()))
@@ -119,28 +123,25 @@ def audit() -> None:
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--wait", is_flag=True, help="Wait until all stages of each image have ended.")
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", default=600.0, show_default=True, help="Longest wait per image in seconds.")
 @JSON_OPTION
 @URL_OPTION
 @DATA_OPTION
 def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Upload files and folders; the exit code is not zero if any failed."""
-    from imago.cli.http_client import RemoteError, client_target
+    """Upload files and directories; the exit code is 1 if any file failed."""
+    from imago.cli.http_client import client_target
     from imago.cli.uploading import upload_all
 
-    try:
-        target = client_target(url, data_dir)
-        failed = asyncio.run(upload_all(target, paths, wait=wait, timeout=timeout, as_json=as_json))
-    except RemoteError as error:
-        raise Refused(str(error)) from None
+    target = client_target(url, data_dir)
+    failed = asyncio.run(upload_all(target, paths, wait=wait, timeout=timeout, as_json=as_json))
     sys.exit(1 if failed else 0)
 
 
 @cli.command()
 @click.argument("words", nargs=-1)
 @click.option("--tag", default=None, help="Only images with this tag.")
-@click.option("--camera", default=None, help="Only images of this camera.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200))
+@click.option("--camera", default=None, help="Only images taken with this camera.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="Most images to print.")
 @JSON_OPTION
 @URL_OPTION
 @DATA_OPTION
@@ -153,33 +154,28 @@ def search(
     url: str | None,
     data_dir: Path,
 ) -> None:
-    """Find images by words of their name, text or description."""
-    from imago.cli.http_client import RemoteError, client_target
+    """Find images by words in their name, text or description."""
+    from imago.cli.http_client import client_target
     from imago.cli.searching import search_images
 
     query = {"q": " ".join(words), "tag": tag, "camera": camera, "limit": str(limit)}
-    try:
-        target = client_target(url, data_dir)
-        asyncio.run(search_images(target, {key: value for key, value in query.items() if value}, as_json=as_json))
-    except RemoteError as error:
-        raise Refused(str(error)) from None
+    target = client_target(url, data_dir)
+    asyncio.run(search_images(target, {key: value for key, value in query.items() if value}, as_json=as_json))
 
 
 @cli.command()
-@click.option("--since", default=None, metavar="EVENT_ID", help="Begin behind this event instead of now.")
+@click.option("--since", default=None, metavar="EVENT_ID", help="Resume after this event.")
 @JSON_OPTION
 @URL_OPTION
 @DATA_OPTION
 def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show what happens to a client's images, live, until Ctrl-C."""
-    from imago.cli.http_client import RemoteError, client_target
+    """Print a client's events as they happen, until Ctrl-C."""
+    from imago.cli.http_client import client_target
     from imago.cli.watching import watch_events
 
+    target = client_target(url, data_dir)
     try:
-        target = client_target(url, data_dir)
         asyncio.run(watch_events(target, since=since, as_json=as_json))
-    except RemoteError as error:
-        raise Refused(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,13 +6,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from imago.cli.http_client import Target, answer
+from imago.cli.http_client import Target, request_json
 
 
 async def search_images(target: Target, query: dict[str, str], *, as_json: bool) -> None:
-    """Print the images that match."""
+    """Print the matching images."""
     async with target.session() as session:
-        page = await answer(session, "GET", "images", params=query)
+        page = await request_json(session, "GET", "images", params=query)
     if as_json:
         click.echo(json.dumps(page["items"], ensure_ascii=False, indent=2))
         return
@@ -30,4 +30,4 @@ async def search_images(target: Target, query: dict[str, str], *, as_json: bool)
         )
     Console().print(table)
     if page["next_cursor"]:
-        click.echo("There are more; narrow the search or raise --limit.", err=True)
+        click.echo("More images match; narrow the search or raise --limit.", err=True)

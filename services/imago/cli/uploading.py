@@ -1,4 +1,4 @@
-"""`imago upload`: many files at once, a bar for each, and the pipeline's progress behind it."""
+"""`imago upload`: concurrent uploads, with a progress bar and the state of the pipeline for each file."""
 
 import asyncio
 import json
@@ -14,20 +14,21 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from imago.cli.http_client import Busy, RemoteError, Target, answer
+from imago.cli.errors import CommandError
+from imago.cli.http_client import ServerBusy, Target, request_json
 
-PARALLEL = 4
+MAX_CONCURRENT_UPLOADS = 4
 CHUNK = 256 * 1024
 POLL_SECONDS = 0.25
-# How long an upload is tried again while the API is busy: a rolling update or a burst is over by then.
-PATIENCE_SECONDS = 120.0
+# How long to retry an upload while the API is busy: longer than a rolling update or a burst takes.
+RETRY_SECONDS = 120.0
 
 _ENDED = frozenset({"done", "partial", "failed"})
 
 
 @dataclass
 class Result:
-    """What became of a file."""
+    """The outcome of one file."""
 
     path: Path
     uploaded: dict[str, Any] | None = None
@@ -37,21 +38,21 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it was refused, or a stage of it died."""
+        """Whether the upload was refused or a stage is dead."""
         return self.error is not None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints of it."""
+        """Return what `--json` prints."""
         return {"path": str(self.path), "upload": self.uploaded, "image": self.detail, "error": self.error}
 
 
 async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeout: float, as_json: bool) -> int:
-    """Upload files and what folders hold; return how many failed."""
+    """Upload files and the contents of directories; return how many files failed."""
     files = list(_files(paths))
     if not files:
-        raise RemoteError("there is no file in what was named")
+        raise CommandError("no files found")
     console = Console(stderr=True)
-    gate = asyncio.Semaphore(PARALLEL)
+    gate = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     async with target.session() as session:
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
@@ -81,26 +82,26 @@ async def _one(
         progress.update(task, state="uploaded")
         if wait:
             await _wait(session, result, progress, task, timeout=timeout)
-    except (RemoteError, OSError, TimeoutError) as error:
-        result.error = str(error) or f"not done after {timeout:g} s"
+    except (CommandError, OSError, TimeoutError) as error:
+        result.error = str(error) or f"not finished after {timeout:g} s"
         progress.update(task, state="failed")
     return result
 
 
 async def _upload(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
-    """Upload a file, again while the API is busy; all tries have one key, so they make one image."""
+    """Upload a file, retrying while the API is busy; all attempts share one key, so they create one image."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         form = aiohttp.MultipartWriter("form-data")
         part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
         part.set_content_disposition("form-data", name="file", filename=path.name)
         try:
-            return await answer(session, "POST", "images/upload", data=form, headers=headers)
-        except Busy as busy:
+            return await request_json(session, "POST", "images/upload", data=form, headers=headers)
+        except ServerBusy as busy:
             if time.monotonic() + busy.seconds > deadline:
                 raise
-            progress.update(task, completed=0, state=f"trying again in {busy.seconds:g} s")
+            progress.update(task, completed=0, state=f"retrying in {busy.seconds:g} s")
             await asyncio.sleep(busy.seconds)
 
 
@@ -117,14 +118,14 @@ async def _wait(
     image = (result.uploaded or {})["id"]
     async with asyncio.timeout(timeout):
         while True:
-            state = await answer(session, "GET", f"images/{image}/status")
+            state = await request_json(session, "GET", f"images/{image}/status")
             result.stages = state["stages"]
             ended = [name for name, stage in result.stages.items() if stage["status"] in ("done", "skipped")]
             progress.update(task, state=f"{state['status']} ({len(ended)}/{len(result.stages)} stages)")
             if state["status"] in _ENDED:
                 break
             await asyncio.sleep(POLL_SECONDS)
-    result.detail = await answer(session, "GET", f"images/{image}")
+    result.detail = await request_json(session, "GET", f"images/{image}")
     dead = {name: stage["error_code"] for name, stage in result.stages.items() if stage["status"] == "dead"}
     if dead:
         result.error = "; ".join(f"{name}: {code}" for name, code in dead.items())

@@ -1,4 +1,4 @@
-"""`imago watch`: the events of a client, as they come, through restarts of the API."""
+"""`imago watch`: a client's events as they happen, across restarts of the API."""
 
 import asyncio
 import json
@@ -9,16 +9,17 @@ from typing import Any
 import aiohttp
 import click
 
-from imago.cli.http_client import RemoteError, Target, refusal
+from imago.cli.errors import CommandError
+from imago.cli.http_client import Target, problem_line
 
-# The API sends a comment every 15 seconds; a stream that is silent for three of them is dead.
+# The API sends a comment every 15 seconds; a stream without data for three such intervals is dead.
 SILENCE_SECONDS = 45.0
 RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class ServerEvent:
-    """An event of a stream; `data` is its JSON."""
+    """One event of a stream; `data` is its JSON."""
 
     id: str
     name: str
@@ -26,28 +27,28 @@ class ServerEvent:
 
 
 async def watch_events(target: Target, *, since: str | None, as_json: bool) -> None:
-    """Print events until the task is cancelled, coming back after a broken stream; raise RemoteError on a refusal."""
+    """Print events until cancelled, reconnecting after a broken stream; raise CommandError if the API refuses."""
     last = since
     async with target.session() as session:
         while True:
             try:
                 async for event in stream_events(session, after=last):
                     last = event.id
-                    _show(event, as_json=as_json)
+                    _print_event(event, as_json=as_json)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-                click.echo(f"the stream broke off ({type(error).__name__}), trying again", err=True)
+                click.echo(f"stream interrupted ({type(error).__name__}), reconnecting", err=True)
             await asyncio.sleep(RETRY_SECONDS)
 
 
 async def stream_events(session: aiohttp.ClientSession, *, after: str | None = None) -> AsyncIterator[ServerEvent]:
-    """Give the events of one stream until it ends; raise RemoteError where the API refuses it."""
+    """Yield the events of one stream until it ends; raise CommandError if the API refuses it."""
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
     async with session.get("images/events", headers=headers, timeout=timeout) as response:
         if response.status == 503:
             raise aiohttp.ClientConnectionError
         if response.status != 200:
-            raise RemoteError(refusal(response.status, await response.json(content_type=None)))
+            raise CommandError(problem_line(response.status, await response.json(content_type=None)))
         fields: dict[str, str] = {}
         async for line in response.content:
             text = line.decode().rstrip("\n")
@@ -61,13 +62,13 @@ async def stream_events(session: aiohttp.ClientSession, *, after: str | None = N
                 fields = {}
 
 
-def _show(event: ServerEvent, *, as_json: bool) -> None:
+def _print_event(event: ServerEvent, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"id": event.id, "event": event.name, **event.data}, ensure_ascii=False))
         return
     data = event.data
     if event.name == "reset":
-        click.echo("-- events before this are unknown: look at the images anew --")
+        click.echo("-- some events were missed: read the images again --")
         return
     stage = f" {data['stage']}" if data.get("stage") else ""
     run = f" (run {data['run']})" if (data.get("run") or 1) > 1 else ""

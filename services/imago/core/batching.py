@@ -1,4 +1,4 @@
-"""Doing in batches what is asked for one by one."""
+"""Batching of concurrent requests: those that arrive while a batch is running form the next batch."""
 
 import asyncio
 import contextvars
@@ -7,124 +7,130 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
-# What comes after a batch that takes longer than this (it waits for a lock, say) doesn't wait for it as well.
-PATIENCE_SECONDS = 0.25
+# Requests do not wait for a batch that takes longer than this, for example because it waits for a lock.
+SLOW_BATCH_SECONDS = 0.25
 
-# But no more of one key's are under way than this: each holds a connection of the pool, and they are everybody's.
-MOST_AT_ONCE = 3
+# Per key, because each batch holds a connection of the pool that all keys share.
+MAX_CONCURRENT_BATCHES = 3
 
 
 @dataclass
-class _Line:
-    """What waits of one key, how many tasks see to it, and how many of those are late with their batch."""
+class _Queue:
+    """The waiting requests of one key, the number of its tasks, and how many of these run a slow batch."""
 
     waiting: deque[tuple[Any, asyncio.Future[Any]]] = field(default_factory=deque)
     running: int = 0
-    late: int = 0
+    slow: int = 0
 
 
-class Batches(Generic[Asked, Answer]):
-    """Gathers what is asked for while a batch is under way into the next one.
+class BatchExecutor(Generic[Request, Result]):
+    """Executes concurrent requests in batches.
 
-    Who asks alone doesn't wait, and a batch is as large as the load makes it. `work` answers each of a batch, in their
-    order, with an answer or with the exception that its asker is to get. Where it raises one instead, that is
-    everybody's if it is one of `common`; otherwise each is tried again alone, so that what can't be done fails alone.
-    What has different keys by `key` goes into different batches, which wait for nothing of each other.
+    A single request runs immediately, and batches grow with the load up to `max_size`. `execute` returns a result or an
+    exception for each request of a batch, in their order. If it raises one of `not_retried`, every request of the batch
+    gets that exception; after any other exception each request is executed again by itself, so that a failing request
+    does not affect the others. Requests with different keys (see `key`) are in different batches, which run
+    concurrently.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]],
+        execute: Callable[[Sequence[Request]], Awaitable[Sequence[Result | Exception]]],
         *,
-        largest: int,
-        common: tuple[type[Exception], ...] = (),
-        key: Callable[[Asked], Hashable] = lambda _: None,
+        max_size: int,
+        not_retried: tuple[type[Exception], ...] = (),
+        key: Callable[[Request], Hashable] = lambda _: None,
     ) -> None:
-        self._work = work
-        self._largest = largest
-        self._common = common
+        self._execute = execute
+        self._max_size = max_size
+        self._not_retried = not_retried
         self._key = key
-        self._lines: dict[Hashable, _Line] = {}
+        self._queues: dict[Hashable, _Queue] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self, asked: Asked) -> asyncio.Future[Answer]:
-        """Have something done; who cancels the future before its batch begins has it left out."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        key = self._key(asked)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line()
-        line.waiting.append((asked, future))
-        self._see_to(key, line)
+    def submit(self, request: Request) -> asyncio.Future[Result]:
+        """Return a future of the request's result; cancelling it before the batch starts withdraws the request."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        key = self._key(request)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue()
+        queue.waiting.append((request, future))
+        self._start_task(key, queue)
         return future
 
-    def _see_to(self, key: Hashable, line: _Line) -> None:
-        # Who isn't late takes what waits with the next batch.
-        if not line.waiting or line.running > line.late or line.running >= MOST_AT_ONCE:
+    def _start_task(self, key: Hashable, queue: _Queue) -> None:
+        # A task whose batch is not slow takes the waiting requests next.
+        if not queue.waiting or queue.running > queue.slow or queue.running >= MAX_CONCURRENT_BATCHES:
             return
-        line.running += 1
-        # In a context of its own: what the first to ask has bound there is not the others'.
-        task = asyncio.create_task(self._run(key, line), name="batches", context=contextvars.Context())
+        queue.running += 1
+        # In an empty context: log fields and traces of the first request do not belong to the others.
+        task = asyncio.create_task(self._run(key, queue), name="batch-executor", context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, key: Hashable, line: _Line) -> None:
-        loop = asyncio.get_running_loop()
-        is_late = False
-
-        def be_late() -> None:
-            nonlocal is_late
-            is_late = True
-            line.late += 1
-            self._see_to(key, line)
-
+    async def _run(self, key: Hashable, queue: _Queue) -> None:
         try:
-            while batch := self._next(line.waiting):
-                timer = loop.call_later(PATIENCE_SECONDS, be_late)
-                try:
-                    await self._do(batch)
-                finally:
-                    timer.cancel()
-                    line.late -= is_late
-                    is_late = False
-                    # Only a cancellation, or a bug of ours, leaves any: nobody must wait for ever.
-                    for _, future in batch:
-                        future.cancel()
+            while batch := self._next_batch(queue.waiting):
+                await self._run_batch(batch, key, queue)
         finally:
-            line.running -= 1
-            if not line.running:
-                del self._lines[key]
-                # Of those that wait there are none but where this was cancelled.
-                for _, future in line.waiting:
+            queue.running -= 1
+            if not queue.running:
+                del self._queues[key]
+                # Requests are left only if this task was cancelled.
+                for _, future in queue.waiting:
                     future.cancel()
 
-    def _next(self, waiting: deque[tuple[Asked, asyncio.Future[Answer]]]) -> list[tuple[Asked, asyncio.Future[Answer]]]:
-        batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
-        while waiting and len(batch) < self._largest:
-            asked, future = waiting.popleft()
+    async def _run_batch(
+        self, batch: list[tuple[Request, asyncio.Future[Result]]], key: Hashable, queue: _Queue
+    ) -> None:
+        is_slow = False
+
+        def mark_slow() -> None:
+            nonlocal is_slow
+            is_slow = True
+            queue.slow += 1
+            self._start_task(key, queue)
+
+        timer = asyncio.get_running_loop().call_later(SLOW_BATCH_SECONDS, mark_slow)
+        try:
+            await self._resolve(batch)
+        finally:
+            timer.cancel()
+            queue.slow -= is_slow
+            # Only after a cancellation or a bug is a future still pending, and its caller would wait forever.
+            for _, future in batch:
+                future.cancel()
+
+    def _next_batch(
+        self, waiting: deque[tuple[Request, asyncio.Future[Result]]]
+    ) -> list[tuple[Request, asyncio.Future[Result]]]:
+        batch: list[tuple[Request, asyncio.Future[Result]]] = []
+        while waiting and len(batch) < self._max_size:
+            request, future = waiting.popleft()
             if not future.done():
-                batch.append((asked, future))
+                batch.append((request, future))
         return batch
 
-    async def _do(self, batch: list[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+    async def _resolve(self, batch: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         try:
-            answers: Sequence[Answer | Exception] = await self._work([asked for asked, _ in batch])
-        except self._common as error:
-            answers = [error] * len(batch)
+            results: Sequence[Result | Exception] = await self._execute([request for request, _ in batch])
+        except self._not_retried as error:
+            results = [error] * len(batch)
         except Exception as error:
             if len(batch) > 1:
                 for each in batch:
                     if not each[1].done():
-                        await self._do([each])
+                        await self._resolve([each])
                 return
-            answers = [error]
-        for (_, future), answer in zip(batch, answers, strict=True):
+            results = [error]
+        for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(answer)
+                future.set_result(result)

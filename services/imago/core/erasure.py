@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from imago.core.clients import audit
-from imago.core.clients.audit_model import IMAGO, Action, Actor
+from imago.core.clients.audit import IMAGO, Actor, AuditAction
 from imago.core.clients.queries import matches
 from imago.core.errors import NotFound
 from imago.core.images.changes import erase_image
@@ -69,7 +69,7 @@ async def request_erasure(db: Database, ref: int | UUID, *, by: Actor) -> None:
             )
         )
         details = {"images": progress.images_total}
-        await audit.record(connection, by, Action.ERASURE_REQUESTED, client=row.uuid, details=details)
+        await audit.record(connection, by, AuditAction.ERASURE_REQUESTED, client=row.uuid, details=details)
 
 
 async def doomed_clients(db: Database) -> list[Doomed]:
@@ -133,5 +133,5 @@ async def finish_erasure(db: Database, doomed: Doomed, progress: Erasure) -> dat
             if await connection.scalar(sa.select(sa.exists().where(table.c.client_id == doomed.id))):
                 return None
         await connection.execute(sa.delete(clients).where(clients.c.id == doomed.id))
-        await audit.record(connection, IMAGO, Action.CLIENT_ERASED, client=doomed.uuid, details=progress.to_json())
+        await audit.record(connection, IMAGO, AuditAction.CLIENT_ERASED, client=doomed.uuid, details=progress.to_json())
     return utc_now()

@@ -1,11 +1,11 @@
-"""Work that is done in a process of its own, because what it works on is hostile."""
+"""The protocol of tasks that run in child processes, because their input is untrusted."""
 
 from typing import Any, Protocol
 
 
 class IsolatedTasks(Protocol):
-    """Runs a task with limits of memory, CPU seconds and time; arguments and result are what JSON can carry."""
+    """Runs tasks with limits on memory, CPU time and duration; arguments and results are JSON values."""
 
     async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
-        """Run a task by its name and return what it returned; raise a StageFailure."""
+        """Run the task with this name and return its result; `timeout` is in seconds. Raises StageFailure."""
         ...

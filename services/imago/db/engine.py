@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from imago.db.scoped_connection import ScopedConnection, watch_pool
 from imago.settings import Settings
+from imago.startup import StartupError
 
 
 class DatabaseUnavailable(Exception):
@@ -91,7 +92,7 @@ class Database:
             self.is_sqlite = _DRIVERS[self.url.drivername] == "sqlite"
         except (sa.exc.ArgumentError, KeyError):
             # The URL itself may hold a password.
-            raise ValueError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
+            raise StartupError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
         self._timeout = timeout
         self.on_connection_wait: Callable[[float], None] | None = None
         """Told how long the pool took to give a connection, in seconds; also where it gave none in time."""
@@ -191,7 +192,7 @@ class Database:
                 try:
                     Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
-                    raise ValueError(f"DATABASE_URL: its folder can't be made: {error.strerror}") from error
+                    raise StartupError(f"DATABASE_URL: cannot create its directory: {error.strerror}") from error
             engine = create_async_engine(self.url, **options)
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from imago.core.ai_usage.ledger import expire_reservations, forget_calls
-from imago.core.jobs.budget_parking import find_held, wake
+from imago.core.jobs.budget_parking import find_parked_clients, wake_stages
 from imago.db.engine import Database
 from imago.settings import Settings
 
@@ -27,8 +27,10 @@ class BudgetWaker:
         Never more than the calls that are left: the others would only be claimed, refused and held again.
         """
         woken = 0
-        for held in await find_held(self._db, policy=self._policy):
-            woken += await wake(self._db, held.client_id, limit=BATCH if held.unbounded else min(held.room, BATCH))
+        for parked in await find_parked_clients(self._db, policy=self._policy):
+            woken += await wake_stages(
+                self._db, parked.client_id, limit=BATCH if parked.unbounded else min(parked.room, BATCH)
+            )
         return woken
 
     async def clean_up(self) -> int:

@@ -8,9 +8,8 @@ import structlog
 
 from imago import failpoints
 from imago.cancellation import end_tasks
-from imago.core.outbox import rows as outbox
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import Published
+from imago.core.outbox.rows import Published, mark_published
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.nats.connection import NatsUnavailable
 from imago.nats.publisher import Ack, Publisher
@@ -27,7 +26,7 @@ _MAX_WAITING = 10_000
 
 
 class EagerPublisher:
-    """An `Announcer` with one background task; `start` and `close` it with the process."""
+    """An `OutboxPublisher` with one background task; `start` and `close` it with the process."""
 
     def __init__(self, db: Database, publisher: Publisher, *, by: str) -> None:
         self._db = db
@@ -39,7 +38,7 @@ class EagerPublisher:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
 
-    def announce(self, rows: Sequence[OutboxRow]) -> None:
+    def publish_soon(self, rows: Sequence[OutboxRow]) -> None:
         """Take over the rows of a committed transaction."""
         if rows and len(self._waiting) < _MAX_WAITING:
             self._waiting.extend(rows)
@@ -70,7 +69,7 @@ class EagerPublisher:
                 except DatabaseUnavailable as error:
                     log.info("published, but could not note it; the relay will", error=str(error))
                 except Exception:
-                    log.exception("the announcer failed over a batch; the relay takes it")
+                    log.exception("the eager publisher failed over a batch; the relay takes it")
                 del self._waiting[: len(batch)]
             self._idle.set()
 
@@ -83,7 +82,7 @@ async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[
     failpoints.reach("announcer.published")
     if published:
         async with db.write(SYSTEM) as connection:
-            await outbox.settle(connection, published)
+            await mark_published(connection, published)
     return len(published)
 
 

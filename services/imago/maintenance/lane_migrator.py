@@ -3,9 +3,9 @@
 Its old messages stay where they are; whoever takes one finds the work done or the claim taken, and drops it.
 """
 
-from imago.core.jobs import stream_repair as repair
 from imago.core.jobs.lane_moves import find_left_behind
-from imago.core.outbox.model import Announcer
+from imago.core.jobs.stream_repair import republish
+from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database
 from imago.telemetry import metrics
 
@@ -15,9 +15,9 @@ BATCH = 200
 class LaneMigrator:
     """Publishes anew what waits in lanes that were left."""
 
-    def __init__(self, db: Database, announcer: Announcer) -> None:
+    def __init__(self, db: Database, outbox_publisher: OutboxPublisher) -> None:
         self._db = db
-        self._announcer = announcer
+        self._outbox_publisher = outbox_publisher
 
     async def run_once(self) -> int:
         """Move everything that can be moved now; return how many stages."""
@@ -25,9 +25,9 @@ class LaneMigrator:
         while found := await find_left_behind(self._db, limit=BATCH):
             moved = 0
             for stage in found:
-                row = await repair.republish(self._db, stage)
+                row = await republish(self._db, stage)
                 if row is not None:
-                    self._announcer.announce((row,))
+                    self._outbox_publisher.publish_soon((row,))
                     moved += 1
             metrics.RECONCILED.labels("lane-changed").inc(moved)
             count += moved

@@ -108,8 +108,8 @@ class MetricsCollector:
 
     async def _show_dead_letters(self, now: datetime) -> None:
         letters: defaultdict[Labels, float] = defaultdict(float)
-        for buried in await observation.buried_since(self._db, since=now - RECENT):
-            letters[buried.stage, buried.error_code, metrics.client_label(buried.client)] += buried.count
+        for counted in await observation.dead_letters_since(self._db, since=now - RECENT):
+            letters[counted.stage, counted.error_code, metrics.client_label(counted.client)] += counted.count
         self._rest.replace(metrics.RECENT_DEAD_LETTERS, letters)
 
     async def _show_quotas(self) -> None:

@@ -9,8 +9,8 @@ from datetime import timedelta
 import structlog
 
 from imago.core.clients.rate_limits import expire_rates
-from imago.core.jobs import stream_repair as repair
-from imago.core.jobs.stream_repair import Grave
+from imago.core.images.tombstones import Tombstone, due_tombstones, mark_objects_deleted, postpone_tombstones
+from imago.core.uploads.expiry import expire_idempotency_keys, expire_intents
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore, StorageUnavailable
 from imago.telemetry import metrics
@@ -30,7 +30,7 @@ RATE_MEMORY = timedelta(days=1)
 
 
 class ObjectCleaner:
-    """Clears expired intents, graves and Idempotency-Keys."""
+    """Clears expired intents, tombstones and Idempotency-Keys."""
 
     def __init__(self, db: Database, store: ObjectStore) -> None:
         self._db = db
@@ -38,15 +38,15 @@ class ObjectCleaner:
 
     async def run_once(self) -> int:
         """Sweep everything that is due; return how many objects were deleted."""
-        intents = await repair.expire_intents(self._db)
+        intents = await expire_intents(self._db)
         metrics.CLEANED_UP.labels("intents").inc(intents)
-        metrics.CLEANED_UP.labels("idempotency-keys").inc(await repair.expire_idempotency_keys(self._db))
+        metrics.CLEANED_UP.labels("idempotency-keys").inc(await expire_idempotency_keys(self._db))
         metrics.CLEANED_UP.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
         deleted = 0
-        while graves := await repair.due_graves(self._db, limit=BATCH):
-            done, failed, away = await self._delete(graves)
-            await repair.close_graves(self._db, done)
-            await repair.postpone_graves(self._db, failed, POSTPONE)
+        while tombstones := await due_tombstones(self._db, limit=BATCH):
+            done, failed, away = await self._delete(tombstones)
+            await mark_objects_deleted(self._db, done)
+            await postpone_tombstones(self._db, failed, POSTPONE)
             deleted += len(done)
             metrics.CLEANED_UP.labels("objects").inc(len(done))
             metrics.OBJECT_DELETION_FAILURES.inc(len(failed))
@@ -54,23 +54,23 @@ class ObjectCleaner:
                 break
         return deleted
 
-    async def _delete(self, graves: Sequence[Grave]) -> tuple[list[Grave], list[Grave], bool]:
+    async def _delete(self, tombstones: Sequence[Tombstone]) -> tuple[list[Tombstone], list[Tombstone], bool]:
         """Delete objects; return those that are gone, those that are not, and whether the store seems to be away."""
-        done: list[Grave] = []
-        failed: list[Grave] = []
+        done: list[Tombstone] = []
+        failed: list[Tombstone] = []
         strikes = 0
-        for grave in graves:
+        for tombstone in tombstones:
             try:
-                await self._store.delete(grave.object_key)
+                await self._store.delete(tombstone.object_key)
             except StorageUnavailable as error:
-                log.warning("an object can't be deleted now", key=grave.object_key, error=str(error))
+                log.warning("an object can't be deleted now", key=tombstone.object_key, error=str(error))
             except Exception:
-                log.exception("an object can't be deleted", key=grave.object_key)
+                log.exception("an object can't be deleted", key=tombstone.object_key)
             else:
-                done.append(grave)
+                done.append(tombstone)
                 strikes = 0
                 continue
-            failed.append(grave)
+            failed.append(tombstone)
             strikes += 1
             if strikes == STRIKES:
                 break

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.outbox import rows as outbox
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import Published
+from imago.core.outbox.rows import Published, mark_published, outbox_state, postpone_rows, take_due_rows
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.maintenance.eager_publisher import published_rows
@@ -39,7 +38,7 @@ class OutboxRelay:
             total += done
             if taken < BATCH:
                 break
-        waiting = await outbox.state(self._db)
+        waiting = await outbox_state(self._db)
         metrics.OUTBOX_OVERDUE.set(waiting.overdue)
         metrics.OUTBOX_PARKED.set(waiting.parked)
         age = (utc_now() - waiting.oldest_due_at).total_seconds() if waiting.oldest_due_at else 0.0
@@ -48,18 +47,18 @@ class OutboxRelay:
 
     async def _batch(self) -> tuple[int, int]:
         # Most sweeps find nothing, and a write transaction on SQLite would keep others out for it.
-        if (await outbox.state(self._db)).overdue == 0:
+        if (await outbox_state(self._db)).overdue == 0:
             return 0, 0
         if self._db.is_sqlite:
             # There a lease keeps others away, because a write transaction would lock the database while NATS answers.
             async with self._db.read(SYSTEM) as connection:
-                rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
+                rows = await take_due_rows(connection, now=utc_now(), limit=BATCH)
             published, left = await self._publish(rows)
             async with self._db.write(SYSTEM) as connection:
                 await _note(connection, published, left)
         else:
             async with self._db.write(SYSTEM) as connection:
-                rows = await outbox.take_due(connection, now=utc_now(), limit=BATCH)
+                rows = await take_due_rows(connection, now=utc_now(), limit=BATCH)
                 published, left = await self._publish(rows)
                 await _note(connection, published, left)
         return len(published), len(rows)
@@ -72,5 +71,5 @@ class OutboxRelay:
 
 
 async def _note(connection: AsyncConnection, published: Sequence[Published], left: Sequence[int]) -> None:
-    await outbox.settle(connection, published)
-    await outbox.postpone(connection, left, POSTPONE)
+    await mark_published(connection, published)
+    await postpone_rows(connection, left, POSTPONE)

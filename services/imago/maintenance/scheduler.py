@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from imago.cancellation import end_tasks
-from imago.core.jobs import stream_repair as repair
+from imago.core.leases import release_leases, take_lease
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import NatsUnavailable
 from imago.objects.store import StorageUnavailable
@@ -62,13 +62,13 @@ class MaintenanceScheduler:
         """Stop and give the leases back."""
         await end_tasks(*self._tasks)
         with contextlib.suppress(DatabaseUnavailable):
-            await repair.drop_leases(self._db, self._holder)
+            await release_leases(self._db, self._holder)
 
     async def _loop(self, chore: PeriodicTask) -> None:
         ttl = timedelta(seconds=max(chore.interval * LEASE_INTERVALS, SHORTEST_LEASE))
         while True:
             try:
-                if chore.shared or await repair.take_lease(self._db, chore.name, self._holder, ttl=ttl):
+                if chore.shared or await take_lease(self._db, chore.name, self._holder, ttl=ttl):
                     await chore.run()
                     metrics.TASK_RUNS.labels(chore.name, "done").inc()
                     metrics.TASK_LAST_SUCCESS.labels(chore.name).set_to_current_time()

@@ -15,7 +15,7 @@ from imago.core.clients import queries as clients
 from imago.core.jobs import stream_repair as repair
 from imago.core.jobs.stages import Stage
 from imago.core.jobs.stream_repair import OpenStage
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database
 from imago.nats import advisories
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -31,10 +31,12 @@ PAGE = 200
 class StreamReconciler:
     """Keeps the streams in step with the database."""
 
-    def __init__(self, settings: Settings, db: Database, nats: NatsConnection, announcer: Announcer) -> None:
+    def __init__(
+        self, settings: Settings, db: Database, nats: NatsConnection, outbox_publisher: OutboxPublisher
+    ) -> None:
         self._db = db
         self._nats = nats
-        self._announcer = announcer
+        self._outbox_publisher = outbox_publisher
         self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         # A message that was published a moment ago may be on its way; one that is in a worker's hands is leased.
         self._quiet = timedelta(seconds=settings.ack_wait / 2)
@@ -131,5 +133,5 @@ class StreamReconciler:
             return 0
         log.warning("a stage had lost its message", stage=found.stage, image_id=found.image_id, reason=reason)
         metrics.RECONCILED.labels(reason).inc()
-        self._announcer.announce([row])
+        self._outbox_publisher.publish_soon([row])
         return 1

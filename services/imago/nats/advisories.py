@@ -8,7 +8,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from imago.core.lanes.model import ADVISORIES_STREAM
+from imago.core.outbox.subjects import ADVISORIES_STREAM
 from imago.nats.connection import NatsConnection, NatsUnavailable
 
 CONSUMER = "imago"

@@ -26,7 +26,7 @@ from imago.core.ai_usage.breaker import (
     without_probe,
 )
 from imago.core.ai_usage.model import CallObserver
-from imago.core.lanes.model import BREAKERS_BUCKET
+from imago.core.outbox.subjects import BREAKERS_BUCKET
 from imago.nats.connection import NatsConnection, NatsUnavailable
 
 log = structlog.get_logger(__name__)

@@ -55,6 +55,11 @@ class NatsConnection:
             raise NatsUnavailable("not connected yet")
         return self._js
 
+    async def check(self) -> None:
+        """Raise NatsUnavailable while there is no connection."""
+        if not self.connected:
+            raise NatsUnavailable("not connected")
+
     async def start(self) -> None:
         """Begin to connect without waiting for it: a process must start while NATS is away."""
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")

@@ -19,7 +19,9 @@ from nats.js import JetStreamContext
 
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes, is_dedicated, work_stream
+from imago.core.lanes.model import is_dedicated
+from imago.core.lanes.worker_lanes import WorkerLanes
+from imago.core.outbox.subjects import work_stream
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.job_slots import JobSlots
 from imago.nats.streams import existing_lanes

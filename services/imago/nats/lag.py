@@ -7,7 +7,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from imago.core.jobs.stages import STAGES, Stage
-from imago.core.lanes.model import work_stream
+from imago.core.outbox.subjects import work_stream
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.streams import existing_lanes
 

@@ -5,14 +5,14 @@ from uuid import UUID
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from imago.core.lanes.model import (
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import (
     DEAD_STREAM,
     EVENTS_STREAM,
-    client_events,
-    client_token,
-    dead_subjects_of,
+    client_dead_subjects,
+    client_event_subjects,
+    client_work_subjects,
     work_stream,
-    work_subjects_of,
 )
 from imago.nats.streams import delete_lane, existing_lanes
 
@@ -23,9 +23,9 @@ async def purge_client(js: JetStreamContext, client: UUID) -> int:
     Idempotent. Raises nats' errors.
     """
     own = client_token(client)
-    places = [(EVENTS_STREAM, client_events(client)), (DEAD_STREAM, dead_subjects_of(client))]
+    places = [(EVENTS_STREAM, client_event_subjects(client)), (DEAD_STREAM, client_dead_subjects(client))]
     lanes = await existing_lanes(js)
-    places += [(work_stream(lane), work_subjects_of(lane, client)) for lane in lanes if lane != own]
+    places += [(work_stream(lane), client_work_subjects(lane, client)) for lane in lanes if lane != own]
     count = 0
     for stream, subjects in places:
         try:

@@ -24,14 +24,14 @@ from nats.js.api import (
 from nats.js.errors import BadRequestError, NotFoundError
 
 from imago.core.jobs.stages import STAGES, Stage
-from imago.core.lanes.model import (
+from imago.core.lanes.model import SHARED_LANES
+from imago.core.outbox.subjects import (
     ADVISORIES_STREAM,
     BREAKERS_BUCKET,
     DEAD_STREAM,
     DEAD_SUBJECTS,
     EVENTS_STREAM,
     EVENTS_SUBJECTS,
-    SHARED_LANES,
     lane_of_stream,
     work_stream,
     work_subjects,

@@ -5,10 +5,11 @@ import asyncio
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.startup import StartupError
 
 
 async def build_store(settings: Settings) -> ObjectStore:
-    """Create the object store; raise ValueError if a required setting is missing.
+    """Create the object store; raise StartupError if a required setting is missing.
 
     This doesn't connect to the store, so a process starts while its store is unavailable.
     """
@@ -20,7 +21,7 @@ async def build_store(settings: Settings) -> ObjectStore:
         await s3.open()
         return s3
     if settings.signed_url_secret is None:
-        raise ValueError("STORAGE_BACKEND=local needs SIGNED_URL_SECRET")
+        raise StartupError("STORAGE_BACKEND=local needs SIGNED_URL_SECRET")
     store = LocalStore(settings.storage_dir, url_secret=settings.signed_url_secret.get_secret_value())
     await asyncio.to_thread(store.prepare)
     return store

@@ -35,6 +35,7 @@ from imago.objects.store import (
     UrlRequest,
 )
 from imago.settings import Settings
+from imago.startup import StartupError
 
 # The size of a multipart upload's parts. S3 allows at most 10,000 parts, all but the last of at least 5 MiB. Some
 # compatible stores also require all but the last to have the same size.
@@ -76,14 +77,14 @@ class _NoSuchUpload(StorageUnavailable):
 class S3Store:
     """An `ObjectStore` in a bucket. Call `open` before use and `close` after.
 
-    Raises ValueError if settings are missing or invalid.
+    Raises StartupError if settings are missing or invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
         if not settings.s3_bucket:
-            raise ValueError("STORAGE_BACKEND=s3 needs S3_BUCKET")
+            raise StartupError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
-            raise ValueError("S3_ACCESS_KEY and S3_SECRET_KEY must be set together")
+            raise StartupError("S3_ACCESS_KEY and S3_SECRET_KEY must be set together")
         _check_url("S3_ENDPOINT_URL", settings.s3_endpoint_url)
         _check_url("S3_PUBLIC_ENDPOINT_URL", settings.s3_public_endpoint_url)
         self._settings = settings
@@ -94,7 +95,7 @@ class S3Store:
         self._signer: Any = None
 
     async def open(self) -> None:
-        """Create the clients without connecting; raise ValueError for invalid settings."""
+        """Create the clients without connecting; raise StartupError for invalid settings."""
         settings = self._settings
         # One session, so that temporary credentials of a role are fetched and refreshed once for both clients.
         session = get_session()
@@ -108,7 +109,7 @@ class S3Store:
         except (BotoCoreError, ValueError) as error:
             await self.close()
             # Their texts may contain the URL.
-            raise ValueError(f"invalid S3 settings ({type(error).__name__})") from None
+            raise StartupError(f"invalid S3 settings ({type(error).__name__})") from None
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
@@ -353,7 +354,7 @@ def _check_url(name: str, url: str | None) -> None:
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must be an http:// or https:// URL with a host")
+        raise StartupError(f"{name} must be an http:// or https:// URL with a host")
 
 
 def _translated(error: ClientError) -> Exception:

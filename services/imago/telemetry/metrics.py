@@ -25,7 +25,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from imago import __version__
 from imago.core.ai_usage.model import BudgetPolicy, CallKind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import DEDICATED, SHARED_LANES, WorkerLanes, lane_label
+from imago.core.lanes.model import DEDICATED, SHARED_LANES, lane_label
+from imago.core.lanes.worker_lanes import WorkerLanes
 
 # They would double the series for the time each began at, which no query of ours asks for.
 disable_created_metrics()

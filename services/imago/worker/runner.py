@@ -1,33 +1,29 @@
-"""The stage runner: claim, work, commit, acknowledge (DESIGN, section 3, step 4).
+"""The runner of stages: it claims the run of a message, does the work, commits the result and acknowledges.
 
-Redelivery is harmless and a late writer is refused by the database, so every doubt here is settled by doing nothing and
-letting the message come again. What is trouble of ours gives the try back; what is the image's counts.
+A redelivery is harmless and the database rejects late results, so in every doubt the message is left for redelivery.
+An infrastructure error returns the attempt; a failure of the image counts.
 """
 
 import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
 import orjson
 import structlog
 
 from imago import failpoints
-from imago.core.batching import Batches
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
-from imago.core.jobs.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
-from imago.core.jobs.completion import Failed, Finished
-from imago.core.jobs.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
+from imago.core.jobs.claims import WORKER_LOST, Claim, ClaimLost, ClaimRejected, ClaimRequest, ClaimUnknown
+from imago.core.jobs.completion import FailedAttempt, StageCompletion
+from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
 from imago.core.jobs.rules import Die, Park, RetryInStream
+from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import lane_label
-from imago.core.outbox.model import Announcer
+from imago.core.outbox.model import OutboxPublisher
 from imago.core.outbox.work_message import BadMessage, WorkMessage
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.imaging.sandbox.pool import time_limit
@@ -36,25 +32,24 @@ from imago.objects.store import ObjectMissing, StorageUnavailable
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.tracing import consumer_span, propagated_headers, request_id_of
-from imago.worker.scratch import Scratch
-from imago.worker.stages.base import Outcome, StageWork
+from imago.worker.commits import JobCommits
+from imago.worker.heartbeats import claim_heartbeat, message_heartbeat
+from imago.worker.scratch import ScratchDirectories
+from imago.worker.stages.base import StageHandler, StageOutput
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
+# The delay before a message is redelivered that came while the database or the storage was unavailable.
+REDELIVERY_DELAY = timedelta(seconds=5)
 
-# A message that comes while the database or the storage is away is asked for again after this.
-AWAY = timedelta(seconds=5)
+# A child process has a deadline too. It expires first, because its failure is more specific.
+_TIMEOUT_SLACK = 10.0
 
-# Between two tries to commit what a stage has worked out.
-COMMIT_RETRY_SECONDS = 1.0
-
-# As many jobs begin or end in one transaction at most; it holds the locks on their images.
-_LARGEST_BATCH = 50
+_INTERNAL_ERROR = ("internal-error", "The stage failed unexpectedly.")
 
 
-class _Exhausted(Exception):
-    """This machine lacks what the work needs: disk, memory, processes."""
+class _ResourcesExhausted(Exception):
+    """This machine has run out of disk space, memory or processes."""
 
 
 class StageRunner:
@@ -65,31 +60,19 @@ class StageRunner:
         *,
         settings: Settings,
         db: Database,
-        announcer: Announcer,
-        stages: Mapping[Stage, StageWork],
-        on_database_away: Callable[[], None] = lambda: None,
+        outbox_publisher: OutboxPublisher,
+        handlers: Mapping[Stage, StageHandler],
+        on_database_unavailable: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._db = db
-        self._announcer = announcer
-        self._stages = stages
-        self._on_database_away = on_database_away
-        self._lease = timedelta(seconds=settings.ack_wait)
-        self._held: set[tuple[UUID, Stage, int]] = set()
-        self._scratch = Scratch()
-        # The commits of jobs that begin, and of those that end, at the same time; each alone costs four round trips
-        # and more, and the disk.
-        self._claims: Batches[Wanted, Claim | Refused] = Batches(
-            lambda wanted: claims.claim(db, wanted, lease=self._lease, max_tries=settings.worker_max_tries),
-            largest=_LARGEST_BATCH,
-            common=(DatabaseUnavailable,),
-        )
-        self._results: Batches[Finished, Ended] = Batches(
-            lambda finished: work.finish(db, finished), largest=_LARGEST_BATCH, common=(DatabaseUnavailable,)
-        )
+        self._outbox_publisher = outbox_publisher
+        self._handlers = handlers
+        self._commits = JobCommits(settings, db, on_database_unavailable=on_database_unavailable)
+        self._running: set[tuple[UUID, Stage, int]] = set()
+        self._scratch = ScratchDirectories()
 
     def close(self) -> None:
-        """Remove the temporary folders."""
+        """Remove the temporary directories."""
         self._scratch.close()
 
     async def handle(self, delivery: Delivery) -> None:
@@ -97,147 +80,96 @@ class StageRunner:
         try:
             message = WorkMessage.from_json(orjson.loads(delivery.data))
         except (BadMessage, orjson.JSONDecodeError) as error:
-            log.error("a message that can't be read", stage=delivery.stage, error=str(error))
+            log.error("message.rejected", stage=delivery.stage, error=str(error))
             await delivery.term()
             return
-        context = structlog.contextvars.bound_contextvars(
-            client=str(message.client),
-            image=str(message.image),
-            stage=str(message.stage),
-            run=message.run,
-            **request_id_of(delivery.headers),
-        )
-        attributes: dict[str, str | int] = {"stage": message.stage, "run": message.run, "image": str(message.image)}
         run = message.image, message.stage, message.run
-        if run in self._held:
-            # Its heartbeats came too late, but this very process is at it: a second claim would only cost a try.
-            await delivery.nak(self._lease)
+        if run in self._running:
+            # The message was redelivered because heartbeats were late, but this process still works on the run. A
+            # second claim would only cost an attempt.
+            await delivery.nak(self._commits.lease)
             return
-        self._held.add(run)
+        self._running.add(run)
         try:
-            with context, consumer_span(f"stage {message.stage}", delivery.headers, **attributes):
-                await self._handle(delivery, message)
+            with _context_of(message, delivery.headers):
+                await self._claim_and_run(delivery, message)
         finally:
-            self._held.discard(run)
+            self._running.discard(run)
 
-    async def _handle(self, delivery: Delivery, message: WorkMessage) -> None:
+    async def _claim_and_run(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = propagated_headers(delivery.headers)
         try:
-            claimed = await self._claimed(Wanted(message, headers))
+            claim = await self._commits.claim(ClaimRequest(message, headers))
         except ClaimUnknown as unknown:
-            self._on_database_away()
-            await self._undo(delivery, unknown)
-            await delivery.nak(AWAY)
-            return
+            with message_heartbeat(delivery, interval=self._settings.heartbeat):
+                await self._commits.release_unknown(unknown)
+            await delivery.nak(REDELIVERY_DELAY)
         except DatabaseUnavailable:
-            self._on_database_away()
-            await delivery.nak(AWAY)
-            return
-        if isinstance(claimed, Refused):
-            await self._refused(delivery, claimed)
-            return
-        failpoints.reach("stage.claimed")
-        metrics.JOBS_RUNNING.labels(_worker(message.stage)).inc()
-        started = time.monotonic()
-        if claimed.attempts == 1 and claimed.run == 1:
-            waited = time.time() - claimed.created_at.timestamp()
-            metrics.STAGE_WAIT_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(
-                max(waited, 0.0), exemplar=metrics.exemplar()
-            )
-        try:
-            outcome = await self._work(delivery, claimed, headers)
-        finally:
-            metrics.JOBS_RUNNING.labels(_worker(message.stage)).dec()
-        seconds = time.monotonic() - started
-        metrics.STAGE_SECONDS.labels(message.stage, lane_label(delivery.lane)).observe(
-            seconds, exemplar=metrics.exemplar()
-        )
-        metrics.STAGE_RUNS.labels(message.stage, lane_label(delivery.lane), outcome).inc()
-        log.info("stage tried", outcome=outcome, attempt=claimed.attempts, seconds=round(seconds, 3))
+            await delivery.nak(REDELIVERY_DELAY)
+        else:
+            if isinstance(claim, ClaimRejected):
+                await self._settle_rejected(delivery, claim)
+            else:
+                failpoints.reach("stage.claimed")
+                await self._run(delivery, claim, headers)
 
-    async def _claimed(self, wanted: Wanted) -> Claim | Refused:
-        asked = self._claims.ask(wanted)
-        try:
-            return await asyncio.shield(asked)
-        except asyncio.CancelledError:
-            # It may be under way with others, and would be a try that nobody works on.
-            with contextlib.suppress(TimeoutError, DatabaseUnavailable):
-                async with asyncio.timeout(self._lease.total_seconds()):
-                    try:
-                        claimed = await asked
-                    except ClaimUnknown as unknown:
-                        await self._committed(partial(claims.release_unknown, self._db, unknown))
-                    else:
-                        if isinstance(claimed, Claim):
-                            await self._give_back(claimed)
-            raise
-
-    async def _refused(self, delivery: Delivery, refused: Refused) -> None:
-        log.debug("not claimed", reason=refused.reason)
-        if refused.retry_in is not None:
-            await delivery.nak(refused.retry_in)
+    async def _settle_rejected(self, delivery: Delivery, rejected: ClaimRejected) -> None:
+        log.debug("claim.rejected", reason=rejected.reason)
+        if rejected.retry_in is not None:
+            await delivery.nak(rejected.retry_in)
             return
-        if refused.ended is not None:
-            self._ended(refused.ended)
-            metrics.DEAD_LETTERS.labels(delivery.stage, claims.LOST_WORKER.code).inc()
+        if rejected.ended is not None:
+            self._report_end(rejected.ended)
+            metrics.DEAD_LETTERS.labels(delivery.stage, WORKER_LOST.code).inc()
         await delivery.ack()
 
-    async def _work(self, delivery: Delivery, held: Claim, headers: Mapping[str, str]) -> str:
-        """Do the work of a claim and settle it; return what became of it, as the metric names it."""
-        job = asyncio.create_task(self._run_stage(held))
-        beats = [
-            asyncio.create_task(self._keep_message(delivery)),
-            asyncio.create_task(self._keep_claim(held, job)),
-        ]
-        try:
-            done = await job
-            failpoints.reach("stage.worked")
-            ended = await self._committed(
-                lambda: self._results.ask(Finished(held, done.result, headers, done.thumbnail_key))
-            )
-            failpoints.reach("stage.committed")
-            self._ended(ended)
-            if not failpoints.reach("stage.acking"):
-                await delivery.ack()
-            return "done"
-        except StageFailure as failure:
-            return await self._failed(delivery, held, failure, headers)
-        except ClaimLost as lost:
-            # Another one is at it, or the image is gone and a late thumbnail goes with its objects. The message may be
-            # the other one's too, so it is not acknowledged here: the next claim finds out.
-            log.info("claim lost", reason=str(lost))
-            await delivery.nak(AWAY)
-            return "lost"
-        except (DatabaseUnavailable, StorageUnavailable, _Exhausted) as error:
-            log.warning("a part is away, the try is given back", error=type(error).__name__, reason=str(error))
-            # However long it takes: the message is kept meanwhile, and the fence refuses what comes too late.
-            await self._committed(lambda: claims.release(self._db, held))
-            await delivery.nak(AWAY)
-            return "released"
-        except asyncio.CancelledError:
-            if job.cancelled() and not _is_cancelling():
-                # The heartbeat found that the claim is another's.
-                await delivery.nak(AWAY)
-                return "lost"
-            job.cancel()
-            await asyncio.shield(self._give_back(held))
-            await delivery.nak()
-            raise
-        except Exception:
-            # The result can't be stored; unlike a lost worker, this says so.
-            log.exception("a result could not be committed")
-            unstorable = TransientFailure("internal-error", "The stage failed unexpectedly.")
-            return await self._failed(delivery, held, unstorable, headers)
-        finally:
-            for task in beats:
-                task.cancel()
+    async def _run(self, delivery: Delivery, claim: Claim, headers: Mapping[str, str]) -> None:
+        """Run a claimed stage and measure it."""
+        lane = lane_label(delivery.lane)
+        started = time.monotonic()
+        with metrics.JOBS_RUNNING.labels(_worker_kind(claim.stage)).track_inprogress():
+            if claim.attempts == 1 and claim.run == 1:
+                waited = max(time.time() - claim.created_at.timestamp(), 0.0)
+                metrics.STAGE_WAIT_SECONDS.labels(claim.stage, lane).observe(waited, exemplar=metrics.exemplar())
+            outcome = await self._attempt(delivery, claim, headers)
+        seconds = time.monotonic() - started
+        metrics.STAGE_SECONDS.labels(claim.stage, lane).observe(seconds, exemplar=metrics.exemplar())
+        metrics.STAGE_RUNS.labels(claim.stage, lane, outcome).inc()
+        log.info("stage.attempted", outcome=outcome, attempt=claim.attempts, seconds=round(seconds, 3))
 
-    async def _run_stage(self, held: Claim) -> Outcome:
-        stage = self._stages[held.stage]
+    async def _attempt(self, delivery: Delivery, claim: Claim, headers: Mapping[str, str]) -> str:
+        """Do the work of a claim and settle its message; return the outcome for the metric."""
+        interval = self._settings.heartbeat
+        job = asyncio.create_task(self._execute(claim))
+        with (
+            message_heartbeat(delivery, interval=interval),
+            claim_heartbeat(self._commits, claim, job, interval=interval),
+        ):
+            try:
+                return await self._complete(delivery, claim, await job, headers)
+            except StageFailure as failure:
+                return await self._fail(delivery, claim, failure, headers)
+            except ClaimLost as lost:
+                return await self._lose(delivery, str(lost))
+            except (DatabaseUnavailable, StorageUnavailable, _ResourcesExhausted) as error:
+                return await self._release(delivery, claim, error)
+            except asyncio.CancelledError:
+                if job.cancelled() and not _is_cancelling():
+                    return await self._lose(delivery, "the heartbeat found another claim")
+                job.cancel()
+                await asyncio.shield(self._commits.release_within_lease(claim))
+                await delivery.nak()
+                raise
+            except Exception:
+                log.exception("stage.result-not-stored")
+                return await self._fail(delivery, claim, TransientFailure(*_INTERNAL_ERROR), headers)
+
+    async def _execute(self, claim: Claim) -> StageOutput:
+        """Do the work; raise StageFailure, an infrastructure error, or _ResourcesExhausted."""
         try:
-            with self._scratch.folder() as directory:
-                async with time_limit(self._settings.stage_timeout(held.stage) + _TIMEOUT_SLACK):
-                    return await stage.run(held, directory)
+            with self._scratch.directory() as directory:
+                async with time_limit(self._settings.stage_timeout(claim.stage) + _TIMEOUT_SLACK):
+                    return await self._handlers[claim.stage].run(claim, directory)
         except ObjectMissing:
             raise PermanentFailure("original-missing", "The stored image is gone.") from None
         except TimeoutError:
@@ -245,31 +177,27 @@ class StageRunner:
         except (StageFailure, StorageUnavailable, DatabaseUnavailable, asyncio.CancelledError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in EXHAUSTED:
-                raise _Exhausted(errno.errorcode[error.errno]) from None
-            log.exception("a stage failed unexpectedly")
-            raise TransientFailure("internal-error", "The stage failed unexpectedly.") from None
+            if isinstance(error, OSError) and error.errno in EXHAUSTED_ERRNOS:
+                raise _ResourcesExhausted(errno.errorcode[error.errno]) from None
+            log.exception("stage.crashed")
+            raise TransientFailure(*_INTERNAL_ERROR) from None
 
-    async def _failed(self, delivery: Delivery, held: Claim, failure: StageFailure, headers: Mapping[str, str]) -> str:
-        settings = self._settings
+    async def _complete(self, delivery: Delivery, claim: Claim, output: StageOutput, headers: Mapping[str, str]) -> str:
+        failpoints.reach("stage.worked")
+        ended = await self._commits.complete(StageCompletion(claim, output.result, headers, output.thumbnail_key))
+        failpoints.reach("stage.committed")
+        self._report_end(ended)
+        if not failpoints.reach("stage.acking"):
+            await delivery.ack()
+        return "done"
+
+    async def _fail(self, delivery: Delivery, claim: Claim, failure: StageFailure, headers: Mapping[str, str]) -> str:
         try:
-            failed = await self._committed(
-                lambda: work.fail(
-                    self._db,
-                    held,
-                    failure,
-                    max_tries=settings.worker_max_tries,
-                    base=timedelta(seconds=settings.retry_base),
-                    cap=timedelta(seconds=settings.retry_cap),
-                    headers=headers,
-                )
-            )
-        except ClaimLost:
-            await delivery.nak(AWAY)
-            return "lost"
-        log.info("stage failed", error_code=failure.code, attempt=held.attempts)
-        self._announcer.announce(failed.outbox)
-        _log_end(failed)
+            failed = await self._commits.fail(claim, failure, headers)
+        except ClaimLost as lost:
+            return await self._lose(delivery, str(lost))
+        log.info("stage.failed", error_code=failure.code, attempt=claim.attempts)
+        self._report_end(failed)
         match failed.decision:
             case RetryInStream(delay):
                 await delivery.nak(delay)
@@ -278,67 +206,46 @@ class StageRunner:
                 await delivery.ack()
                 return "parked"
             case Die():
-                metrics.DEAD_LETTERS.labels(held.stage, failure.code).inc()
+                metrics.DEAD_LETTERS.labels(claim.stage, failure.code).inc()
                 await delivery.ack()
                 return "dead"
 
-    async def _committed(self, commit: Callable[[], Awaitable[T]]) -> T:
-        """Commit what a try came to, however long the database is away: it is no fault of the image."""
-        while True:
-            try:
-                return await commit()
-            except DatabaseUnavailable:
-                self._on_database_away()
-                await asyncio.sleep(COMMIT_RETRY_SECONDS)
+    async def _lose(self, delivery: Delivery, reason: str) -> str:
+        """Leave the message for redelivery, not acknowledged: the worker with the newer claim may need it."""
+        log.info("claim.lost", reason=reason)
+        await delivery.nak(REDELIVERY_DELAY)
+        return "lost"
 
-    async def _undo(self, delivery: Delivery, unknown: ClaimUnknown) -> None:
-        """Give back what may have been claimed, when the database is there again."""
-        beat = asyncio.create_task(self._keep_message(delivery))
-        try:
-            await self._committed(lambda: claims.release_unknown(self._db, unknown))
-        finally:
-            beat.cancel()
+    async def _release(self, delivery: Delivery, claim: Claim, error: Exception) -> str:
+        log.warning(
+            "stage.released",
+            message="A dependency is unavailable; returning the attempt.",
+            error=type(error).__name__,
+            reason=str(error),
+        )
+        await self._commits.release(claim)
+        await delivery.nak(REDELIVERY_DELAY)
+        return "released"
 
-    async def _give_back(self, held: Claim) -> None:
-        """Uncount the try of a worker that is to stop, as long as the claim's lease can last."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._lease.total_seconds()):
-                await self._committed(lambda: claims.release(self._db, held))
-
-    async def _keep_message(self, delivery: Delivery) -> None:
-        """Keep the message from being delivered again while the work goes on.
-
-        A task of its own: were it to wait for a slow database, every worker would lose its messages to the others. The
-        work itself runs in child processes and threads, so nothing starves it.
-        """
-        while True:
-            await asyncio.sleep(self._settings.heartbeat)
-            await delivery.in_progress()
-
-    async def _keep_claim(self, held: Claim, job: asyncio.Task[Outcome]) -> None:
-        """Keep the lease while the work goes on; stop the work where the lease is another's."""
-        while True:
-            await asyncio.sleep(self._settings.heartbeat)
-            try:
-                mine = await claims.extend(self._db, held, lease=self._lease)
-            except DatabaseUnavailable:
-                self._on_database_away()
-                continue
-            except Exception:
-                # Without heartbeats a second worker would begin the same work.
-                log.exception("a heartbeat failed")
-                continue
-            if not mine:
-                job.cancel()
-                return
-
-    def _ended(self, ended: Ended) -> None:
-        self._announcer.announce(ended.outbox)
-        _log_end(ended)
+    def _report_end(self, ended: StageEnded | FailedAttempt) -> None:
+        self._outbox_publisher.publish_soon(ended.outbox)
+        if ended.image_done_after is not None:
+            log.info("image.done", seconds=round(ended.image_done_after.total_seconds(), 3))
 
 
-# The child's own deadline comes first, because its failure says more.
-_TIMEOUT_SLACK = 10.0
+@contextlib.contextmanager
+def _context_of(message: WorkMessage, headers: Mapping[str, str]) -> Iterator[None]:
+    """Bind log fields and continue the trace of the request that caused a message."""
+    fields = structlog.contextvars.bound_contextvars(
+        client=str(message.client),
+        image=str(message.image),
+        stage=str(message.stage),
+        run=message.run,
+        **request_id_of(headers),
+    )
+    attributes: dict[str, str | int] = {"stage": message.stage, "run": message.run, "image": str(message.image)}
+    with fields, consumer_span(f"stage {message.stage}", headers, **attributes):
+        yield
 
 
 def _is_cancelling() -> bool:
@@ -346,10 +253,5 @@ def _is_cancelling() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _log_end(ended: Ended | Failed) -> None:
-    if ended.image_done_after is not None:
-        log.info("image done", seconds=round(ended.image_done_after.total_seconds(), 3))
-
-
-def _worker(stage: Stage) -> str:
+def _worker_kind(stage: Stage) -> str:
     return "exif" if stage is Stage.THUMBNAIL else str(stage)

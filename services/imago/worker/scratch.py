@@ -1,4 +1,4 @@
-"""Temporary folders of tries, kept to be used again: an ext4 takes a millisecond to remove one, and the loop stands."""
+"""Temporary directories of attempts, reused because removing one on ext4 blocks the event loop for a millisecond."""
 
 import contextlib
 import os
@@ -9,42 +9,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-class Scratch:
-    """Gives each try a folder that is empty and no other try's meanwhile."""
+class ScratchDirectories:
+    """Provides each attempt with an empty directory that no other attempt uses at the same time."""
 
     def __init__(self) -> None:
         self._free: list[Path] = []
 
     @contextlib.contextmanager
-    def folder(self) -> Iterator[Path]:
-        """Lend a folder; raise OSError where none can be made.
+    def directory(self) -> Iterator[Path]:
+        """Provide a directory for a block; raise OSError if none can be created.
 
-        It is used again only where the block ended well: what fails may leave a process behind that still writes.
+        It is reused only after a block without an exception: a failed one may leave a process that still writes.
         """
-        path = self._taken() or Path(tempfile.mkdtemp(prefix="imago-"))
+        path = self._reuse() or Path(tempfile.mkdtemp(prefix="imago-"))
         try:
             yield path
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
         try:
-            for left in path.iterdir():
-                left.unlink()
+            for file in path.iterdir():
+                file.unlink()
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
         else:
             self._free.append(path)
 
     def close(self) -> None:
-        """Remove the folders that nobody uses."""
+        """Remove the unused directories."""
         while self._free:
             shutil.rmtree(self._free.pop(), ignore_errors=True)
 
-    def _taken(self) -> Path | None:
+    def _reuse(self) -> Path | None:
         while self._free:
             path = self._free.pop()
-            # Systems clean their temporary folders of what was not used for long, and then another user may take the
-            # name, for a link too.
+            # The system may have removed a directory that was not used for long, and another user may have taken its
+            # name, possibly for a link.
             with contextlib.suppress(OSError):
                 found = path.lstat()
                 if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():

@@ -1,4 +1,4 @@
-"""A worker process: its consumer, its runner, and what happens while the database is away and when it is stopped."""
+"""A worker process: its consumer, its runner, its pause while the database is unavailable, and its shutdown."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ import structlog
 
 from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes
-from imago.core.outbox.model import Announcer
+from imago.core.lanes.worker_lanes import WorkerLanes
+from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import NatsConnection
 from imago.nats.consumer import WorkConsumer
 from imago.settings import Settings
 from imago.worker.runner import StageRunner
-from imago.worker.stages.base import StageWork
+from imago.worker.stages.base import StageHandler
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ _DATABASE_POLL_SECONDS = 1.0
 
 
 class Worker:
-    """Works on stages until it is stopped."""
+    """Runs stages until it is stopped."""
 
     def __init__(
         self,
@@ -30,18 +30,22 @@ class Worker:
         settings: Settings,
         db: Database,
         nats: NatsConnection,
-        announcer: Announcer,
-        stages: Mapping[Stage, StageWork],
+        outbox_publisher: OutboxPublisher,
+        handlers: Mapping[Stage, StageHandler],
     ) -> None:
         self._settings = settings
         self._db = db
-        self._database_away = asyncio.Event()
+        self._database_unavailable = asyncio.Event()
         self._runner = StageRunner(
-            settings=settings, db=db, announcer=announcer, stages=stages, on_database_away=self._database_away.set
+            settings=settings,
+            db=db,
+            outbox_publisher=outbox_publisher,
+            handlers=handlers,
+            on_database_unavailable=self._database_unavailable.set,
         )
         self._consumer = WorkConsumer(
             nats,
-            stages=tuple(stages),
+            stages=tuple(handlers),
             lanes=WorkerLanes.parse(settings.worker_lanes),
             max_jobs=settings.worker_max_jobs,
             heartbeat=settings.heartbeat,
@@ -49,40 +53,40 @@ class Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then end or give back what is held."""
-        watch = asyncio.create_task(self._watch_database())
+        """Run until `stop` is set; then finish or release the running jobs."""
+        watching = asyncio.create_task(self._watch_database())
         pulling = asyncio.create_task(self._consumer.run())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([pulling, stopping], return_when=asyncio.FIRST_COMPLETED)
             if pulling.done():
-                # It only ends by itself with an error; the process ends with it and is started anew.
+                # Without a stop it ends only with an error, which ends the process; it is then restarted.
                 pulling.result()
-            log.info("stopping", jobs=self._consumer.slots.busy)
+            log.info("worker.stopping", jobs=self._consumer.slots.busy)
             await self._consumer.stop(grace=self._settings.shutdown_timeout)
             await pulling
         finally:
-            await end_tasks(watch, stopping)
+            await end_tasks(watching, stopping)
             self._runner.close()
 
     async def _watch_database(self) -> None:
-        """Pause pulling while the database is away."""
+        """Pause pulling while the database is unavailable."""
         while True:
-            await self._database_away.wait()
+            await self._database_unavailable.wait()
             self._consumer.pause()
-            log.warning("the database is away, not pulling")
-            while True:
-                try:
-                    await self._db.check()
-                except DatabaseUnavailable:
-                    await asyncio.sleep(_DATABASE_POLL_SECONDS)
-                    continue
-                except Exception:
-                    # A server that refuses us is as good as away; this task must outlive it.
-                    log.exception("the database refuses")
-                    await asyncio.sleep(_DATABASE_POLL_SECONDS)
-                    continue
-                break
-            self._database_away.clear()
+            log.warning("database.unavailable", message="Not pulling messages.")
+            await self._wait_for_database()
+            self._database_unavailable.clear()
             self._consumer.resume()
-            log.info("the database is back")
+            log.info("database.available")
+
+    async def _wait_for_database(self) -> None:
+        while True:
+            try:
+                return await self._db.check()
+            except DatabaseUnavailable:
+                pass
+            except Exception:
+                # A server that rejects the connection counts as unavailable, and must not end this task.
+                log.exception("database.check-failed")
+            await asyncio.sleep(_DATABASE_POLL_SECONDS)

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
-from imago.ai.factory import Providers, ProviderUnavailable, build_providers
+from imago.ai.factory import Providers, build_providers
 from imago.ai.response_models import VisionAnswer
 from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
 from imago.core.ai_usage.model import BUDGET_CODE, AiUsage, BudgetPolicy, CallContext, CallKind
@@ -30,6 +30,7 @@ from imago.db.tables import ai_calls
 from imago.nats.breaker_store import SharedBreaker
 from imago.nats.connection import NatsConnection
 from imago.settings import Settings
+from imago.startup import StartupError
 from imago.telemetry.provider_calls import ProviderCalls
 from tests.support.images import encoded
 from tests.support.mutated_answers import GOOD as GOOD_ANSWERS
@@ -656,14 +657,14 @@ async def test_offline_is_the_last_resort_where_it_is_named(sqlite_db: Database,
         ({"ai_provider": "openrouter", "openrouter_api_key": "x"}, "AI_MODEL"),
         ({"ai_provider": "offline", "ai_fallback": "gemini"}, "nothing comes after"),
         ({"ai_provider": "gemini", "gemini_api_key": "x", "ai_fallback": "offline,openrouter:a"}, "last"),
-        ({"ai_provider": "gemini", "gemini_api_key": "x", "ai_fallback": "openai"}, "no provider"),
+        ({"ai_provider": "gemini", "gemini_api_key": "x", "ai_fallback": "openai"}, "not a provider"),
         ({"ai_provider": "offline", "ocr_fallback": "ai"}, "OCR_FALLBACK"),
     ],
 )
 async def test_settings_that_cant_work_are_refused_in_one_line(
     sqlite_db: Database, settings: dict[str, Any], says_: str
 ) -> None:
-    with pytest.raises(ProviderUnavailable, match=says_) as refused:
+    with pytest.raises(StartupError, match=says_) as refused:
         build(sqlite_db, Settings(**settings))
     assert "\n" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""The API in the test's own process, on SQLite and local files, with an announcer that only remembers."""
+"""The API in the test's own process, on SQLite and local files, with an outbox publisher that only records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,10 +21,10 @@ from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients import keys
-from imago.core.clients.model import Client, Pipeline, Plan, default_scopes
-from imago.core.clients.queries import NewClient, create_client
+from imago.core.clients.changes import NewClient, create_client
+from imago.core.clients.model import Client, Pipeline, Plan
 from imago.core.clients.rate_limits import DatabaseRates
-from imago.core.clients.scopes import tenant_scopes
+from imago.core.clients.scopes import CLIENT_SCOPES, parse_client_scopes
 from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
@@ -43,11 +43,11 @@ JWT_SECRET = "the tests' secret of tokens, of 32 bytes and more"
 
 @dataclass
 class Remembering:
-    """An announcer that publishes nothing."""
+    """An outbox publisher that only records its rows."""
 
     rows: list[OutboxRow] = field(default_factory=list)
 
-    def announce(self, rows: Sequence[OutboxRow]) -> None:
+    def publish_soon(self, rows: Sequence[OutboxRow]) -> None:
         self.rows.extend(rows)
 
 
@@ -65,7 +65,7 @@ class Api:
     ) -> "Tenant":
         limits = {"burst": 1_000_000, **limits}
         key = keys.generate()
-        wanted = default_scopes() if scopes is None else tenant_scopes(scopes)
+        wanted = CLIENT_SCOPES if scopes is None else parse_client_scopes(scopes)
         new = NewClient(name, Plan.STANDARD, wanted, limits, Pipeline())
         client = await create_client(self.services.db, new, key=key, pepper=PEPPER)
         return Tenant(self, client, key.reveal())
@@ -143,7 +143,7 @@ async def serve(
         settings=configured,
         db=db,
         store=store,
-        announcer=announced,
+        outbox_publisher=announced,
         auth=AuthServices(
             KeyCache(db, pepper=PEPPER), LocalRates() if db.is_sqlite else DatabaseRates(db), tokens=Tokens(JWT_SECRET)
         ),

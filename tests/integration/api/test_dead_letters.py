@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from imago.core.clients.model import Client
-from imago.core.jobs import completion as work
+from imago.core.jobs import completion
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.dead_letters import ReplayOutcome, replay
 from imago.core.jobs.failures import PermanentFailure
@@ -19,17 +19,17 @@ from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim as claim_one
+from tests.support.work import claim_stage
 
 
 async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str) -> None:
     """Have a stage's first run die."""
     message = WorkMessage(image, client.uuid, stage, 1, 1)
-    claim = await claim_one(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
+    claim = await claim_stage(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
     assert isinstance(claim, Claim)
     second = timedelta(seconds=1)
     failure = PermanentFailure(code, "It is broken.")
-    await work.fail(db, claim, failure, max_tries=3, base=second, cap=second, headers={})
+    await completion.fail_stage(db, claim, failure, max_tries=3, base=second, cap=second, headers={})
 
 
 async def admin(api: Api, method: str, path: str, **options: Any) -> tuple[int, Any]:

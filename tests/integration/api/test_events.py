@@ -20,8 +20,8 @@ from imago.api.events import hub as hub_module
 from imago.api.events.hub import EventHub, Listener
 from imago.cli.watching import ServerEvent, stream_events
 from imago.core.clients.model import Client
-from imago.core.lanes.model import event_subject
 from imago.core.outbox.events import Event, EventName
+from imago.core.outbox.subjects import event_subject
 from imago.db.engine import Database
 from imago.db.tables import api_keys
 from imago.nats.connection import NatsConnection

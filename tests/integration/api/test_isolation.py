@@ -18,11 +18,11 @@ from imago.api.auth import key_cache
 from imago.api.auth.permissions import Access, access_of
 from imago.api.auth.tokens import Tokens
 from imago.core.clients import keys
-from imago.core.clients.audit_model import IMAGO
+from imago.core.clients.audit import IMAGO
 from imago.core.clients.changes import deactivate_client
-from imago.core.clients.key_registry import register_key, revoke_key
+from imago.core.clients.key_registry import KeyRegistration, register_key, revoke_key
 from imago.core.clients.model import Client
-from imago.core.clients.scopes import TENANT_SCOPES, Scope
+from imago.core.clients.scopes import CLIENT_SCOPES, Scope
 from imago.core.times import utc_now
 from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, JWT_SECRET, OPERATOR_KEY, Api, Tenant, serve
@@ -113,7 +113,7 @@ async def house(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     late, revoked = keys.generate(), keys.generate()
     for key, expires_at in ((late, utc_now() - timedelta(seconds=1)), (revoked, None)):
         digest = keys.digest_at_rest(key.wire_digest, PEPPER)
-        await register_key(db, mine.client.id, key_id=key.key_id, digest=digest, expires_at=expires_at, by=IMAGO)
+        await register_key(db, mine.client.id, KeyRegistration(key.key_id, digest, expires_at), by=IMAGO)
     await revoke_key(db, mine.client.id, revoked.key_id, by=IMAGO)
     mistyped = mine.key[:-1] + ("0" if mine.key[-1] != "0" else "1")
     bad = {
@@ -157,14 +157,14 @@ async def test_each_kind_of_good_key_opens_what_its_scopes_say(house: House) -> 
         "administrator": (ADMIN_KEY, lambda rule: rule.platform and rule.allows({"admin"})),
         "operator": (OPERATOR_KEY, lambda rule: rule.platform and rule.allows({"clients:manage"})),
         "tenant without scopes": (house.scopeless, lambda rule: not rule.platform and rule.allows(())),
-        "tenant": (house.mine.key, lambda rule: not rule.platform and rule.allows(TENANT_SCOPES)),
+        "tenant": (house.mine.key, lambda rule: not rule.platform and rule.allows(CLIENT_SCOPES)),
         # One by one: no scope opens another's routes.
         **{
             f"tenant with {scope}": (
                 (await house.api.new_client(str(scope), scopes=[scope])).key,
                 partial(lambda rule, scope: not rule.platform and rule.allows({scope}), scope=scope),
             )
-            for scope in sorted(TENANT_SCOPES)
+            for scope in sorted(CLIENT_SCOPES)
         },
     }
     for name, (key, opens) in kinds.items():

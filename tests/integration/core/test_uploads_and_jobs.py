@@ -27,13 +27,24 @@ from imago.core.images.results import (
     ThumbnailResult,
     VisionResult,
 )
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
+from imago.core.images.tombstones import due_tombstones
+from imago.core.jobs.claims import (
+    Claim,
+    ClaimLost,
+    ClaimRejected,
+    ClaimUnknown,
+    extend_claim,
+    release_claim,
+    release_unknown_claim,
+)
+from imago.core.jobs.completion import FailedAttempt, fail_stage
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.jobs.rules import Die, Park, RetryInStream
+from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.core.jobs.stream_repair import due_graves, find_open_stages, republish, take_lease
-from imago.core.outbox.rows import state
+from imago.core.jobs.stream_repair import find_open_stages, republish
+from imago.core.leases import take_lease
+from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
 from imago.core.uploads.idempotency import Completion, KeyLease, acquire_key
@@ -46,8 +57,7 @@ from imago.db.schema import current_revision, head_revision
 from imago.db.tables import client_usage, dead_letters, image_stages, metadata, outbox
 from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim as claim_one
-from tests.support.work import finish as finish_one
+from tests.support.work import claim_stage, complete_stage
 
 LEASE = timedelta(seconds=30)
 THUMBNAIL_KEY = "client/image/thumbnail"
@@ -64,21 +74,19 @@ def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkM
     return WorkMessage(image, client.uuid, stage, run, 1)
 
 
-async def claimed(
-    db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3
-) -> claims.Claim:
-    held = await claim_one(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
-    assert isinstance(held, claims.Claim), held
+async def claimed(db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3) -> Claim:
+    held = await claim_stage(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    assert isinstance(held, Claim), held
     return held
 
 
-async def finish(db: Database, held: claims.Claim) -> claims.Ended:
-    return await finish_one(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
+async def finish(db: Database, held: Claim) -> StageEnded:
+    return await complete_stage(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
-async def fail(db: Database, held: claims.Claim, failure: Exception, *, tries: int = 3) -> work.Failed:
+async def fail(db: Database, held: Claim, failure: Exception, *, tries: int = 3) -> FailedAttempt:
     base = timedelta(seconds=1)
-    return await work.fail(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
+    return await fail_stage(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
 
 
 async def expire_leases(db: Database) -> None:
@@ -114,7 +122,7 @@ async def test_an_accepted_image_has_stages_and_outbox_rows_and_is_charged(db: D
     assert (row.status, set(stages)) == (ImageStatus.PENDING, set(STAGES))
     assert [item.kind for item in accepted.outbox].count("work") == 4
     assert (await get_usage(db, client.id)).storage_bytes == 1000
-    assert (await state(db)).parked == 5, "the relay leaves fresh rows to the announcer"
+    assert (await outbox_state(db)).parked == 5, "the relay leaves fresh rows to the eager publisher"
 
 
 @pytest.mark.parametrize("processes", [1, 3, 50])
@@ -141,7 +149,7 @@ async def test_an_upload_whose_intent_expired_is_rejected_and_not_charged(db: Da
     with pytest.raises(UploadExpired):
         await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
-    assert [grave.object_key for grave in await due_graves(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+    assert [grave.object_key for grave in await due_tombstones(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
 
 
 async def test_concurrent_uploads_of_several_clients_are_accepted(db: Database) -> None:
@@ -228,7 +236,7 @@ async def test_an_accepted_upload_cannot_be_abandoned(db: Database) -> None:
     header = ImageHeader(ImageFormat.PNG, 1, 1, 1)
     await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert not await abandon_upload(db, intent)
-    assert await due_graves(db, limit=10) == []
+    assert await due_tombstones(db, limit=10) == []
 
 
 async def test_concurrent_uploads_jobs_and_deletions_of_duplicates_do_not_deadlock(db: Database) -> None:
@@ -280,8 +288,8 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     client = await make_client(db)
     image = await make_image(db, client)
     await claimed(db, client, image.uuid, Stage.OCR)
-    second = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert isinstance(second, claims.Refused)
+    second = await claim_stage(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(second, ClaimRejected)
     assert second.retry_in is not None
 
 
@@ -306,11 +314,11 @@ async def test_a_late_writer_is_refused(db: Database) -> None:
     frozen = await claimed(db, client, image.uuid, Stage.OCR)
     await expire_leases(db)
     second = await claimed(db, client, image.uuid, Stage.OCR)
-    with pytest.raises(claims.ClaimLost):
+    with pytest.raises(ClaimLost):
         await finish(db, frozen)
-    assert not await claims.extend(db, frozen, lease=LEASE)
+    assert not await extend_claim(db, frozen, lease=LEASE)
     await finish(db, second)
-    with pytest.raises(claims.ClaimLost):
+    with pytest.raises(ClaimLost):
         await fail(db, frozen, TransientFailure("late", "late"))
 
 
@@ -318,10 +326,10 @@ async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
-    again = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert again == claims.Refused("ended")
-    gone = await claim_one(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert gone == claims.Refused("image gone")
+    again = await claim_stage(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert again == ClaimRejected("ended")
+    gone = await claim_stage(db, message(client, uuid4(), Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert gone == ClaimRejected("image gone")
 
 
 async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Database) -> None:
@@ -345,8 +353,8 @@ async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Dat
     for _ in range(3):
         await claimed(db, client, image.uuid, Stage.OCR)
         await expire_leases(db)
-    last = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert isinstance(last, claims.Refused)
+    last = await claim_stage(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert isinstance(last, ClaimRejected)
     assert last.ended is not None
     _, stages = await get_stages(db, client.id, image.id)
     assert (stages[Stage.OCR].status, stages[Stage.OCR].error_code) == (StageStatus.DEAD, "worker-lost")
@@ -358,21 +366,21 @@ async def test_a_try_that_is_given_back_doesnt_count(db: Database) -> None:
     for _ in range(5):
         held = await claimed(db, client, image.uuid, Stage.OCR)
         assert held.attempts == 1
-        await claims.release(db, held)
+        await release_claim(db, held)
 
 
 async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     ours = await claimed(db, client, image.uuid, Stage.OCR)
-    await claims.release_unknown(db, claims.ClaimUnknown(ours))
+    await release_unknown_claim(db, ClaimUnknown(ours))
     assert (await claimed(db, client, image.uuid, Stage.OCR)).attempts == 1
     await expire_leases(db)
     theirs = await claimed(db, client, image.uuid, Stage.OCR)
     # Had our commit failed, the number that we meant to take would be the next worker's.
     never_committed = replace(theirs, lease_until=theirs.lease_until - timedelta(microseconds=1))
-    await claims.release_unknown(db, claims.ClaimUnknown(never_committed))
-    assert await claims.extend(db, theirs, lease=LEASE)
+    await release_unknown_claim(db, ClaimUnknown(never_committed))
+    assert await extend_claim(db, theirs, lease=LEASE)
 
 
 async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Database) -> None:
@@ -413,13 +421,13 @@ async def test_a_deleted_image_releases_its_quota_and_leaves_tombstones(db: Data
     await finish(db, await claimed(db, client, image.uuid, Stage.THUMBNAIL))
     late = await claimed(db, client, image.uuid, Stage.VISION)
     await delete_image(db, client, image.id, headers={})
-    with pytest.raises(claims.ClaimLost):
+    with pytest.raises(ClaimLost):
         await finish(db, late)
     with pytest.raises(NotFound):
         await get_image(db, client.id, image.id)
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (0, 0)
-    buried = [grave.object_key for grave in await due_graves(db, limit=10)]
+    buried = [grave.object_key for grave in await due_tombstones(db, limit=10)]
     assert len(buried) == 3, "the original, the thumbnail, and what was written after the deletion"
     assert buried[2] == THUMBNAIL_KEY
     assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()
@@ -439,8 +447,8 @@ async def test_reprocessing_starts_a_new_run_and_keeps_the_result_until_it_ends(
         2,
     )
     assert orjson.loads(row.ocr or "null")["text"] == "Été à Marseille"
-    stale = await claim_one(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
-    assert stale == claims.Refused("another run")
+    stale = await claim_stage(db, message(client, image.uuid, Stage.OCR), lease=LEASE, max_tries=3, headers={})
+    assert stale == ClaimRejected("another run")
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR, run=2))
     assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
 

@@ -61,5 +61,5 @@ async def test_waiting_gives_up_in_one_line(tmp_path: Path) -> None:
     code, output = await imago(f"sqlite+aiosqlite:///{path}", "migrate", "--wait", "--timeout", "0.5")
     assert (code, output) == (
         1,
-        "imago: the database has not the schema that this version needs: run `imago migrate`\n",
+        "imago: the database schema is out of date: run `imago migrate`\n",
     )

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from devtools.waiting import until
 from imago.core import erasure
-from imago.core.clients.audit import AuditFilter, list_records
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.audit import Actor, AuditAction, AuditFilter, list_records
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client
-from imago.core.clients.queries import get_client, get_client_row
+from imago.core.clients.queries import get_client_row
 from imago.core.images.model import original_key
-from imago.core.lanes.model import client_events, client_token, work_stream
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import client_event_subjects, work_stream
 from imago.core.times import utc_now
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
@@ -59,7 +59,7 @@ def objects(store: LocalStore, client: Client) -> int:
 
 
 async def messages(nats: NatsConnection, client: Client) -> int:
-    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_events(client.uuid))
+    info = await nats.js.stream_info("IMAGO_EVENTS", subjects_filter=client_event_subjects(client.uuid))
     return sum((info.state.subjects or {}).values())
 
 
@@ -89,7 +89,7 @@ async def test_an_erased_client_leaves_nothing_but_the_report(
     await sweeper.run_once()
     assert objects(store, gone) == 0
     assert await eraser.run_once() == 1
-    assert await get_client(db, gone.uuid) is None
+    assert await get_client_row(db, gone.uuid) is None
     assert await messages(nats, gone) == 0
     assert own not in await existing_lanes(nats.js)
     async with db.read() as connection:
@@ -101,7 +101,7 @@ async def test_an_erased_client_leaves_nothing_but_the_report(
     assert all(key.startswith(str(gone.uuid)) for key in graves), "graves wait for a worker's late thumbnail"
 
     records, _ = await list_records(db, AuditFilter(client=gone.uuid), limit=10)
-    assert [record.action for record in records][:2] == [Action.CLIENT_ERASED, Action.ERASURE_REQUESTED]
+    assert [record.action for record in records][:2] == [AuditAction.CLIENT_ERASED, AuditAction.ERASURE_REQUESTED]
     assert records[0].details["images_erased"] == 5
     assert records[0].details["messages"] >= 5
 
@@ -127,7 +127,7 @@ async def test_asking_twice_erases_once(db: Database) -> None:
     client = await make_client(db)
     await erasure.request_erasure(db, client.id, by=ADMIN)
     await erasure.request_erasure(db, client.id, by=ADMIN)
-    records, _ = await list_records(db, AuditFilter(client=client.uuid, action=Action.ERASURE_REQUESTED), limit=10)
+    records, _ = await list_records(db, AuditFilter(client=client.uuid, action=AuditAction.ERASURE_REQUESTED), limit=10)
     assert len(records) == 1
 
 

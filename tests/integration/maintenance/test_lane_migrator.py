@@ -7,12 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.jobs import claims
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import client_token, work_stream
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import work_stream
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import image_stages, images
@@ -22,13 +23,13 @@ from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamOptions, ensure_streams
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim as claim_one
+from tests.support.work import claim_stage
 
 ADMIN = Actor("admin")
 
 
 @pytest.fixture
-async def announcer(db: Database, nats: NatsConnection) -> AsyncIterator[EagerPublisher]:
+async def eager_publisher(db: Database, nats: NatsConnection) -> AsyncIterator[EagerPublisher]:
     await ensure_streams(nats.js, options=StreamOptions())
     background = EagerPublisher(db, Publisher(nats, timeout=5), by="test")
     await background.start()
@@ -53,11 +54,11 @@ async def located(db: Database, lane: str) -> int:
 
 
 async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_it_ends(
-    db: Database, nats: NatsConnection, announcer: EagerPublisher
+    db: Database, nats: NatsConnection, eager_publisher: EagerPublisher
 ) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
-    announcer.announce(image.outbox)
+    eager_publisher.publish_soon(image.outbox)
 
     async def published() -> bool:
         return await located(db, "standard") == 4
@@ -67,14 +68,14 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
         uuid = await connection.scalar(sa.select(images.c.uuid))
     assert uuid is not None
     message = WorkMessage(image=uuid, client=client.uuid, stage=Stage.OCR, run=1, epoch=1)
-    held = await claim_one(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
+    held = await claim_stage(db, message, lease=timedelta(minutes=1), max_tries=3, headers={})
     assert isinstance(held, claims.Claim)
 
     own = client_token(client.uuid)
     await ensure_streams(nats.js, lanes=(own,), options=StreamOptions())
     await patch_client(db, client.id, ClientPatch(lane="dedicated"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 4
-    mover = LaneMigrator(db, announcer)
+    mover = LaneMigrator(db, eager_publisher)
     assert await mover.run_once() == 3
 
     async def moved() -> bool:
@@ -85,7 +86,7 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
     assert await count_left_behind(db, client.id) == 1, "a worker holds one"
     assert await mover.run_once() == 0
 
-    await claims.release(db, held)
+    await claims.release_claim(db, held)
     assert await mover.run_once() == 1
 
     async def all_moved() -> bool:
@@ -96,10 +97,10 @@ async def test_waiting_work_moves_to_the_new_lane_and_what_is_held_stays_until_i
 
 
 async def test_work_that_is_not_published_yet_takes_the_new_lane_by_itself(
-    db: Database, nats: NatsConnection, announcer: EagerPublisher
+    db: Database, nats: NatsConnection, eager_publisher: EagerPublisher
 ) -> None:
     client = await make_client(db)
     await make_image(db, client)
     await patch_client(db, client.id, ClientPatch(lane="premium"), by=ADMIN)
     assert await count_left_behind(db, client.id) == 0, "what stands in the outbox is in no lane yet"
-    assert await LaneMigrator(db, announcer).run_once() == 0
+    assert await LaneMigrator(db, eager_publisher).run_once() == 0

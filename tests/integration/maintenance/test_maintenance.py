@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from devtools.waiting import until
 from imago.core.images.changes import delete_image
 from imago.core.jobs.stages import STAGES
-from imago.core.lanes.model import work_stream
-from imago.core.outbox import rows as outbox
+from imago.core.outbox.rows import outbox_state
+from imago.core.outbox.subjects import work_stream
 from imago.core.times import utc_now
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
@@ -59,17 +59,17 @@ async def test_an_announced_image_is_in_the_stream_at_once_and_its_rows_say_wher
     db: Database, nats: NatsConnection, publisher: Publisher
 ) -> None:
     client = await make_client(db)
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
-    announcer.announce((await make_image(db, client)).outbox)
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    eager_publisher.publish_soon((await make_image(db, client)).outbox)
 
     async def done() -> bool:
         return await located(db) == 4
 
     await until(done, what="four stages with the place of their message")
     assert await messages(nats) == 4
-    assert (await outbox.state(db)).parked == 0
-    await announcer.close()
+    assert (await outbox_state(db)).parked == 0
+    await eager_publisher.close()
 
 
 async def test_the_relay_publishes_what_a_crash_left(db: Database, nats: NatsConnection, publisher: Publisher) -> None:
@@ -77,7 +77,7 @@ async def test_the_relay_publishes_what_a_crash_left(db: Database, nats: NatsCon
     for _ in range(3):
         await make_image(db, client)
     relay = OutboxRelay(db, nats, publisher)
-    assert await relay.run_once() == 0, "fresh rows are the announcer's"
+    assert await relay.run_once() == 0, "fresh rows are left to the eager publisher"
     await make_due(db)
     assert await relay.run_once() == 15
     assert await messages(nats) == 12
@@ -105,9 +105,9 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await make_image(db, client)
     await make_due(db)
     await OutboxRelay(db, nats, publisher).run_once()
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
-    reconciler = StreamReconciler(SETTINGS, db, nats, announcer)
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    reconciler = StreamReconciler(SETTINGS, db, nats, eager_publisher)
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "nothing is lost yet"
     for stream in await nats.js.streams_info():
@@ -120,7 +120,7 @@ async def test_wiped_streams_are_made_again_and_filled_with_what_is_open(
     await until(filled, what="the four messages in the new stream")
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     assert await reconciler.run_once() == 0, "each is published anew once"
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_reconcilers_side_by_side_publish_each_stage_once(
@@ -133,16 +133,16 @@ async def test_reconcilers_side_by_side_publish_each_stage_once(
     await OutboxRelay(db, nats, publisher).run_once()
     await nats.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
-    counts = await asyncio.gather(*(StreamReconciler(SETTINGS, db, nats, announcer).run_once() for _ in range(3)))
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    counts = await asyncio.gather(*(StreamReconciler(SETTINGS, db, nats, eager_publisher).run_once() for _ in range(3)))
     assert sum(counts) == 20
 
     async def filled() -> bool:
         return await messages(nats) >= 20
 
     await until(filled, what="the messages in the stream")
-    await announcer.close()
+    await eager_publisher.close()
     assert await messages(nats) == 20
 
 
@@ -160,11 +160,11 @@ async def test_a_stream_in_trouble_keeps_no_other_from_being_repaired(
         await nats.js.delete_consumer(work_stream("premium"), stage)
     await nats.js.purge_stream(work_stream("standard"))
     await asyncio.sleep(SETTINGS.ack_wait / 2)
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     # Not `run_once`, which would make the consumers anew.
-    assert await StreamReconciler(SETTINGS, db, nats, announcer)._repair() == 4
-    await announcer.close()
+    assert await StreamReconciler(SETTINGS, db, nats, eager_publisher)._repair() == 4
+    await eager_publisher.close()
 
 
 async def test_a_given_up_message_is_published_anew(db: Database, nats: NatsConnection, publisher: Publisher) -> None:
@@ -172,12 +172,12 @@ async def test_a_given_up_message_is_published_anew(db: Database, nats: NatsConn
     await make_image(db, client)
     await make_due(db)
     await OutboxRelay(db, nats, publisher).run_once()
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     subscription = await nats.js.pull_subscribe_bind(consumer="ocr", stream=work_stream("standard"))
     (message,) = await subscription.fetch(1, timeout=5)
     await message.term()
-    reconciler = StreamReconciler(SETTINGS, db, nats, announcer)
+    reconciler = StreamReconciler(SETTINGS, db, nats, eager_publisher)
 
     async def again() -> int:
         return await reconciler.read_advisories()
@@ -185,7 +185,7 @@ async def test_a_given_up_message_is_published_anew(db: Database, nats: NatsConn
     assert await until(again, what="the advisory") == 1
     (message,) = await subscription.fetch(1, timeout=5)
     assert b'"epoch":2' in message.data
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_a_message_past_its_last_delivery_is_published_anew_without_its_advisory(
@@ -207,15 +207,15 @@ async def test_a_message_past_its_last_delivery_is_published_anew_without_its_ad
         return (await nats.js.consumer_info(stream, "ocr")).num_ack_pending == 0
 
     await until(given_up, what="the consumer to give the message up")
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     await asyncio.sleep(SETTINGS.ack_wait / 2)
     # Not `run_once`, which would give the consumer its ordinary number of deliveries again.
-    assert await StreamReconciler(SETTINGS, db, nats, announcer)._repair() == 1
+    assert await StreamReconciler(SETTINGS, db, nats, eager_publisher)._repair() == 1
     (message,) = await subscription.fetch(1, timeout=5)
     assert b'"epoch":2' in message.data
     assert await messages(nats) == 4
-    await announcer.close()
+    await eager_publisher.close()
 
 
 async def test_the_sweeper_clears_what_came_to_nothing_and_nothing_else(db: Database, tmp_path: Path) -> None:

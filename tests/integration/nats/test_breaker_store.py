@@ -11,7 +11,7 @@ import pytest
 from devtools.nats import NatsServer
 from devtools.waiting import until
 from imago.core.ai_usage.breaker import THRESHOLD
-from imago.core.lanes.model import BREAKERS_BUCKET
+from imago.core.outbox.subjects import BREAKERS_BUCKET
 from imago.nats.breaker_store import SharedBreaker
 from imago.nats.connection import NatsConnection
 from imago.nats.streams import ensure_streams

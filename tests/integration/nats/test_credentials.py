@@ -13,7 +13,7 @@ import pytest
 from devtools.nats import NatsServer
 from devtools.waiting import until
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxKind, OutboxRow
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.consumer import Delivery, WorkConsumer

@@ -13,8 +13,9 @@ from nats.js.api import ConsumerConfig
 from devtools.nats import NatsServer
 from devtools.waiting import until
 from imago.core.jobs.stages import STAGES, Stage
-from imago.core.lanes.model import WorkerLanes, work_stream, work_subject
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxKind, OutboxRow
+from imago.core.outbox.subjects import work_stream, work_subject
 from imago.nats import advisories
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.consumer import Delivery, WorkConsumer

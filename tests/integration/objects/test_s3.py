@@ -24,6 +24,7 @@ from imago.objects.factory import build_store
 from imago.objects.s3 import PART_BYTES, S3Store
 from imago.objects.s3_reader import RangeReader
 from imago.objects.store import StorageFull, StorageUnavailable, UrlRequest
+from imago.startup import StartupError
 from tests.integration.objects.conftest import s3_settings
 
 
@@ -441,12 +442,12 @@ async def test_a_process_starts_without_its_bucket(s3_server: S3Server) -> None:
 
 def test_an_incomplete_key_pair_is_rejected() -> None:
     settings = s3_settings("http://127.0.0.1:9").model_copy(update={"s3_secret_key": None})
-    with pytest.raises(ValueError, match="S3_SECRET_KEY"):
+    with pytest.raises(StartupError, match="S3_SECRET_KEY"):
         S3Store(settings)
 
 
 @pytest.mark.parametrize("url", ["s3.example.com", "ftp://example.com", "http:///bucket", "http://user:word@"])
 def test_an_invalid_endpoint_url_is_rejected_without_being_logged(url: str) -> None:
-    with pytest.raises(ValueError, match="S3_ENDPOINT_URL") as caught:
+    with pytest.raises(StartupError, match="S3_ENDPOINT_URL") as caught:
         S3Store(s3_settings(url))
     assert url not in str(caught.value)

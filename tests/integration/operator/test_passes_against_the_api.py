@@ -12,7 +12,7 @@ from devtools.nats import NatsServer
 from devtools.waiting import until
 from imago.api.auth import key_cache
 from imago.core.jobs.stages import STAGES
-from imago.core.lanes.model import ADVISORIES_STREAM, work_stream
+from imago.core.outbox.subjects import ADVISORIES_STREAM, work_stream
 from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
 from imago.nats.streams import StreamManager, StreamsUnavailable

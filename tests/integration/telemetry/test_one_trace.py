@@ -155,7 +155,7 @@ def test_logs_of_every_process_name_the_trace_the_request_and_the_image(traced: 
     ours = [line for line in traced.logs if line.get("trace_id") == traced.trace]
     (answered,) = (line for line in ours if line["event"] == "request")
     assert answered["image"] == traced.uuid
-    tried = {line["stage"]: line for line in ours if line["event"] == "stage tried"}
+    tried = {line["stage"]: line for line in ours if line["event"] == "stage.attempted"}
     assert set(tried) == set(STAGES)
     for line in tried.values():
         assert (line["request_id"], line["image"]) == (answered["request_id"], traced.uuid)

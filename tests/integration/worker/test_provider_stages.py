@@ -17,7 +17,7 @@ from devtools.waiting import until
 from imago.ai.factory import Providers, build_providers
 from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
 from imago.core.ai_usage.model import BUDGET_CODE
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client
 from imago.core.images.model import original_key
@@ -42,7 +42,7 @@ from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageWork, Tools
+from imago.worker.stages.base import StageHandler, StageTools
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.vision import VisionStage
 from tests.support.images import encoded
@@ -59,7 +59,7 @@ from tests.support.providers import (
     throttles,
 )
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim
+from tests.support.work import claim_stage
 
 pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
@@ -74,7 +74,7 @@ class Rig:
     settings: Settings
     store: LocalStore
     children: ChildPool
-    announcer: EagerPublisher
+    eager_publisher: EagerPublisher
     client: Client
     folder: Path
 
@@ -85,7 +85,7 @@ class Rig:
         source = self.folder / f"{accepted.uuid}.jpg"
         source.write_bytes(data or encoded())
         await self.store.put(original_key("", client.uuid, accepted.uuid), source, content_type="image/jpeg")
-        self.announcer.announce(accepted.outbox)
+        self.eager_publisher.publish_soon(accepted.outbox)
         return accepted
 
     async def stage(self, image: AcceptedImage, client: Client | None = None) -> StageRow:
@@ -118,10 +118,12 @@ class Rig:
     async def worker(self, nats: NatsConnection) -> AsyncIterator[None]:
         """Run a vision worker over a connection of its own."""
         providers, stop = self.providers(nats), asyncio.Event()
-        stages: dict[Stage, StageWork] = {
-            Stage.VISION: VisionStage(Tools(self.settings, self.store, self.children), providers.vision)
+        stages: dict[Stage, StageHandler] = {
+            Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children), providers.vision)
         }
-        worker = Worker(settings=self.settings, db=self.db, nats=nats, announcer=self.announcer, stages=stages)
+        worker = Worker(
+            settings=self.settings, db=self.db, nats=nats, outbox_publisher=self.eager_publisher, handlers=stages
+        )
         running = asyncio.create_task(worker.run(stop))
         try:
             yield
@@ -140,8 +142,8 @@ async def rig(
     await asyncio.to_thread(store.prepare)
     children = ChildPool(size=1, memory_mb=2048, cpu_seconds=60)
     publisher = Publisher(nats, timeout=5)
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
     async with fake_provider() as fake:
         settings = Settings(
             ai_provider="gemini",
@@ -156,11 +158,11 @@ async def rig(
         )
         await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
         relay = asyncio.create_task(_relaying(OutboxRelay(db, nats, publisher)))
-        yield Rig(db, nats, fake, settings, store, children, announcer, await make_client(db), tmp_path)
+        yield Rig(db, nats, fake, settings, store, children, eager_publisher, await make_client(db), tmp_path)
         relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await relay
-    await announcer.close()
+    await eager_publisher.close()
     await children.close()
 
 
@@ -256,10 +258,10 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
     providers = rig.providers(rig.nats)
-    stage = OcrStage(Tools(rig.settings, rig.store, rig.children), providers.reader)
+    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children), providers.reader)
     message = WorkMessage(image.uuid, rig.client.uuid, Stage.OCR, 1, 0)
     for _ in range(attempts):
-        held = await claim(rig.db, message, lease=timedelta(0), max_tries=9, headers={})
+        held = await claim_stage(rig.db, message, lease=timedelta(0), max_tries=9, headers={})
         assert isinstance(held, Claim)
     try:
         with_folder = rig.folder / image.uuid.hex

@@ -18,11 +18,11 @@ from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image, reprocess
 from imago.core.images.queries import StageRow, get_stages
 from imago.core.images.results import ExifResult
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
-from imago.core.jobs.claims import Claim, ClaimLost, ClaimUnknown, Ended, Refused, Wanted
-from imago.core.jobs.completion import Finished
+from imago.core.jobs import claims, completion
+from imago.core.jobs.claims import Claim, ClaimLost, ClaimRejected, ClaimRequest, ClaimUnknown
+from imago.core.jobs.completion import StageCompletion
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
+from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
@@ -35,7 +35,7 @@ from imago.nats.streams import StreamOptions, ensure_streams
 from imago.objects.store import ObjectMissing, StorageUnavailable
 from imago.settings import Settings
 from imago.worker.service import Worker
-from imago.worker.stages.base import Outcome
+from imago.worker.stages.base import StageOutput
 from tests.support.samples import make_client, make_image
 
 Behaviour = Callable[[Claim], Awaitable[None]]
@@ -48,11 +48,11 @@ class Stub:
     behaviour: Behaviour
     tries: list[Claim] = field(default_factory=list)
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
         assert directory.is_dir()
         self.tries.append(claim)
         await self.behaviour(claim)
-        return Outcome(ExifResult())
+        return StageOutput(ExifResult())
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Rig:
     """What a test works with."""
 
     db: Database
-    announcer: EagerPublisher
+    eager_publisher: EagerPublisher
     relay: OutboxRelay
     nats: NatsConnection
     client: Client
@@ -68,7 +68,7 @@ class Rig:
 
     async def image(self) -> AcceptedImage:
         accepted = await make_image(self.db, self.client)
-        self.announcer.announce(accepted.outbox)
+        self.eager_publisher.publish_soon(accepted.outbox)
         return accepted
 
     async def stage(self, image: AcceptedImage) -> StageRow:
@@ -87,7 +87,11 @@ class Rig:
     async def worker(self, stub: Stub) -> AsyncIterator[None]:
         stop = asyncio.Event()
         worker = Worker(
-            settings=self.settings, db=self.db, nats=self.nats, announcer=self.announcer, stages={Stage.EXIF: stub}
+            settings=self.settings,
+            db=self.db,
+            nats=self.nats,
+            outbox_publisher=self.eager_publisher,
+            handlers={Stage.EXIF: stub},
         )
         running = asyncio.create_task(worker.run(stop))
         try:
@@ -102,10 +106,10 @@ async def rig(db: Database, nats: NatsConnection) -> AsyncIterator[Rig]:
     settings = Settings(heartbeat=0.4, retry_base=0.05, retry_cap=0.1, shutdown_timeout=0.3, worker_max_tries=3)
     await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
     publisher = Publisher(nats, timeout=5)
-    announcer = EagerPublisher(db, publisher, by="test")
-    await announcer.start()
-    yield Rig(db, announcer, OutboxRelay(db, nats, publisher), nats, await make_client(db), settings)
-    await announcer.close()
+    eager_publisher = EagerPublisher(db, publisher, by="test")
+    await eager_publisher.start()
+    yield Rig(db, eager_publisher, OutboxRelay(db, nats, publisher), nats, await make_client(db), settings)
+    await eager_publisher.close()
 
 
 def fails_with(error: BaseException, *, times: int = 99) -> Behaviour:
@@ -165,7 +169,7 @@ async def test_a_poison_image_takes_exactly_its_tries(rig: Rig, error: Exception
     ids=["storage away", "no room on the worker", "no process on the worker"],
 )
 async def test_trouble_of_ours_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
-    monkeypatch.setattr("imago.worker.runner.AWAY", timedelta(seconds=0.05))
+    monkeypatch.setattr("imago.worker.runner.REDELIVERY_DELAY", timedelta(seconds=0.05))
     stub = Stub(fails_with(trouble, times=5))
     image = await rig.image()
     async with rig.worker(stub):
@@ -174,7 +178,7 @@ async def test_trouble_of_ours_burns_no_try(rig: Rig, monkeypatch: pytest.Monkey
 
 
 async def test_a_claim_whose_answer_was_lost_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.worker.runner.AWAY", timedelta(seconds=0.05))
+    monkeypatch.setattr("imago.worker.runner.REDELIVERY_DELAY", timedelta(seconds=0.05))
     write, lost = rig.db.write, []
 
     @asynccontextmanager
@@ -195,8 +199,8 @@ async def test_a_claim_whose_answer_was_lost_burns_no_try(rig: Rig, monkeypatch:
 
 
 async def test_a_database_away_for_longer_than_a_lease_burns_no_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.worker.runner.AWAY", timedelta(seconds=0.05))
-    loop, release = asyncio.get_running_loop(), claims.release
+    monkeypatch.setattr("imago.worker.runner.REDELIVERY_DELAY", timedelta(seconds=0.05))
+    loop, release = asyncio.get_running_loop(), claims.release_claim
     back_at = loop.time() + 1.5 * rig.settings.ack_wait
 
     async def away_until_then(*args: Any, **options: Any) -> Any:
@@ -207,8 +211,8 @@ async def test_a_database_away_for_longer_than_a_lease_burns_no_try(rig: Rig, mo
     async def renewed_in_vain(*_: object, **__: object) -> bool:
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr("imago.core.jobs.claims.release", away_until_then)
-    monkeypatch.setattr("imago.core.jobs.claims.extend", renewed_in_vain)
+    monkeypatch.setattr("imago.core.jobs.claims.release_claim", away_until_then)
+    monkeypatch.setattr("imago.core.jobs.claims.extend_claim", renewed_in_vain)
     stub = Stub(fails_with(DatabaseUnavailable("away"), times=1))
     image = await rig.image()
     async with rig.worker(stub):
@@ -271,7 +275,7 @@ async def test_a_database_that_hangs_gives_no_message_to_another_worker(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The lease ends, but what says that the work goes on is the message's own heartbeat.
-    monkeypatch.setattr("imago.core.jobs.claims.extend", never)
+    monkeypatch.setattr("imago.core.jobs.claims.extend_claim", never)
 
     async def slow(_claim: Claim) -> None:
         await asyncio.sleep(2.5 * rig.settings.ack_wait)
@@ -285,7 +289,7 @@ async def test_a_database_that_hangs_gives_no_message_to_another_worker(
 
 async def test_a_worker_never_takes_its_own_work_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a process that gets too little of the machine: no heartbeat of either kind comes in time.
-    monkeypatch.setattr("imago.core.jobs.claims.extend", never)
+    monkeypatch.setattr("imago.core.jobs.claims.extend_claim", never)
     monkeypatch.setattr("imago.nats.consumer.Delivery.in_progress", never)
 
     async def slow(_claim: Claim) -> None:
@@ -311,7 +315,7 @@ async def test_a_reprocess_under_way_fences_the_old_run_out(rig: Rig) -> None:
     async with rig.worker(stub):
         await begun.wait()
         rows = await reprocess(rig.db, rig.client, image.id, [Stage.EXIF], stages_off=frozenset(), headers={})
-        rig.announcer.announce(rows)
+        rig.eager_publisher.publish_soon(rows)
         await rig.ended(image, StageStatus.DONE)
         go_on.set()
     async with rig.db.read() as connection:
@@ -358,11 +362,11 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_of_its_batch_along(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together, all_there, tries = asyncio.Event(), [0], []
-    store = work.finish
+    store = completion.complete_stages
 
-    async def one_is_bad(db: Database, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
+    async def one_is_bad(db: Database, finished: Sequence[StageCompletion]) -> list[StageEnded | ClaimLost]:
         tries.append(len(finished))
-        if any(each.held.image.id == bad.id for each in finished):
+        if any(each.claim.image.id == bad.id for each in finished):
             raise ValueError("no database takes this")
         return await store(db, finished)
 
@@ -372,7 +376,7 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_of_its_batch_along(
             together.set()
         await together.wait()
 
-    monkeypatch.setattr("imago.core.jobs.completion.finish", one_is_bad)
+    monkeypatch.setattr("imago.core.jobs.completion.complete_stages", one_is_bad)
     images = [await rig.image() for _ in range(4)]
     bad = images[2]
     async with rig.worker(Stub(end_together)):
@@ -386,17 +390,17 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_of_its_batch_along(
 async def test_a_claim_whose_job_was_cancelled_meanwhile_is_given_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim
+    asked, let_go, claim = asyncio.Event(), asyncio.Event(), claims.claim_stages
 
     async def slow(
-        db: Database, wanted: Sequence[Wanted], **options: Any
-    ) -> list[Claim | Refused | DatabaseUnavailable]:
+        db: Database, wanted: Sequence[ClaimRequest], **options: Any
+    ) -> list[Claim | ClaimRejected | DatabaseUnavailable]:
         asked.set()
         await let_go.wait()
         claimed = await claim(db, wanted, **options)
         return [ClaimUnknown(each) if isinstance(each, Claim) and answer == "lost" else each for each in claimed]
 
-    monkeypatch.setattr("imago.core.jobs.claims.claim", slow)
+    monkeypatch.setattr("imago.core.jobs.claims.claim_stages", slow)
     stub = Stub(fails_with(ValueError(), times=0))
     image = await rig.image()
     async with rig.worker(stub):
@@ -423,7 +427,7 @@ async def test_one_locked_image_holds_up_no_other_job(rig: Rig) -> None:
     await held.wait()
     async with rig.worker(Stub(fails_with(ValueError(), times=0))):
         for image in images:
-            rig.announcer.announce(image.outbox)
+            rig.eager_publisher.publish_soon(image.outbox)
         for image in images[1:]:
             await rig.ended(image, StageStatus.DONE)
         assert (await rig.stage(images[0])).status is not StageStatus.DONE

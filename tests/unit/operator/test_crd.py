@@ -10,7 +10,7 @@ import yaml
 from devtools.photos import ROOT
 from imago.api.clients.request_schemas import LONGEST_GRACE
 from imago.core.clients.model import PIPELINE_STAGES, Plan
-from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
 from imago_operator import resource
 from imago_operator.conditions import Kind, Reason
@@ -64,7 +64,7 @@ def test_the_printed_columns_are_those_promised_and_point_at_fields_that_exist()
 
 def test_enums_and_defaults_are_the_domains() -> None:
     assert SPEC["plan"]["enum"] == [str(plan) for plan in Plan]
-    assert set(SPEC["scopes"]["items"]["enum"]) == set(SPEC["scopes"]["default"]) == {str(s) for s in TENANT_SCOPES}
+    assert set(SPEC["scopes"]["items"]["enum"]) == set(SPEC["scopes"]["default"]) == {str(s) for s in CLIENT_SCOPES}
     stages = [str(stage) for stage in PIPELINE_STAGES]
     assert SPEC["pipeline"]["properties"]["stages"]["items"]["enum"] == stages
     assert SPEC["pipeline"]["properties"]["stages"]["default"] == stages

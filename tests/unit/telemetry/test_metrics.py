@@ -10,7 +10,7 @@ from prometheus_client.registry import CollectorRegistry
 from pydantic import ValidationError
 
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import WorkerLanes
+from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.snapshot import Snapshot

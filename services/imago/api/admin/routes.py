@@ -17,19 +17,18 @@ from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id, encode_cursor
 from imago.api.request_context import actor_of
 from imago.api.request_schemas import DeadLetterQuery, ReplayBody, entity_ref
-from imago.api.services import ANNOUNCER, DATABASE, SETTINGS
-from imago.core.clients.audit import AuditFilter, list_records
-from imago.core.clients.audit_model import Action
+from imago.api.services import DATABASE, OUTBOX_PUBLISHER, SETTINGS
+from imago.core.clients.audit import AuditAction, AuditFilter, list_records
 from imago.core.errors import Unprocessable
 from imago.core.jobs.dead_letters import (
     LetterFilter,
     ReplayOutcome,
-    count_waiting,
+    count_unreplayed,
     list_letters,
+    list_unreplayed,
     newest_letter,
-    note_replay,
+    record_replay,
     replay,
-    waiting_letters,
 )
 from imago.core.jobs.stages import Stage
 from imago.telemetry import metrics
@@ -92,15 +91,15 @@ async def replay_dead_letters(request: web.Request) -> web.Response:
         # Letters of the very runs that this request begins are not its own: it would run in a circle.
         after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
         while left:
-            batch = await waiting_letters(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
+            batch = await list_unreplayed(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
             if not batch:
                 break
             for letter in batch:
                 counts[await _replay(request, letter)] += 1
             after, left = batch[-1], left - len(batch)
-        remaining = await count_waiting(db, wanted, after=after, up_to=up_to)
+        remaining = await count_unreplayed(db, wanted, after=after, up_to=up_to)
     answer = {str(outcome): count for outcome, count in counts.items()}
-    await note_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
+    await record_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
     return json_answer({**answer, "remaining": remaining}, status=202)
 
 
@@ -120,7 +119,7 @@ async def audit_log(request: web.Request) -> web.Response:
         request.app[DATABASE],
         AuditFilter(
             client=query.get("client"),
-            action=Action(query["action"]) if "action" in query else None,
+            action=AuditAction(query["action"]) if "action" in query else None,
             created_from=query.get("created_from"),
             created_to=query.get("created_to"),
         ),
@@ -135,7 +134,7 @@ async def _replay(request: web.Request, letter: int) -> ReplayOutcome:
     outcome, rows = await replay(
         request.app[DATABASE], letter, stages_off=request.app[SETTINGS].stages_off, headers=trace_headers()
     )
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     if outcome is ReplayOutcome.REPLAYED:
         metrics.DEAD_LETTERS_REPLAYED.inc()
     return outcome

@@ -9,8 +9,7 @@ from collections import OrderedDict
 from datetime import datetime
 
 from imago.core.clients import keys
-from imago.core.clients.key_registry import note_uses
-from imago.core.clients.queries import StoredKey, find_key
+from imago.core.clients.key_registry import StoredKey, find_key, record_uses
 from imago.core.times import utc_now
 from imago.db.engine import Database
 
@@ -54,7 +53,7 @@ class KeyCache:
         uses, self._uses = self._uses, {}
         if uses:
             try:
-                await note_uses(self._db, uses)
+                await record_uses(self._db, uses)
             except BaseException:
                 self._uses = {**uses, **self._uses}
                 raise

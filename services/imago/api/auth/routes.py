@@ -13,7 +13,7 @@ from imago.api.services import AUTH, DATABASE
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.clients.queries import get_usage
 from imago.core.clients.quotas import quota_json
-from imago.core.clients.scopes import tenant_scopes
+from imago.core.clients.scopes import parse_client_scopes
 from imago.core.errors import KeyNeeded, MissingScope, Unavailable, Unprocessable
 
 routes = web.RouteTableDef()
@@ -59,8 +59,8 @@ async def token(request: web.Request) -> web.Response:
     if principal.by_token or principal.key_id is None:
         # Otherwise a stolen token could be renewed for ever.
         raise KeyNeeded("A token is made with a key, not with another token.")
-    held = tenant_scopes(principal.scopes)
-    scopes = tenant_scopes(body["scopes"]) if "scopes" in body else held
+    held = parse_client_scopes(principal.scopes)
+    scopes = parse_client_scopes(body["scopes"]) if "scopes" in body else held
     beyond = scopes - held
     if beyond:
         raise MissingScope(f"The key lacks the scope {min(beyond)}.", extra={"scope": str(min(beyond))})

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import jwt
 
-from imago.core.clients.scopes import TENANT_SCOPES, Scope
+from imago.core.clients.scopes import CLIENT_SCOPES, Scope
 
 DEFAULT_SECONDS = 900
 LONGEST_SECONDS = 3600
@@ -53,6 +53,6 @@ class Tokens:
                 text, self._secret, algorithms=[_ALGORITHM], issuer=_ISSUER, options={"require": _NEEDED}
             )
             scopes = frozenset(Scope(name) for name in str(claims["scope"]).split())
-            return Token(UUID(claims["sub"]), str(claims["kid"]), scopes & TENANT_SCOPES)
+            return Token(UUID(claims["sub"]), str(claims["kid"]), scopes & CLIENT_SCOPES)
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
             return None

@@ -7,16 +7,16 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from imago.api.auth.tokens import DEFAULT_SECONDS, LONGEST_SECONDS
 from imago.api.request_schemas import MAX_BIGINT, Moment, PageQuery, Strict, matching, text_field
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.audit_model import Action
+from imago.core.clients.audit import AuditAction
 from imago.core.clients.model import PIPELINE_STAGES, Plan
-from imago.core.clients.scopes import TENANT_SCOPES
+from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED, PREMIUM, STANDARD
 
 # Ninety days: nobody needs two keys for longer, and an old one left open is a risk.
 LONGEST_GRACE = 90 * 24 * 3600
 
 _PLAN = validate.OneOf([str(plan) for plan in Plan])
-_SCOPES = validate.OneOf(sorted(str(scope) for scope in TENANT_SCOPES))
+_SCOPES = validate.OneOf(sorted(str(scope) for scope in CLIENT_SCOPES))
 _LANE = validate.OneOf([STANDARD, PREMIUM, DEDICATED])
 _MAX_OWNER = 500
 
@@ -153,6 +153,6 @@ class AuditQuery(PageQuery):
     """The filters of the audit log; all that are given must hold."""
 
     client = fields.UUID()
-    action = fields.String(validate=validate.OneOf([str(action) for action in Action]))
+    action = fields.String(validate=validate.OneOf([str(action) for action in AuditAction]))
     created_from = Moment(metadata={"description": "With offset, inclusive"})
     created_to = Moment(metadata={"description": "With offset, inclusive"})

@@ -34,24 +34,25 @@ from imago.api.services import CLIENTS, DATABASE, SETTINGS
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients import keys
-from imago.core.clients.changes import Changed, ClientPatch, deactivate_client, patch_client, put_client
-from imago.core.clients.key_registry import list_keys, register_key, revoke_key, rotate_key
-from imago.core.clients.model import PLAN_LANES, Client, Pipeline, Plan, default_scopes
-from imago.core.clients.ownership import OPERATOR, managed_by_operator, refuse_foreign
-from imago.core.clients.queries import (
-    ClientRow,
+from imago.core.clients.changes import (
+    ClientChange,
+    ClientPatch,
     NewClient,
     create_client,
-    get_client_row,
-    get_usage,
-    list_clients,
+    deactivate_client,
+    patch_client,
+    put_client,
 )
-from imago.core.clients.scopes import Scope, tenant_scopes
+from imago.core.clients.key_registry import KeyRegistration, list_keys, register_key, revoke_key, rotate_key
+from imago.core.clients.model import PLAN_LANES, Client, Pipeline, Plan
+from imago.core.clients.ownership import OPERATOR, managed_by_operator, require_owner
+from imago.core.clients.queries import ClientRow, get_client_row, get_usage, list_clients
+from imago.core.clients.scopes import CLIENT_SCOPES, Scope, parse_client_scopes
 from imago.core.erasure import request_erasure
 from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unprocessable
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 from imago.db.engine import Database
 
 routes = web.RouteTableDef()
@@ -126,7 +127,7 @@ async def patch(request: web.Request) -> web.Response:
     wanted = ClientPatch(
         name=body.get("name"),
         plan=Plan(body["plan"]) if "plan" in body else None,
-        scopes=tenant_scopes(body["scopes"]) if "scopes" in body else None,
+        scopes=parse_client_scopes(body["scopes"]) if "scopes" in body else None,
         limits=body.get("limits"),
         lane=body.get("lane"),
         pipeline=_unique(body["pipeline"]) if "pipeline" in body else None,
@@ -205,14 +206,8 @@ async def put_key(request: web.Request) -> web.Response:
         raise NotFound("No such key.")
     sent = request["json"].get("sha256")
     digest = None if sent is None else keys.digest_at_rest(bytes.fromhex(sent), _pepper(request))
-    state, created = await register_key(
-        request.app[DATABASE],
-        row.client.id,
-        key_id=key_id,
-        digest=digest,
-        expires_at=request["json"].get("expires_at"),
-        by=actor_of(request),
-    )
+    registration = KeyRegistration(key_id, digest, request["json"].get("expires_at"))
+    state, created = await register_key(request.app[DATABASE], row.client.id, registration, by=actor_of(request))
     return json_answer(client_shapes.key(state), status=201 if created else 200)
 
 
@@ -268,7 +263,7 @@ async def _owned(request: web.Request) -> ClientRow:
     """Return the client of the path where it is the owner's that the query names, if it names one."""
     row, owner = await _visible(request), request["querystring"].get("owner")
     if owner is not None:
-        refuse_foreign(row.client.owner, owner)
+        require_owner(row.client.owner, owner)
     return row
 
 
@@ -283,7 +278,7 @@ async def _detail(db: Database, row: ClientRow) -> dict[str, Any]:
     )
 
 
-async def _changed(request: web.Request, changed: Changed) -> dict[str, Any]:
+async def _changed(request: web.Request, changed: ClientChange) -> dict[str, Any]:
     db, services = request.app[DATABASE], request.app[CLIENTS]
     if changed.lane_before not in (None, changed.client.lane) and services.move_lanes is not None:
         services.move_lanes()
@@ -299,7 +294,7 @@ async def _changed(request: web.Request, changed: Changed) -> dict[str, Any]:
 async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID) -> None:
     """Make a lane of the client's own before anything is sent there; raise Unavailable while NATS is away."""
     uuid = client if isinstance(client, UUID) else client.uuid
-    lane = lane_of(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
+    lane = resolve_lane(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
     ensure_lane = request.app[CLIENTS].ensure_lane
     if ensure_lane is not None:
         await ensure_lane(lane)
@@ -310,7 +305,7 @@ def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | 
     return NewClient(
         name=body["name"],
         plan=Plan(body["plan"]),
-        scopes=tenant_scopes(body["scopes"]) if "scopes" in body else default_scopes(),
+        scopes=parse_client_scopes(body["scopes"]) if "scopes" in body else CLIENT_SCOPES,
         limits=body.get("limits", {}),
         pipeline=Pipeline(
             stages=tuple(Stage(name) for name in wanted.get("stages", ordinary.stages)),

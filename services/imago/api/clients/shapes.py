@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from imago.core.ai_usage.model import AiUsage, next_month
-from imago.core.clients.audit_model import AuditRecord
-from imago.core.clients.key_registry import KeyState
+from imago.core.clients.audit import AuditRecord
+from imago.core.clients.key_registry import KeyInfo
 from imago.core.clients.keys import ApiKey
 from imago.core.clients.model import Client, Usage
 from imago.core.clients.queries import ClientRow
@@ -43,9 +43,7 @@ def usage(stored: Usage, ai: AiUsage) -> dict[str, Any]:
     }
 
 
-def client_detail(
-    row: ClientRow, *, stored: Usage, ai: AiUsage, keys: list[KeyState], lane_open: int
-) -> dict[str, Any]:
+def client_detail(row: ClientRow, *, stored: Usage, ai: AiUsage, keys: list[KeyInfo], lane_open: int) -> dict[str, Any]:
     """Return all that administrators and the operator see of a client."""
     return {
         **client(row.client),
@@ -58,7 +56,7 @@ def client_detail(
     }
 
 
-def key(state: KeyState) -> dict[str, Any]:
+def key(state: KeyInfo) -> dict[str, Any]:
     """Return a key without anything secret."""
     return {
         "key_id": state.key_id,

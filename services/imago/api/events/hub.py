@@ -15,7 +15,8 @@ import structlog
 from imago.cancellation import end_tasks
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited
-from imago.core.lanes.model import client_events, client_token
+from imago.core.lanes.model import client_token
+from imago.core.outbox.subjects import client_event_subjects
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.event_stream import EventReader, EventStreamState, StreamedEvent, event_stream_state
 from imago.telemetry import metrics
@@ -143,7 +144,7 @@ class EventHub:
             raise NatsUnavailable("the events can't be read yet") from None
 
     async def _past(self, client: Client, start: int) -> AsyncIterator[StreamedEvent]:
-        reader = EventReader(self._nats, after=start, subjects=client_events(client.uuid))
+        reader = EventReader(self._nats, after=start, subjects=client_event_subjects(client.uuid))
         try:
             left = await reader.pending()
             while left:

@@ -22,7 +22,7 @@ from imago.api.images import shapes
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import decode_id, decode_tag, encode_cursor
 from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
-from imago.api.services import ANNOUNCER, DATABASE, IMAGES, SETTINGS, STORE
+from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SETTINGS, STORE
 from imago.core.clients.quotas import quota_json
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
@@ -206,7 +206,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         stages_off=request.app[SETTINGS].stages_off,
         headers=trace_headers(),
     )
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     return json_answer(shapes.image_status(*await _stages(request)), status=202)
 
 
@@ -239,7 +239,7 @@ async def set_words(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Deletes an image with all that was found out, and gives its quota back."""
     rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
-    request.app[ANNOUNCER].announce(rows)
+    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     return web.Response(status=204)
 
 

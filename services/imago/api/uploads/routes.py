@@ -104,7 +104,7 @@ async def upload(request: web.Request) -> web.Response:
     metrics.UPLOADS.labels("accepted", metrics.client_label(client.name)).inc()
     metrics.UPLOAD_BYTES.inc(size)
     request[IMAGE] = str(accepted.uuid)
-    services.announcer.announce(accepted.outbox)
+    services.outbox_publisher.publish_soon(accepted.outbox)
     return _response(accepted.to_json())
 
 

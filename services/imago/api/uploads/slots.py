@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imago.core.errors import TooManyUploads
-from imago.settings import MB, Settings
+from imago.settings import Settings
+from imago.settings.uploads import MB
 
 # An upload of ordinary size takes less.
 _RETRY_SECONDS = 2

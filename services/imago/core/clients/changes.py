@@ -1,29 +1,48 @@
-"""What administrators and the operator change about clients; every act stands in the audit log."""
+"""Changes of clients by administrators and the operator, each with a record in the audit log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.clients import audit
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients import audit, keys
+from imago.core.clients.audit import IMAGO, Actor, AuditAction
+from imago.core.clients.key_registry import insert_key
+from imago.core.clients.keys import ApiKey
 from imago.core.clients.model import PLAN_LANES, Client, Pipeline, Plan
-from imago.core.clients.ownership import refuse_foreign, refuse_while_erasing
-from imago.core.clients.queries import NewClient, client_of, insert_client, matches
+from imago.core.clients.ownership import require_not_erasing, require_owner
+from imago.core.clients.queries import client_from, matches
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound
-from imago.core.lanes.model import lane_of
+from imago.core.lanes.model import resolve_lane
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
-from imago.db.tables import clients
+from imago.db.tables import client_usage, clients
+
+
+@dataclass(frozen=True)
+class NewClient:
+    """A client to create; `limits` holds only what differs from the plan's."""
+
+    name: str
+    plan: Plan
+    scopes: frozenset[Scope]
+    limits: Mapping[str, int | None]
+    pipeline: Pipeline
+    uuid: UUID | None = None
+    managed_by: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
 class ClientPatch:
-    """What to change of a client; None leaves it. `limits` are merged, a limit of None goes back to the plan's."""
+    """The fields of a client to change; None leaves a field as it is.
+
+    `limits` are merged; a limit of None is reset to the plan's.
+    """
 
     name: str | None = None
     plan: Plan | None = None
@@ -36,7 +55,7 @@ class ClientPatch:
 
 
 @dataclass(frozen=True)
-class Changed:
+class ClientChange:
     """A client after a change, and the lane it had before."""
 
     client: Client
@@ -44,111 +63,154 @@ class Changed:
     created: bool = False
 
 
-async def patch_client(db: Database, ref: int | UUID, patch: ClientPatch, *, by: Actor) -> Changed:
+async def create_client(db: Database, new: NewClient, *, key: ApiKey, pepper: str, by: Actor = IMAGO) -> Client:
+    """Create a client with its first key, of which only the digest is stored."""
+    async with db.write(SYSTEM) as connection:
+        client = await _insert(connection, new, lane=PLAN_LANES[new.plan])
+        details = {"plan": str(new.plan), "key_id": key.key_id}
+        await audit.record(connection, by, AuditAction.CLIENT_CREATED, client=client.uuid, details=details)
+        await insert_key(connection, client.id, key_id=key.key_id, digest=keys.digest_at_rest(key.wire_digest, pepper))
+    return client
+
+
+async def patch_client(db: Database, ref: int | UUID, patch: ClientPatch, *, by: Actor) -> ClientChange:
     """Change a client; raise NotFound, and Conflict while it is being erased."""
     async with db.write(SYSTEM) as connection:
         row = await _locked(connection, ref)
         if row is None:
             raise NotFound("No such client.")
-        refuse_while_erasing(row.erase_requested_at)
-        plan = patch.plan or Plan(row.plan)
-        values: dict[str, Any] = {"plan": plan, "updated_at": utc_now()}
-        if patch.name is not None:
-            values["name"] = patch.name
-        if patch.scopes is not None:
-            values["scopes"] = sorted(patch.scopes)
-        if patch.limits is not None:
-            merged = {**row.limits, **patch.limits}
-            values["limits"] = {name: value for name, value in merged.items() if value is not None}
-        if patch.pipeline is not None:
-            values |= _pipeline_values(patch.pipeline)
-        if patch.lane is not None:
-            values["lane"] = lane_of(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
-        elif plan != row.plan and row.lane == PLAN_LANES[Plan(row.plan)]:
-            # Who had the plan's lane gets the new plan's; a lane that was chosen stays.
-            values["lane"] = PLAN_LANES[plan]
-        if patch.active is not None:
-            values |= {"active": patch.active, "deactivated_at": None if patch.active else utc_now()}
-        action = Action.CLIENT_CHANGED
-        if patch.owner is not None:
-            values |= {"owner": patch.owner, "managed_by": "operator"}
-            action = Action.CLIENT_TRANSFERRED
-        changed = await _update(connection, row.id, values)
+        require_not_erasing(row.erase_requested_at)
+        changed = await _update(connection, row.id, _patched_columns(row, patch))
+        action = AuditAction.CLIENT_CHANGED if patch.owner is None else AuditAction.CLIENT_TRANSFERRED
         details = {field.name for field in fields(patch) if getattr(patch, field.name) is not None}
         await audit.record(connection, by, action, client=row.uuid, details={"fields": sorted(details)})
-        return Changed(changed, lane_before=row.lane)
+        return ClientChange(changed, lane_before=row.lane)
 
 
 async def put_client(
     db: Database, new: NewClient, *, uuid: UUID, owner: str, lane: str | None, active: bool, by: Actor
-) -> Changed:
-    """Create the owner's client under its uuid, or make it what is given; a client that was deactivated comes back.
+) -> ClientChange:
+    """Create the owner's client with this uuid, or replace it; a deactivated client is reactivated.
 
-    Raises ClientOwned where the client is another owner's, and Conflict while it is being erased.
+    Raises ClientOwned if the client belongs to another owner, and Conflict while it is being erased.
     """
-    wanted = lane_of(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
+    wanted_lane = resolve_lane(lane or "", plan_lane=PLAN_LANES[new.plan], client=uuid)
     async with db.write(SYSTEM) as connection:
-        await _reserve(connection, db, uuid)
+        await _lock_uuid(connection, db, uuid)
         row = await _locked(connection, uuid)
         if row is None:
-            client = await insert_client(connection, new, lane=wanted, active=active)
-            await audit.record(connection, by, Action.CLIENT_CREATED, client=uuid, details={"owner": owner})
-            return Changed(client, created=True)
-        refuse_foreign(row.owner, owner)
-        refuse_while_erasing(row.erase_requested_at)
-        values = {
-            "name": new.name,
-            "plan": new.plan,
-            "scopes": sorted(new.scopes),
-            "limits": {name: value for name, value in new.limits.items() if value is not None},
-            "lane": wanted,
-            **_pipeline_values(new.pipeline.to_json()),
-            "managed_by": "operator",
-            "active": active,
-            "deactivated_at": None if active else row.deactivated_at or utc_now(),
-        }
-        before = {name: getattr(row, name) for name in values}
-        fresh = {name: value for name, value in values.items() if before[name] != value}
-        if not fresh:
-            # The operator repeats itself by design; what changes nothing is no act.
-            return Changed(client_of(row), lane_before=row.lane)
-        changed = await _update(connection, row.id, {**fresh, "updated_at": utc_now()})
-        await audit.record(connection, by, Action.CLIENT_REPLACED, client=uuid, details={"fields": sorted(fresh)})
-        return Changed(changed, lane_before=row.lane)
+            client = await _insert(connection, new, lane=wanted_lane, active=active)
+            await audit.record(connection, by, AuditAction.CLIENT_CREATED, client=uuid, details={"owner": owner})
+            return ClientChange(client, created=True)
+        require_owner(row.owner, owner)
+        require_not_erasing(row.erase_requested_at)
+        columns = _replaced_columns(row, new, lane=wanted_lane, active=active)
+        changes = {name: value for name, value in columns.items() if getattr(row, name) != value}
+        if not changes:
+            # The operator repeats its requests by design; one that changes nothing is not an administrative action.
+            return ClientChange(client_from(row), lane_before=row.lane)
+        changed = await _update(connection, row.id, changes)
+        await audit.record(
+            connection, by, AuditAction.CLIENT_REPLACED, client=uuid, details={"fields": sorted(changes)}
+        )
+        return ClientChange(changed, lane_before=row.lane)
 
 
 async def deactivate_client(db: Database, ref: int | UUID, *, by: Actor) -> None:
-    """Deactivate a client: its keys open nothing any more, and nothing of it is deleted; raise NotFound."""
+    """Deactivate a client: its keys are rejected, and its data stays; raise NotFound."""
     async with db.write(SYSTEM) as connection:
         row = await _locked(connection, ref)
         if row is None:
             raise NotFound("No such client.")
         if row.active:
-            await _update(connection, row.id, {"active": False, "deactivated_at": utc_now(), "updated_at": utc_now()})
-            await audit.record(connection, by, Action.CLIENT_DEACTIVATED, client=row.uuid)
+            await _update(connection, row.id, {"active": False, "deactivated_at": utc_now()})
+            await audit.record(connection, by, AuditAction.CLIENT_DEACTIVATED, client=row.uuid)
+
+
+def _patched_columns(row: sa.Row[Any], patch: ClientPatch) -> dict[str, Any]:
+    plan = patch.plan or Plan(row.plan)
+    columns: dict[str, Any] = {"plan": plan}
+    if patch.name is not None:
+        columns["name"] = patch.name
+    if patch.scopes is not None:
+        columns["scopes"] = sorted(patch.scopes)
+    if patch.limits is not None:
+        columns["limits"] = _limit_overrides({**row.limits, **patch.limits})
+    if patch.pipeline is not None:
+        columns |= _pipeline_columns(patch.pipeline)
+    if patch.lane is not None:
+        columns["lane"] = resolve_lane(patch.lane, plan_lane=PLAN_LANES[plan], client=row.uuid)
+    elif plan != row.plan and row.lane == PLAN_LANES[Plan(row.plan)]:
+        # A client in its plan's lane follows the plan; a chosen lane stays.
+        columns["lane"] = PLAN_LANES[plan]
+    if patch.owner is not None:
+        columns |= {"owner": patch.owner, "managed_by": "operator"}
+    if patch.active is not None:
+        columns |= {"active": patch.active, "deactivated_at": None if patch.active else utc_now()}
+    return columns
+
+
+def _replaced_columns(row: sa.Row[Any], new: NewClient, *, lane: str, active: bool) -> dict[str, Any]:
+    return {
+        "name": new.name,
+        "plan": new.plan,
+        "scopes": sorted(new.scopes),
+        "limits": _limit_overrides(new.limits),
+        "lane": lane,
+        **_pipeline_columns(new.pipeline.to_json()),
+        "managed_by": "operator",
+        "active": active,
+        "deactivated_at": None if active else row.deactivated_at or utc_now(),
+    }
+
+
+def _limit_overrides(limits: Mapping[str, int | None]) -> dict[str, int]:
+    return {name: value for name, value in limits.items() if value is not None}
+
+
+_PIPELINE_COLUMNS = frozenset(field.name for field in fields(Pipeline))
+
+
+def _pipeline_columns(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in pipeline.items() if name in _PIPELINE_COLUMNS}
 
 
 async def _locked(connection: AsyncConnection, ref: int | UUID) -> sa.Row[Any] | None:
-    # Uploads look at the row and hold it by their foreign keys; NO KEY UPDATE doesn't stand in their way.
+    # NO KEY UPDATE, which does not block uploads: they lock the row with their foreign keys.
     query = sa.select(clients).where(matches(ref)).with_for_update(key_share=True)
     return (await connection.execute(query)).one_or_none()
 
 
-async def _reserve(connection: AsyncConnection, db: Database, uuid: UUID) -> None:
-    """Let two creations of one client queue up: there is no row yet that they could lock."""
+async def _lock_uuid(connection: AsyncConnection, db: Database, uuid: UUID) -> None:
+    """Serialize concurrent creations of one client, which have no row to lock yet."""
     if not db.is_sqlite:
-        # The key is 64 bits of the uuid; two clients that share them wait for each other, and no more.
+        # The lock's key is 64 bits of the uuid; two clients that share them only wait for each other.
         number = int.from_bytes(uuid.bytes[:8], "big", signed=True)
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 
 
-async def _update(connection: AsyncConnection, client_id: int, values: Mapping[str, Any]) -> Client:
-    query = sa.update(clients).where(clients.c.id == client_id).values(**values).returning(clients)
-    return client_of((await connection.execute(query)).one())
+async def _update(connection: AsyncConnection, client_id: int, columns: Mapping[str, Any]) -> Client:
+    query = sa.update(clients).where(clients.c.id == client_id).values(**columns, updated_at=utc_now())
+    return client_from((await connection.execute(query.returning(clients))).one())
 
 
-def _pipeline_values(pipeline: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in pipeline.items() if name in _PIPELINE_COLUMNS}
-
-
-_PIPELINE_COLUMNS = frozenset(field.name for field in fields(Pipeline))
+async def _insert(connection: AsyncConnection, new: NewClient, *, lane: str, active: bool = True) -> Client:
+    now = utc_now()
+    query = sa.insert(clients).values(
+        uuid=new.uuid or uuid4(),
+        name=new.name,
+        plan=new.plan,
+        scopes=sorted(new.scopes),
+        limits=_limit_overrides(new.limits),
+        lane=lane,
+        **_pipeline_columns(new.pipeline.to_json()),
+        managed_by=new.managed_by,
+        owner=new.owner,
+        active=active,
+        deactivated_at=None if active else now,
+        created_at=now,
+        updated_at=now,
+    )
+    row = (await connection.execute(query.returning(clients))).one()
+    await connection.execute(sa.insert(client_usage).values(client_id=row.id, storage_bytes=0, images=0))
+    return client_from(row)

@@ -1,25 +1,49 @@
-"""The keys of clients: registered by digest, rotated, revoked, and when they were last used."""
+"""Clients' keys in the database: stored as digests, registered, rotated and revoked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients import audit, keys
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.audit import Actor, AuditAction
 from imago.core.clients.keys import ApiKey
-from imago.core.clients.queries import add_key, matches
+from imago.core.clients.model import Client
+from imago.core.clients.ownership import require_not_erasing
+from imago.core.clients.queries import client_from, matches
 from imago.core.errors import Conflict, NotFound
 from imago.core.times import iso_utc, utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import api_keys, clients
 
 
+@dataclass(frozen=True, repr=False)
+class StoredKey:
+    """A key's digest with the client that it belongs to."""
+
+    key_id: str
+    digest: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    client: Client
+
+    def usable(self, now: datetime) -> bool:
+        """Return whether the key is accepted at this moment."""
+        return (
+            self.client.active
+            # At whatever time: another process's clock may be ahead of this one's.
+            and self.revoked_at is None
+            and (self.expires_at is None or self.expires_at > now)
+        )
+
+
 @dataclass(frozen=True)
-class KeyState:
-    """A key without anything secret."""
+class KeyInfo:
+    """A key without its digest."""
 
     key_id: str
     created_at: datetime
@@ -28,55 +52,106 @@ class KeyState:
     last_used_at: datetime | None
 
 
-async def list_keys(db: Database, client_id: int) -> list[KeyState]:
-    """Return a client's keys, the oldest first."""
+@dataclass(frozen=True)
+class KeyRegistration:
+    """A key to register; without a digest, only the expiry of a key that the client already has changes."""
+
+    key_id: str
+    digest: bytes | None
+    expires_at: datetime | None
+
+
+async def find_key(db: Database, key_id: str) -> StoredKey | None:
+    """Return a key and its client by the key's id, usable or not; None if the id is unknown."""
+    query = (
+        sa.select(clients, api_keys.c.key_id, api_keys.c.digest, api_keys.c.expires_at, api_keys.c.revoked_at)
+        .join(clients, clients.c.id == api_keys.c.client_id)
+        .where(api_keys.c.key_id == key_id)
+    )
+    async with db.read(SYSTEM) as connection:
+        row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    return StoredKey(row.key_id, bytes(row.digest), row.expires_at, row.revoked_at, client_from(row))
+
+
+async def list_keys(db: Database, client_id: int) -> list[KeyInfo]:
+    """Return a client's keys, oldest first."""
     query = sa.select(api_keys).where(api_keys.c.client_id == client_id).order_by(api_keys.c.id)
     async with db.read(SYSTEM) as connection:
-        return [_state(row) for row in await connection.execute(query)]
+        return [_key_info(row) for row in await connection.execute(query)]
 
 
-async def register_key(
-    db: Database, client_id: int, *, key_id: str, digest: bytes | None, expires_at: datetime | None, by: Actor
-) -> tuple[KeyState, bool]:
-    """Store a key's digest at rest, or change when it expires; return it, and whether it is new.
+async def insert_key(
+    connection: AsyncConnection, client_id: int, *, key_id: str, digest: bytes, expires_at: datetime | None = None
+) -> None:
+    """Insert a key's digest at rest in the caller's transaction."""
+    await connection.execute(
+        sa.insert(api_keys).values(
+            key_id=key_id, client_id=client_id, digest=digest, created_at=utc_now(), expires_at=expires_at
+        )
+    )
 
-    Without a digest a key that the client has already is meant: raises NotFound where it has none of that id, and where
-    there is no such client any more. Raises Conflict where the id is another client's or another secret's (which, it
-    doesn't say), or was revoked.
+
+async def register_key(db: Database, client_id: int, key: KeyRegistration, *, by: Actor) -> tuple[KeyInfo, bool]:
+    """Register a key, or change the expiry of a registered one; return it, and whether it is new.
+
+    Raises NotFound if the client does not exist or, without a digest, has no such key. Raises Conflict if the id
+    belongs to another client or another secret (it does not say which), or if the key was revoked.
     """
     async with db.write(SYSTEM) as connection:
-        # Kept until the commit: an erasure that ends meanwhile takes the client away.
-        of_client = sa.select(clients).where(clients.c.id == client_id).with_for_update(read=True, key_share=True)
-        client = (await connection.execute(of_client)).one_or_none()
+        # Locked until the commit, because an erasure may delete the client meanwhile.
+        query = sa.select(clients.c.uuid).where(clients.c.id == client_id).with_for_update(read=True, key_share=True)
+        client = await connection.scalar(query)
         if client is None:
             raise NotFound("No such client.")
-        # The unique key on the id decides between two that register it at once.
-        query = sa.select(api_keys).where(api_keys.c.key_id == key_id).with_for_update()
-        row = (await connection.execute(query)).one_or_none()
-        if row is None and digest is not None:
-            try:
-                async with connection.begin_nested():
-                    await add_key(connection, client_id, key_id=key_id, digest=digest, expires_at=expires_at)
-            except sa.exc.IntegrityError:
-                raise Conflict("The key's id is taken.") from None
-            await audit.record(connection, by, Action.KEY_REGISTERED, client=client.uuid, details={"key_id": key_id})
-            return _state((await connection.execute(query)).one()), True
-        if row is None or (digest is None and row.client_id != client_id):
-            raise NotFound("No such key.")
-        same = digest is None or keys.digests_equal(bytes(row.digest), digest)
-        if row.client_id != client_id or not same:
-            raise Conflict("The key's id is taken.")
-        if row.revoked_at is not None:
-            raise Conflict("The key was revoked; register another one.")
-        if row.expires_at != expires_at:
-            await connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id).values(expires_at=expires_at))
-            details = {"key_id": key_id, "expires_at": iso_utc(expires_at) if expires_at else None}
-            await audit.record(connection, by, Action.KEY_CHANGED, client=client.uuid, details=details)
-        return _state((await connection.execute(query)).one()), False
+        of_key = sa.select(api_keys).where(api_keys.c.key_id == key.key_id).with_for_update()
+        row = (await connection.execute(of_key)).one_or_none()
+        created = row is None and key.digest is not None
+        if created:
+            await _insert_registered(connection, client_id, key)
+            await audit.record(
+                connection, by, AuditAction.KEY_REGISTERED, client=client, details={"key_id": key.key_id}
+            )
+        else:
+            registered = _require_same_key(row, client_id, key)
+            if registered.expires_at != key.expires_at:
+                await _change_expiry(connection, registered.id, key, client=client, by=by)
+        return _key_info((await connection.execute(of_key)).one()), created
+
+
+async def _insert_registered(connection: AsyncConnection, client_id: int, key: KeyRegistration) -> None:
+    # The unique index on the id decides between concurrent registrations.
+    try:
+        async with connection.begin_nested():
+            await insert_key(
+                connection, client_id, key_id=key.key_id, digest=key.digest or b"", expires_at=key.expires_at
+            )
+    except sa.exc.IntegrityError:
+        raise Conflict("The key's id is taken.") from None
+
+
+def _require_same_key(row: sa.Row[Any] | None, client_id: int, key: KeyRegistration) -> sa.Row[Any]:
+    if row is None or (key.digest is None and row.client_id != client_id):
+        raise NotFound("No such key.")
+    same_secret = key.digest is None or keys.digests_equal(bytes(row.digest), key.digest)
+    if row.client_id != client_id or not same_secret:
+        raise Conflict("The key's id is taken.")
+    if row.revoked_at is not None:
+        raise Conflict("The key was revoked; register another one.")
+    return row
+
+
+async def _change_expiry(
+    connection: AsyncConnection, row_id: int, key: KeyRegistration, *, client: UUID, by: Actor
+) -> None:
+    await connection.execute(sa.update(api_keys).where(api_keys.c.id == row_id).values(expires_at=key.expires_at))
+    details = {"key_id": key.key_id, "expires_at": iso_utc(key.expires_at) if key.expires_at else None}
+    await audit.record(connection, by, AuditAction.KEY_CHANGED, client=client, details=details)
 
 
 async def revoke_key(db: Database, client_id: int, key_id: str, *, by: Actor) -> None:
-    """Revoke a key now and for good; raise NotFound where the client has no such key."""
+    """Revoke a key permanently; raise NotFound if the client has no such key."""
     async with db.write(SYSTEM) as connection:
         query = (
             sa.select(api_keys, clients.c.uuid)
@@ -89,23 +164,22 @@ async def revoke_key(db: Database, client_id: int, key_id: str, *, by: Actor) ->
             raise NotFound("No such key.")
         if row.revoked_at is None:
             await connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id).values(revoked_at=utc_now()))
-            await audit.record(connection, by, Action.KEY_REVOKED, client=row.uuid, details={"key_id": key_id})
+            await audit.record(connection, by, AuditAction.KEY_REVOKED, client=row.uuid, details={"key_id": key_id})
 
 
 async def rotate_key(
     db: Database, ref: int | UUID, *, key: ApiKey, pepper: str, grace: timedelta, by: Actor
 ) -> datetime:
-    """Give a client another key, and let the ones it has expire after the grace; return when they do.
+    """Add a key and let the client's other keys expire after the grace period; return when they do.
 
-    A key that expires sooner keeps its time. Raises NotFound, and Conflict while the client is being erased.
+    A key that expires sooner keeps its expiry. Raises NotFound, and Conflict while the client is being erased.
     """
     async with db.write(SYSTEM) as connection:
         query = sa.select(clients).where(matches(ref)).with_for_update(key_share=True)
         client = (await connection.execute(query)).one_or_none()
         if client is None:
             raise NotFound("No such client.")
-        if client.erase_requested_at is not None:
-            raise Conflict("The client is being erased.")
+        require_not_erasing(client.erase_requested_at)
         until = utc_now() + grace
         await connection.execute(
             sa.update(api_keys)
@@ -117,16 +191,16 @@ async def rotate_key(
             .values(expires_at=until)
         )
         digest = keys.digest_at_rest(key.wire_digest, pepper)
-        await add_key(connection, client.id, key_id=key.key_id, digest=digest)
+        await insert_key(connection, client.id, key_id=key.key_id, digest=digest)
         details = {"key_id": key.key_id, "previous_expires_at": iso_utc(until)}
-        await audit.record(connection, by, Action.KEY_ROTATED, client=client.uuid, details=details)
+        await audit.record(connection, by, AuditAction.KEY_ROTATED, client=client.uuid, details=details)
         return until
 
 
-async def note_uses(db: Database, uses: Mapping[str, datetime]) -> None:
-    """Write down when keys were last used; later times stay."""
+async def record_uses(db: Database, uses: Mapping[str, datetime]) -> None:
+    """Record when keys were last used; a later time in the database stays."""
     async with db.write(SYSTEM) as connection:
-        # In one order, so that two processes never wait for each other in a circle.
+        # Always in the same order, so that two processes cannot deadlock.
         for key_id, at in sorted(uses.items()):
             await connection.execute(
                 sa.update(api_keys)
@@ -138,5 +212,5 @@ async def note_uses(db: Database, uses: Mapping[str, datetime]) -> None:
             )
 
 
-def _state(row: sa.Row[tuple[object, ...]]) -> KeyState:
-    return KeyState(row.key_id, row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
+def _key_info(row: sa.Row[tuple[object, ...]]) -> KeyInfo:
+    return KeyInfo(row.key_id, row.created_at, row.expires_at, row.revoked_at, row.last_used_at)

@@ -1,7 +1,7 @@
-"""API keys: `imago_<key id>_<secret>_<crc32>`, base62 parts (DESIGN, section 6).
+"""API keys: `imago_<key id>_<secret>_<crc32>`, in base62.
 
-The checksum lets scanners find leaked keys, and lets us refuse a typo without asking the database. On the wire of
-`PUT …/keys` goes SHA-256(secret); at rest HMAC-SHA256(pepper, that), so that a stolen table alone opens nothing.
+The checksum lets scanners find leaked keys, and rejects a mistyped key without a database query. `PUT …/keys` sends
+SHA-256(secret); the database stores HMAC-SHA256(pepper, that), so that a stolen table alone is useless.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _KEY_ID = re.compile(rf"[0-9A-Za-z]{{{KEY_ID_LENGTH}}}", re.ASCII)
 
 @dataclass(frozen=True, repr=False)
 class ApiKey:
-    """A key in the clear; it has no repr that shows its secret."""
+    """A key in plain text; its repr hides the secret."""
 
     key_id: str
     secret: str
@@ -35,7 +35,7 @@ class ApiKey:
         return f"ApiKey(key_id={self.key_id!r})"
 
     def reveal(self) -> str:
-        """Return the key as the client sends it; for the one answer that shows it, and for nothing else."""
+        """Return the key as clients send it; only for the one response that shows it."""
         return f"imago_{self.key_id}_{self.secret}_{_checksum(self.key_id, self.secret)}"
 
     @property
@@ -45,13 +45,13 @@ class ApiKey:
 
 
 def generate() -> ApiKey:
-    """Make a new key from the system's randomness."""
+    """Return a new random key."""
     key_id = "".join(secrets.choice(ALPHABET) for _ in range(KEY_ID_LENGTH))
     return ApiKey(key_id, _base62(secrets.randbits(256), SECRET_LENGTH))
 
 
 def parse(text: str) -> ApiKey | None:
-    """Read a key as a client sends it; None where the form or the checksum is wrong."""
+    """Parse a key as clients send it; return None if the format or the checksum is wrong."""
     match = _PATTERN.fullmatch(text)
     if match is None or not hmac.compare_digest(_checksum(match[1], match[2]), match[3]):
         return None
@@ -59,12 +59,12 @@ def parse(text: str) -> ApiKey | None:
 
 
 def valid_key_id(text: str) -> bool:
-    """Tell whether the text has the form of a key's id."""
+    """Return whether a text has the format of a key id."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def digest_at_rest(wire_digest: bytes, pepper: str) -> bytes:
-    """Return what the database stores of a key: HMAC-SHA256 of its wire digest under the pepper, 32 bytes."""
+    """Return the digest that the database stores: HMAC-SHA256 of the wire digest under the pepper, 32 bytes."""
     return hmac.digest(pepper.encode(), wire_digest, "sha256")
 
 

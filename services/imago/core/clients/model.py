@@ -1,13 +1,13 @@
 """Clients (tenants): their plans, limits and pipelines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.scopes import TENANT_SCOPES, Scope
+from imago.core.clients.scopes import Scope
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import PREMIUM, STANDARD
 
@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 class Plan(StrEnum):
-    """A named set of defaults."""
+    """A named set of default limits and a default lane."""
 
     FREE = "free"
     STANDARD = "standard"
@@ -24,7 +24,7 @@ class Plan(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may use: requests a minute with a burst, bytes and images stored, AI calls a calendar month."""
+    """A client's limits: requests per minute and burst, stored bytes and images, AI calls per calendar month."""
 
     requests_per_minute: int
     burst: int
@@ -33,23 +33,14 @@ class Limits:
     ai_calls_per_month: int
 
     def overridden(self, overrides: Mapping[str, int | None]) -> "Limits":
-        """Return these limits with the given ones replaced; None keeps the plan's."""
+        """Return these limits with some replaced; an override of None keeps the plan's limit."""
         return replace(self, **{name: value for name, value in overrides.items() if value is not None})
 
     def to_json(self) -> dict[str, int]:
         """Return the limits as the API shows them."""
-        return {
-            "requests_per_minute": self.requests_per_minute,
-            "burst": self.burst,
-            "storage_bytes": self.storage_bytes,
-            "images": self.images,
-            "ai_calls_per_month": self.ai_calls_per_month,
-        }
+        return asdict(self)
 
 
-LIMIT_NAMES: tuple[str, ...] = ("requests_per_minute", "burst", "storage_bytes", "images", "ai_calls_per_month")
-
-# DESIGN, section 6.
 PLAN_LIMITS: Mapping[Plan, Limits] = {
     Plan.FREE: Limits(60, 20, 1 * GIB, 1_000, 500),
     Plan.STANDARD: Limits(600, 100, 50 * GIB, 100_000, 20_000),
@@ -57,17 +48,16 @@ PLAN_LIMITS: Mapping[Plan, Limits] = {
 }
 PLAN_LANES: Mapping[Plan, str] = {Plan.FREE: STANDARD, Plan.STANDARD: STANDARD, Plan.PREMIUM: PREMIUM}
 
-# The stages a client may choose among; the thumbnail always runs.
+# The stages that a client can choose from; the thumbnail stage always runs.
 PIPELINE_STAGES: tuple[Stage, ...] = (Stage.EXIF, Stage.OCR, Stage.VISION)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is done with a client's images: stages beside the thumbnail, languages of the text and of descriptions.
+    """How a client's images are processed: the stages besides the thumbnail, and the languages.
 
-    Tesseract names the languages of the text (`fra`); empty means the server's `OCR_LANGUAGES`. The language of
-    descriptions is ISO 639-1. The budget's policy says what happens when the AI calls of a month are used up; None
-    means the server's `AI_BUDGET_POLICY`.
+    `ocr_languages` are Tesseract's names such as `fra`; empty means the server's `OCR_LANGUAGES`. The language of
+    descriptions is ISO 639-1. A budget policy of None means the server's `AI_BUDGET_POLICY`.
     """
 
     stages: tuple[Stage, ...] = PIPELINE_STAGES
@@ -87,7 +77,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Client:
-    """A tenant, as the database has it."""
+    """A tenant."""
 
     id: int
     uuid: UUID
@@ -104,12 +94,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a client stores now."""
+    """What a client stores."""
 
     storage_bytes: int
     images: int
-
-
-def default_scopes() -> frozenset[Scope]:
-    """Return the scopes of a client that was created without naming any."""
-    return TENANT_SCOPES

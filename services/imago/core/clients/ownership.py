@@ -1,4 +1,4 @@
-"""Whose client it is: the operator's clients have an owner, and only that owner's writes are taken."""
+"""Who may change a client: the operator's clients have an owner, and only that owner's writes are accepted."""
 
 from datetime import datetime
 
@@ -9,18 +9,18 @@ OPERATOR = "operator"
 
 
 def managed_by_operator(client: Client) -> bool:
-    """Tell whether the operator may see and change a client; all others are the administrator's alone."""
+    """Return whether the operator may see and change a client; all others are only the administrator's."""
     return client.managed_by == OPERATOR
 
 
-def refuse_foreign(owner: str | None, asking: str) -> None:
-    """Raise ClientOwned unless the client is the asking owner's; one without an owner is transferred first."""
-    if owner != asking:
-        # Whose it is instead is not told: it names another namespace.
+def require_owner(current: str | None, claimed: str) -> None:
+    """Raise ClientOwned unless the client belongs to the claimed owner; one without an owner must be transferred."""
+    if current != claimed:
+        # The message does not name the owner, which would reveal another namespace.
         raise ClientOwned("The client belongs to another owner; an administrator can transfer it.")
 
 
-def refuse_while_erasing(requested_at: datetime | None) -> None:
-    """Raise Conflict where a client is being erased: nothing brings it back."""
+def require_not_erasing(requested_at: datetime | None) -> None:
+    """Raise Conflict if the client is being erased, which cannot be undone."""
     if requested_at is not None:
         raise Conflict("The client is being erased.")

@@ -1,8 +1,8 @@
-"""Request rates that hold across replicas: one row a subject, one statement a request.
+"""Rate limits that all replicas share: one row per subject, one statement per request.
 
-The table is UNLOGGED: after a crash of the server everyone has a full burst again, and no request waits for a disk. It
-holds nothing of a client's but its number, so it is under no row-level security, and the statement needs no transaction
-around it.
+The table is UNLOGGED: no request waits for a disk, and after a crash of the server every subject has a full burst
+again. It stores nothing of a client but its number, so it has no row-level security, and the statement runs without a
+surrounding transaction.
 """
 
 from collections import deque
@@ -11,12 +11,12 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.clients.gcra import MINUTE, Rate, Verdict, verdict
 from imago.db.engine import Database, DatabaseUnavailable
 
-# The database's own clock decides: those of replicas differ. clock_timestamp() is read before a row's lock is waited
-# for, so that a late request is measured by an earlier time and never gains from having waited.
+# The database's clock decides, because the clocks of replicas differ. clock_timestamp() is read before the wait for the
+# row's lock, so that a request that waited is measured by the earlier time and does not gain from waiting.
 _SPEND = """
     INSERT INTO rate_limits AS kept (subject, tat)
     VALUES ($1, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) + $2::bigint)
@@ -40,19 +40,19 @@ _EXPIRE = """
 """
 
 
-# A burst of more than this goes in several.
-_LARGEST_BATCH = 100
+# A larger burst is charged in several batches.
+_MAX_BATCH_SIZE = 100
 
 
 class _Charged(NamedTuple):
-    """Whether a request was taken, and how far its subject's TAT lies ahead of now, in microseconds."""
+    """Whether a request was allowed, and how far its subject's TAT is ahead of now, in microseconds."""
 
     ahead: int
     allowed: bool
 
 
 class _Charge(NamedTuple):
-    """One request of a subject, as the statements take it."""
+    """One request of a subject, as parameters of the statements."""
 
     subject: str
     interval: int
@@ -60,42 +60,42 @@ class _Charge(NamedTuple):
 
 
 class DatabaseRates:
-    """Rates in PostgreSQL; a subject's requests of a moment are charged in one round trip, each by its own statement.
+    """Rates in PostgreSQL; a subject's concurrent requests are charged in one round trip, each by its own statement.
 
-    Not those of different subjects: a row that somebody holds, a frozen replica say, would hold up everybody's.
+    Different subjects are never batched: a locked row, for example of a frozen replica, would block all of them.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._charges: Batches[_Charge, _Charged] = Batches(
-            self._charge, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=attrgetter("subject")
+        self._charges: BatchExecutor[_Charge, _Charged] = BatchExecutor(
+            self._charge, max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,), key=attrgetter("subject")
         )
 
     async def spend(self, subject: str, rate: Rate) -> Verdict:
-        """Take one request of a subject, or refuse it; raise DatabaseUnavailable."""
-        charged = await self._charges.ask(_Charge(subject, rate.interval, rate.tolerance))
+        """Count one request of a subject if its rate allows it; raise DatabaseUnavailable."""
+        charged = await self._charges.submit(_Charge(subject, rate.interval, rate.tolerance))
         return verdict(charged.ahead, rate, allowed=charged.allowed)
 
     async def _charge(self, charges: Sequence[_Charge]) -> list[_Charged]:
         subject = charges[0].subject
         async with self._db.asyncpg_connection() as connection:
             rows = await connection.fetchmany(_SPEND, charges)
-            # By interval and tolerance, of which there are two where the client's plan has just been changed.
-            taken: dict[_Charge, deque[int]] = {charge: deque() for charge in charges}
+            # By interval and tolerance too: just after a client's plan changed, a batch may have both.
+            allowed: dict[_Charge, deque[int]] = {charge: deque() for charge in charges}
             for ahead, *charge in rows:
-                taken[_Charge(*charge)].append(ahead)
-            stands = await connection.fetchval(_AHEAD, subject) if len(rows) < len(charges) else None
-        # A row that was swept in between is as good as one that has just become free.
+                allowed[_Charge(*charge)].append(ahead)
+            current = await connection.fetchval(_AHEAD, subject) if len(rows) < len(charges) else None
+        # A row that expired between the two statements counts as one whose burst is just used up.
         return [
-            _Charged(taken[charge].popleft(), allowed=True)
-            if taken[charge]
-            else _Charged(charge.tolerance if stands is None else stands, allowed=False)
+            _Charged(allowed[charge].popleft(), allowed=True)
+            if allowed[charge]
+            else _Charged(charge.tolerance if current is None else current, allowed=False)
             for charge in charges
         ]
 
 
 async def expire_rates(db: Database, *, idle: timedelta) -> int:
-    """Forget subjects that have sent nothing for so long; return how many. SQLite has none."""
+    """Delete subjects without requests for this long; return how many. SQLite has none."""
     if db.is_sqlite:
         return 0
     async with db.asyncpg_connection() as connection:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A permission that a route asks for."""
+    """A permission that a route requires."""
 
     IMAGES_READ = "images:read"
     IMAGES_WRITE = "images:write"
@@ -15,13 +15,14 @@ class Scope(StrEnum):
     CLIENTS_MANAGE = "clients:manage"
 
 
-TENANT_SCOPES: frozenset[Scope] = frozenset({Scope.IMAGES_READ, Scope.IMAGES_WRITE, Scope.IMAGES_DELETE, Scope.AI_USE})
+# The scopes that a client may have, and has by default; the others belong to platform keys.
+CLIENT_SCOPES: frozenset[Scope] = frozenset({Scope.IMAGES_READ, Scope.IMAGES_WRITE, Scope.IMAGES_DELETE, Scope.AI_USE})
 
 
-def tenant_scopes(names: Iterable[str]) -> frozenset[Scope]:
-    """Read scopes that a client may hold; raise ValueError on an unknown one and on those of the platform."""
+def parse_client_scopes(names: Iterable[str]) -> frozenset[Scope]:
+    """Return the scopes of a client by their names; raise ValueError for unknown names and platform scopes."""
     scopes = frozenset(Scope(name) for name in names)
-    beyond = scopes - TENANT_SCOPES
-    if beyond:
-        raise ValueError(f"a client can't hold {', '.join(sorted(beyond))}")
+    forbidden = scopes - CLIENT_SCOPES
+    if forbidden:
+        raise ValueError(f"a client cannot have {', '.join(sorted(forbidden))}")
     return scopes

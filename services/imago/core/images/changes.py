@@ -11,14 +11,14 @@ from imago.core.clients.model import Client
 from imago.core.errors import NotFound, StageDisabled
 from imago.core.images.full_text import delete_document
 from imago.core.images.locks import ImageRef, lock_image
-from imago.core.images.model import thumbnail_key_beside
+from imago.core.images.model import ImageIdentity, thumbnail_key_beside
 from imago.core.images.search_index import refresh_search_index
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import Draft, draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxKind, OutboxRow
-from imago.core.outbox.rows import ImageIdentity
+from imago.core.outbox.rows import insert_drafts, lock_rows
 from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, tombstones
@@ -48,9 +48,7 @@ async def delete_image(
             raise NotFound("No such image.")
         image, row = locked
         await erase_image(connection, image, row, now=now)
-        return await outbox_rows.add(
-            connection, outbox_rows.event(image, EventName.IMAGE_DELETED, at=now, headers=headers)
-        )
+        return await insert_drafts(connection, draft_event(image, EventName.IMAGE_DELETED, at=now, headers=headers))
 
 
 async def erase_image(
@@ -73,7 +71,7 @@ async def erase_image(
         ],
     )
     await delete_document(connection, image.id)
-    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
+    await lock_rows(connection, outbox.c.image_id == image.id)
     # In the order in which the eager publisher locks stages, too: the cascade would lock them in any order.
     await connection.execute(
         sa.select(image_stages.c.stage)
@@ -131,8 +129,8 @@ async def start_runs(
 ) -> tuple[OutboxRow, ...]:
     """Start a new run of stages of a locked image, in the caller's transaction."""
     lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
-    drafts: list[outbox_rows.Draft] = []
-    await outbox_rows.lock_rows(connection, outbox.c.image_id == image.id)
+    drafts: list[Draft] = []
+    await lock_rows(connection, outbox.c.image_id == image.id)
     for stage in sorted(stages):
         # This cancels a waiting or running run: its messages and claims no longer match the stage's row.
         await connection.execute(
@@ -162,7 +160,7 @@ async def start_runs(
             )
             .returning(image_stages.c.run)
         )
-        drafts.append(outbox_rows.work(image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers))
+        drafts.append(draft_work(image, stage, run=int(run or 1), epoch=1, lane=lane, headers=headers))
     statuses = await connection.scalars(sa.select(image_stages.c.status).where(image_stages.c.image_id == image.id))
     status = image_status(StageStatus(value) for value in statuses)
     await connection.execute(
@@ -170,7 +168,7 @@ async def start_runs(
         .where(images.c.id == image.id)
         .values(status=ImageStatus.PROCESSING if status is not ImageStatus.PENDING else status, done_at=None)
     )
-    return await outbox_rows.add(connection, *drafts)
+    return await insert_drafts(connection, *drafts)
 
 
 async def set_user_metadata(

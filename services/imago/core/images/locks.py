@@ -8,8 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.model import ImageIdentity
 from imago.core.jobs.stages import Stage
-from imago.core.outbox.rows import ImageIdentity
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import clients, image_stages, images
 

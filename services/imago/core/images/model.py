@@ -27,6 +27,16 @@ class ImageFormat(StrEnum):
 
 
 @dataclass(frozen=True)
+class ImageIdentity:
+    """The ids of an image and of its client, in the database and in messages."""
+
+    id: int
+    uuid: UUID
+    client_id: int
+    client: UUID
+
+
+@dataclass(frozen=True)
 class ImageHeader:
     """What an image's header says: size in stored pixels (before orientation) and number of frames."""
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Usage
-from imago.core.clients.usage import usage
+from imago.core.clients.queries import read_usage
 from imago.core.errors import NotFound
 from imago.core.images.filters import ImageFilter, page_ids
 from imago.core.images.locks import ImageRef
@@ -22,7 +22,7 @@ from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
 
 # More images, or pages of them, at once are read in several transactions.
-_LARGEST_BATCH = 50
+_MAX_BATCH_SIZE = 50
 
 
 @dataclass(frozen=True)
@@ -147,28 +147,34 @@ class ImageReads:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._ones: Batches[_One, ImageRow] = Batches(
-            self._read_ones, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        self._ones: BatchExecutor[_One, ImageRow] = BatchExecutor(
+            self._read_ones,
+            max_size=_MAX_BATCH_SIZE,
+            not_retried=(DatabaseUnavailable,),
+            key=lambda asked: asked.client_id,
         )
-        self._newest: Batches[_Newest, Page] = Batches(
-            self._read_newest, largest=_LARGEST_BATCH, common=(DatabaseUnavailable,), key=lambda asked: asked.client_id
+        self._newest: BatchExecutor[_Newest, Page] = BatchExecutor(
+            self._read_newest,
+            max_size=_MAX_BATCH_SIZE,
+            not_retried=(DatabaseUnavailable,),
+            key=lambda asked: asked.client_id,
         )
 
     async def one(self, client_id: int, ref: ImageRef) -> ImageRow:
         """Return an image of a client; raise NotFound."""
-        return await self._ones.ask(_One(client_id, ref))
+        return await self._ones.submit(_One(client_id, ref))
 
     async def page(self, client_id: int, filters: ImageFilter, *, limit: int, before: int | None = None) -> Page:
         """Return a page of a client's images, newest first, starting below the id `before`."""
         if filters == ImageFilter():
-            return await self._newest.ask(_Newest(client_id, limit, before))
+            return await self._newest.submit(_Newest(client_id, limit, before))
         # Not batched: other requests should not wait for a search.
         async with self._db.read(RowScope(client_id)) as connection:
             dialect = connection.dialect.name
             ids = page_ids(dialect, client_id, filters, limit=limit + 1, before=before).subquery("page")
             query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
             rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
-            return _page(rows, limit, await usage(connection, client_id))
+            return _page(rows, limit, await read_usage(connection, client_id))
 
     async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
         client_id = asked[0].client_id
@@ -194,7 +200,7 @@ class ImageReads:
                 )
                 for each in asked
             ]
-            used = await usage(connection, client_id)
+            used = await read_usage(connection, client_id)
         return [_page(rows, each.limit, used) for rows, each in zip(pages, asked, strict=True)]
 
 

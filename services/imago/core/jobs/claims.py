@@ -1,7 +1,7 @@
-"""A worker's claims: taking one, keeping it and giving it back (DESIGN, section 3, step 4).
+"""Claims: a worker's right to a run, taken, extended and released.
 
-A claim is a commit of its own with a number and a lease. What it came to is written by `database.work`, only while its
-number is still the newest.
+A claim is committed before the work starts. It has a number and a lease. `completion` writes the result only while the
+claim's number is still the newest of its stage.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,29 +13,34 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.queries import client_of
+from imago.core.clients.queries import client_from
 from imago.core.images.locks import LockedStage, lock_stages
-from imago.core.images.model import ImageFormat
+from imago.core.images.model import ImageFormat, ImageIdentity
 from imago.core.jobs import statements
 from imago.core.jobs.failures import PermanentFailure
 from imago.core.jobs.rules import ClaimDecision, Drop, GiveUp, StageState, Start, Wait, decide_claim
-from imago.core.jobs.stage_outcomes import bury_stage, end_if_last
+from imago.core.jobs.stage_outcomes import StageEnded, dead_letter_stage, update_image_status
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
-from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import ImageIdentity
+from imago.core.outbox.rows import insert_drafts
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.db.prepared import Row
 from imago.db.tables import image_stages
 
+# Two messages for one stage in one batch: the second is redelivered after this delay.
+_DUPLICATE_DELAY = timedelta(seconds=1)
+
+WORKER_LOST = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
+
+StageKey = tuple[UUID, Stage]
+
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one run of one stage, and what the work needs to know.
+    """A claim on one run of a stage, and the facts that its work needs.
 
-    `lease_until` is when it ends unless it is extended.
+    The lease ends at `lease_until` unless it is extended.
     """
 
     image: ImageIdentity
@@ -54,194 +59,228 @@ class Claim:
     ai_calls_per_month: int
     ai_budget_policy: BudgetPolicy | None
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A stage that ended in this transaction: what to announce, and the image's age if this ended the image too."""
-
-    outbox: tuple[OutboxRow, ...]
-    image_done_after: timedelta | None = None
+    @property
+    def key(self) -> tuple[int, Stage, int]:
+        """The image's id, the stage and the claim's number, which identify the claim."""
+        return self.image.id, self.stage, self.claim
 
 
 @dataclass(frozen=True)
-class Refused:
-    """No claim: the message is acknowledged (`retry_in` None) or asked for again after `retry_in`."""
+class ClaimRequest:
+    """A message whose run is to be claimed, and the headers of messages that follow from it."""
+
+    message: WorkMessage
+    headers: Mapping[str, str]
+
+    @property
+    def key(self) -> StageKey:
+        """The image and the stage of the message."""
+        return self.message.image, self.message.stage
+
+
+@dataclass(frozen=True)
+class ClaimRejected:
+    """No claim: acknowledge the message, or redeliver it after `retry_in`."""
 
     reason: str
     retry_in: timedelta | None = None
-    ended: Ended | None = None
+    ended: StageEnded | None = None
 
 
 class ClaimLost(Exception):
-    """The claim is another's by now, or its image is gone; what was worked out is dropped."""
+    """Another worker has claimed the stage since, or its image was deleted; nothing was written."""
 
 
 class ClaimUnknown(DatabaseUnavailable):
-    """The database went away while it committed a claim: it may be there, and `release_unknown` undoes it if it is."""
+    """The connection was lost during the commit of a claim; `release_unknown_claim` releases it if it exists."""
 
     def __init__(self, attempted: Claim) -> None:
         super().__init__("while a claim was committed")
         self.attempted = attempted
 
 
-# Two runs of one stage, side by side in one batch: the later message comes again after this.
-_TWICE = timedelta(seconds=1)
+async def claim_stages(
+    db: Database, requests: Sequence[ClaimRequest], *, lease: timedelta, max_tries: int
+) -> list[Claim | ClaimRejected | DatabaseUnavailable]:
+    """Claim the runs of messages in one transaction; return a result for each request, in their order.
 
-LOST_WORKER = PermanentFailure("worker-lost", "Every worker that tried this stage died over it.")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A message's wish for a claim, and the headers of what follows from it."""
-
-    message: WorkMessage
-    headers: Mapping[str, str]
-
-    @property
-    def key(self) -> tuple[UUID, Stage]:
-        """The stage that it is about."""
-        return self.message.image, self.message.stage
-
-
-async def claim(
-    db: Database, wanted: Sequence[Wanted], *, lease: timedelta, max_tries: int
-) -> list[Claim | Refused | DatabaseUnavailable]:
-    """Claim the runs that messages name, in a commit of its own; return what became of each, in their order.
-
-    Raises DatabaseUnavailable where nothing was claimed. Where nobody can tell, what was to be claimed comes as
-    ClaimUnknown, and what was not as the plain DatabaseUnavailable.
+    Raises DatabaseUnavailable if there is certainly no claim. If the commit's outcome is unknown, the results are
+    ClaimUnknown for what was to be claimed, and DatabaseUnavailable for the other requests.
     """
-    claimed: list[Claim | Refused] = []
+    results: list[Claim | ClaimRejected] = []
     try:
         async with db.write(SYSTEM) as connection:
-            claimed = await _claim(connection, wanted, lease=lease, max_tries=max_tries)
+            results = await _claim(connection, requests, lease=lease, max_tries=max_tries)
     except DatabaseUnavailable as error:
-        if not any(isinstance(each, Claim) for each in claimed):
+        if not any(isinstance(result, Claim) for result in results):
             raise
-        return [ClaimUnknown(each) if isinstance(each, Claim) else error for each in claimed]
-    return list(claimed)
+        return [ClaimUnknown(result) if isinstance(result, Claim) else error for result in results]
+    return list(results)
+
+
+async def extend_claim(db: Database, claim: Claim, *, lease: timedelta) -> bool:
+    """Extend a claim's lease from now; return False if the claim is lost."""
+    async with db.write(SYSTEM) as connection:
+        values = {**claim_values(claim), "lease_until": utc_now() + lease}
+        return await statements.EXTEND_CLAIM.execute(connection, values) == 1
+
+
+async def release_claim(db: Database, claim: Claim) -> None:
+    """Return the attempt of a claim that an infrastructure error or a shutdown ended; ignore a lost claim."""
+    async with db.write(SYSTEM) as connection:
+        await connection.execute(_release(claim), claim_values(claim))
+
+
+async def release_unknown_claim(db: Database, unknown: ClaimUnknown) -> None:
+    """Return the attempt of a claim if it was committed.
+
+    Another worker's claim may have the same number by now, but not the same end of its lease.
+    """
+    claim = unknown.attempted
+    async with db.write(SYSTEM) as connection:
+        await connection.execute(
+            _release(claim).where(image_stages.c.lease_until == claim.lease_until), claim_values(claim)
+        )
+
+
+def claim_values(claim: Claim) -> dict[str, object]:
+    """Return the values of `statements.CLAIM_IS_VALID`."""
+    return {"of_image": claim.image.id, "of_stage": claim.stage, "of_run": claim.run, "of_claim": claim.claim}
 
 
 async def _claim(
-    connection: AsyncConnection, wanted: Sequence[Wanted], *, lease: timedelta, max_tries: int
-) -> list[Claim | Refused]:
-    locked = await lock_stages(connection, {each.key for each in wanted})
-    # Not before the lock: what is waited for it must not come off the lease.
+    connection: AsyncConnection, requests: Sequence[ClaimRequest], *, lease: timedelta, max_tries: int
+) -> list[Claim | ClaimRejected]:
+    locked = await lock_stages(connection, {request.key for request in requests})
+    # After the locks, because waiting for them must not shorten the lease.
     now = utc_now()
-    decided: list[Claim | Refused] = []
-    given_up: list[int] = []
-    begun: dict[int, datetime] = {}
-    seen: set[tuple[UUID, Stage]] = set()
-    for each in wanted:
-        found = locked.get(each.key)
-        if found is None:
-            decided.append(Refused("image gone"))
-        elif each.key in seen:
-            decided.append(Refused("asked for twice at once", retry_in=_TWICE))
+    decisions = _decide(requests, locked, now=now, max_tries=max_tries)
+    claims = {
+        request.key: _new_claim(locked[request.key], lease_until=now + lease)
+        for request, decision in zip(requests, decisions, strict=True)
+        if isinstance(decision, Start)
+    }
+    await _write_claims(connection, claims, locked, now=now)
+    await _start_images(connection, [locked[key] for key in claims], now=now)
+    return [
+        claims[request.key]
+        if isinstance(decision, Start)
+        else await _reject(connection, request, decision, locked, now=now)
+        for request, decision in zip(requests, decisions, strict=True)
+    ]
+
+
+def _decide(
+    requests: Sequence[ClaimRequest], locked: Mapping[StageKey, LockedStage], *, now: datetime, max_tries: int
+) -> list[ClaimDecision]:
+    decisions: list[ClaimDecision] = []
+    seen: set[StageKey] = set()
+    for request in requests:
+        if request.key not in locked:
+            decisions.append(Drop("image gone"))
+        elif request.key in seen:
+            decisions.append(Wait(_DUPLICATE_DELAY))
         else:
-            seen.add(each.key)
-            match _decide(found.stage, each.message, now=now, max_tries=max_tries):
-                case Drop(reason):
-                    decided.append(Refused(reason))
-                case Wait(delay):
-                    decided.append(Refused("not yet", retry_in=delay))
-                case GiveUp():
-                    given_up.append(len(decided))
-                    decided.append(Refused("tries used up"))
-                case Start():
-                    decided.append(_claimed(found, each.message, lease_until=now + lease))
-                    if found.image.status == ImageStatus.PENDING:
-                        begun[found.identity.id] = found.image.started_at or now
-    await statements.CLAIM.executemany(
-        connection,
-        [
-            {
-                "of_image": held.image.id,
-                "of_stage": held.stage,
-                "claim": held.claim,
-                "attempts": held.attempts,
-                "lease_until": held.lease_until,
-                "started_at": locked[held.image.uuid, held.stage].stage.started_at or now,
-            }
-            for held in decided
-            if isinstance(held, Claim)
-        ],
-    )
-    await statements.BEGIN_IMAGE.executemany(
-        connection, [{"of_image": image, "started_at": started} for image, started in begun.items()]
-    )
-    for number in given_up:
-        ended = await _give_up(connection, locked[wanted[number].key], wanted[number], now=now)
-        decided[number] = Refused("tries used up", ended=ended)
-    return decided
+            state = _stage_state(locked[request.key].stage)
+            decisions.append(decide_claim(state, run=request.message.run, now=now, max_tries=max_tries))
+        seen.add(request.key)
+    return decisions
 
 
-def _decide(stage: Row, message: WorkMessage, *, now: datetime, max_tries: int) -> ClaimDecision:
-    state = StageState(StageStatus(stage.status), stage.run, stage.attempts, stage.lease_until, stage.due_at)
-    return decide_claim(state, run=message.run, now=now, max_tries=max_tries)
+def _stage_state(row: Row) -> StageState:
+    return StageState(StageStatus(row.status), row.run, row.attempts, row.lease_until, row.due_at)
 
 
-def _claimed(found: LockedStage, message: WorkMessage, *, lease_until: datetime) -> Claim:
-    row, stage_row, client = found.image, found.stage, client_of(found.client)
+def _new_claim(locked: LockedStage, *, lease_until: datetime) -> Claim:
+    image, stage, client = locked.image, locked.stage, client_from(locked.client)
     return Claim(
-        image=found.identity,
-        stage=message.stage,
-        run=message.run,
-        claim=stage_row.claim + 1,
+        image=locked.identity,
+        stage=Stage(stage.stage),
+        run=stage.run,
+        claim=stage.claim + 1,
         lease_until=lease_until,
-        attempts=stage_row.attempts + 1,
-        lane=stage_row.lane,
-        object_key=row.object_key,
-        size_bytes=row.size_bytes,
-        format=ImageFormat(row.format),
+        attempts=stage.attempts + 1,
+        lane=stage.lane,
+        object_key=image.object_key,
+        size_bytes=image.size_bytes,
+        format=ImageFormat(image.format),
         ocr_languages=client.pipeline.ocr_languages,
         description_language=client.pipeline.description_language,
-        created_at=row.created_at,
+        created_at=image.created_at,
         ai_calls_per_month=client.limits.ai_calls_per_month,
         ai_budget_policy=client.pipeline.ai_budget_policy,
     )
 
 
-async def _give_up(connection: AsyncConnection, found: LockedStage, wanted: Wanted, *, now: datetime) -> Ended:
-    image, headers = found.identity, wanted.headers
-    drafts = await bury_stage(
-        connection, image, wanted.message.stage, found.stage, failure=LOST_WORKER, now=now, headers=headers
+async def _write_claims(
+    connection: AsyncConnection,
+    claims: Mapping[StageKey, Claim],
+    locked: Mapping[StageKey, LockedStage],
+    *,
+    now: datetime,
+) -> None:
+    await statements.CLAIM_STAGE.executemany(
+        connection,
+        [
+            {
+                "of_image": claim.image.id,
+                "of_stage": claim.stage,
+                "claim": claim.claim,
+                "attempts": claim.attempts,
+                "lease_until": claim.lease_until,
+                "started_at": locked[key].stage.started_at or now,
+            }
+            for key, claim in claims.items()
+        ],
     )
-    ended, done_after = await end_if_last(connection, image, found.image, now=now, headers=headers)
-    return Ended(await outbox_rows.add(connection, *drafts, *ended), done_after)
 
 
-async def extend(db: Database, held: Claim, *, lease: timedelta) -> bool:
-    """Renew a claim's lease; False where the claim is lost, and working on is in vain."""
-    async with db.write(SYSTEM) as connection:
-        return await statements.EXTEND.execute(connection, {**mine(held), "lease_until": utc_now() + lease}) == 1
+async def _start_images(connection: AsyncConnection, claimed: Sequence[LockedStage], *, now: datetime) -> None:
+    """Set the images of claimed stages that were pending to processing."""
+    started = {
+        stage.identity.id: stage.image.started_at or now
+        for stage in claimed
+        if stage.image.status == ImageStatus.PENDING
+    }
+    await statements.START_IMAGE.executemany(
+        connection, [{"of_image": image_id, "started_at": moment} for image_id, moment in started.items()]
+    )
 
 
-async def release(db: Database, held: Claim) -> None:
-    """Give a try back that ended by trouble of ours (database, NATS, SIGTERM); a lost claim is left alone."""
-    async with db.write(SYSTEM) as connection:
-        await connection.execute(_given_back(held), mine(held))
+async def _reject(
+    connection: AsyncConnection,
+    request: ClaimRequest,
+    decision: Drop | Wait | GiveUp,
+    locked: Mapping[StageKey, LockedStage],
+    *,
+    now: datetime,
+) -> ClaimRejected:
+    match decision:
+        case Drop(reason):
+            return ClaimRejected(reason)
+        case Wait(delay):
+            return ClaimRejected("not yet", retry_in=delay)
+        case GiveUp():
+            ended = await _give_up(connection, locked[request.key], headers=request.headers, now=now)
+            return ClaimRejected("attempts used up", ended=ended)
 
 
-async def release_unknown(db: Database, unknown: ClaimUnknown) -> None:
-    """Give a try back whose claim was committed without our being told; nothing happens where it wasn't.
-
-    Claims are numbered, so the same number may be another worker's by now; the end of the lease is ours alone.
-    """
-    held = unknown.attempted
-    async with db.write(SYSTEM) as connection:
-        await connection.execute(_given_back(held).where(image_stages.c.lease_until == held.lease_until), mine(held))
-
-
-def mine(held: Claim) -> dict[str, object]:
-    """Return the values of `statements.MINE`."""
-    return {"of_image": held.image.id, "of_stage": held.stage, "of_run": held.run, "of_claim": held.claim}
+async def _give_up(
+    connection: AsyncConnection, locked: LockedStage, *, headers: Mapping[str, str], now: datetime
+) -> StageEnded:
+    drafts = await dead_letter_stage(
+        connection, locked.identity, locked.stage, failure=WORKER_LOST, now=now, headers=headers
+    )
+    image_drafts, done_after = await update_image_status(
+        connection, locked.identity, locked.image, now=now, headers=headers
+    )
+    return StageEnded(await insert_drafts(connection, *drafts, *image_drafts), done_after)
 
 
-def _given_back(held: Claim) -> sa.Update:
-    status = StageStatus.PENDING if held.attempts <= 1 else StageStatus.RETRYING
+def _release(claim: Claim) -> sa.Update:
+    status = StageStatus.PENDING if claim.attempts <= 1 else StageStatus.RETRYING
     return (
         sa.update(image_stages)
-        .where(*statements.MINE)
-        .values(status=status, attempts=held.attempts - 1, lease_until=None)
+        .where(*statements.CLAIM_IS_VALID)
+        .values(status=status, attempts=claim.attempts - 1, lease_until=None)
     )

@@ -1,7 +1,7 @@
-"""What a worker's claims come to: results and failures (DESIGN, section 3, steps 4 and 5).
+"""Completion of claims: the results and the failures of attempts.
 
-Every transaction here first locks the image. A result is written only `WHERE run = mine AND claim = mine`, so a worker
-that lost its claim (frozen, cut off, or overtaken by a reprocess) changes nothing, however late it comes.
+Every transaction locks the image first. A result is written only where `run` and `claim` are the claim's own, so a late
+worker that lost its claim (frozen, disconnected, or overtaken by a reprocess) changes nothing.
 """
 
 import itertools
@@ -13,26 +13,28 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_image, lock_images
+from imago.core.images.model import ImageIdentity
 from imago.core.images.results import OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_index import refresh_search_index
 from imago.core.jobs import statements
-from imago.core.jobs.claims import Claim, ClaimLost, Ended, mine
+from imago.core.jobs.claims import Claim, ClaimLost, claim_values
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.rules import Die, FailureDecision, Park, RetryInStream, decide_failure
 from imago.core.jobs.stage_outcomes import (
+    StageEnded,
     add_usage,
-    bury_stage,
-    columns_of,
-    end_if_last,
-    image_done,
-    set_columns,
+    dead_letter_stage,
+    report_image_done,
+    result_columns,
     status_columns,
+    update_image_columns,
+    update_image_status,
 )
-from imago.core.jobs.stages import Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
+from imago.core.jobs.stages import StageStatus
+from imago.core.outbox.drafts import Draft, draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import Draft, ImageIdentity
+from imago.core.outbox.rows import insert_drafts
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.prepared import Row
@@ -40,8 +42,18 @@ from imago.db.tables import image_stages, stage_results, tombstones
 
 
 @dataclass(frozen=True)
-class Failed:
-    """What became of a failed try."""
+class StageCompletion:
+    """A claim and its result; `headers` are those of messages that follow, `thumbnail_key` is the stored thumbnail."""
+
+    claim: Claim
+    result: StageResult
+    headers: Mapping[str, str]
+    thumbnail_key: str | None = None
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """The decision about a failed attempt, and the messages to publish."""
 
     decision: FailureDecision
     outbox: tuple[OutboxRow, ...]
@@ -49,215 +61,264 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a claim came to: a result, where its thumbnail was put if it is one, and the headers of what follows."""
+class _Effects:
+    """What a completion changes besides its stage, and the messages that report it."""
 
-    held: Claim
-    result: StageResult
-    headers: Mapping[str, str]
-    thumbnail_key: str | None = None
+    completion: StageCompletion
+    columns: Mapping[str, object]
+    thumbnail_growth: int
+    drafts: Sequence[Draft]
+    image_done_after: timedelta | None
 
 
-async def finish(db: Database, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
-    """Store the results of claims, in one transaction with everything that follows from them.
+async def complete_stages(db: Database, completions: Sequence[StageCompletion]) -> list[StageEnded | ClaimLost]:
+    """Store results of claims in one transaction; return a result for each completion, in their order.
 
-    Returns what became of each, in their order; for a lost claim nothing was written. DatabaseUnavailable leaves the
-    outcome to the redelivery.
+    Nothing is written for a lost claim. After DatabaseUnavailable the redelivery of the message decides.
     """
     async with db.write(SYSTEM) as connection:
-        return await _finish(connection, finished)
+        return await _complete(connection, completions)
 
 
-async def _finish(connection: AsyncConnection, finished: Sequence[Finished]) -> list[Ended | ClaimLost]:
-    locked = await lock_images(connection, {each.held.image.id for each in finished})
-    now = utc_now()
-    # One after the other, so that of two stages of an image the second one sees that the first has ended.
-    in_order = sorted(finished, key=lambda each: (each.held.image.id, each.held.stage))
-    ended_rows = await statements.END.fetchmany(
-        connection, [{**mine(each.held), "done_at": now} for each in in_order if each.held.image.id in locked]
-    )
-    left = {
-        (row.image_id, row.stage, row.claim): [StageStatus(each) for each in (row.others or "").split(",") if each]
-        for row in ended_rows
-    }
-    won = [each for each in in_order if (each.held.image.id, each.held.stage, each.held.claim) in left]
-    await _store(connection, won, now=now)
-    columns: dict[int, dict[str, object]] = {}
-    used: dict[int, int] = {}
-    drafts: dict[int, tuple[list[Draft], timedelta | None]] = {}
-    for each in won:
-        image, row = locked[each.held.image.id]
-        others = left[image.id, each.held.stage, each.held.claim]
-        changed, done = status_columns(row, [*others, StageStatus.DONE], now=now)
-        columns.setdefault(image.id, {}).update(columns_of(each.result, thumbnail_key=each.thumbnail_key), **changed)
-        if isinstance(each.result, ThumbnailResult):
-            used[image.client_id] = used.get(image.client_id, 0) + each.result.size_bytes - row.thumbnail_bytes
-        told, age = ([], None) if done is None else image_done(image, row, done, now=now, headers=each.headers)
-        drafts[id(each)] = [_told(image, each, now=now), *told], age
-    await set_columns(connection, columns)
-    for each in won:
-        if isinstance(each.result, OcrResult | VisionResult):
-            await refresh_search_index(connection, each.held.image.client_id, each.held.image.id)
-    rows = iter(await outbox_rows.add(connection, *(draft for given, _ in drafts.values() for draft in given)))
-    ended = {key: Ended(tuple(itertools.islice(rows, len(given))), age) for key, (given, age) in drafts.items()}
-    await bury_objects(
-        connection,
-        # Written after their images' objects were deleted.
-        [each.thumbnail_key for each in finished if each.thumbnail_key and each.held.image.id not in locked],
-    )
-    await add_usage(connection, used)
-    return [ended.get(id(each)) or ClaimLost("its claim or its image is gone") for each in finished]
-
-
-async def _store(connection: AsyncConnection, won: Sequence[Finished], *, now: datetime) -> None:
-    """Store results in place of those of earlier runs."""
-    for held in (each.held for each in won if each.held.run > 1):
-        await connection.execute(
-            sa.delete(stage_results).where(
-                stage_results.c.image_id == held.image.id,
-                stage_results.c.stage == held.stage,
-                stage_results.c.run < held.run,
-            )
-        )
-    await statements.STORE.executemany(
-        connection,
-        [
-            {
-                "image_id": each.held.image.id,
-                "stage": each.held.stage,
-                "run": each.held.run,
-                "client_id": each.held.image.client_id,
-                "data": each.result.to_json(),
-                "created_at": now,
-            }
-            for each in won
-        ],
-    )
-
-
-def _told(image: ImageIdentity, each: Finished, *, now: datetime) -> Draft:
-    return outbox_rows.event(
-        image,
-        EventName.STAGE_DONE,
-        at=now,
-        headers=each.headers,
-        stage=each.held.stage,
-        run=each.held.run,
-        status=StageStatus.DONE,
-    )
-
-
-async def fail(
+async def fail_stage(
     db: Database,
-    held: Claim,
+    claim: Claim,
     failure: StageFailure,
     *,
     max_tries: int,
     base: timedelta,
     cap: timedelta,
     headers: Mapping[str, str],
-) -> Failed:
-    """Note a failed try and decide what follows; raises as `finish` does."""
-    decision = decide_failure(failure, attempts=held.attempts, max_tries=max_tries, base=base, cap=cap)
+) -> FailedAttempt:
+    """Record a failed attempt; raise ClaimLost, and DatabaseUnavailable as `complete_stages` does.
+
+    `base` and `cap` are the parameters of `failures.backoff`.
+    """
+    decision = decide_failure(failure, attempts=claim.attempts, max_tries=max_tries, base=base, cap=cap)
     async with db.write(SYSTEM) as connection:
-        locked = await lock_image(connection, held.image.id)
+        locked = await lock_image(connection, claim.image.id)
         if locked is None:
             raise ClaimLost("the image is gone")
         image, row = locked
-        now = utc_now()
+        attempt = _Attempt(connection, image, claim, failure, utc_now(), headers)
         match decision:
             case Die():
-                await _check_mine(connection, held)
-                stage_row = await _stage_row(connection, image.id, held.stage)
-                if stage_row is None:
-                    raise ClaimLost("the stage is gone")
-                drafts = await bury_stage(
-                    connection, image, held.stage, stage_row, failure=failure, now=now, headers=headers
-                )
-                ended, done_after = await end_if_last(connection, image, row, now=now, headers=headers)
-                return Failed(decision, await outbox_rows.add(connection, *drafts, *ended), done_after)
+                ended = await attempt.die(row)
+                return FailedAttempt(decision, ended.outbox, ended.image_done_after)
             case RetryInStream(delay):
-                rows = await _retry(connection, image, held, failure, now=now, delay=delay, headers=headers)
+                return FailedAttempt(decision, await attempt.retry(due_at=attempt.now + delay))
             case Park(delay, counted):
-                rows = await _retry(
-                    connection, image, held, failure, now=now, delay=delay, headers=headers, park=True, counted=counted
-                )
-        return Failed(decision, rows)
+                return FailedAttempt(decision, await attempt.park(due_at=attempt.now + delay, counted=counted))
 
 
-async def bury_objects(connection: AsyncConnection, object_keys: Sequence[str]) -> None:
-    """Have objects deleted that were written for images that are gone by now."""
+async def _complete(
+    connection: AsyncConnection, completions: Sequence[StageCompletion]
+) -> list[StageEnded | ClaimLost]:
+    locked = await lock_images(connection, {each.claim.image.id for each in completions})
     now = utc_now()
-    graves = [{"object_key": key, "created_at": now, "due_at": now, "final_at": now} for key in object_keys]
-    if graves:
-        await connection.execute(sa.insert(tombstones), graves)
+    effects = await _end_stages(connection, completions, locked, now=now)
+    await _store_results(connection, [each.completion for each in effects], now=now)
+    await _update_images(connection, effects)
+    ended = await _report(connection, effects)
+    await _delete_late_thumbnails(connection, [each for each in completions if each.claim.image.id not in locked])
+    await add_usage(connection, _usage_growth(effects))
+    return [ended.get(each.claim.key) or ClaimLost("its claim or its image is gone") for each in completions]
 
 
-async def _leave(connection: AsyncConnection, held: Claim, **values: object) -> None:
-    """Leave `running` with the given values, if the claim is still ours."""
-    left = await connection.execute(
-        sa.update(image_stages).where(*statements.MINE).values(lease_until=None, **values), mine(held)
-    )
-    if left.rowcount != 1:
-        raise ClaimLost("another claim or run took over")
-
-
-async def _check_mine(connection: AsyncConnection, held: Claim) -> None:
-    if await connection.scalar(sa.select(sa.literal(1)).where(*statements.MINE), mine(held)) is None:
-        raise ClaimLost("another claim or run took over")
-
-
-async def _stage_row(connection: AsyncConnection, image_id: int, stage: Stage) -> Row | None:
-    return await statements.STAGE.one_or_none(connection, {"of_image": image_id, "of_stage": stage})
-
-
-async def _retry(
+async def _end_stages(
     connection: AsyncConnection,
-    image: ImageIdentity,
-    held: Claim,
-    failure: StageFailure,
+    completions: Sequence[StageCompletion],
+    locked: Mapping[int, tuple[ImageIdentity, Row]],
     *,
     now: datetime,
-    delay: timedelta,
-    headers: Mapping[str, str],
-    park: bool = False,
-    counted: bool = True,
-) -> tuple[OutboxRow, ...]:
-    values: dict[str, object] = {
-        "status": StageStatus.RETRYING,
-        "due_at": now + delay,
-        "error_code": failure.code,
-        "error_text": failure.text,
-    }
-    if not counted:
-        values["attempts"] = held.attempts - 1
-    if park:
-        values["epoch"] = image_stages.c.epoch + 1
-    await _leave(connection, held, **values)
-    if park:
-        epoch = await connection.scalar(
-            sa.select(image_stages.c.epoch).where(
-                image_stages.c.image_id == image.id, image_stages.c.stage == held.stage
-            )
-        )
-        parked = outbox_rows.work(
-            image,
-            held.stage,
-            run=held.run,
-            epoch=int(epoch or 0),
-            lane=held.lane,
-            headers=headers,
-            due_at=now + delay,
-        )
-        # Not among the rows returned: it is the relay that publishes it, when it is due.
-        await outbox_rows.add(connection, parked)
-    event = outbox_rows.event(
+) -> list[_Effects]:
+    """End the stages whose claims are still valid; return the effects of their completions."""
+    # Sorted, so that of two stages of one image the second sees that the first has ended.
+    ordered = sorted(completions, key=lambda each: (each.claim.image.id, each.claim.stage))
+    rows = await statements.END_STAGE.fetchmany(
+        connection,
+        [{**claim_values(each.claim), "done_at": now} for each in ordered if each.claim.image.id in locked],
+    )
+    others = {(row.image_id, row.stage, row.claim): _statuses(row.others) for row in rows}
+    return [
+        _effects(each, *locked[each.claim.image.id], [*others[each.claim.key], StageStatus.DONE], now=now)
+        for each in ordered
+        if each.claim.key in others
+    ]
+
+
+def _statuses(text: str | None) -> list[StageStatus]:
+    return [StageStatus(status) for status in (text or "").split(",") if status]
+
+
+def _effects(
+    completion: StageCompletion, image: ImageIdentity, row: Row, stages: Sequence[StageStatus], *, now: datetime
+) -> _Effects:
+    claim, result, headers = completion.claim, completion.result, completion.headers
+    changed, ended = status_columns(row, stages, now=now)
+    stage_done = draft_event(
         image,
-        EventName.STAGE_RETRYING,
+        EventName.STAGE_DONE,
         at=now,
         headers=headers,
-        stage=held.stage,
-        run=held.run,
-        status=StageStatus.RETRYING,
+        stage=claim.stage,
+        run=claim.run,
+        status=StageStatus.DONE,
     )
-    return await outbox_rows.add(connection, event)
+    image_done, age = report_image_done(image, row, ended, now=now, headers=headers)
+    return _Effects(
+        completion,
+        columns={**result_columns(result, thumbnail_key=completion.thumbnail_key), **changed},
+        thumbnail_growth=result.size_bytes - row.thumbnail_bytes if isinstance(result, ThumbnailResult) else 0,
+        drafts=[stage_done, *image_done],
+        image_done_after=age,
+    )
+
+
+async def _store_results(connection: AsyncConnection, completions: Sequence[StageCompletion], *, now: datetime) -> None:
+    """Insert results, replacing those of earlier runs."""
+    for claim in (each.claim for each in completions if each.claim.run > 1):
+        await connection.execute(
+            sa.delete(stage_results).where(
+                stage_results.c.image_id == claim.image.id,
+                stage_results.c.stage == claim.stage,
+                stage_results.c.run < claim.run,
+            )
+        )
+    await statements.INSERT_RESULT.executemany(
+        connection,
+        [
+            {
+                "image_id": each.claim.image.id,
+                "stage": each.claim.stage,
+                "run": each.claim.run,
+                "client_id": each.claim.image.client_id,
+                "data": each.result.to_json(),
+                "created_at": now,
+            }
+            for each in completions
+        ],
+    )
+
+
+async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects]) -> None:
+    columns: dict[int, dict[str, object]] = {}
+    for each in effects:
+        columns.setdefault(each.completion.claim.image.id, {}).update(each.columns)
+    await update_image_columns(connection, columns)
+    for each in effects:
+        if isinstance(each.completion.result, OcrResult | VisionResult):
+            image = each.completion.claim.image
+            await refresh_search_index(connection, image.client_id, image.id)
+
+
+async def _report(connection: AsyncConnection, effects: Sequence[_Effects]) -> dict[tuple[int, str, int], StageEnded]:
+    """Insert the drafts of all completions with one statement; return the ended stages by their claims' keys."""
+    rows = iter(await insert_drafts(connection, *(draft for each in effects for draft in each.drafts)))
+    return {
+        each.completion.claim.key: StageEnded(tuple(itertools.islice(rows, len(each.drafts))), each.image_done_after)
+        for each in effects
+    }
+
+
+async def _delete_late_thumbnails(connection: AsyncConnection, completions: Sequence[StageCompletion]) -> None:
+    """Add tombstones of thumbnails that were stored after the objects of their deleted images were deleted."""
+    now = utc_now()
+    late = [
+        {"object_key": each.thumbnail_key, "created_at": now, "due_at": now, "final_at": now}
+        for each in completions
+        if each.thumbnail_key
+    ]
+    if late:
+        await connection.execute(sa.insert(tombstones), late)
+
+
+def _usage_growth(effects: Sequence[_Effects]) -> dict[int, int]:
+    growth: dict[int, int] = {}
+    for each in effects:
+        if isinstance(each.completion.result, ThumbnailResult):
+            client_id = each.completion.claim.image.client_id
+            growth[client_id] = growth.get(client_id, 0) + each.thumbnail_growth
+    return growth
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A failed attempt in the transaction that records it, with the image locked."""
+
+    connection: AsyncConnection
+    image: ImageIdentity
+    claim: Claim
+    failure: StageFailure
+    now: datetime
+    headers: Mapping[str, str]
+
+    async def die(self, image_row: Row) -> StageEnded:
+        """Dead-letter the stage."""
+        claim = self.claim
+        valid = sa.select(sa.literal(1)).where(*statements.CLAIM_IS_VALID)
+        if await self.connection.scalar(valid, claim_values(claim)) is None:
+            raise ClaimLost("another claim or run took over")
+        row = await statements.SELECT_STAGE.one_or_none(
+            self.connection, {"of_image": self.image.id, "of_stage": claim.stage}
+        )
+        if row is None:
+            raise ClaimLost("the stage is gone")
+        drafts = await dead_letter_stage(
+            self.connection, self.image, row, failure=self.failure, now=self.now, headers=self.headers
+        )
+        image_drafts, age = await update_image_status(
+            self.connection, self.image, image_row, now=self.now, headers=self.headers
+        )
+        return StageEnded(await insert_drafts(self.connection, *drafts, *image_drafts), age)
+
+    async def retry(self, *, due_at: datetime) -> tuple[OutboxRow, ...]:
+        """Make the stage due again at `due_at`, when its message is redelivered."""
+        await self._set_retrying(due_at=due_at)
+        return await self._report_retry()
+
+    async def park(self, *, due_at: datetime, counted: bool) -> tuple[OutboxRow, ...]:
+        """Park the stage until `due_at`: its next message waits in the outbox, under the next epoch."""
+        claim = self.claim
+        uncounted = {} if counted else {"attempts": claim.attempts - 1}
+        await self._set_retrying(due_at=due_at, epoch=image_stages.c.epoch + 1, **uncounted)
+        epoch = await self.connection.scalar(
+            sa.select(image_stages.c.epoch).where(
+                image_stages.c.image_id == self.image.id, image_stages.c.stage == claim.stage
+            )
+        )
+        parked = draft_work(
+            self.image,
+            claim.stage,
+            run=claim.run,
+            epoch=int(epoch or 0),
+            lane=claim.lane,
+            headers=self.headers,
+            due_at=due_at,
+        )
+        # Not returned with the rows to publish now: the relay publishes it when it is due.
+        await insert_drafts(self.connection, parked)
+        return await self._report_retry()
+
+    async def _set_retrying(self, **values: object) -> None:
+        failure = {"error_code": self.failure.code, "error_text": self.failure.text}
+        updated = await self.connection.execute(
+            sa.update(image_stages)
+            .where(*statements.CLAIM_IS_VALID)
+            .values(status=StageStatus.RETRYING, lease_until=None, **failure, **values),
+            claim_values(self.claim),
+        )
+        if updated.rowcount != 1:
+            raise ClaimLost("another claim or run took over")
+
+    async def _report_retry(self) -> tuple[OutboxRow, ...]:
+        event = draft_event(
+            self.image,
+            EventName.STAGE_RETRYING,
+            at=self.now,
+            headers=self.headers,
+            stage=self.claim.stage,
+            run=self.claim.run,
+            status=StageStatus.RETRYING,
+        )
+        return await insert_drafts(self.connection, event)

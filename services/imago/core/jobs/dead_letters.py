@@ -1,4 +1,4 @@
-"""Dead letters: runs of stages that ended without a result, for an administrator to look at and to run again."""
+"""Dead letters: runs that ended without a result, for an administrator to inspect and replay."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients import audit
-from imago.core.clients.audit_model import Action, Actor
+from imago.core.clients.audit import Actor, AuditAction
 from imago.core.images.changes import start_runs
 from imago.core.images.locks import lock_image
 from imago.core.jobs.stages import Stage, StageStatus
@@ -22,7 +23,7 @@ from imago.db.tables import clients, dead_letters, image_stages, images
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A run that died; `replayed_at` is when it was given another one."""
+    """A dead run; `replayed_at` is when its stage got a new run."""
 
     id: int
     client: UUID
@@ -40,7 +41,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """Which dead letters; None doesn't narrow, bounds of time are inclusive."""
+    """A filter of dead letters; None matches all, and the bounds of time are inclusive."""
 
     client: int | UUID | None = None
     stage: Stage | None = None
@@ -51,25 +52,25 @@ class LetterFilter:
 
 
 class ReplayOutcome(StrEnum):
-    """What became of the wish to replay one letter."""
+    """The outcome of the replay of one letter."""
 
     REPLAYED = "replayed"
-    """Its stage has a new run."""
+    """The stage has a new run."""
     SKIPPED = "skipped"
-    """It was replayed before, or its stage has gone on since."""
+    """The letter was replayed before, its stage has another run since, or its stage is disabled."""
     MISSING = "missing"
-    """There is no such letter, or its image is gone."""
+    """The letter or its image does not exist."""
 
 
 async def list_letters(
-    db: Database, wanted: LetterFilter, *, limit: int, before: int | None = None
+    db: Database, letter_filter: LetterFilter, *, limit: int, before: int | None = None
 ) -> tuple[list[DeadLetter], int | None]:
-    """Return a page of dead letters, newest first, and the id below which the next page begins (None at the end)."""
+    """Return a page of dead letters, the newest first, and the `before` of the next page (None on the last page)."""
     query = (
         sa.select(dead_letters, clients.c.uuid.label("client"), images.c.uuid.label("image_uuid"))
         .join(clients, clients.c.id == dead_letters.c.client_id)
         .join(images, images.c.id == dead_letters.c.image_id)
-        .where(*_conditions(wanted))
+        .where(*_conditions(letter_filter))
         .order_by(dead_letters.c.id.desc())
         .limit(limit + 1)
     )
@@ -82,18 +83,19 @@ async def list_letters(
 
 
 async def newest_letter(db: Database) -> int:
-    """Return the id of the newest letter, 0 where there is none."""
+    """Return the id of the newest letter, or 0."""
     async with db.read(SYSTEM) as connection:
         return int(await connection.scalar(sa.select(sa.func.max(dead_letters.c.id))) or 0)
 
 
-async def waiting_letters(db: Database, wanted: LetterFilter, *, limit: int, after: int = 0, up_to: int) -> list[int]:
-    """Return the ids of letters that were not replayed yet, oldest first, behind `after` and up to `up_to`."""
+async def list_unreplayed(
+    db: Database, letter_filter: LetterFilter, *, limit: int, after: int = 0, up_to: int
+) -> list[int]:
+    """Return ids of letters not replayed yet, the oldest first, greater than `after` and at most `up_to`."""
     query = (
         sa.select(dead_letters.c.id)
         .join(clients, clients.c.id == dead_letters.c.client_id)
-        .where(*_conditions(wanted), dead_letters.c.replayed_at.is_(None))
-        .where(dead_letters.c.id > after, dead_letters.c.id <= up_to)
+        .where(*_unreplayed(letter_filter, after=after, up_to=up_to))
         .order_by(dead_letters.c.id)
         .limit(limit)
     )
@@ -101,14 +103,13 @@ async def waiting_letters(db: Database, wanted: LetterFilter, *, limit: int, aft
         return list(await connection.scalars(query))
 
 
-async def count_waiting(db: Database, wanted: LetterFilter, *, after: int, up_to: int) -> int:
-    """Return how many letters `waiting_letters` would give without a limit."""
+async def count_unreplayed(db: Database, letter_filter: LetterFilter, *, after: int, up_to: int) -> int:
+    """Return how many letters `list_unreplayed` would return without a limit."""
     query = (
         sa.select(sa.func.count())
         .select_from(dead_letters)
         .join(clients, clients.c.id == dead_letters.c.client_id)
-        .where(*_conditions(wanted), dead_letters.c.replayed_at.is_(None))
-        .where(dead_letters.c.id > after, dead_letters.c.id <= up_to)
+        .where(*_unreplayed(letter_filter, after=after, up_to=up_to))
     )
     async with db.read(SYSTEM) as connection:
         return int(await connection.scalar(query) or 0)
@@ -117,7 +118,7 @@ async def count_waiting(db: Database, wanted: LetterFilter, *, after: int, up_to
 async def replay(
     db: Database, letter_id: int, *, stages_off: frozenset[Stage], headers: Mapping[str, str]
 ) -> tuple[ReplayOutcome, tuple[OutboxRow, ...]]:
-    """Give the stage of a letter a new run, once, however many ask for it; return what is to be announced."""
+    """Start a new run of the stage of a letter, unless the letter was replayed before; return the rows to publish."""
     async with db.write(SYSTEM) as connection:
         found = (
             await connection.execute(
@@ -127,26 +128,8 @@ async def replay(
         locked = None if found is None else await lock_image(connection, found.image_id)
         if found is None or locked is None:
             return ReplayOutcome.MISSING, ()
-        # Read again under the image's lock: another replay, or a reprocess, may have come first.
-        alive = await connection.scalar(
-            sa.select(sa.literal(1))
-            .select_from(dead_letters)
-            .join(
-                image_stages,
-                sa.and_(
-                    image_stages.c.image_id == dead_letters.c.image_id,
-                    image_stages.c.stage == dead_letters.c.stage,
-                    image_stages.c.run == dead_letters.c.run,
-                ),
-            )
-            .where(
-                dead_letters.c.id == letter_id,
-                dead_letters.c.replayed_at.is_(None),
-                image_stages.c.status == StageStatus.DEAD,
-            )
-        )
         stage = Stage(found.stage)
-        if alive is None or stage in stages_off:
+        if stage in stages_off or not await _is_replayable(connection, letter_id):
             return ReplayOutcome.SKIPPED, ()
         rows = await start_runs(connection, locked[0], [stage], headers=headers)
         await connection.execute(
@@ -155,24 +138,61 @@ async def replay(
         return ReplayOutcome.REPLAYED, rows
 
 
-def _conditions(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
+async def record_replay(db: Database, actor: Actor, details: Mapping[str, Any]) -> None:
+    """Record a replay in the audit log."""
+    async with db.write(SYSTEM) as connection:
+        await audit.record(connection, actor, AuditAction.LETTERS_REPLAYED, details=details)
+
+
+async def _is_replayable(connection: AsyncConnection, letter_id: int) -> bool:
+    """Read the letter and its stage under the image's lock: another replay or a reprocess may have come first."""
+    found = await connection.scalar(
+        sa.select(sa.literal(1))
+        .select_from(dead_letters)
+        .join(
+            image_stages,
+            sa.and_(
+                image_stages.c.image_id == dead_letters.c.image_id,
+                image_stages.c.stage == dead_letters.c.stage,
+                image_stages.c.run == dead_letters.c.run,
+            ),
+        )
+        .where(
+            dead_letters.c.id == letter_id,
+            dead_letters.c.replayed_at.is_(None),
+            image_stages.c.status == StageStatus.DEAD,
+        )
+    )
+    return found is not None
+
+
+def _unreplayed(letter_filter: LetterFilter, *, after: int, up_to: int) -> list[sa.ColumnElement[bool]]:
+    return [
+        *_conditions(letter_filter),
+        dead_letters.c.replayed_at.is_(None),
+        dead_letters.c.id > after,
+        dead_letters.c.id <= up_to,
+    ]
+
+
+def _conditions(letter_filter: LetterFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
-    match wanted.client:
+    match letter_filter.client:
         case UUID() as uuid:
             conditions.append(clients.c.uuid == uuid)
         case int(number):
             conditions.append(clients.c.id == number)
-    if wanted.stage is not None:
-        conditions.append(dead_letters.c.stage == wanted.stage)
-    if wanted.error_code is not None:
-        conditions.append(dead_letters.c.error_code == wanted.error_code)
-    if wanted.created_from is not None:
-        conditions.append(dead_letters.c.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(dead_letters.c.created_at <= wanted.created_to)
-    if wanted.replayed is not None:
+    if letter_filter.stage is not None:
+        conditions.append(dead_letters.c.stage == letter_filter.stage)
+    if letter_filter.error_code is not None:
+        conditions.append(dead_letters.c.error_code == letter_filter.error_code)
+    if letter_filter.created_from is not None:
+        conditions.append(dead_letters.c.created_at >= letter_filter.created_from)
+    if letter_filter.created_to is not None:
+        conditions.append(dead_letters.c.created_at <= letter_filter.created_to)
+    if letter_filter.replayed is not None:
         replayed = dead_letters.c.replayed_at.is_not(None)
-        conditions.append(replayed if wanted.replayed else ~replayed)
+        conditions.append(replayed if letter_filter.replayed else ~replayed)
     return conditions
 
 
@@ -191,9 +211,3 @@ def _letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:
         created_at=row.created_at,
         replayed_at=row.replayed_at,
     )
-
-
-async def note_replay(db: Database, actor: Actor, details: Mapping[str, Any]) -> None:
-    """Write a replay down in the audit log."""
-    async with db.write(SYSTEM) as connection:
-        await audit.record(connection, actor, Action.LETTERS_REPLAYED, details=details)

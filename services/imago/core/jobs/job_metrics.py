@@ -1,6 +1,6 @@
-"""What the database tells of the work: open stages, images that ended, dead letters, use of quotas.
+"""Counts for metrics of the whole installation: open stages, ended images, dead letters, use of quotas.
 
-Workers scale to zero and take their counters with them; what must be seen all the time is read from the truth.
+They are read from the database, because a worker that is scaled to zero takes its own counters with it.
 """
 
 from dataclasses import dataclass
@@ -9,17 +9,16 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from imago.core.clients.model import Client, Usage
-from imago.core.clients.queries import client_of
-from imago.core.jobs.stages import OPEN_STATUSES, ImageStatus, Stage, StageStatus
+from imago.core.clients.queries import client_from
+from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
+from imago.core.jobs.stream_repair import IS_OPEN
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, clients, dead_letters, image_stages, images
-
-_OPEN = image_stages.c.status.in_([str(status) for status in OPEN_STATUSES])
 
 
 @dataclass(frozen=True)
 class OpenWork:
-    """Stages of a client that are alike: how many, and when the oldest of them was published first (None: never)."""
+    """The number of open stages with the same labels, and when the oldest was published (None before that)."""
 
     client: str
     lane: str
@@ -32,7 +31,7 @@ class OpenWork:
 
 @dataclass(frozen=True)
 class EndedImage:
-    """An image whose first pass is over."""
+    """An image whose stages have all ended."""
 
     client: str
     lane: str
@@ -42,8 +41,8 @@ class EndedImage:
 
 
 @dataclass(frozen=True)
-class Buried:
-    """Dead letters that are alike."""
+class DeadLetterCount:
+    """The number of dead letters with the same labels."""
 
     client: str
     stage: Stage
@@ -52,13 +51,13 @@ class Buried:
 
 
 async def open_work(db: Database, *, now: datetime) -> list[OpenWork]:
-    """Count the open stages; `parked` ones wait for their time in the outbox."""
+    """Count the open stages; `parked` ones wait in the outbox until they are due."""
     parked = sa.and_(image_stages.c.due_at.is_not(None), image_stages.c.due_at > now).label("parked")
     kind = (clients.c.name, image_stages.c.lane, image_stages.c.stage, image_stages.c.status, parked)
     query = (
         sa.select(*kind, sa.func.count(), sa.func.min(image_stages.c.published_at))
         .join(clients, clients.c.id == image_stages.c.client_id)
-        .where(_OPEN)
+        .where(IS_OPEN)
         .group_by(*kind)
     )
     async with db.read(SYSTEM) as connection:
@@ -69,12 +68,12 @@ async def open_work(db: Database, *, now: datetime) -> list[OpenWork]:
 
 
 async def ended_images(db: Database, *, after: datetime, until: datetime, limit: int) -> list[EndedImage]:
-    """Return images that ended in (after, until], without those that were processed again: those are old by intent."""
-    again = sa.exists().where(image_stages.c.image_id == images.c.id, image_stages.c.run > 1)
+    """Return images that ended in (after, until], without reprocessed ones, whose age says nothing about speed."""
+    reprocessed = sa.exists().where(image_stages.c.image_id == images.c.id, image_stages.c.run > 1)
     query = (
         sa.select(clients.c.name, clients.c.lane, images.c.status, images.c.created_at, images.c.done_at)
         .join(clients, clients.c.id == images.c.client_id)
-        .where(images.c.done_at > after, images.c.done_at <= until, ~again)
+        .where(images.c.done_at > after, images.c.done_at <= until, ~reprocessed)
         .order_by(images.c.done_at)
         .limit(limit)
     )
@@ -85,8 +84,8 @@ async def ended_images(db: Database, *, after: datetime, until: datetime, limit:
         ]
 
 
-async def buried_since(db: Database, *, since: datetime) -> list[Buried]:
-    """Count the dead letters that came since a moment and weren't replayed."""
+async def dead_letters_since(db: Database, *, since: datetime) -> list[DeadLetterCount]:
+    """Count the dead letters that were created after `since` and have not been replayed."""
     kind = (clients.c.name, dead_letters.c.stage, dead_letters.c.error_code)
     query = (
         sa.select(*kind, sa.func.count())
@@ -95,15 +94,18 @@ async def buried_since(db: Database, *, since: datetime) -> list[Buried]:
         .group_by(*kind)
     )
     async with db.read(SYSTEM) as connection:
-        return [Buried(name, Stage(stage), code, count) for name, stage, code, count in await connection.execute(query)]
+        return [
+            DeadLetterCount(name, Stage(stage), code, count)
+            for name, stage, code, count in await connection.execute(query)
+        ]
 
 
 async def usages(db: Database) -> list[tuple[Client, Usage]]:
-    """Return what each active client uses."""
+    """Return the active clients with their usage."""
     query = (
         sa.select(clients, client_usage.c.storage_bytes, client_usage.c.images)
         .join(client_usage, client_usage.c.client_id == clients.c.id)
         .where(clients.c.active)
     )
     async with db.read(SYSTEM) as connection:
-        return [(client_of(row), Usage(row.storage_bytes, row.images)) for row in await connection.execute(query)]
+        return [(client_from(row), Usage(row.storage_bytes, row.images)) for row in await connection.execute(query)]

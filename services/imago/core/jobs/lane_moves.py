@@ -1,40 +1,32 @@
-"""Work that waits in a lane its client has left: found, counted, and published anew on the lane the client has now."""
+"""Open stages whose message is in a lane that their client has left."""
 
 import sqlalchemy as sa
 
-from imago.core.jobs.stages import OPEN_STATUSES
-from imago.core.jobs.stream_repair import OpenStage, open_stage
-from imago.core.outbox.model import OutboxKind
+from imago.core.jobs.stream_repair import IN_OUTBOX, IS_OPEN, OpenStage, open_stage
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
-from imago.db.tables import clients, image_stages, outbox
+from imago.db.tables import clients, image_stages
 
-_OPEN = image_stages.c.status.in_([str(status) for status in OPEN_STATUSES])
-
-# What stands in the outbox has no message yet and takes the present lane when it gets one.
-_QUEUED = sa.exists().where(
-    outbox.c.image_id == image_stages.c.image_id,
-    outbox.c.stage == image_stages.c.stage,
-    outbox.c.kind == OutboxKind.WORK,
-)
+# A stage in the outbox gets the client's present lane when it is published.
+_IN_FORMER_LANE = sa.and_(IS_OPEN, image_stages.c.lane != clients.c.lane, ~IN_OUTBOX)
 
 
 async def count_left_behind(db: Database, client_id: int) -> int:
-    """Return how many of a client's open stages have their message in another lane than the client's."""
+    """Return how many of a client's open stages have their message in a lane other than the client's."""
     query = (
         sa.select(sa.func.count())
         .select_from(image_stages)
         .join(clients, clients.c.id == image_stages.c.client_id)
-        .where(image_stages.c.client_id == client_id, image_stages.c.lane != clients.c.lane, _OPEN, ~_QUEUED)
+        .where(image_stages.c.client_id == client_id, _IN_FORMER_LANE)
     )
     async with db.read(SYSTEM) as connection:
         return int(await connection.scalar(query) or 0)
 
 
 async def find_left_behind(db: Database, *, limit: int, client_id: int | None = None) -> list[OpenStage]:
-    """Return open stages in a lane that their client has left and that no worker holds, of one client or of all.
+    """Return unclaimed open stages in a lane that their client has left, for one client or for all.
 
-    What a worker holds ends where it is; a try that fails is found the next time.
+    A claimed stage ends in its old lane, or is returned by a later call when its attempt fails.
     """
     conditions = [] if client_id is None else [image_stages.c.client_id == client_id]
     query = (
@@ -42,10 +34,8 @@ async def find_left_behind(db: Database, *, limit: int, client_id: int | None = 
         .join(clients, clients.c.id == image_stages.c.client_id)
         .where(
             *conditions,
-            _OPEN,
-            image_stages.c.lane != clients.c.lane,
+            _IN_FORMER_LANE,
             sa.or_(image_stages.c.lease_until.is_(None), image_stages.c.lease_until < utc_now()),
-            ~_QUEUED,
         )
         .order_by(image_stages.c.image_id, image_stages.c.stage)
         .limit(limit)

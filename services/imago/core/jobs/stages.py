@@ -1,11 +1,11 @@
-"""The stages of an image's life, their states, and what the states of all stages say about the image."""
+"""The stages of an image, their statuses, and the status of the image derived from them."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """A step of work on an image; the value is also the name of its JetStream consumer."""
+    """A kind of work on an image; the value is also the name of its JetStream consumer."""
 
     THUMBNAIL = "thumbnail"
     EXIF = "exif"
@@ -14,7 +14,7 @@ class Stage(StrEnum):
 
 
 class StageStatus(StrEnum):
-    """Where one stage of one image stands."""
+    """The status of one stage of an image."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -25,7 +25,7 @@ class StageStatus(StrEnum):
 
 
 class ImageStatus(StrEnum):
-    """Where an image stands, derived from its stages by `image_status`."""
+    """The status of an image, derived from its stages by `image_status`."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -40,8 +40,8 @@ OPEN_STATUSES = frozenset({StageStatus.PENDING, StageStatus.RUNNING, StageStatus
 
 TERMINAL_IMAGE_STATUSES = frozenset({ImageStatus.DONE, ImageStatus.PARTIAL, ImageStatus.FAILED})
 
-# A worker process serves these stages; the thumbnail is made beside EXIF because both read the same
-# bytes and neither is worth a Deployment of its own.
+# The stages by kind of worker process. One process serves thumbnails and EXIF, because neither is worth its own
+# Deployment.
 WORKER_STAGES: Mapping[str, tuple[Stage, ...]] = {
     "exif": (Stage.THUMBNAIL, Stage.EXIF),
     "ocr": (Stage.OCR,),
@@ -50,7 +50,7 @@ WORKER_STAGES: Mapping[str, tuple[Stage, ...]] = {
 
 
 def image_status(statuses: Iterable[StageStatus]) -> ImageStatus:
-    """Derive an image's status from the statuses of all its stages; skipped ones don't count."""
+    """Derive an image's status from the statuses of all its stages; skipped stages do not count."""
     counted = [status for status in statuses if status is not StageStatus.SKIPPED]
     if any(status in OPEN_STATUSES for status in counted):
         untouched = all(status is StageStatus.PENDING for status in counted)
@@ -61,7 +61,7 @@ def image_status(statuses: Iterable[StageStatus]) -> ImageStatus:
     return ImageStatus.FAILED if dead == len(counted) else ImageStatus.PARTIAL
 
 
-def planned_stages(wanted: Iterable[Stage], *, disabled: Iterable[Stage] = ()) -> dict[Stage, StageStatus]:
-    """Say which stages a new image starts pending and which are skipped; the thumbnail always runs."""
-    chosen = (set(wanted) | {Stage.THUMBNAIL}) - set(disabled)
+def planned_stages(requested: Iterable[Stage], *, disabled: Iterable[Stage] = ()) -> dict[Stage, StageStatus]:
+    """Return the initial statuses of a new image's stages: pending or skipped. The thumbnail is always pending."""
+    chosen = (set(requested) | {Stage.THUMBNAIL}) - set(disabled)
     return {stage: StageStatus.PENDING if stage in chosen else StageStatus.SKIPPED for stage in STAGES}

@@ -1,4 +1,4 @@
-"""The statements of a claim and of its end, which every stage of every image runs, for `claims` and `work`."""
+"""The prepared statements of claims and completions, which run for every stage of every image."""
 
 from typing import Any
 
@@ -8,12 +8,24 @@ from imago.core.jobs.stages import ImageStatus, StageStatus
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_stages, images, stage_results
 
-STAGE = PreparedStatement(
+# A stage whose claim is still valid; `claims.claim_values` returns the values.
+CLAIM_IS_VALID = (
+    image_stages.c.image_id == sa.bindparam("of_image"),
+    image_stages.c.stage == sa.bindparam("of_stage"),
+    image_stages.c.run == sa.bindparam("of_run"),
+    image_stages.c.claim == sa.bindparam("of_claim"),
+    image_stages.c.status == StageStatus.RUNNING,
+)
+# A literal in the text: the text of a prepared statement must not depend on a bound value.
+_COMMA: Any = sa.literal_column("','")
+_others = image_stages.alias("others")
+
+SELECT_STAGE = PreparedStatement(
     sa.select(image_stages).where(
         image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage")
     )
 )
-CLAIM = PreparedStatement(
+CLAIM_STAGE = PreparedStatement(
     sa.update(image_stages)
     .where(image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage"))
     .values(
@@ -22,27 +34,18 @@ CLAIM = PreparedStatement(
         **{name: sa.bindparam(name) for name in ("claim", "attempts", "lease_until", "started_at")},
     )
 )
-BEGIN_IMAGE = PreparedStatement(
+START_IMAGE = PreparedStatement(
     sa.update(images)
     .where(images.c.id == sa.bindparam("of_image"))
     .values(status=ImageStatus.PROCESSING, started_at=sa.bindparam("started_at"))
 )
-# A claim that is still its worker's; see `claims.mine`.
-MINE = (
-    image_stages.c.image_id == sa.bindparam("of_image"),
-    image_stages.c.stage == sa.bindparam("of_stage"),
-    image_stages.c.run == sa.bindparam("of_run"),
-    image_stages.c.claim == sa.bindparam("of_claim"),
-    image_stages.c.status == StageStatus.RUNNING,
+EXTEND_CLAIM = PreparedStatement(
+    sa.update(image_stages).where(*CLAIM_IS_VALID).values(lease_until=sa.bindparam("lease_until"))
 )
-# In the text, because a value of its own would not be part of what is kept of the statement.
-_COMMA: Any = sa.literal_column("','")
-
-_others = image_stages.alias("others")
-EXTEND = PreparedStatement(sa.update(image_stages).where(*MINE).values(lease_until=sa.bindparam("lease_until")))
-END = PreparedStatement(
+# Returns the statuses of the image's other stages, separated by commas.
+END_STAGE = PreparedStatement(
     sa.update(image_stages)
-    .where(*MINE)
+    .where(*CLAIM_IS_VALID)
     .values(
         status=StageStatus.DONE,
         done_at=sa.bindparam("done_at"),
@@ -50,7 +53,6 @@ END = PreparedStatement(
         error_code=None,
         error_text=None,
     )
-    # With how the image's other stages stand, by commas.
     .returning(
         image_stages.c.image_id,
         image_stages.c.stage,
@@ -61,6 +63,6 @@ END = PreparedStatement(
         .label("others"),
     )
 )
-STORE = PreparedStatement(
+INSERT_RESULT = PreparedStatement(
     sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at")
 )

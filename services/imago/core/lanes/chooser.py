@@ -1,14 +1,17 @@
-"""Which lane's message a worker takes next, when several wait for the one free slot."""
+"""The choice of the lane whose message a worker takes next, when several wait for one free slot."""
 
 from collections.abc import Collection
 
-from imago.core.lanes.model import PREMIUM, STANDARD, STANDARD_SHARE
+from imago.core.lanes.model import PREMIUM, STANDARD
+
+# A worker takes at least one of this many messages from standard, so that premium cannot starve it.
+STANDARD_SHARE = 8
 
 
 class LaneChooser:
-    """Chooses premium before standard, but standard for one choice in eight at least while it waits.
+    """Prefers premium to standard, but chooses standard at least once in `STANDARD_SHARE` choices while it waits.
 
-    Clients' own lanes go with premium, the one that was served longest ago first.
+    Dedicated lanes have the priority of premium; among these, the lane served longest ago comes first.
     """
 
     def __init__(self) -> None:
@@ -17,7 +20,7 @@ class LaneChooser:
         self._choices = 0
 
     def choose(self, waiting: Collection[str]) -> str:
-        """Choose among the lanes that wait, at least one, and remember the choice."""
+        """Choose one of the waiting lanes (at least one) and record the choice."""
         others = [lane for lane in waiting if lane != STANDARD]
         if STANDARD in waiting and (not others or self._standard_passed_over >= STANDARD_SHARE - 1):
             lane = STANDARD

@@ -1,1 +1,1 @@
-"""The outbox: messages that a transaction announces on JetStream."""
+"""The outbox: messages to publish on JetStream, added in the transaction that they report."""

@@ -1,4 +1,4 @@
-"""Events that clients see: their names and their data (DESIGN, section 5)."""
+"""Events for clients: their names and their data."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ VERSION = 1
 
 
 class EventName(StrEnum):
-    """The names of the events; `image.done` covers done, partial and failed."""
+    """The names of events; `image.done` is sent for the statuses done, partial and failed."""
 
     IMAGE_CREATED = "image.created"
     STAGE_DONE = "stage.done"
@@ -24,7 +24,7 @@ class EventName(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an image or to one of its stages; delivered at least once."""
+    """A change of an image or of one of its stages; delivered at least once."""
 
     event_id: UUID
     name: EventName
@@ -37,7 +37,7 @@ class Event:
     status: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the data as it goes to the client; the client's own uuid stays in the subject."""
+        """Return the data sent to the client; the client's uuid is only in the subject."""
         return {
             "v": VERSION,
             "event_id": str(self.event_id),

@@ -1,4 +1,4 @@
-"""The outbox: what a transaction announces on JetStream, and who publishes it at once."""
+"""Rows of the outbox, and the protocol of their publisher."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from imago.core.jobs.stages import Stage
 
 
 class OutboxKind(StrEnum):
-    """What a row announces."""
+    """The kind of message in a row."""
 
     WORK = "work"
     EVENT = "event"
@@ -19,7 +19,7 @@ class OutboxKind(StrEnum):
 
 @dataclass(frozen=True)
 class WorkRef:
-    """Which publication of which run a work row is: where the answer of JetStream is noted."""
+    """The run and epoch that a work row publishes; its stage records the message's position in the stream."""
 
     image_id: int
     stage: Stage
@@ -30,7 +30,7 @@ class WorkRef:
 
 @dataclass(frozen=True)
 class OutboxRow:
-    """One message to publish; `headers` hold the trace context of the request that caused it."""
+    """A message to publish; `headers` contain the trace context of the request that caused it."""
 
     id: int
     kind: OutboxKind
@@ -41,14 +41,14 @@ class OutboxRow:
     work: WorkRef | None = None
 
 
-# The process that commits a row publishes it at once; the relay leaves it alone for this long, so that the two don't
-# publish the same row in the ordinary case. A crash therefore costs a message this delay (C4 promises 5 s).
+# The process that commits a row publishes it immediately. The relay takes only rows older than this, so that a row is
+# not usually published twice. A message is therefore this late after a crash.
 HEAD_START = timedelta(seconds=2)
 
 
-class Announcer(Protocol):
-    """Publishes the rows of a committed transaction soon, without making its caller wait."""
+class OutboxPublisher(Protocol):
+    """Publishes the rows of committed transactions in the background."""
 
-    def announce(self, rows: Sequence[OutboxRow]) -> None:
-        """Take over the rows; what can't be published now is left to the relay."""
+    def publish_soon(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish the rows without blocking the caller; the relay publishes those that cannot be published now."""
         ...

@@ -1,37 +1,25 @@
-"""The outbox table: rows added in the transaction of what they announce, taken by the announcer or the relay."""
+"""Statements on the outbox table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.jobs.stages import Stage
-from imago.core.lanes.model import dead_subject, event_subject, work_subject
-from imago.core.outbox.events import Event, EventName
+from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxKind, OutboxRow, WorkRef
-from imago.core.outbox.work_message import WorkMessage
-from imago.core.times import iso_utc, utc_now
+from imago.core.outbox.subjects import work_subject
+from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.db.prepared import PreparedStatement, Row
-from imago.db.tables import clients, image_stages, images, outbox
-
-
-@dataclass(frozen=True)
-class ImageIdentity:
-    """Who an image is, in the database and in messages."""
-
-    id: int
-    uuid: UUID
-    client_id: int
-    client: UUID
+from imago.db.tables import clients, image_stages, outbox
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where JetStream put a row."""
+    """A published row and its position in JetStream."""
 
     row: OutboxRow
     stream: str
@@ -39,112 +27,40 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A row that is not in the outbox yet; with `due_at` it waits there until then."""
+class OutboxState:
+    """The number of overdue and of parked rows, and since when the oldest overdue row is due."""
 
-    client_id: int
-    kind: OutboxKind
-    subject: str
-    payload: dict[str, object]
-    message_id: str
-    headers: Mapping[str, str]
-    work: WorkRef | None = None
-    due_at: datetime | None = None
-
-
-def work(
-    image: ImageIdentity,
-    stage: Stage,
-    *,
-    run: int,
-    epoch: int,
-    lane: str,
-    headers: Mapping[str, str],
-    due_at: datetime | None = None,
-) -> Draft:
-    """Draft one publication of a run."""
-    message = WorkMessage(image.uuid, image.client, stage, run, epoch)
-    return Draft(
-        image.client_id,
-        OutboxKind.WORK,
-        work_subject(lane, stage, image.client),
-        message.to_json(),
-        message.message_id,
-        headers,
-        WorkRef(image.id, stage, run, epoch, lane),
-        due_at,
-    )
-
-
-def event(
-    image: ImageIdentity,
-    name: EventName,
-    *,
-    at: datetime,
-    headers: Mapping[str, str],
-    stage: Stage | None = None,
-    run: int | None = None,
-    status: str | None = None,
-) -> Draft:
-    """Draft an event to the client."""
-    told = Event(uuid4(), name, image.client, image.id, image.uuid, at, stage, run, status)
-    subject = event_subject(image.client, image.uuid, name)
-    return Draft(image.client_id, OutboxKind.EVENT, subject, told.to_json(), str(told.event_id), headers)
-
-
-def dead_letter(
-    image: ImageIdentity,
-    stage: Stage,
-    *,
-    run: int,
-    lane: str,
-    attempts: int,
-    error_code: str,
-    at: datetime,
-    headers: Mapping[str, str],
-) -> Draft:
-    """Draft the news that a run of a stage is dead."""
-    payload: dict[str, object] = {
-        "v": 1,
-        "image": str(image.uuid),
-        "client": str(image.client),
-        "stage": str(stage),
-        "run": run,
-        "attempts": attempts,
-        "error_code": error_code,
-        "at": iso_utc(at),
-    }
-    message_id = f"{image.uuid}:{stage}:{run}:dead"
-    subject = dead_subject(lane, stage, image.client)
-    return Draft(image.client_id, OutboxKind.DEAD, subject, payload, message_id, headers)
+    overdue: int
+    parked: int
+    oldest_due_at: datetime | None
 
 
 _COLUMNS = (
     *("client_id", "kind", "subject", "payload", "headers", "message_id"),
     *("image_id", "stage", "run", "epoch", "created_at", "due_at"),
 )
-_ADD = PreparedStatement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
+_INSERT = PreparedStatement(sa.insert(outbox).returning(outbox.c.id, outbox.c.message_id), columns=_COLUMNS)
 
 
-async def add(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
-    """Insert outbox rows in the transaction that they announce, in one statement."""
+async def insert_drafts(connection: AsyncConnection, *drafts: Draft) -> tuple[OutboxRow, ...]:
+    """Insert drafts with one statement; return their rows in the same order."""
     if not drafts:
         return ()
     now = utc_now()
-    rows = await _ADD.fetchmany(
+    rows = await _INSERT.fetchmany(
         connection,
-        [{**columns_of(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START} for draft in drafts],
+        [{**draft_values(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START} for draft in drafts],
     )
-    return added(drafts, rows)
+    return inserted_rows(drafts, rows)
 
 
-def columns_of(draft: Draft) -> dict[str, object]:
-    """Return the columns of a draft's row but its times."""
+def draft_values(draft: Draft) -> dict[str, object]:
+    """Return the values of a draft's columns except its times."""
     work = draft.work
     return {
         "client_id": draft.client_id,
         "kind": draft.kind,
-        # A work row's subject is made when it is published, from the client's lane then.
+        # A work row gets its subject when it is published, from the client's lane at that time.
         "subject": None if work else draft.subject,
         "payload": draft.payload,
         "headers": dict(draft.headers),
@@ -156,8 +72,8 @@ def columns_of(draft: Draft) -> dict[str, object]:
     }
 
 
-def added(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]:
-    """Return what is to be published of drafts, in their order, by their rows' `id` and `message_id` in any order."""
+def inserted_rows(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]:
+    """Return the rows of drafts, in their order; `rows` have `id` and `message_id`, in any order."""
     ids = {row.message_id: row.id for row in rows}
     return tuple(
         OutboxRow(
@@ -173,8 +89,8 @@ def added(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]
     )
 
 
-async def take_due(connection: AsyncConnection, *, now: datetime, limit: int) -> list[OutboxRow]:
-    """Lock and return rows that are due, oldest first; rows another relay holds are passed over on PostgreSQL."""
+async def take_due_rows(connection: AsyncConnection, *, now: datetime, limit: int) -> list[OutboxRow]:
+    """Lock and return due rows, the oldest first; on PostgreSQL, rows locked by another relay are skipped."""
     query = (
         sa.select(outbox, clients.c.uuid.label("client"), clients.c.lane.label("lane"))
         .join(clients, clients.c.id == outbox.c.client_id)
@@ -183,13 +99,13 @@ async def take_due(connection: AsyncConnection, *, now: datetime, limit: int) ->
         .limit(limit)
         .with_for_update(skip_locked=True, of=outbox)
     )
-    return [_row(row) for row in await connection.execute(query)]
+    return [_outbox_row(row) for row in await connection.execute(query)]
 
 
 async def lock_rows(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> None:
     """Lock rows of the outbox in the order of their ids.
 
-    Every transaction that touches them locks in one order: the image, the outbox, the stages, the usage.
+    Every transaction locks in one order: images, outbox, stages, usage.
     """
     await connection.execute(sa.select(outbox.c.id).where(condition).order_by(outbox.c.id).with_for_update())
 
@@ -204,15 +120,13 @@ _LOCATE = PreparedStatement(
     )
     .values({name: sa.bindparam(name) for name in ("lane", "stream", "sequence", "message_id", "published_at")})
 )
-
-
 _DELETE = PreparedStatement(sa.delete(outbox).where(outbox.c.id == sa.bindparam("row")))
 
 
-async def settle(connection: AsyncConnection, published: Sequence[Published]) -> None:
-    """Delete the rows from the outbox, and note where they lie in JetStream."""
+async def mark_published(connection: AsyncConnection, published: Sequence[Published]) -> None:
+    """Delete published rows, and record the position of work messages in their stages."""
     now = utc_now()
-    # In the order of their ids, as `lock_rows` says.
+    # In the order of `lock_rows`.
     await _DELETE.executemany(connection, [{"row": number} for number in sorted(item.row.id for item in published)])
     located = [
         {
@@ -229,34 +143,19 @@ async def settle(connection: AsyncConnection, published: Sequence[Published]) ->
         for item in published
         if item.row.work is not None
     ]
-    # A fixed order, so that two of these never wait for each other in a circle.
+    # In a fixed order, so that two of these transactions do not deadlock.
     located.sort(key=lambda values: (values["of_image"], values["of_stage"]))
     await _LOCATE.executemany(connection, located)
 
 
-async def discard(connection: AsyncConnection, row_ids: Sequence[int]) -> None:
-    """Delete rows that need no publication any more."""
-    if row_ids:
-        await connection.execute(sa.delete(outbox).where(outbox.c.id.in_(row_ids)))
-
-
-async def postpone(connection: AsyncConnection, row_ids: Sequence[int], delay: timedelta) -> None:
-    """Leave rows that could not be published for later, so that they don't stand in the way of the others."""
+async def postpone_rows(connection: AsyncConnection, row_ids: Sequence[int], delay: timedelta) -> None:
+    """Postpone rows that could not be published, so that they do not block the others."""
     if row_ids:
         await connection.execute(sa.update(outbox).where(outbox.c.id.in_(row_ids)).values(due_at=utc_now() + delay))
 
 
-@dataclass(frozen=True)
-class OutboxState:
-    """How much waits in the outbox, parked rows aside, and since when the oldest is overdue."""
-
-    overdue: int
-    parked: int
-    oldest_due_at: datetime | None
-
-
-async def state(db: Database) -> OutboxState:
-    """Count what waits."""
+async def outbox_state(db: Database) -> OutboxState:
+    """Count the overdue and the parked rows."""
     now = utc_now()
     overdue = outbox.c.due_at <= now
     query = sa.select(
@@ -267,18 +166,7 @@ async def state(db: Database) -> OutboxState:
     return OutboxState(row[0], row[1], row[2])
 
 
-async def identity(connection: AsyncConnection, image_id: int) -> ImageIdentity | None:
-    """Return who the image is, or None where it is gone."""
-    query = (
-        sa.select(images.c.id, images.c.uuid, images.c.client_id, clients.c.uuid.label("client"))
-        .join(clients, clients.c.id == images.c.client_id)
-        .where(images.c.id == image_id)
-    )
-    row = (await connection.execute(query)).one_or_none()
-    return None if row is None else ImageIdentity(row.id, row.uuid, row.client_id, row.client)
-
-
-def _row(row: sa.Row[tuple[object, ...]]) -> OutboxRow:
+def _outbox_row(row: sa.Row[tuple[object, ...]]) -> OutboxRow:
     if row.kind != OutboxKind.WORK:
         return OutboxRow(row.id, OutboxKind(row.kind), row.subject, row.payload, row.headers, row.message_id)
     stage = Stage(row.stage)

@@ -1,4 +1,4 @@
-"""Work messages: what travels through a work stream for one run of one stage of one image."""
+"""Work messages: each requests one run of one stage of one image."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,12 +9,12 @@ VERSION = 1
 
 
 class BadMessage(ValueError):
-    """A work message that this version can't read; it is terminated, because no retry makes it readable."""
+    """A work message that this version cannot parse; it is terminated, because a redelivery would not help."""
 
 
 @dataclass(frozen=True)
 class WorkMessage:
-    """One run of one stage of one image; `epoch` grows each time the same run is published again."""
+    """One run of one stage of one image; `epoch` is incremented when the run is republished."""
 
     image: UUID
     client: UUID
@@ -24,11 +24,11 @@ class WorkMessage:
 
     @property
     def message_id(self) -> str:
-        """The `Nats-Msg-Id`: the run and the epoch keep a deliberate republication out of deduplication."""
+        """The `Nats-Msg-Id`; it contains the epoch, so that a republication is not deduplicated."""
         return f"{self.image}:{self.stage}:{self.run}:{self.epoch}"
 
     def to_json(self) -> dict[str, object]:
-        """Return the payload as it is published."""
+        """Return the payload."""
         return {
             "v": VERSION,
             "image": str(self.image),
@@ -40,7 +40,7 @@ class WorkMessage:
 
     @classmethod
     def from_json(cls, payload: object) -> "WorkMessage":
-        """Read a published payload; raise BadMessage on anything else."""
+        """Parse a payload; raise BadMessage."""
         if not isinstance(payload, dict) or payload.get("v") != VERSION:
             raise BadMessage("not a work message of version 1")
         try:
@@ -52,4 +52,4 @@ class WorkMessage:
                 epoch=int(payload["epoch"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadMessage(f"work message with a wrong field: {error}") from error
+            raise BadMessage(f"work message with an invalid field: {error}") from error

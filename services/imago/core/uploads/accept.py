@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Client
+from imago.core.clients.queries import read_usage
 from imago.core.clients.quotas import quota_exceeded
-from imago.core.clients.usage import usage
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
+from imago.core.images.model import ImageIdentity
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
     Stage,
@@ -18,10 +19,9 @@ from imago.core.jobs.stages import (
     image_status,
     planned_stages,
 )
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxRow
-from imago.core.outbox.rows import ImageIdentity
 from imago.core.uploads.idempotency import Completion, complete_key
 from imago.core.uploads.insert import Charge, Dependents, insert_dependents, insert_images
 from imago.core.uploads.model import AcceptedImage, InlineThumbnail, NewImage
@@ -83,7 +83,7 @@ async def accept_uploads(
 
 
 async def _quota_exceeded(connection: AsyncConnection, request: Acceptance) -> QuotaExceeded:
-    used = await usage(connection, request.client.id)
+    used = await read_usage(connection, request.client.id)
     return quota_exceeded(used, request.client.limits, needed_bytes=request.upload.size_bytes)
 
 
@@ -97,14 +97,14 @@ def _accepted(
 def _dependents(request: Acceptance, image: ImageIdentity, lane: str, *, now: datetime) -> Dependents:
     headers, stages = request.upload.traceparent, request.stages
     status = image_status(stages.values())
-    drafts = [outbox_rows.event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
+    drafts = [draft_event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
     drafts += [
-        outbox_rows.work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
+        draft_work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
         for stage, stage_status in stages.items()
         if stage_status is StageStatus.PENDING
     ]
     if status in TERMINAL_IMAGE_STATUSES:
-        drafts.append(outbox_rows.event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
+        drafts.append(draft_event(image, EventName.IMAGE_DONE, at=now, headers=headers, status=status))
     return Dependents(image, lane, request.upload.original_name, stages, drafts)
 
 

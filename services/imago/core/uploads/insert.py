@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.full_text import insert_documents
+from imago.core.images.model import ImageIdentity
 from imago.core.images.text_folding import folded_document
 from imago.core.jobs.stages import Stage, StageStatus
-from imago.core.outbox import rows as outbox_rows
+from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxRow
-from imago.core.outbox.rows import Draft, ImageIdentity
+from imago.core.outbox.rows import draft_values, inserted_rows
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
 
@@ -212,7 +213,7 @@ async def insert_dependents(
     values = {
         "stages": [_stage_row(each, stage, status) for each in dependents for stage, status in each.stages.items()],
         "documents": [_document_row(each) for each in dependents],
-        "drafts": [outbox_rows.columns_of(draft) for draft in drafts],
+        "drafts": [draft_values(draft) for draft in drafts],
         "created_at": now,
         "done_at": now,
         "due_at": now + HEAD_START,
@@ -229,7 +230,7 @@ async def insert_dependents(
         charged = await _CHARGE_SQLITE.one_or_none(connection, values) is not None
     if not charged:
         return None
-    added = iter(outbox_rows.added(drafts, rows))
+    added = iter(inserted_rows(drafts, rows))
     return [tuple(next(added) for _ in each.drafts) for each in dependents]
 
 

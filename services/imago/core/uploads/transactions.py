@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from imago.core.batching import Batches
+from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Client, Usage
-from imago.core.clients.quotas import refuse_if_used_up
-from imago.core.clients.usage import usage
+from imago.core.clients.queries import read_usage
+from imago.core.clients.quotas import require_quota_left
 from imago.core.errors import QuotaExceeded
 from imago.core.times import utc_now
 from imago.core.uploads.accept import Acceptance, accept_uploads
@@ -17,7 +17,7 @@ from imago.core.uploads.model import AcceptedImage, NewImage
 from imago.db.engine import Database, DatabaseUnavailable, RowScope
 
 # Larger batches are split: a transaction holds the lock on the client's usage until it commits.
-_MAX_BATCH = 20
+_MAX_BATCH_SIZE = 20
 
 
 class Uploads:
@@ -25,11 +25,14 @@ class Uploads:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._intents: Batches[tuple[Client, NewIntent], int] = Batches(
-            self._begin, largest=_MAX_BATCH, common=(DatabaseUnavailable,), key=lambda request: request[0].id
+        self._intents: BatchExecutor[tuple[Client, NewIntent], int] = BatchExecutor(
+            self._begin, max_size=_MAX_BATCH_SIZE, not_retried=(DatabaseUnavailable,), key=lambda request: request[0].id
         )
-        self._acceptances: Batches[Acceptance, AcceptedImage] = Batches(
-            self._accept, largest=_MAX_BATCH, common=(DatabaseUnavailable,), key=lambda request: request.client.id
+        self._acceptances: BatchExecutor[Acceptance, AcceptedImage] = BatchExecutor(
+            self._accept,
+            max_size=_MAX_BATCH_SIZE,
+            not_retried=(DatabaseUnavailable,),
+            key=lambda request: request.client.id,
         )
 
     async def begin(self, client: Client, *, image: UUID, object_key: str, ttl: timedelta) -> int:
@@ -37,7 +40,7 @@ class Uploads:
 
         Raises QuotaExceeded if the quota is used up.
         """
-        return await self._intents.ask((client, NewIntent(image, object_key, ttl)))
+        return await self._intents.submit((client, NewIntent(image, object_key, ttl)))
 
     async def accept(self, client: Client, upload: NewImage, *, completion: Completion | None = None) -> AcceptedImage:
         """Charge the quota and create the image, its stages and its outbox rows in one transaction.
@@ -46,12 +49,12 @@ class Uploads:
         written, and the caller abandons the upload. Raises QuotaExceeded, UploadExpired if the intent is gone,
         Unauthenticated if the client was deactivated, and IdempotencyInFlight if another request took over the key.
         """
-        return await self._acceptances.ask(Acceptance(client, upload, completion))
+        return await self._acceptances.submit(Acceptance(client, upload, completion))
 
     async def _begin(self, requests: Sequence[tuple[Client, NewIntent]]) -> list[int | Exception]:
         client_id = requests[0][0].id
         async with self._db.write(RowScope(client_id)) as connection:
-            used = await usage(connection, client_id)
+            used = await read_usage(connection, client_id)
             rejections = [_rejection(used, client) for client, _ in requests]
             admitted = [intent for (_, intent), error in zip(requests, rejections, strict=True) if error is None]
             ids = await insert_intents(connection, client_id, admitted, now=utc_now())
@@ -69,7 +72,7 @@ class Uploads:
 
 def _rejection(used: Usage, client: Client) -> QuotaExceeded | None:
     try:
-        refuse_if_used_up(used, client.limits)
+        require_quota_left(used, client.limits)
     except QuotaExceeded as error:
         return error
     return None

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.db.engine import Database, translate_errors
 from imago.db.schema import known_revisions
+from imago.startup import StartupError
 
 # Any constant will do that nobody else uses: the first eight bytes of sha256("imago migrations"), as a signed bigint.
 _ADVISORY_LOCK = 7756009011210278635
@@ -29,7 +30,7 @@ async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
     """Bring the schema to the newest revision; safe to run in several processes at once, nothing to do on a newer one.
 
     On PostgreSQL `runtime_role`, where given, may read and write the tables afterwards and own nothing. Raises
-    DatabaseUnavailable, and ValueError where there is no such role.
+    DatabaseUnavailable, and StartupError if the role does not exist.
     """
     async with translate_errors(), db.engine.connect() as connection:
         if db.is_sqlite:
@@ -47,7 +48,7 @@ async def upgrade(db: Database, *, runtime_role: str | None = None) -> None:
 async def _grant(connection: AsyncConnection, role: str) -> None:
     known = sa.text("SELECT count(*) FROM pg_roles WHERE rolname = :role")
     if not await connection.scalar(known, {"role": role}):
-        raise ValueError(f"DATABASE_RUNTIME_ROLE: there is no role {role!r}")
+        raise StartupError(f"DATABASE_RUNTIME_ROLE: role {role!r} does not exist")
     quoted = connection.dialect.identifier_preparer.quote_identifier(role)
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {quoted}",

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imago.core.jobs.failures import EXHAUSTED, PermanentFailure, StageFailure, TransientFailure
+from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
 
 TASKS = {
     "thumbnail": "imago.imaging.sandbox.tasks:thumbnail",
@@ -71,7 +71,7 @@ def _answer(tasks: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             # This process' own limit, as for MemoryError: the image's fault, and not the machine's.
             return _out_of_memory()
-        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED_ERRNOS:
             return {"exhausted": error.errno}
         return _failed("transient", "internal-error", "The stage failed unexpectedly.")
 

@@ -1,1 +1,1 @@
-"""The stages: each takes a claim and finds out something about its image."""
+"""The handlers of the stages: each analyses the image of a claim."""

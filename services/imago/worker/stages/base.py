@@ -1,4 +1,4 @@
-"""What a stage is to the runner, and what stages share."""
+"""The protocol of stage handlers, and what they share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +13,32 @@ from imago.settings import Settings
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a stage found out; `thumbnail_key` is where it put a thumbnail."""
+class StageOutput:
+    """The result of a stage; `thumbnail_key` is the key of a stored thumbnail."""
 
     result: StageResult
     thumbnail_key: str | None = None
 
 
-class StageWork(Protocol):
-    """The work of one stage; raises a `StageFailure` where it can't be done."""
+class StageHandler(Protocol):
+    """Does the work of one stage."""
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
-        """Do the work; `directory` is a temporary folder of this try."""
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
+        """Do the work of a claim; `directory` is the attempt's temporary directory. Raises StageFailure."""
         ...
 
 
+@dataclass(frozen=True)
+class StageTools:
+    """The dependencies of stage handlers."""
+
+    settings: Settings
+    store: ObjectStore
+    children: ChildPool
+
+
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:
-    """Return for whom and for what a provider is called in the work of a claim."""
+    """Return the context of a provider call for a claim."""
     return CallContext(
         client_id=claim.image.client_id,
         kind=kind,
@@ -37,12 +46,3 @@ def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContex
         policy=claim.ai_budget_policy or settings.ai_budget_policy,
         image_id=claim.image.id,
     )
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What stages work with."""
-
-    settings: Settings
-    store: ObjectStore
-    children: ChildPool

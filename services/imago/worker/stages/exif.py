@@ -5,16 +5,19 @@ from pathlib import Path
 
 from imago.core.jobs.claims import Claim
 from imago.imaging.exif import read_exif
-from imago.worker.stages.base import Outcome, Tools
+from imago.worker.stages.base import StageOutput, StageTools
 
 
 class ExifStage:
-    """Reads EXIF from the few bytes of the original that hold it; pure Python, so in a thread and not in a child."""
+    """Reads EXIF metadata from the few bytes of the original that contain it.
 
-    def __init__(self, tools: Tools) -> None:
+    The reader is pure Python, so it runs in a thread instead of a child process.
+    """
+
+    def __init__(self, tools: StageTools) -> None:
         self._tools = tools
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
-        """Read what EXIF says."""
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
+        """Read the metadata."""
         reader = self._tools.settings.exif_reader
-        return Outcome(await self._tools.store.examine(claim.object_key, partial(read_exif, reader=reader)))
+        return StageOutput(await self._tools.store.examine(claim.object_key, partial(read_exif, reader=reader)))

@@ -14,26 +14,40 @@ from imago.core.images.vision import PageInput, PageReader
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
 from imago.telemetry import metrics
-from imago.worker.stages.base import Outcome, Tools, call_context
+from imago.worker.stages.base import StageOutput, StageTools, call_context
 
 log = structlog.get_logger(__name__)
 
-# A provider that is to be back within this is worth waiting for; without it, there is Tesseract's reading.
-_WORTH_WAITING = timedelta(minutes=5)
+# A throttled provider is retried if its pause is at most this long. Otherwise Tesseract's reading is the result.
+_MAX_PROVIDER_PAUSE = timedelta(minutes=5)
 
 
 class OcrStage:
-    """Reads the text in a child process, and where Tesseract is unsure a second time, by an engine or a provider."""
+    """Reads the text in a child process; if Tesseract's confidence is low, an engine or a provider reads it again."""
 
-    def __init__(self, tools: Tools, reader: Callable[[CallContext], PageReader] | None = None) -> None:
+    def __init__(self, tools: StageTools, reader: Callable[[CallContext], PageReader] | None = None) -> None:
         self._tools = tools
         self._reader = reader
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Read the text."""
         settings = self._tools.settings
         languages = list(claim.ocr_languages or settings.ocr_languages.split("+"))
         page = directory / "page.pgm"
+        first = await self._read_first(claim, page, languages)
+        # A confidence of exactly 0 means that no word was found, and a second engine would not find any either.
+        if settings.ocr_fallback == "none" or not 0 < first.confidence < settings.ocr_fallback_confidence:
+            return StageOutput(choose([first]))
+        second = await self._read_again(claim, page, languages)
+        if second is None:
+            return StageOutput(choose([first]))
+        result = choose([first, second])
+        metrics.OCR_FALLBACKS.labels("second" if result.chosen is second else "first").inc()
+        return StageOutput(result)
+
+    async def _read_first(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading:
+        """Read the original, and write the decoded page for a second reading."""
+        settings = self._tools.settings
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "ocr",
@@ -48,42 +62,37 @@ class OcrStage:
                 },
                 timeout=settings.ocr_timeout,
             )
-        first = OcrReading(**answer)
-        # A confidence of exactly 0 means that there was no word at all, and a second engine would find none either.
-        if settings.ocr_fallback == "none" or not 0 < first.confidence < settings.ocr_fallback_confidence:
-            return Outcome(choose([first]))
-        second = await self._again(claim, page, languages)
-        if second is None:
-            return Outcome(choose([first]))
-        result = choose([first, second])
-        metrics.OCR_FALLBACKS.labels("second" if result.chosen is second else "first").inc()
-        return Outcome(result)
+        return OcrReading(**answer)
 
-    async def _again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
-        """Read the page a second time; None where there is no second reading to be had."""
-        settings = self._tools.settings
+    async def _read_again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
+        """Read the page a second time; return None if the provider fails."""
         if self._reader is None:
             arguments = {"page": str(page), "languages": languages}
-            answer = await self._tools.children.run("ocr_fallback", arguments, timeout=settings.ocr_timeout)
-            return OcrReading(**answer)
-        jpeg = page.with_suffix(".jpg")
-        await self._tools.children.run(
-            "page_for_provider",
-            {"page": str(page), "target": str(jpeg), "max_side": settings.ai_page_side},
-            timeout=settings.ocr_timeout,
-        )
-        reader = self._reader(call_context(claim, CallKind.OCR, settings))
+            timeout = self._tools.settings.ocr_timeout
+            return OcrReading(**await self._tools.children.run("ocr_fallback", arguments, timeout=timeout))
+        reader = self._reader(call_context(claim, CallKind.OCR, self._tools.settings))
+        jpeg = await self._encode_page(page)
         try:
-            return await reader.read_text(PageInput(await asyncio.to_thread(jpeg.read_bytes), tuple(languages)))
+            return await reader.read_text(PageInput(jpeg, tuple(languages)))
         except StageFailure as failure:
-            if self._worth_trying_again(failure, claim):
+            if self._is_worth_retrying(failure, claim):
                 raise
-            # There is a reading, if only a poor one; the provider's trouble must not cost it.
-            log.info("no second reading", error_code=failure.code)
+            # A poor first reading is better than a dead stage.
+            log.info("ocr.second-reading-failed", error_code=failure.code)
             metrics.OCR_FALLBACKS.labels("failed").inc()
             return None
 
-    def _worth_trying_again(self, failure: StageFailure, claim: Claim) -> bool:
+    async def _encode_page(self, page: Path) -> bytes:
+        """Encode a page as a JPEG for a provider, in a child process."""
+        settings, target = self._tools.settings, page.with_suffix(".jpg")
+        await self._tools.children.run(
+            "page_for_provider",
+            {"page": str(page), "target": str(target), "max_side": settings.ai_page_side},
+            timeout=settings.ocr_timeout,
+        )
+        return await asyncio.to_thread(target.read_bytes)
+
+    def _is_worth_retrying(self, failure: StageFailure, claim: Claim) -> bool:
         if isinstance(failure, Throttled):
-            return failure.delay <= _WORTH_WAITING
+            return failure.delay <= _MAX_PROVIDER_PAUSE
         return isinstance(failure, TransientFailure) and claim.attempts < self._tools.settings.worker_max_tries

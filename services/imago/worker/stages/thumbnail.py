@@ -6,13 +6,13 @@ from imago.core.images.model import thumbnail_key
 from imago.core.images.results import ThumbnailResult
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
-from imago.worker.stages.base import Outcome, Tools
+from imago.worker.stages.base import StageOutput, StageTools
 
 
-async def store_thumbnail(tools: Tools, original: str, target_key: str, directory: Path) -> ThumbnailResult:
-    """Make the thumbnail of a stored original in a child process and store it; `directory` is a temporary folder.
+async def store_thumbnail(tools: StageTools, original: str, target_key: str, directory: Path) -> ThumbnailResult:
+    """Make the thumbnail of a stored original in a child process and store it; `directory` is temporary.
 
-    Raises a `StageFailure`, ObjectMissing or StorageUnavailable.
+    Raises StageFailure, ObjectMissing or StorageUnavailable.
     """
     settings = tools.settings
     target = directory / "thumbnail"
@@ -34,12 +34,12 @@ async def store_thumbnail(tools: Tools, original: str, target_key: str, director
 
 
 class ThumbnailStage:
-    """Makes a thumbnail in a child process and puts it beside the original."""
+    """Stores a thumbnail beside the original."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: StageTools) -> None:
         self._tools = tools
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Make and store the thumbnail."""
         key = thumbnail_key(self._tools.settings.s3_prefix, claim.image.client, claim.image.uuid)
-        return Outcome(await store_thumbnail(self._tools, claim.object_key, key, directory), thumbnail_key=key)
+        return StageOutput(await store_thumbnail(self._tools, claim.object_key, key, directory), thumbnail_key=key)

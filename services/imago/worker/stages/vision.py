@@ -11,20 +11,26 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.imaging.exif import read_exif
 from imago.imaging.preparation import Prepared
-from imago.worker.stages.base import Outcome, Tools, call_context
+from imago.worker.stages.base import StageOutput, StageTools, call_context
 
 
 class VisionStage:
-    """Has a provider describe the image; reads EXIF itself, because stages don't wait for each other."""
+    """Lets a provider describe the image.
 
-    def __init__(self, tools: Tools, provider: Callable[[CallContext], VisionProvider]) -> None:
+    It reads EXIF metadata itself, because stages do not wait for each other.
+    """
+
+    def __init__(self, tools: StageTools, provider: Callable[[CallContext], VisionProvider]) -> None:
         self._tools = tools
         self._provider = provider
 
-    async def run(self, claim: Claim, directory: Path) -> Outcome:
-        """Prepare the image in a child process, and have it described."""
+    async def run(self, claim: Claim, directory: Path) -> StageOutput:
+        """Prepare the image in a child process and call the provider."""
+        provider = self._provider(call_context(claim, CallKind.VISION, self._tools.settings))
+        return StageOutput(await provider.describe(await self._prepare(claim, directory / "prepared.jpg")))
+
+    async def _prepare(self, claim: Claim, target: Path) -> VisionInput:
         settings = self._tools.settings
-        target = directory / "prepared.jpg"
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "prepare_for_vision",
@@ -38,7 +44,7 @@ class VisionStage:
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = Prepared.from_json(answer)
-        image = VisionInput(
+        return VisionInput(
             jpeg=await asyncio.to_thread(target.read_bytes),
             width=prepared.width,
             height=prepared.height,
@@ -46,8 +52,6 @@ class VisionStage:
             exif=exif,
             language=claim.description_language,
         )
-        provider = self._provider(call_context(claim, CallKind.VISION, settings))
-        return Outcome(await provider.describe(image))
 
 
 def _read_exif(path: Path) -> ExifResult:

@@ -19,12 +19,12 @@ from imago.core.ai_usage.model import (
     month_of,
     next_month,
 )
-from imago.core.clients.audit_model import Actor
+from imago.core.clients.audit import Actor
 from imago.core.clients.changes import ClientPatch, patch_client
 from imago.core.clients.model import Client, Plan
-from imago.core.jobs.budget_parking import find_held, wake
+from imago.core.jobs.budget_parking import find_parked_clients, wake_stages
 from imago.core.jobs.claims import Claim
-from imago.core.jobs.completion import fail
+from imago.core.jobs.completion import fail_stage
 from imago.core.jobs.failures import Throttled
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.work_message import WorkMessage
@@ -32,7 +32,7 @@ from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import ai_calls, ai_usage, image_stages, outbox
 from tests.support.samples import make_client, make_image
-from tests.support.work import claim
+from tests.support.work import claim_stage
 
 
 def context(client: Client, *, calls: int = 10, image: int | None = None) -> CallContext:
@@ -154,10 +154,10 @@ async def held(db: Database, client: Client, count: int) -> list[int]:
     for _ in range(count):
         image = await make_image(db, client)
         message = WorkMessage(image.uuid, client.uuid, Stage.VISION, 1, 0)
-        got = await claim(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
+        got = await claim_stage(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
         assert isinstance(got, Claim)
         failure = Throttled(BUDGET_CODE, "Used up.", next_month(utc_now()) - utc_now())
-        await fail(db, got, failure, max_tries=3, base=timedelta(1), cap=timedelta(1), headers={})
+        await fail_stage(db, got, failure, max_tries=3, base=timedelta(1), cap=timedelta(1), headers={})
         found.append(image.id)
     return found
 
@@ -191,18 +191,18 @@ async def due(db: Database, client: Client) -> int:
 async def test_a_raised_limit_wakes_as_much_as_there_is_room_for(db: Database) -> None:
     client = await make_client(db, ai_calls_per_month=0)
     await held(db, client, 5)
-    assert await find_held(db, policy=BudgetPolicy.HOLD) == []
+    assert await find_parked_clients(db, policy=BudgetPolicy.HOLD) == []
     admin = Actor("test", None)
     await patch_client(db, client.id, ClientPatch(limits={"ai_calls_per_month": 3}), by=admin)
-    [found] = await find_held(db, policy=BudgetPolicy.HOLD)
+    [found] = await find_parked_clients(db, policy=BudgetPolicy.HOLD)
     assert (found.client_id, found.room, found.unbounded) == (client.id, 3, False)
-    assert await wake(db, client.id, limit=found.room) == 3
+    assert await wake_stages(db, client.id, limit=found.room) == 3
     assert await due(db, client) == 3
     # A plan with more calls lets the rest go, too.
     await patch_client(db, client.id, ClientPatch(plan=Plan.PREMIUM, limits={"ai_calls_per_month": None}), by=admin)
-    [found] = await find_held(db, policy=BudgetPolicy.HOLD)
-    assert await wake(db, client.id, limit=found.room) == 2
-    assert await wake(db, client.id, limit=found.room) == 0
+    [found] = await find_parked_clients(db, policy=BudgetPolicy.HOLD)
+    assert await wake_stages(db, client.id, limit=found.room) == 2
+    assert await wake_stages(db, client.id, limit=found.room) == 0
     assert await due(db, client) == 5
 
 
@@ -213,9 +213,9 @@ async def test_another_policy_wakes_everything(db: Database, own: str | None, se
     if own is not None:
         patch = ClientPatch(pipeline={"ai_budget_policy": own})
         await patch_client(db, client.id, patch, by=Actor("test", None))
-    [found] = await find_held(db, policy=BudgetPolicy(servers))
+    [found] = await find_parked_clients(db, policy=BudgetPolicy(servers))
     assert found.unbounded
-    assert await wake(db, client.id, limit=10) == 2
+    assert await wake_stages(db, client.id, limit=10) == 2
     assert await due(db, client) == 2
 
 
@@ -223,9 +223,9 @@ async def test_other_waits_are_left_alone(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     message = WorkMessage(image.uuid, client.uuid, Stage.VISION, 1, 0)
-    got = await claim(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
+    got = await claim_stage(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
     assert isinstance(got, Claim)
     throttled = Throttled("provider-throttled", "Wait.", timedelta(hours=1))
-    await fail(db, got, throttled, max_tries=3, base=timedelta(1), cap=timedelta(1), headers={})
-    assert await find_held(db, policy=BudgetPolicy.REJECT) == []
-    assert await wake(db, client.id, limit=10) == 0
+    await fail_stage(db, got, throttled, max_tries=3, base=timedelta(1), cap=timedelta(1), headers={})
+    assert await find_parked_clients(db, policy=BudgetPolicy.REJECT) == []
+    assert await wake_stages(db, client.id, limit=10) == 0

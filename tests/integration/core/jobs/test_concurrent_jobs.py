@@ -1,4 +1,4 @@
-"""Claims and results of several stages in one transaction: as if each had come alone."""
+"""Claims and results of several stages in one transaction have the same effects as in several transactions."""
 
 import asyncio
 from datetime import timedelta
@@ -19,13 +19,12 @@ from imago.core.images.results import (
     ThumbnailResult,
     VisionResult,
 )
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
-from imago.core.jobs.claims import Claim, ClaimLost, Ended, Refused, Wanted
-from imago.core.jobs.completion import Finished
+from imago.core.images.tombstones import due_tombstones
+from imago.core.jobs.claims import Claim, ClaimLost, ClaimRejected, ClaimRequest, claim_stages
+from imago.core.jobs.completion import StageCompletion, complete_stages
+from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
-from imago.core.jobs.stream_repair import due_graves
-from imago.core.outbox.rows import Published, settle
+from imago.core.outbox.rows import Published, mark_published
 from imago.core.outbox.work_message import WorkMessage
 from imago.db.engine import Database
 from imago.db.tables import dead_letters, image_stages
@@ -42,144 +41,152 @@ RESULTS: dict[Stage, StageResult] = {
 }
 
 
-def wanted(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> Wanted:
-    return Wanted(WorkMessage(image, client.uuid, stage, run, 1), {})
+def request(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> ClaimRequest:
+    return ClaimRequest(WorkMessage(image, client.uuid, stage, run, 1), {})
 
 
-def finished(held: object) -> Finished:
-    assert isinstance(held, Claim), held
-    return Finished(held, RESULTS[held.stage], {}, f"{held.image.uuid}/thumb" if held.stage == "thumbnail" else None)
+def completion(claim: object) -> StageCompletion:
+    assert isinstance(claim, Claim), claim
+    thumbnail_key = f"{claim.image.uuid}/thumb" if claim.stage is Stage.THUMBNAIL else None
+    return StageCompletion(claim, RESULTS[claim.stage], {}, thumbnail_key)
 
 
-async def claim(db: Database, *asked: Wanted) -> list[object]:
-    return list(await claims.claim(db, asked, lease=LEASE, max_tries=3))
+async def claim(db: Database, *requests: ClaimRequest) -> list[object]:
+    return list(await claim_stages(db, requests, lease=LEASE, max_tries=3))
 
 
-async def test_claims_come_in_the_order_in_which_they_were_asked_for(db: Database) -> None:
+async def complete(db: Database, claims: list[object]) -> list[StageEnded | ClaimLost]:
+    return await complete_stages(db, [completion(each) for each in claims])
+
+
+async def test_results_are_in_the_order_of_the_requests(db: Database) -> None:
     client = await make_client(db)
     first, second = await make_image(db, client), await make_image(db, client)
-    asked = [
-        wanted(client, second.uuid, Stage.EXIF),
-        wanted(client, uuid4(), Stage.EXIF),
-        wanted(client, first.uuid, Stage.THUMBNAIL),
-        wanted(client, first.uuid, Stage.EXIF, run=2),
-        wanted(client, second.uuid, Stage.THUMBNAIL),
-    ]
-    got = await claim(db, *asked)
-    assert [(each.image.id, each.stage) if isinstance(each, Claim) else each for each in got] == [
+    results = await claim(
+        db,
+        request(client, second.uuid, Stage.EXIF),
+        request(client, uuid4(), Stage.EXIF),
+        request(client, first.uuid, Stage.THUMBNAIL),
+        request(client, first.uuid, Stage.EXIF, run=2),
+        request(client, second.uuid, Stage.THUMBNAIL),
+    )
+    assert [(each.image.id, each.stage) if isinstance(each, Claim) else each for each in results] == [
         (second.id, "exif"),
-        Refused("image gone"),
+        ClaimRejected("image gone"),
         (first.id, "thumbnail"),
-        Refused("another run"),
+        ClaimRejected("another run"),
         (second.id, "thumbnail"),
     ]
+
+
+async def test_claims_change_only_their_own_stages(db: Database) -> None:
+    client = await make_client(db)
+    first, second = await make_image(db, client), await make_image(db, client)
+    await claim(
+        db,
+        request(client, first.uuid, Stage.THUMBNAIL),
+        request(client, second.uuid, Stage.EXIF),
+        request(client, second.uuid, Stage.THUMBNAIL),
+    )
     row, stages = await get_stages(db, client.id, second.id)
     assert row.status is ImageStatus.PROCESSING
     assert row.started_at is not None
-    statuses = {stage: stages[stage].status for stage in STAGES}
-    assert statuses == {
+    assert {stage: stages[stage].status for stage in STAGES} == {
         Stage.THUMBNAIL: StageStatus.RUNNING,
         Stage.EXIF: StageStatus.RUNNING,
         Stage.OCR: StageStatus.PENDING,
         Stage.VISION: StageStatus.PENDING,
     }
     exif = (await get_stages(db, client.id, first.id))[1][Stage.EXIF]
-    assert exif.status is StageStatus.PENDING, "what was only locked beside the others was touched"
+    assert exif.status is StageStatus.PENDING, "locked with the others, but not claimed"
 
 
-async def test_of_two_messages_for_one_stage_one_gets_the_claim(db: Database) -> None:
+async def test_of_two_messages_for_one_stage_one_gets_the_claim_and_the_other_is_redelivered(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
-    one, other = await claim(db, *[wanted(client, image.uuid, Stage.EXIF)] * 2)
-    assert isinstance(one, Claim)
-    assert isinstance(other, Refused)
-    assert other.retry_in is not None, "its message would be acknowledged"
-    assert one.attempts == 1
+    first, second = await claim(db, *[request(client, image.uuid, Stage.EXIF)] * 2)
+    assert isinstance(first, Claim)
+    assert isinstance(second, ClaimRejected)
+    assert second.retry_in is not None
+    assert first.attempts == 1
 
 
-async def test_a_stage_without_tries_dies_beside_one_that_is_claimed(db: Database) -> None:
+async def test_a_stage_without_attempts_left_dies_beside_one_that_is_claimed(db: Database) -> None:
     client = await make_client(db)
     image, other = await make_image(db, client), await make_image(db, client)
     for _ in range(3):
-        await claim(db, wanted(client, image.uuid, Stage.EXIF))
+        await claim(db, request(client, image.uuid, Stage.EXIF))
         async with db.write() as connection:
             await connection.execute(sa.update(image_stages).values(lease_until=None))
-    dead, held = await claim(db, wanted(client, image.uuid, Stage.EXIF), wanted(client, other.uuid, Stage.EXIF))
-    assert isinstance(dead, Refused)
+    dead, claimed = await claim(db, request(client, image.uuid, Stage.EXIF), request(client, other.uuid, Stage.EXIF))
+    assert isinstance(dead, ClaimRejected)
     assert dead.ended is not None
-    assert isinstance(held, Claim)
+    assert isinstance(claimed, Claim)
     async with db.read() as connection:
         letters = (await connection.execute(sa.select(dead_letters))).all()
     assert [(letter.image_id, letter.error_code) for letter in letters] == [(image.id, "worker-lost")]
 
 
-async def test_all_stages_of_several_images_end_their_images_once(db: Database) -> None:
+async def test_an_image_whose_stages_end_together_is_done_once(db: Database) -> None:
     client = await make_client(db)
     images = [await make_image(db, client) for _ in range(3)]
-    held = await claim(db, *(wanted(client, image.uuid, stage) for image in images for stage in STAGES))
-    ended = await work.finish(db, [finished(each) for each in reversed(held)])
-    assert all(isinstance(each, Ended) for each in ended)
-    assert sum(each.image_done_after is not None for each in ended if isinstance(each, Ended)) == 3
+    claims = await claim(db, *(request(client, image.uuid, stage) for image in images for stage in STAGES))
+    ended = [each for each in await complete(db, claims[::-1]) if isinstance(each, StageEnded)]
+    assert len(ended) == 12
+    assert sum(each.image_done_after is not None for each in ended) == 3
     for image in images:
         row = await get_image(db, client.id, image.id)
         assert row.status is ImageStatus.DONE
         assert None not in (row.exif, row.ocr, row.vision)
         assert row.thumbnail_key == f"{image.uuid}/thumb"
-    told = [[row.payload["name"] for row in each.outbox] for each in ended if isinstance(each, Ended)]
-    assert sorted(map(len, told)) == [1] * 9 + [2] * 3
-    for each, names in zip(ended, told, strict=True):
-        assert isinstance(each, Ended)
-        assert names == ["stage.done", "image.done"][: len(names)]
-        assert len({row.payload["image_id"] for row in each.outbox}) == 1, "events were told of another image"
+    names = [[row.payload["name"] for row in each.outbox] for each in ended]
+    assert sorted(names, key=len) == [["stage.done"]] * 9 + [["stage.done", "image.done"]] * 3
+    assert all(len({row.payload["image_id"] for row in each.outbox}) == 1 for each in ended)
     assert (await get_usage(db, client.id)).storage_bytes == 3 * 1077
 
 
-async def test_a_lost_claim_and_a_deleted_image_leave_the_others_alone(db: Database) -> None:
+async def test_a_lost_claim_and_a_deleted_image_do_not_affect_other_results(db: Database) -> None:
     client = await make_client(db)
-    lost, gone, good = [await make_image(db, client) for _ in range(3)]
-    held = await claim(db, *(wanted(client, image.uuid, Stage.THUMBNAIL) for image in (lost, gone, good)))
+    lost, deleted, good = [await make_image(db, client) for _ in range(3)]
+    claims = await claim(db, *(request(client, image.uuid, Stage.THUMBNAIL) for image in (lost, deleted, good)))
     await reprocess(db, client, lost.id, [Stage.THUMBNAIL], stages_off=frozenset(), headers={})
-    await delete_image(db, client, gone.id, headers={})
-    buried = {grave.object_key for grave in await due_graves(db, limit=10)}
-    ended = await work.finish(db, [finished(each) for each in held])
-    assert [type(each) for each in ended] == [ClaimLost, ClaimLost, Ended]
-    graves = {grave.object_key for grave in await due_graves(db, limit=10)}
-    assert graves - buried == {f"{gone.uuid}/thumb"}, "a thumbnail that came after its image's deletion is deleted too"
+    await delete_image(db, client, deleted.id, headers={})
+    before = {tombstone.object_key for tombstone in await due_tombstones(db, limit=10)}
+    assert [type(each) for each in await complete(db, claims)] == [ClaimLost, ClaimLost, StageEnded]
+    after = {tombstone.object_key for tombstone in await due_tombstones(db, limit=10)}
+    assert after - before == {f"{deleted.uuid}/thumb"}, "a thumbnail stored after the image's deletion is deleted too"
     assert (await get_image(db, client.id, lost.id)).thumbnail_key is None
     assert (await get_image(db, client.id, good.id)).thumbnail_key == f"{good.uuid}/thumb"
     assert (await get_usage(db, client.id)).storage_bytes == 2 * 1000 + 77
 
 
-async def test_a_later_run_takes_the_place_of_an_earlier_one(db: Database) -> None:
+async def test_the_result_of_a_later_run_replaces_that_of_an_earlier_one(db: Database) -> None:
     client = await make_client(db)
     image, other = await make_image(db, client), await make_image(db, client)
-    await work.finish(db, [finished(each) for each in await claim(db, wanted(client, image.uuid, Stage.EXIF))])
+    await complete(db, await claim(db, request(client, image.uuid, Stage.EXIF)))
     await reprocess(db, client, image.id, [Stage.EXIF], stages_off=frozenset(), headers={})
-    held = await claim(db, wanted(client, image.uuid, Stage.EXIF, run=2), wanted(client, other.uuid, Stage.EXIF))
-    assert [type(each) for each in await work.finish(db, [finished(each) for each in held])] == [Ended, Ended]
+    claims = await claim(db, request(client, image.uuid, Stage.EXIF, run=2), request(client, other.uuid, Stage.EXIF))
+    assert [type(each) for each in await complete(db, claims)] == [StageEnded, StageEnded]
     assert (await get_stages(db, client.id, image.id))[1][Stage.EXIF].run == 2
 
 
-async def test_batches_that_cross_each_other_never_deadlock(db: Database) -> None:
+async def test_concurrent_batches_with_the_same_images_never_deadlock(db: Database) -> None:
     client = await make_client(db)
     for _ in range(6):
         images = [await make_image(db, client) for _ in range(8)]
-        publications = [
+        published = [
             Published(row, "IMAGO_WORK_STANDARD", number) for image in images for number, row in enumerate(image.outbox)
         ]
 
-        async def note_published(rows: list[Published] = publications) -> None:
+        async def record_published(rows: list[Published] = published) -> None:
             async with db.write() as connection:
-                await settle(connection, rows)
+                await mark_published(connection, rows)
 
-        async def carry_out(stage: Stage, order: int, those: list[UUID]) -> None:
-            held = await claim(db, *(wanted(client, uuid, stage) for uuid in those[::order]))
-            await work.finish(db, [finished(each) for each in held])
+        async def process(stage: Stage, uuids: list[UUID]) -> None:
+            await complete(db, await claim(db, *(request(client, uuid, stage) for uuid in uuids)))
 
         uuids = [image.uuid for image in images]
-        await asyncio.gather(
-            note_published(),
-            *(carry_out(stage, order, uuids) for stage, order in zip(STAGES, (1, -1, 1, -1), strict=True)),
-        )
+        orders = (uuids, uuids[::-1], uuids, uuids[::-1])
+        await asyncio.gather(record_published(), *map(process, STAGES, orders))
         for image in images:
             assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE

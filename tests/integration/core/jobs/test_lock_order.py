@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
-from imago.core import batching as batches
 from imago.core.clients.gcra import Rate
 from imago.core.clients.model import Client
 from imago.core.clients.rate_limits import DatabaseRates, expire_rates
@@ -23,14 +22,12 @@ from imago.core.images.changes import delete_image
 from imago.core.images.model import ImageFormat, ImageHeader
 from imago.core.images.queries import ImageReads
 from imago.core.images.results import ExifResult
-from imago.core.jobs import claims
-from imago.core.jobs import completion as work
-from imago.core.jobs.claims import Claim, Wanted
-from imago.core.jobs.completion import Finished
+from imago.core.jobs.claims import Claim, ClaimRequest, claim_stages
+from imago.core.jobs.completion import StageCompletion, complete_stages
 from imago.core.jobs.stages import Stage
-from imago.core.jobs.stream_repair import expire_intents
-from imago.core.outbox.rows import Published, settle
+from imago.core.outbox.rows import Published, mark_published
 from imago.core.outbox.work_message import WorkMessage
+from imago.core.uploads.expiry import expire_intents
 from imago.core.uploads.model import AcceptedImage, NewImage
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import SYSTEM, Database
@@ -93,22 +90,22 @@ async def stored(uploads: Uploads, client: Client, sha256: str, *, ttl: int = 60
     return NewImage(intent, uuid, "again.jpg", header, 1000, sha256, f"{uuid}/original", {})
 
 
-def wanted(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> Wanted:
-    return Wanted(WorkMessage(image.uuid, client.uuid, stage, 1, 1), {})
+def wanted(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> ClaimRequest:
+    return ClaimRequest(WorkMessage(image.uuid, client.uuid, stage, 1, 1), {})
 
 
 def row_of(image: AcceptedImage) -> sa.Executable:
     return sa.select(images.c.id).where(images.c.id == image.id).with_for_update()
 
 
-async def claim(db: Database, *asked: Wanted) -> list[Claim]:
-    held = await claims.claim(db, asked, lease=LEASE, max_tries=3)
+async def claim(db: Database, *asked: ClaimRequest) -> list[Claim]:
+    held = await claim_stages(db, asked, lease=LEASE, max_tries=3)
     assert all(isinstance(each, Claim) for each in held), held
     return [each for each in held if isinstance(each, Claim)]
 
 
-def finished(held: list[Claim]) -> list[Finished]:
-    return [Finished(each, ExifResult(), {}) for each in held]
+def finished(held: list[Claim]) -> list[StageCompletion]:
+    return [StageCompletion(each, ExifResult(), {}) for each in held]
 
 
 async def test_duplicates_of_images_in_work_are_accepted_in_one_batch(db: Database) -> None:
@@ -130,7 +127,7 @@ async def test_an_image_is_deleted_while_its_duplicates_end_in_one_batch(db: Dat
     # Each claim moves its row to the end of the table, where the foreign key's cascade finds them in that order.
     held = [(await claim(db, wanted(client, each)))[0] for each in (two, middle, one)]
     async with locked(db, row_of(middle)) as let_go:
-        ending = await begun(db, work.finish(db, finished(held)))
+        ending = await begun(db, complete_stages(db, finished(held)))
         deleting = await begun(db, delete_image(db, client, first.id, headers={}))
         let_go.set()
         await asyncio.gather(ending, deleting)
@@ -149,14 +146,14 @@ async def test_a_claim_an_end_and_a_publication_that_cross_each_other(db: Databa
 
     async def note_published() -> None:
         async with db.write(SYSTEM) as connection:
-            await settle(connection, published)
+            await mark_published(connection, published)
 
     stage = sa.select(image_stages.c.stage).where(
         image_stages.c.image_id == between.id, image_stages.c.stage == Stage.EXIF
     )
     async with locked(db, stage.with_for_update()) as let_go:
         settling = await begun(db, note_published())
-        ending = await begun(db, work.finish(db, finished(held)))
+        ending = await begun(db, complete_stages(db, finished(held)))
         claiming = await begun(db, claim(db, wanted(client, two), wanted(client, three, Stage.OCR)))
         let_go.set()
         await asyncio.gather(settling, ending, claiming)
@@ -204,10 +201,7 @@ async def test_one_subject_whose_row_is_held_holds_up_no_other(db: Database) -> 
     assert all(verdict.allowed for verdict in await asyncio.gather(*charges))
 
 
-async def test_uploads_of_a_client_that_wait_leave_connections_to_others(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 0.01)
+async def test_waiting_uploads_of_one_client_leave_connections_to_other_clients(db: Database) -> None:
     client, other, uploads = await make_client(db), await make_client(db, "other"), Uploads(db)
     theirs = await make_image(db, other)
     waiting = [await stored(uploads, client, f"{number % 10}" * 64) for number in range(20)]
@@ -216,9 +210,9 @@ async def test_uploads_of_a_client_that_wait_leave_connections_to_others(
         accepting = []
         for upload in waiting:
             accepting.append(asyncio.ensure_future(uploads.accept(client, upload)))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.07)
         in_use, _ = db.pool_state()
-        assert in_use <= batches.MOST_AT_ONCE + 1, "and one that holds the lock"
+        assert in_use <= 4, "three slow batches, and the connection that holds the lock"
         async with asyncio.timeout(5):
             assert (await ImageReads(db).one(other.id, theirs.id)).id == theirs.id
     assert len({image.id for image in await asyncio.gather(*accepting)}) == 20

@@ -1,4 +1,4 @@
-"""The processes of `imago dev`: started, started again when they die, and stopped."""
+"""The child processes of `imago dev`: started, restarted when they exit, and stopped."""
 
 import asyncio
 import contextlib
@@ -12,15 +12,15 @@ import click
 
 from imago.telemetry.metrics import remove_process
 
-# A process that lived longer than this was not broken from the start, so it is started again at once.
+# A process that lived longer than this was healthy, so it is restarted immediately.
 _HEALTHY_SECONDS = 10.0
-_LONGEST_PAUSE = 10.0
+_MAX_RESTART_DELAY = 10.0
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Process:
-    """One process, with its log in a file."""
+class SupervisedProcess:
+    """One process, which logs to a file."""
 
     def __init__(
         self,
@@ -39,31 +39,20 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     async def keep_running(self) -> None:
-        """Start the process, and again whenever it ends, with growing pauses where it dies young."""
-        pause = 0.0
+        """Start the process and restart it whenever it exits, with growing delays if it exits early."""
+        delay = 0.0
         while True:
             started = time.monotonic()
-            with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    env=self._environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=self._pass_fds,
-                    # Ctrl-C goes to the whole foreground group; here one process decides the order of ending.
-                    start_new_session=True,
-                    preexec_fn=die_with_parent,
-                )
+            self._process = await self._start()
             code = await self._process.wait()
             remove_process(self._process.pid, self._environment.get("PROMETHEUS_MULTIPROC_DIR"))
             lived = time.monotonic() - started
-            pause = 0.0 if lived > _HEALTHY_SECONDS else min(_LONGEST_PAUSE, pause * 2 or 0.5)
-            click.echo(f"{self.name} ended with {code}, starting it again (see {self._log})", err=True)
-            await asyncio.sleep(pause)
+            delay = 0.0 if lived > _HEALTHY_SECONDS else min(_MAX_RESTART_DELAY, delay * 2 or 0.5)
+            click.echo(f"{self.name} exited with code {code}, restarting (see {self._log})", err=True)
+            await asyncio.sleep(delay)
 
     async def stop(self, *, timeout: float) -> None:
-        """Ask the process to end, and kill it when it takes too long."""
+        """Terminate the process, and kill it after `timeout` seconds."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -77,8 +66,22 @@ class Process:
                 process.kill()
             await process.wait()
 
+    async def _start(self) -> asyncio.subprocess.Process:
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=self._pass_fds,
+                # Ctrl-C reaches the whole foreground group, but the supervisor decides the order of stopping.
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
 
 def die_with_parent() -> None:
-    """Have the kernel kill the calling process when its parent dies, however that comes (Linux)."""
+    """Have the kernel kill the calling process when its parent dies for any reason (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,67 @@
+"""Settings: every environment variable that Imago reads, in one frozen model made of one class per concern.
+
+`.env.example` lists all of them. Durations are in seconds and sizes in bytes unless a name says otherwise (`…_MB` is
+2^20 bytes).
+"""
+
+from typing import Self
+
+from pydantic import ValidationError, model_validator
+
+from imago.core.jobs.stages import Stage
+from imago.settings.ai import AiSettings
+from imago.settings.auth import AuthSettings
+from imago.settings.database import DatabaseSettings
+from imago.settings.http import HttpSettings
+from imago.settings.maintenance import MaintenanceSettings
+from imago.settings.nats import NatsSettings
+from imago.settings.stages import StageSettings
+from imago.settings.storage import StorageSettings
+from imago.settings.telemetry import TelemetrySettings
+from imago.settings.uploads import UploadSettings
+from imago.settings.worker import WorkerSettings
+from imago.startup import StartupError
+
+
+class Settings(
+    TelemetrySettings,
+    AuthSettings,
+    DatabaseSettings,
+    NatsSettings,
+    StorageSettings,
+    HttpSettings,
+    UploadSettings,
+    StageSettings,
+    AiSettings,
+    WorkerSettings,
+    MaintenanceSettings,
+):
+    """The configuration of one process; `Settings()` reads the environment, tests pass arguments."""
+
+    def stage_timeout(self, stage: Stage) -> float:
+        """Return the time limit of one attempt of a stage, in seconds."""
+        return {
+            Stage.THUMBNAIL: self.thumbnail_timeout,
+            Stage.EXIF: self.exif_timeout,
+            # A provider that reads the page again takes at most two of its timeouts: one call and one retry.
+            Stage.OCR: self.ocr_timeout + (2 * self.ai_timeout if self.ocr_fallback == "ai" else 0),
+            Stage.VISION: self.vision_timeout,
+        }[stage]
+
+    @model_validator(mode="after")
+    def _vision_outlasts_the_provider(self) -> Self:
+        if self.provider != "offline" and self.vision_timeout <= 2 * self.ai_timeout:
+            raise ValueError("VISION_TIMEOUT must be longer than twice AI_TIMEOUT")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment; raise StartupError with the first variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        # Without the value, which may be a secret.
+        text = f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}"
+        raise StartupError(text) from None

@@ -1,0 +1,45 @@
+"""The HTTP server of the API."""
+
+from functools import cached_property
+
+from pydantic import Field, field_validator
+
+from imago.core.forwarded import Network, networks
+from imago.settings.base import CommaList, SettingsGroup
+
+
+class HttpSettings(SettingsGroup):
+    """Addresses, rate limits by address, and connection timeouts."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    public_url: str | None = None
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    cors_origins: CommaList = ()
+    trusted_proxies: CommaList = ()
+    """Networks whose `X-Forwarded-For` is believed."""
+    anonymous_per_minute: int = Field(300, ge=1)
+    """Requests per minute of one address without a valid key; in each process."""
+    anonymous_burst: int = Field(100, ge=1)
+    files_per_minute: int = Field(6000, ge=1)
+    """The same for signed URLs of local storage."""
+    files_burst: int = Field(1000, ge=1)
+    keepalive_timeout: float = Field(75.0, gt=0)
+    header_timeout: float = Field(15.0, gt=0)
+    """Time limit for the first request's line and headers on a new connection."""
+    shutdown_timeout: float = Field(8.0, gt=0)
+    drain_delay: float = Field(0.0, ge=0)
+    """Seconds between reporting not ready and closing the port, for load balancers to notice; the chart sets it."""
+    events_heartbeat: float = Field(15.0, gt=0)
+    """Seconds between two comments on an idle event stream, so that proxies do not close it."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        networks(value)
+        return value
+
+    @cached_property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return networks(self.trusted_proxies)

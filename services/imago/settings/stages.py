@@ -1,0 +1,48 @@
+"""The stages of the pipeline."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from imago.core.jobs.stages import Stage
+from imago.settings.base import CommaList, SettingsGroup
+
+
+class StageSettings(SettingsGroup):
+    """Which stages run, how they work and how long one attempt may take."""
+
+    ocr_enabled: bool = True
+    disabled_stages: CommaList = ()
+    thumbnail_mode: Literal["deferred", "inline"] = "deferred"
+    thumbnail_size: int = Field(512, ge=16, le=4096)
+    """The longest side in pixels."""
+    thumbnail_format: Literal["webp", "jpeg"] = "webp"
+    exif_reader: Literal["ifd", "piexif"] = "ifd"
+    ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
+    ocr_languages: str = "fra+eng"
+    ocr_half_scale: bool = False
+    """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
+    tessdata_dir: Path | None = None
+    ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
+    ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)
+    """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    thumbnail_timeout: float = Field(60.0, gt=0)
+    exif_timeout: float = Field(30.0, gt=0)
+    ocr_timeout: float = Field(120.0, gt=0)
+    vision_timeout: float = Field(180.0, gt=0)
+
+    @field_validator("disabled_stages")
+    @classmethod
+    def _known_stages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if Stage(name) is Stage.THUMBNAIL:
+                raise ValueError("the thumbnail stage can't be disabled")
+        return value
+
+    @cached_property
+    def stages_off(self) -> frozenset[Stage]:
+        """The stages that this server has disabled."""
+        off = {Stage(name) for name in self.disabled_stages}
+        return frozenset(off if self.ocr_enabled else off | {Stage.OCR})

@@ -1,0 +1,39 @@
+"""Logs, metrics and traces, and the failpoints of tests."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
+
+from imago import failpoints
+from imago.settings.base import CommaList, SettingsGroup
+
+# Each name is a label of some dozens of series in each process.
+MAX_METRICS_CLIENTS = 50
+
+
+class TelemetrySettings(SettingsGroup):
+    """What a process reports, and how."""
+
+    debug: bool = False
+    """Console logs instead of JSON, and logs of level debug."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_clients: CommaList = ()
+    """Names of the clients, 50 at most, that have their own label in metrics; all others are `other`."""
+    otel_exporter_otlp_endpoint: str | None = None
+    prometheus_multiproc_dir: Path | None = None
+    failpoints: str = ""
+    """Where a test makes this process crash, freeze or skip a step; never set in production (`imago.failpoints`)."""
+
+    @field_validator("metrics_clients")
+    @classmethod
+    def _few_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > MAX_METRICS_CLIENTS:
+            raise ValueError(f"METRICS_CLIENTS takes at most {MAX_METRICS_CLIENTS} names")
+        return value
+
+    @field_validator("failpoints")
+    @classmethod
+    def _known_failpoints(cls, value: str) -> str:
+        failpoints.parse(value)
+        return value

@@ -1,0 +1,41 @@
+"""Uploads."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from imago.settings.base import SettingsGroup
+
+MB = 2**20
+
+
+class UploadSettings(SettingsGroup):
+    """Sizes, timeouts, concurrency and idempotency of uploads."""
+
+    uploads_per_client: int = Field(32, ge=1)
+    """Concurrent uploads of one client in each process."""
+    upload_mb_per_client: int = Field(1024, ge=1)
+    """Total size of one client's concurrent uploads in each process."""
+    max_upload_size_mb: int = Field(50, ge=1)
+    max_image_pixels: int = Field(50_000_000, ge=1)
+    upload_idle_timeout: float = Field(30.0, gt=0)
+    """The longest pause between two reads of an upload."""
+    upload_min_rate: int = Field(1024, ge=0)
+    """Bytes per second that an upload must average after its first 30 seconds."""
+    upload_total_timeout: float = Field(900.0, gt=0)
+    intent_ttl: float = Field(1200.0, gt=0)
+    """Lifetime of an intent; longer than `upload_total_timeout`, or a slow upload would lose its object."""
+    idempotency_ttl: int = Field(24 * 3600, ge=60)
+    idempotency_lease: float = Field(30.0, gt=0)
+    """Seconds after which the Idempotency-Key of a killed upload can be used again."""
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The largest file accepted, in bytes."""
+        return self.max_upload_size_mb * MB
+
+    @model_validator(mode="after")
+    def _intents_outlive_uploads(self) -> Self:
+        if self.intent_ttl <= self.upload_total_timeout:
+            raise ValueError("INTENT_TTL must be longer than UPLOAD_TOTAL_TIMEOUT")
+        return self
