@@ -60,7 +60,7 @@ async def test_status_has_every_stage(tenant: Tenant) -> None:
 
 
 async def test_another_clients_image_is_indistinguishable_from_a_missing_one(api: Api, tenant: Tenant) -> None:
-    stranger = await api.new_client("stranger")
+    other = await api.new_client("other")
     _, body = await tenant.upload(encoded())
     routes = [("GET", suffix) for suffix in ("", "/status", "/exif", "/ocr", "/ai", "/download-url", "/thumbnail-url")]
     routes += [("POST", "/reprocess"), ("PATCH", ""), ("DELETE", "")]
@@ -68,7 +68,7 @@ async def test_another_clients_image_is_indistinguishable_from_a_missing_one(api
         options: dict[str, Any] = {"PATCH": {"json": {"tags": None}}, "POST": {"json": {}}}.get(method, {})
         responses = set()
         for ref in (body["id"], body["uuid"], 999_999, "0b7d9c2e-0000-4000-8000-000000000000", "nonsense"):
-            headers = {"X-API-Key": stranger.key}
+            headers = {"X-API-Key": other.key}
             async with api.http.request(method, f"/images/{ref}{suffix}", headers=headers, **options) as response:
                 responses.add((response.status, await response.read()))
         assert len(responses) == 1, (method, suffix, responses)

@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from typing import BinaryIO
 
 import pytest
 import sqlalchemy as sa
 from aiohttp import FormData
 
 from devtools.waiting import until
+from imago.core.images.model import ImageHeader
 from imago.db.tables import images, upload_intents
 from tests.integration.api.conftest import Api, Tenant
 from tests.support.images import FORMATS, animated, encoded, picture
@@ -66,6 +69,24 @@ async def test_invalid_files_are_rejected_and_leave_nothing_behind(
     returned, problem = await tenant.upload(data)
     assert (returned, problem["code"]) == (status, code)
     await assert_nothing_left(api, tenant)
+
+
+@pytest.mark.parametrize(("width", "expected_reads"), [(64, 0), (600, 1)])
+async def test_only_the_header_of_a_large_file_is_read_from_storage(
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, width: int, expected_reads: int
+) -> None:
+    keys: list[str] = []
+    store = api.services.store
+    examine = store.examine
+
+    async def counted(key: str, read: Callable[[BinaryIO], ImageHeader]) -> ImageHeader:
+        keys.append(key)
+        return await examine(key, read)
+
+    monkeypatch.setattr(store, "examine", counted)
+    _, body = await tenant.upload(encoded("bmp", picture(width, 300)))
+    _, detail = await tenant.call("GET", f"/images/{body['id']}")
+    assert (detail["width"], detail["height"], len(keys)) == (width, 300, expected_reads)
 
 
 async def test_a_form_without_the_field_is_rejected(api: Api, tenant: Tenant) -> None:

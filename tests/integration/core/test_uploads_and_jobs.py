@@ -149,7 +149,10 @@ async def test_an_upload_whose_intent_expired_is_rejected_and_not_charged(db: Da
     with pytest.raises(UploadExpired):
         await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
-    assert [grave.object_key for grave in await due_tombstones(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+    assert [tombstone.object_key for tombstone in await due_tombstones(db, limit=10)] == [
+        "c/i/original",
+        "c/i/thumbnail",
+    ]
 
 
 async def test_concurrent_uploads_of_several_clients_are_accepted(db: Database) -> None:
@@ -427,9 +430,9 @@ async def test_a_deleted_image_releases_its_quota_and_leaves_tombstones(db: Data
         await get_image(db, client.id, image.id)
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (0, 0)
-    buried = [grave.object_key for grave in await due_tombstones(db, limit=10)]
-    assert len(buried) == 3, "the original, the thumbnail, and what was written after the deletion"
-    assert buried[2] == THUMBNAIL_KEY
+    deleted = [tombstone.object_key for tombstone in await due_tombstones(db, limit=10)]
+    assert len(deleted) == 3, "the original, the thumbnail, and what was written after the deletion"
+    assert deleted[2] == THUMBNAIL_KEY
     assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()
 
 

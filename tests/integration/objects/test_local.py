@@ -28,7 +28,7 @@ async def test_deletion_also_removes_temporary_files_and_empty_directories(store
     source.write_bytes(b"t")
     for key in ("c/i/original", "c/i/thumbnail"):
         await store.put(key, source, content_type="image/png")
-    # What a process leaves behind that is killed during a write.
+    # A process that was killed during a write leaves this behind.
     left = store._temporary("c/i/original")
     left.write_bytes(b"half")
     other = store._temporary("c/i/originals")

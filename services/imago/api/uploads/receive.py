@@ -42,10 +42,11 @@ RATE_GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Received:
-    """The size and hash of a received file."""
+    """The size and hash of a received file, and its content if it is at most one chunk."""
 
     size_bytes: int
     sha256: str
+    content: bytes | None
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,8 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings, dead
     Raises UnsupportedMediaType after the first bytes of an unsupported format, TooLarge as soon as the limit is
     exceeded, EmptyFile, Unprocessable, and RequestTimeout if the client stalls or is too slow.
     """
-    digest = hashlib.sha256()
-    size = 0
-    while True:
-        async with deadline.waiting():
-            try:
-                chunk = await file.part.read_chunk(CHUNK_BYTES)
-            except _FORM_ERRORS:
-                raise _field_problem("The form is malformed.") from None
-        if not chunk:
-            break
+    digest, size, content = hashlib.sha256(), 0, bytearray()
+    while chunk := await _read_chunk(file, deadline):
         if size == 0 and len(chunk) >= 256 and sniff(chunk[:256]) is None:
             raise UnsupportedMediaType("Unsupported file type; expected JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF.")
         size += len(chunk)
@@ -148,12 +141,22 @@ async def receive(file: FilePart, writer: ObjectWriter, settings: Settings, dead
             raise too_large(settings)
         # Hashing a chunk takes 0.14 ms, about as long as switching to a thread.
         digest.update(chunk)
-        await writer.write(bytes(chunk))
+        if size <= CHUNK_BYTES:
+            content += chunk
+        await writer.write(chunk)
         failpoints.reach("upload.streaming")
         deadline.check_rate(size)
     if size == 0:
         raise EmptyFile("The file is empty.")
-    return Received(size, digest.hexdigest())
+    return Received(size, digest.hexdigest(), bytes(content) if size <= CHUNK_BYTES else None)
+
+
+async def _read_chunk(file: FilePart, deadline: UploadDeadline) -> bytes:
+    async with deadline.waiting():
+        try:
+            return bytes(await file.part.read_chunk(CHUNK_BYTES))
+        except _FORM_ERRORS:
+            raise _field_problem("The form is malformed.") from None
 
 
 def too_large(settings: Settings) -> TooLarge:

@@ -38,7 +38,7 @@ class ImageIdentity:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image's header says: size in stored pixels (before orientation) and number of frames."""
+    """An image's format, size in stored pixels (before orientation) and number of frames."""
 
     format: ImageFormat
     width: int

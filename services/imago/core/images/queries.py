@@ -21,7 +21,7 @@ from imago.db.engine import Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
 
-# More images, or pages of them, at once are read in several transactions.
+# Larger batches are split into several transactions.
 _MAX_BATCH_SIZE = 50
 
 
@@ -92,7 +92,7 @@ _STATUSES = {str(status): status for status in ImageStatus}
 
 
 def _columns(dialect: str) -> list[sa.ColumnElement[Any]]:
-    """Return the columns of an `ImageRow`; results are read as text, so that nobody parses their JSON."""
+    """Return the columns of an `ImageRow`; results are read as text, so that their JSON is not parsed."""
     return [
         *(
             sa.type_coerce(images.c[name], _Status).label(name) if name == "status" else images.c[name]

@@ -46,7 +46,7 @@ class Acceptance:
 
     @property
     def charge(self) -> Charge:
-        """What the upload adds to the client's usage."""
+        """The charge on the client's usage."""
         upload, limits = self.upload, self.client.limits
         # A thumbnail counts towards the usage but never exceeds the quota itself.
         added = upload.size_bytes + (upload.thumbnail.result.size_bytes if upload.thumbnail else 0)

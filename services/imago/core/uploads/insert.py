@@ -44,7 +44,7 @@ class InsertedImage:
 
 @dataclass(frozen=True)
 class Dependents:
-    """What depends on a new image: the first runs of its stages, its search document and its outbox rows."""
+    """The dependents of a new image: the first runs of its stages, its search document and its outbox rows."""
 
     image: ImageIdentity
     lane: str
@@ -118,13 +118,16 @@ async def insert_images(connection: AsyncConnection, values: Sequence[Mapping[st
     if connection.dialect.name != "sqlite":
         rows = await _IMAGE_POSTGRES.fetchmany(connection, values)
         return [InsertedImage(row.id, row.duplicate_of, row.lane, row.intent_ended) for row in rows]
-    inserted = []
-    for each in values:
-        ended = await _INTENT_SQLITE.one_or_none(connection, each) is not None
-        row = await _IMAGE_SQLITE.one_or_none(connection, each) if ended else None
-        image = (None, None, None) if row is None else (row.id, row.duplicate_of, row.lane)
-        inserted.append(InsertedImage(*image, ended))
-    return inserted
+    return [await _insert_image_on_sqlite(connection, each) for each in values]
+
+
+async def _insert_image_on_sqlite(connection: AsyncConnection, values: Mapping[str, object]) -> InsertedImage:
+    if await _INTENT_SQLITE.one_or_none(connection, values) is None:
+        return InsertedImage(None, None, None, intent_ended=False)
+    row = await _IMAGE_SQLITE.one_or_none(connection, values)
+    if row is None:
+        return InsertedImage(None, None, None, intent_ended=True)
+    return InsertedImage(row.id, row.duplicate_of, row.lane, intent_ended=True)
 
 
 def _json_rows(dialect: str, parameter: str, columns: Mapping[str, Any]) -> sa.Subquery | sa.TableValuedAlias:
