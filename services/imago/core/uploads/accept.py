@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +15,7 @@ from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
 from imago.core.images.model import ImageIdentity
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
+    ImageStatus,
     Stage,
     StageStatus,
     image_status,
@@ -36,13 +38,18 @@ class Acceptance:
     upload: NewImage
     completion: Completion | None
 
-    @property
+    @cached_property
     def stages(self) -> dict[Stage, StageStatus]:
         """The image's stages and their first status."""
         stages = planned_stages(self.client.pipeline.stages, disabled=self.upload.stages_off)
         if self.upload.thumbnail:
             stages[Stage.THUMBNAIL] = StageStatus.DONE
         return stages
+
+    @property
+    def status(self) -> ImageStatus:
+        """The image's first status."""
+        return image_status(self.stages.values())
 
     @property
     def charge(self) -> Charge:
@@ -90,13 +97,12 @@ async def _quota_exceeded(connection: AsyncConnection, request: Acceptance) -> Q
 def _accepted(
     request: Acceptance, image: Dependents, duplicate_of: int | None, rows: tuple[OutboxRow, ...]
 ) -> AcceptedImage:
-    status = image_status(request.stages.values())
-    return AcceptedImage(image.image.id, request.upload.uuid, request.upload.original_name, status, duplicate_of, rows)
+    upload = request.upload
+    return AcceptedImage(image.image.id, upload.uuid, upload.original_name, request.status, duplicate_of, rows)
 
 
 def _dependents(request: Acceptance, image: ImageIdentity, lane: str, *, now: datetime) -> Dependents:
-    headers, stages = request.upload.traceparent, request.stages
-    status = image_status(stages.values())
+    headers, stages, status = request.upload.traceparent, request.stages, request.status
     drafts = [draft_event(image, EventName.IMAGE_CREATED, at=now, headers=headers, status=status)]
     drafts += [
         draft_work(image, stage, run=1, epoch=1, lane=lane, headers=headers)
@@ -109,8 +115,7 @@ def _dependents(request: Acceptance, image: ImageIdentity, lane: str, *, now: da
 
 
 def _image_values(request: Acceptance, *, now: datetime) -> dict[str, object]:
-    upload, thumbnail = request.upload, request.upload.thumbnail
-    status = image_status(request.stages.values())
+    upload, thumbnail, status = request.upload, request.upload.thumbnail, request.status
     return {
         "intent": upload.intent_id,
         "uuid": upload.uuid,
