@@ -1,1 +1,1 @@
-"""The Kopf operator that turns `ImagoClient` resources into API keys, quotas and priority streams."""
+"""The Kopf operator that provides each `ImagoClient` with an API key, quotas and, on request, a dedicated lane."""

@@ -1,154 +1,126 @@
-"""A small client of the Kubernetes API for what Kopf doesn't do: objects by their path, and refusals by their kind."""
+"""A small client of the Kubernetes API for what Kopf does not offer: objects by path, and errors by kind."""
 
 import asyncio
 import json
 import os
-import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
 import kopf
-import structlog
 
-log = structlog.get_logger(__name__)
+from imago_operator.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSES, HttpClient, HttpReply, RetryPolicy
 
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 FIELD_MANAGER = "imago-operator"
 
-# A projected token lives for an hour and is replaced on disk long before its end; client-go reads it every minute too.
+# A projected token is valid for an hour and is replaced on disk long before that; client-go reads it every minute too.
 CREDENTIALS_SECONDS = 60.0
-# An API server that restarts is back within seconds; what takes longer is the next pass' business.
-TRIES = 4
-FIRST_PAUSE = 0.2
-
-_RETRIED = frozenset({429, 500, 502, 503, 504})
+# An API server is back within seconds of a restart; a longer outage is left to the next reconciliation. A 401 is
+# repeated with credentials read again.
+RETRIES = RetryPolicy(attempts=4, first_delay=0.4, statuses=TRANSIENT_STATUSES | {401})
 
 Object = dict[str, Any]
 
 
 class KubernetesUnavailable(Exception):
-    """The API server can't be reached or has trouble of its own; what was sent may have happened or not."""
+    """The API server cannot be reached or replies with a transient error; the request may have taken effect."""
 
 
-class Changed(Exception):
-    """An object isn't what it was when it was read (409): read again and decide anew."""
+class ObjectConflict(Exception):
+    """The object changed after it was read (409), or is gone: read it again and decide again."""
 
 
-class Refused(Exception):
-    """The API server says no, and will say so again (403, 422): the text is its own."""
+class KubernetesRefused(Exception):
+    """The API server rejected the request (403, 422) and would reject it again; the text is the server's."""
 
 
-class Kubernetes:
-    """One session with the API server, as a service account in a pod or by a kubeconfig."""
+class Kubernetes(HttpClient):
+    """A client that authenticates as the pod's service account or by a kubeconfig."""
 
     def __init__(self, *, timeout: float, credentials: Callable[[], kopf.ConnectionInfo] | None = None) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
-        self._find = credentials or find_credentials
-        self._info = self._find()
-        self._ssl = _ssl_of(self._info)
-        self._read_at = 0.0
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        super().__init__(timeout=timeout, retries=RETRIES)
+        self._read_credentials = credentials or find_credentials
+        self._credentials = self._read_credentials()
+        self._ssl = _ssl_of(self._credentials)
+        self._credentials_read_at = 0.0
 
     async def get(self, path: str) -> Object | None:
-        """Return an object or a list, None where there is none."""
-        return await self._ask("GET", path)
+        """Return an object or a list; None if it does not exist."""
+        return await self._request("GET", path)
 
     async def create(self, path: str, body: Object) -> Object:
-        """Create an object; raise Changed where one of its name is there already."""
-        return await self._certain("POST", path, body)
+        """Create an object; raise ObjectConflict if one of its name exists."""
+        return await self._write("POST", path, body)
 
     async def patch(self, path: str, body: Object) -> Object:
-        """Change an object by a JSON merge patch; raise Changed where it isn't the version that the patch names."""
-        return await self._certain("PATCH", path, body, kind=MERGE)
+        """Apply a JSON merge patch; raise ObjectConflict if the object's version is not the one in the patch."""
+        return await self._write("PATCH", path, body, content_type=MERGE)
 
     async def apply(self, path: str, body: Object) -> Object:
-        """Make an object what it is to be, by server-side apply."""
+        """Create or update an object by server-side apply."""
         query = f"?fieldManager={FIELD_MANAGER}&force=true"
-        return await self._certain("PATCH", path + query, body, kind=APPLY)
+        return await self._write("PATCH", path + query, body, content_type=APPLY)
 
     async def delete(self, path: str, *, uid: str | None = None) -> None:
-        """Delete an object, only the one of a uid if wanted; nothing happens where it is gone."""
+        """Delete an object, if it exists and, where a uid is given, has that uid."""
         body: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
-        await self._ask("DELETE", path, body)
+        await self._request("DELETE", path, body)
 
-    async def _certain(self, method: str, path: str, body: Object, *, kind: str = "application/json") -> Object:
-        answer = await self._ask(method, path, body, kind=kind)
-        if answer is None:
-            # What is patched or created in is gone.
-            raise Changed(f"{path.partition('?')[0]} is gone")
-        return answer
+    async def _write(self, method: str, path: str, body: Object, *, content_type: str = JSON) -> Object:
+        written = await self._request(method, path, body, content_type=content_type)
+        if written is None:
+            # A 404: the object to patch, or the namespace to create in, is gone.
+            raise ObjectConflict(f"{path.partition('?')[0]} not found")
+        return written
 
-    async def _ask(
-        self, method: str, path: str, body: Object | None = None, *, kind: str = "application/json"
+    async def _request(
+        self, method: str, path: str, body: Object | None = None, *, content_type: str = JSON
     ) -> Object | None:
-        trouble = ""
-        for attempt in range(TRIES):
-            if attempt:
-                await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - it spreads load, and is no secret
-            try:
-                status, answer = await self._once(method, path, body, kind)
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                trouble = type(error).__name__
-                continue
-            if status < 300:
-                return answer
-            if status == 404:
-                return None
-            if status == 409:
-                raise Changed(_message(answer))
-            if status == 401:
-                # Replaced on disk since, or about to be.
-                self._read_at = 0.0
-            elif status not in _RETRIED:
-                raise Refused(_message(answer))
-            trouble = f"{status}: {_message(answer)}"
-        raise KubernetesUnavailable(trouble)
+        """Return the object of a successful reply, None for a 404; raise an error for any other status."""
 
-    async def _once(self, method: str, path: str, body: Object | None, kind: str) -> tuple[int, Object]:
-        if self._session is None:
-            raise RuntimeError("the session is not open")
+        async def send() -> HttpReply:
+            await self._refresh_credentials()
+            reply = await self._send(
+                method,
+                self._credentials.server.rstrip("/") + path,
+                data=None if body is None else json.dumps(body),
+                headers={"Content-Type": content_type, "Accept": JSON, **self._credentials.as_http_headers()},
+                ssl=self._ssl,
+            )
+            if reply.status == 401:
+                # The token on disk was replaced since it was read, or is about to be.
+                self._credentials_read_at = 0.0
+            return reply
+
+        try:
+            reply = await self._send_with_retries(send)
+        except CONNECTION_ERRORS as error:
+            raise KubernetesUnavailable(type(error).__name__) from None
+        if reply.status < 300:
+            return reply.body if isinstance(reply.body, dict) else {}
+        if reply.status == 404:
+            return None
+        raise _error_of(reply)
+
+    async def _refresh_credentials(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._read_at > CREDENTIALS_SECONDS:
-            fresh = await loop.run_in_executor(None, self._find)
-            if fresh != self._info:
-                self._info, self._ssl = fresh, _ssl_of(fresh)
-            self._read_at = loop.time()
-        async with self._session.request(
-            method,
-            self._info.server.rstrip("/") + path,
-            data=None if body is None else json.dumps(body),
-            headers={"Content-Type": kind, "Accept": "application/json", **self._info.as_http_headers()},
-            ssl=self._ssl,
-        ) as response:
-            text = await response.text()
-            try:
-                answer = json.loads(text) if text else {}
-            except ValueError:
-                answer = {"message": text[:200]}
-            return response.status, answer if isinstance(answer, dict) else {}
+        if loop.time() - self._credentials_read_at > CREDENTIALS_SECONDS:
+            fresh = await loop.run_in_executor(None, self._read_credentials)
+            if fresh != self._credentials:
+                self._credentials, self._ssl = fresh, _ssl_of(fresh)
+            self._credentials_read_at = loop.time()
 
 
 def find_credentials() -> kopf.ConnectionInfo:
-    """Return how to reach the API server: by KUBECONFIG where it is set, else as the pod's service account.
+    """Return the API server's address and credentials: from KUBECONFIG if it is set, else of the service account.
 
-    Raises kopf.LoginError where there is neither.
+    Raises kopf.LoginError if there is neither.
     """
     settings = kopf.OperatorSettings()
     if os.environ.get("KUBECONFIG"):
@@ -157,15 +129,15 @@ def find_credentials() -> kopf.ConnectionInfo:
         info = kopf.login_with_service_account(settings=settings)
         host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         if info is not None and host:
-            # Kopf asks for kubernetes.default.svc, which needs a DNS; every pod has these two.
+            # Kopf uses kubernetes.default.svc, which needs DNS; these two variables are set in every pod.
             info = replace(info, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
     if info is None:
-        raise kopf.LoginError("neither KUBECONFIG nor a service account's token is there")
+        raise kopf.LoginError("no credentials: neither KUBECONFIG nor a service account token found")
     return info
 
 
 def secret_path(namespace: str, name: str = "") -> str:
-    """Return the path of a Secret, or of a namespace's Secrets."""
+    """Return the path of a Secret, or of all Secrets of a namespace."""
     return _path(f"/api/v1/namespaces/{namespace}/secrets", name)
 
 
@@ -175,7 +147,7 @@ def namespace_path(name: str) -> str:
 
 
 def custom_path(group: str, version: str, namespace: str | None, plural: str, name: str = "") -> str:
-    """Return the path of an object of a group, or of all in a namespace, or (None) of all there are."""
+    """Return the path of an object of an API group, or of all in a namespace, or in all namespaces (None)."""
     middle = f"/namespaces/{namespace}" if namespace is not None else ""
     return _path(f"/apis/{group}/{version}{middle}/{plural}", name)
 
@@ -184,8 +156,19 @@ def _path(collection: str, name: str) -> str:
     return f"{collection}/{name}" if name else collection
 
 
-def _message(answer: Mapping[str, Any]) -> str:
-    return str(answer.get("message") or answer.get("reason") or "no reason given")
+def _error_of(reply: HttpReply) -> Exception:
+    message = _message(reply.body)
+    if reply.status == 409:
+        return ObjectConflict(message)
+    if reply.status in RETRIES.statuses:
+        return KubernetesUnavailable(f"{reply.status}: {message}")
+    return KubernetesRefused(message)
+
+
+def _message(body: Any) -> str:
+    if isinstance(body, dict):
+        return str(body.get("message") or body.get("reason") or "no reason given")
+    return str(body)[:200] or "no reason given"
 
 
 def _ssl_of(info: kopf.ConnectionInfo) -> ssl.SSLContext | bool:

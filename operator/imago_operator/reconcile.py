@@ -1,199 +1,195 @@
-"""One pass over one resource: idempotent, from whatever an earlier pass left, killed at any point or not.
+"""Reconciles an ImagoClient: idempotent, from whatever state an earlier reconciliation left, killed or not.
 
-Handlers and timers both come here. A pass reads the resource, its Secret and its client, does what is missing, writes
-what it found into `status`, and says when it has to come back.
+Change handlers and timers both call `reconcile()`. It reads the resource, its Secret and its client, makes the missing
+changes, writes `status`, and returns when to reconcile again.
 """
 
 from imago.core.lanes.model import DEDICATED, PREMIUM, client_token, lane_label
-from imago.core.times import utc_now
 from imago.nats.streams import StreamConflict, StreamsUnavailable
-from imago_operator import keyring, own_lanes
+from imago_operator import dedicated_lane, key_rotation
 from imago_operator.conditions import (
+    FALSE,
     UNKNOWN,
-    Finding,
-    Kind,
-    Outcome,
+    Condition,
+    ConditionType,
     Reason,
-    bad,
+    StatusUpdate,
     build_usage,
+    derive_ready,
+    false_condition,
     find_condition,
-    good,
-    ready,
+    true_condition,
 )
-from imago_operator.context import Context, resource_path
+from imago_operator.context import OperatorContext
 from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
-from imago_operator.kubernetes import Changed, Object, Refused
-from imago_operator.passes import Pass, Result
-from imago_operator.reporting import report
-from imago_operator.resource import (
-    PAUSED_ANNOTATION,
-    Ref,
-    SpecRefused,
-    build_client,
-    client_uuid,
-    flagged,
-    read_spec,
-)
+from imago_operator.kubernetes import KubernetesRefused, Object
+from imago_operator.reconciliation import Reconcile, ReconcileResult, read_resource, retry_conflicts, start_reconcile
+from imago_operator.resource import PAUSED_ANNOTATION, InvalidSpec, ResourceRef, build_client, client_uuid, has_flag
+from imago_operator.status import write_status
 from imago_operator.workers import TemplatesInvalid
 
-# Each conflict means that somebody else got on; so many in a row mean that somebody fights us.
-CONFLICTS = 5
+
+async def reconcile(context: OperatorContext, ref: ResourceRef) -> ReconcileResult:
+    """Make Secret, client and lane match the resource; raise KubernetesUnavailable."""
+    async with context.lock_for(ref):
+        return await retry_conflicts(lambda: _attempt(context, ref), exhausted=Reason.KUBERNETES_REFUSED)
 
 
-async def reconcile(context: Context, ref: Ref) -> Result:
-    """Bring a resource, its Secret, its client and its lane into agreement; raise KubernetesUnavailable."""
-    async with context.lock(ref):
-        for _ in range(CONFLICTS):
-            try:
-                return await _attempt(context, ref)
-            except Changed:
-                continue
-        return Result(Reason.KUBERNETES_REFUSED, again=1.0)
-
-
-async def _attempt(context: Context, ref: Ref) -> Result:
-    body = await context.kubernetes.get(resource_path(ref))
-    if body is None or body["metadata"]["uid"] != ref.uid or "deletionTimestamp" in body["metadata"]:
-        # The handler of deletions sees to the rest.
-        return Result()
-    outcome = Outcome()
-    result = await _result(context, ref, body, outcome)
-    await report(context, ref, body, outcome)
+async def _attempt(context: OperatorContext, ref: ResourceRef) -> ReconcileResult:
+    body = await read_resource(context, ref)
+    if body is None or "deletionTimestamp" in body["metadata"]:
+        # `finalize()` handles deletions.
+        return ReconcileResult()
+    update = StatusUpdate()
+    result = await _reconcile_body(context, ref, body, update)
+    await write_status(context, ref, body, update)
     return result
 
 
-async def _result(context: Context, ref: Ref, body: Object, outcome: Outcome) -> Result:
-    if flagged(body, PAUSED_ANNOTATION):
-        outcome.findings[Kind.READY] = _paused(body)
-        return Result(Reason.PAUSED)
+async def _reconcile_body(
+    context: OperatorContext, ref: ResourceRef, body: Object, update: StatusUpdate
+) -> ReconcileResult:
+    if has_flag(body, PAUSED_ANNOTATION):
+        update.conditions[ConditionType.READY] = _paused(body)
+        return ReconcileResult(Reason.PAUSED)
     try:
-        spec = read_spec(body)
-    except SpecRefused as error:
-        outcome.findings[Kind.READY] = bad(Reason.API_REFUSED, f"The spec can't be read: {error}.")
-        return Result(Reason.API_REFUSED)
-    work = Pass(context, ref, body, spec, outcome, owner=await context.owner(ref), now=utc_now())
+        work = await start_reconcile(context, ref, body, update)
+    except InvalidSpec as error:
+        update.conditions[ConditionType.READY] = false_condition(Reason.API_REFUSED, f"Invalid spec: {error}.")
+        return ReconcileResult(Reason.API_REFUSED)
     try:
-        await _settle(work)
+        await _apply_spec(work)
     except ApiUnavailable as error:
-        message = f"Imago's API can't be asked: {error}. Nothing was changed; it is tried again by itself."
-        _unknown(outcome, body, message)
-        outcome.findings[Kind.READY] = bad(Reason.API_UNAVAILABLE, message)
-        return Result(Reason.API_UNAVAILABLE, failed=True)
-    except Refused as error:
-        outcome.findings[Kind.CREDENTIALS] = bad(
-            Reason.KUBERNETES_REFUSED, f"Kubernetes refuses what the Secret needs: {error}. See the operator's Roles."
+        message = f"Imago's API is unavailable: {error}. Nothing was changed; the operator retries automatically."
+        _mark_unknown(update, body, message)
+        update.conditions[ConditionType.READY] = false_condition(Reason.API_UNAVAILABLE, message)
+        return ReconcileResult(Reason.API_UNAVAILABLE, failed=True)
+    except KubernetesRefused as error:
+        update.conditions[ConditionType.CREDENTIALS] = false_condition(
+            Reason.KUBERNETES_REFUSED,
+            f"Kubernetes rejected a request for the Secret: {error}. Check the operator's Roles.",
         )
-    outcome.findings[Kind.READY] = ready(outcome.findings, suspended=spec.suspended)
-    return Result(outcome.findings[Kind.READY].reason, again=work.again)
+    ready = derive_ready(update.conditions, suspended=work.spec.suspended)
+    update.conditions[ConditionType.READY] = ready
+    return ReconcileResult(ready.reason, requeue_after=work.requeue_after)
 
 
-async def _settle(work: Pass) -> None:
-    secret = await keyring.find_secret(work)
-    work.client = client_uuid(work.body, secret.held.client_id if secret.held is not None else None)
-    try:
-        state = await _settle_client(work)
-    except ClientOwned:
-        _refuse(
-            work,
-            Reason.CLIENT_OWNED,
-            f"Client {work.client} belongs to another owner. If it is to be this resource's, an administrator runs: "
-            f"imago client transfer {work.client} {work.owner}",
-        )
+async def _apply_spec(work: Reconcile) -> None:
+    secret = await key_rotation.find_secret(work)
+    work.client = client_uuid(work.body, secret.keys.client_id if secret.keys is not None else None)
+    state = await _apply_client(work)
+    if state is None:
         return
-    except _NotAdoptable:
-        _refuse(
-            work,
-            Reason.ADOPTION_REFUSED,
-            f"There is no client {work.client} that could be adopted: it doesn't exist, or is in use elsewhere. "
-            f"An administrator can hand it over: imago client transfer {work.client} {work.owner}",
-        )
-        return
-    except ApiRefused as error:
-        _refuse(work, Reason.API_REFUSED, f"Imago refuses the client: {error}")
-        return
-    state = await _settle_lane(work, state)
-    status = work.status
-    work.outcome.findings[Kind.QUOTA] = good("Plan, limits, scopes and pipeline are in force.")
-    work.outcome.facts |= {
+    state = await _apply_lane(work, state)
+    work.update.conditions[ConditionType.QUOTA] = true_condition("Plan, limits, scopes and pipeline are applied.")
+    work.update.fields |= {
         "clientId": str(work.client),
         "lane": lane_label(state.lane),
-        "usage": build_usage(status.get("usage"), state.usage, work.now),
+        "usage": build_usage(work.status.get("usage"), state.usage, work.now),
     }
-    await keyring.settle_keys(work, secret, state)
+    await key_rotation.ensure_key(work, secret, state)
+
+
+async def _apply_client(work: Reconcile) -> ClientState | None:
+    """Create or update the client; return None after recording why the resource may not have it."""
+    transfer = f"imago client transfer {work.client} {work.owner}"
+    try:
+        return await _put_client(work)
+    except ClientOwned:
+        _reject(
+            work,
+            Reason.CLIENT_OWNED,
+            f"Client {work.client} belongs to another owner. To transfer it to this resource, an administrator runs: "
+            f"{transfer}",
+        )
+    except _NotAdoptable:
+        _reject(
+            work,
+            Reason.ADOPTION_REFUSED,
+            f"Client {work.client} cannot be adopted: it does not exist, or another owner uses it. To transfer it to "
+            f"this resource, an administrator runs: {transfer}",
+        )
+    except ApiRefused as error:
+        _reject(work, Reason.API_REFUSED, f"Imago rejected the client: {error}")
+    return None
 
 
 class _NotAdoptable(Exception):
-    """The client that `spec.clientId` names doesn't exist or is active elsewhere; which, is nobody's business."""
+    """The client in `spec.clientId` does not exist or is active elsewhere; which of the two is not disclosed."""
 
 
-async def _settle_client(work: Pass) -> ClientState:
-    """Make the client what the spec says, in the lane it can have at once."""
+async def _put_client(work: Reconcile) -> ClientState:
+    """Create or update the client, in the lane that it can use immediately."""
     context, spec = work.context, work.spec
-    if spec.client_id is not None and work.binds:
+    if spec.client_id is not None and work.is_first_binding:
         found = await context.api.get(work.client)
         if found is None or (found.owner != work.owner and found.active):
             raise _NotAdoptable
     lane = PREMIUM if spec.dedicated else spec.lane
-    if _may_have_own(work) and await _has_own(work):
-        # Going through a shared lane would move its work there and back.
+    if _may_use_dedicated_lane(work) and await _is_in_dedicated_lane(work):
+        # A shared lane in between would move the client's open jobs there and back.
         lane = DEDICATED
     return await context.api.put(
         work.client, build_client(spec, owner=work.owner, lane=lane, active=not spec.suspended)
     )
 
 
-async def _has_own(work: Pass) -> bool:
-    if work.status.get("lane") == DEDICATED and not work.binds:
+async def _is_in_dedicated_lane(work: Reconcile) -> bool:
+    if work.status.get("lane") == DEDICATED and not work.is_first_binding:
         return True
-    # A pass that was killed may have got there without writing it down.
+    # A reconciliation that was killed may have moved the client without writing the status.
     found = await work.context.api.get(work.client)
     return found is not None and found.owner == work.owner and found.lane == client_token(work.client)
 
 
-async def _settle_lane(work: Pass, state: ClientState) -> ClientState:
-    """Give the client a lane of its own, or take it away; what fails here is told, and the client served meanwhile."""
-    findings = work.outcome.findings
+async def _apply_lane(work: Reconcile, state: ClientState) -> ClientState:
+    """Enter or leave the dedicated lane; an error is recorded in StreamsReady and does not stop the reconciliation."""
+    conditions = work.update.conditions
     try:
-        if _may_have_own(work):
-            state = await own_lanes.enter(work, state)
-            findings[Kind.STREAMS] = good("The client has a stream and workers of its own.")
-            return state
-        findings[Kind.STREAMS] = await own_lanes.leave(work, lane_open=state.lane_open)
+        if _may_use_dedicated_lane(work):
+            state = await dedicated_lane.enter(work, state)
+            conditions[ConditionType.STREAMS] = true_condition("The client has a dedicated stream and workers.")
+        else:
+            conditions[ConditionType.STREAMS] = await dedicated_lane.leave(work, lane_open=state.lane_open)
     except StreamsUnavailable as error:
-        message = f"NATS can't be asked ({error}); uploads are taken all the same, and it is tried again by itself."
-        # Shared lanes are others' business: nothing of this client's is known to be wrong.
-        status = "False" if work.spec.dedicated and _may_have_own(work) else UNKNOWN
-        findings[Kind.STREAMS] = Finding(status, Reason.NATS_UNAVAILABLE, message)
+        # The shared lanes are kept by the API too, so an outage says nothing about a client that uses them.
+        conditions[ConditionType.STREAMS] = Condition(
+            FALSE if _may_use_dedicated_lane(work) else UNKNOWN,
+            Reason.NATS_UNAVAILABLE,
+            f"NATS is unavailable ({error}). Uploads are still accepted; the operator retries automatically.",
+        )
     except StreamConflict as error:
-        findings[Kind.STREAMS] = bad(Reason.NATS_UNAVAILABLE, f"A stream can't be changed to what is needed: {error}")
-    except (Refused, TemplatesInvalid) as error:
-        findings[Kind.STREAMS] = bad(
-            Reason.KUBERNETES_REFUSED, f"The workers of the lane can't be made or removed: {error}"
+        conditions[ConditionType.STREAMS] = false_condition(
+            Reason.NATS_UNAVAILABLE, f"Stream configuration conflict: {error}"
+        )
+    except (KubernetesRefused, TemplatesInvalid) as error:
+        conditions[ConditionType.STREAMS] = false_condition(
+            Reason.KUBERNETES_REFUSED, f"The dedicated workers cannot be created or deleted: {error}"
         )
     return state
 
 
-def _may_have_own(work: Pass) -> bool:
+def _may_use_dedicated_lane(work: Reconcile) -> bool:
     return work.spec.dedicated and work.context.settings.dedicated_enabled
 
 
-def _refuse(work: Pass, reason: Reason, message: str) -> None:
-    for kind in (Kind.QUOTA, Kind.CREDENTIALS):
-        work.outcome.findings[kind] = bad(reason, message)
+def _reject(work: Reconcile, reason: Reason, message: str) -> None:
+    for kind in (ConditionType.QUOTA, ConditionType.CREDENTIALS):
+        work.update.conditions[kind] = false_condition(reason, message)
 
 
-def _unknown(outcome: Outcome, body: Object, message: str) -> None:
-    """Say of the parts that were never looked at that nothing is known; others stay as they were seen last."""
+def _mark_unknown(update: StatusUpdate, body: Object, message: str) -> None:
+    """Set conditions that were never determined to Unknown; the others keep their last state."""
     status = body.get("status") or {}
-    for kind in (Kind.QUOTA, Kind.CREDENTIALS, Kind.STREAMS):
-        if kind not in outcome.findings and find_condition(status, kind) is None:
-            outcome.findings[kind] = Finding(UNKNOWN, Reason.API_UNAVAILABLE, message)
+    for kind in (ConditionType.QUOTA, ConditionType.CREDENTIALS, ConditionType.STREAMS):
+        if kind not in update.conditions and find_condition(status, kind) is None:
+            update.conditions[kind] = Condition(UNKNOWN, Reason.API_UNAVAILABLE, message)
 
 
-def _paused(body: Object) -> Finding:
-    known = find_condition(body.get("status") or {}, Kind.READY)
-    return Finding(
+def _paused(body: Object) -> Condition:
+    known = find_condition(body.get("status") or {}, ConditionType.READY)
+    return Condition(
         str(known["status"]) if known else UNKNOWN,
         Reason.PAUSED,
-        f"Nothing is looked at or changed while the annotation {PAUSED_ANNOTATION} is true.",
+        f"Reconciliation is paused while the annotation {PAUSED_ANNOTATION} is true.",
     )

@@ -1,4 +1,4 @@
-"""ImagoClient as Python reads it: names, the spec with its defaults, and which client a resource means."""
+"""The ImagoClient resource in Python: names, the spec with its defaults, and the client it stands for."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from imago.core.lanes.model import DEDICATED
 
 GROUP, VERSION, PLURAL, KIND = "imago.dev", "v1alpha1", "imagoclients", "ImagoClient"
 FINALIZER = "imago.dev/finalizer"
-# Kopf leaves annotations of its own prefix out of its diffs: with imago.dev, `rotate` and `paused` would never fire.
+# Kopf ignores annotations of its own prefix: with imago.dev, changes of `rotate` and `paused` would trigger nothing.
 KOPF_PREFIX = "operator.imago.dev"
 
 CLIENT_ID_LABEL = "imago.dev/client-id"
@@ -37,13 +37,13 @@ _SUFFIXES = {
 }
 
 
-class SpecRefused(ValueError):
-    """A spec that the schema should not have let through; the text is for its author."""
+class InvalidSpec(ValueError):
+    """The spec violates the schema; the text is for its author."""
 
 
 @dataclass(frozen=True)
-class Ref:
-    """Which resource: its place, and the uid that tells it from an earlier one of the same name."""
+class ResourceRef:
+    """Identifies a resource; the uid distinguishes it from an earlier one of the same name."""
 
     namespace: str
     name: str
@@ -55,7 +55,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class ClientSpec:
-    """What a resource asks for, defaults filled in."""
+    """The spec of a resource, with defaults."""
 
     installation: str
     client_id: UUID | None
@@ -78,14 +78,14 @@ class ClientSpec:
 
     @property
     def dedicated(self) -> bool:
-        """Whether a lane of its own is asked for."""
+        """Whether the spec requests a dedicated lane."""
         return self.lane == DEDICATED
 
 
-def ref_of(body: Body) -> Ref:
-    """Return which resource a body is."""
+def ref_of(body: Body) -> ResourceRef:
+    """Return the reference to a resource."""
     metadata = body["metadata"]
-    return Ref(metadata["namespace"], metadata["name"], metadata["uid"])
+    return ResourceRef(metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 def annotation(body: Body, name: str) -> str | None:
@@ -94,13 +94,13 @@ def annotation(body: Body, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def flagged(body: Body, name: str) -> bool:
-    """Tell whether an annotation says `true`."""
+def has_flag(body: Body, name: str) -> bool:
+    """Return whether an annotation is set to `true`."""
     return (annotation(body, name) or "").strip().lower() == "true"
 
 
 def read_spec(body: Body) -> ClientSpec:
-    """Read the spec; raise SpecRefused on what the schema should not have let through."""
+    """Read the spec; raise InvalidSpec."""
     spec, name = body.get("spec") or {}, body["metadata"]["name"]
     key = spec.get("apiKey") or {}
     rotation, template = key.get("rotation") or {}, key.get("secretTemplate") or {}
@@ -119,27 +119,27 @@ def read_spec(body: Body) -> ClientSpec:
             ocr_languages=tuple(pipeline.get("ocrLanguages") or ()),
             description_language=pipeline.get("descriptionLanguage", "en"),
             secret_name=key.get("secretName") or f"{name}-imago",
-            interval=duration(rotation["interval"]) if rotation.get("interval") else None,
-            grace=duration(rotation.get("gracePeriod", "24h")),
+            interval=parse_duration(rotation["interval"]) if rotation.get("interval") else None,
+            grace=parse_duration(rotation.get("gracePeriod", "24h")),
             secret_labels=dict(template.get("labels") or {}),
             secret_annotations=dict(template.get("annotations") or {}),
             suspended=bool(spec.get("suspended", False)),
             erase=spec.get("deletionPolicy", "Retain") == "Delete",
         )
     except (ValueError, TypeError) as error:
-        raise SpecRefused(str(error)) from None
+        raise InvalidSpec(str(error)) from None
 
 
-def duration(text: str) -> timedelta:
-    """Read a duration such as `90d`; raise ValueError."""
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `90d`; raise ValueError."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"not a duration: {text!r}")
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def quantity(value: str | int) -> int:
-    """Read a Kubernetes quantity of whole bytes such as `50Gi`; raise ValueError."""
+def parse_quantity(value: str | int) -> int:
+    """Parse a Kubernetes quantity of whole bytes such as `50Gi`; raise ValueError."""
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
         raise ValueError(f"not a quantity: {value!r}")
@@ -153,10 +153,10 @@ def quantity(value: str | int) -> int:
 
 
 def client_uuid(body: Body, in_secret: UUID | None) -> UUID:
-    """Return which client a resource means.
+    """Return the client that a resource stands for.
 
-    `spec.clientId`, else the one this very resource is bound to already (a restore drops the status), else the one in
-    its Secret (which a restore brings back), else its own uid.
+    In this order: `spec.clientId`, `status.clientId` (which a restore drops), the id in the Secret (which a restore
+    brings back), the resource's own uid.
     """
     if "clientId" in (body.get("spec") or {}):
         return UUID(body["spec"]["clientId"])
@@ -167,12 +167,12 @@ def client_uuid(body: Body, in_secret: UUID | None) -> UUID:
 
 
 def owner_of(*, cluster: str, namespace_uid: str, name: str) -> str:
-    """Return what the client stores as its owner: nobody who may write in one namespace can name another's."""
+    """Return the owner stored with the client; the namespace's uid keeps it apart from those of other namespaces."""
     return f"{cluster}/{namespace_uid}/{name}"
 
 
 def build_client(spec: ClientSpec, *, owner: str, lane: str | None, active: bool) -> dict[str, Any]:
-    """Build the body of `PUT /auth/clients/{uuid}`; a lane of None is the plan's."""
+    """Build the body of `PUT /auth/clients/{uuid}`; a lane of None means the default lane of the plan."""
     body: dict[str, Any] = {
         "name": spec.name,
         "plan": spec.plan,
@@ -193,7 +193,7 @@ def build_client(spec: ClientSpec, *, owner: str, lane: str | None, active: bool
 
 def _limits(quota: Mapping[str, Any], rate: Mapping[str, Any]) -> dict[str, int]:
     named = {
-        "storage_bytes": quantity(quota["storage"]) if "storage" in quota else None,
+        "storage_bytes": parse_quantity(quota["storage"]) if "storage" in quota else None,
         "images": quota.get("images"),
         "ai_calls_per_month": quota.get("aiCallsPerMonth"),
         "requests_per_minute": rate.get("requestsPerMinute"),

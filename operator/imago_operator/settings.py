@@ -1,4 +1,4 @@
-"""Settings of the operator: every environment variable that it reads beside the `NATS_*` ones of `imago.settings`."""
+"""The operator's settings: every environment variable it reads, except the `NATS_*` ones of `imago.settings`."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,45 +12,45 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 def _plain(name: str) -> AliasChoices:
-    # These variables have no prefix: they mean the same in every process of Imago.
+    # Variables without a prefix mean the same in every process of Imago.
     return AliasChoices(name.lower(), name)
 
 
 class OperatorSettings(BaseSettings):
-    """The configuration of the operator; `OperatorSettings()` reads the environment, tests pass arguments."""
+    """The operator's configuration; `OperatorSettings()` reads the environment, tests pass arguments."""
 
     model_config = SettingsConfigDict(
         env_prefix="OPERATOR_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
     )
 
     api_key: SecretStr
-    """Imago's `OPERATOR_API_KEY`, of scope `clients:manage`; never the administrator's key."""
+    """Imago's `OPERATOR_API_KEY` with the scope `clients:manage`, not the administrator's key."""
     api_url: str
-    """Where Imago's API answers within the cluster."""
+    """The URL of Imago's API within the cluster."""
     public_url: str | None = None
-    """What stands as `url` in Secrets; unset: `api_url`."""
+    """The `url` in Secrets; unset: `api_url`."""
     installation: str = "default"
-    """Resources that name another installation are another operator's."""
+    """Resources with another `spec.installation` are left to other operators."""
     cluster_id: str | None = None
     """The first part of every owner; unset: the uid of the namespace kube-system."""
     watch_namespaces: CommaList
-    """Namespaces whose resources are served; `*` is all of them."""
+    """The namespaces to watch; `*` for all."""
     release_namespace: str = "default"
-    """Where the workers of dedicated lanes live."""
+    """The namespace for the workers of dedicated lanes."""
 
     dedicated_enabled: bool = False
     dedicated_max_replicas: int = Field(4, ge=1)
     dedicated_templates: Path | None = None
-    """The folder with `exif.yaml`, `ocr.yaml` and `vision.yaml`, as the chart renders them."""
+    """The directory with `exif.yaml`, `ocr.yaml` and `vision.yaml`, as the chart renders them."""
 
     resync_seconds: float = Field(30.0, gt=0)
-    """How often each resource is looked at again: what somebody deleted by hand is mended within 60 s."""
+    """The interval of reconciling each resource, so that a deleted Secret is restored within 60 s."""
     sweep_seconds: float = Field(60.0, gt=0)
-    """How often streams are made sure of and workers without a resource are removed."""
+    """The interval of ensuring streams and deleting orphaned workers."""
     parallel: int = Field(8, ge=1)
-    """Requests to Imago's API at once."""
+    """Concurrent requests to Imago's API."""
     timeout: float = Field(10.0, gt=0)
-    """The longest wait for one answer, of Imago's API or of Kubernetes."""
+    """Seconds until a request to Imago's API or to Kubernetes times out."""
     liveness_port: int = Field(8080, ge=1, le=65535)
 
     host: str = Field("127.0.0.1", validation_alias=_plain("HOST"))
@@ -67,7 +67,7 @@ class OperatorSettings(BaseSettings):
     @classmethod
     def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or (ALL_NAMESPACES in value and len(value) > 1):
-            raise ValueError("name namespaces, or * alone")
+            raise ValueError("expected namespaces separated by commas, or *")
         return value
 
     @field_validator("api_url", "public_url")
@@ -82,11 +82,11 @@ class OperatorSettings(BaseSettings):
         return self
 
     @property
-    def everywhere(self) -> bool:
-        """Whether resources of all namespaces are served."""
+    def watches_all_namespaces(self) -> bool:
+        """Whether all namespaces are watched."""
         return ALL_NAMESPACES in self.watch_namespaces
 
     @property
     def url(self) -> str:
-        """What stands as `url` in Secrets."""
+        """The `url` in Secrets."""
         return self.public_url or self.api_url

@@ -1,4 +1,4 @@
-"""What no single resource's pass can see: streams that all share, workers whose resource is gone, deaf watches."""
+"""Background work that no single reconciliation can do: shared streams, orphaned workers, broken watches."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -9,8 +9,8 @@ import structlog
 from imago.core.times import utc_now
 from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import metrics
-from imago_operator.context import Context, resource_path
-from imago_operator.kubernetes import Changed, KubernetesUnavailable, Object, Refused, custom_path
+from imago_operator.context import OperatorContext, resource_path
+from imago_operator.kubernetes import KubernetesRefused, KubernetesUnavailable, Object, ObjectConflict, custom_path
 from imago_operator.resource import (
     CLIENT_ID_LABEL,
     CLIENT_NAME_LABEL,
@@ -18,134 +18,137 @@ from imago_operator.resource import (
     GROUP,
     PLURAL,
     VERSION,
-    Ref,
+    ResourceRef,
 )
 from imago_operator.workers import list_workers
 
 log = structlog.get_logger(__name__)
 
-# A resource that nothing has looked at for so many rounds of its timer isn't seen by Kopf at all.
-DEAF_ROUNDS = 10
-# While no namespace can be read there is nothing to serve.
+# Kopf's watch is broken if a resource was not reconciled for this many intervals of its timer.
+MISSED_INTERVALS = 10
+# How often the namespaces are checked as long as none can be read.
 NAMESPACES_SECONDS = 5.0
 
 
 class Sweeper:
-    """Sweeps at intervals, for as long as the process lives, and knows which namespaces can be served."""
+    """Runs the background work at intervals, and determines which namespaces the operator can read."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OperatorContext) -> None:
         self._context = context
-        self._started = self._last = asyncio.get_running_loop().time()
-        self._deaf: str | None = None
-        self._served: tuple[str, ...] = ()
+        self._started = self._swept_at = context.clock()
+        self._not_reconciled: str | None = None
+        self._readable: tuple[str, ...] = ()
         self.namespaces_changed = asyncio.Event()
-        """Set when a namespace that couldn't be read can be, so that Kopf has to be started with it."""
+        """Set when a namespace becomes readable, so that Kopf has to be restarted with it."""
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Return why this process should be restarted, or None."""
-        settings = self._context.settings
-        # A sweep has deadlines in each of its requests: beyond this it doesn't just take long.
-        if asyncio.get_running_loop().time() - self._last > 10 * settings.sweep_seconds + 60:
+        # Each request of a sweep has a timeout, so a sweep that takes longer than this hangs.
+        if self._context.clock() - self._swept_at > 10 * self._context.settings.sweep_seconds + 60:
             return "the sweeper has stopped"
-        return self._deaf
+        return self._not_reconciled
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep until cancelled."""
         while True:
             await self.run_once()
-            self._last = asyncio.get_running_loop().time()
+            self._swept_at = self._context.clock()
             await asyncio.sleep(self._context.settings.sweep_seconds)
 
     async def run_once(self) -> None:
-        """Make sure of the streams, remove workers without a resource, look for deaf watches."""
-        for chore in (self._context.streams.ensure_all, self._sweep_workers, self._look_for_changes):
+        """Ensure the streams, delete orphaned workers, and check that every resource is reconciled."""
+        for step in (self._context.streams.ensure_all, self._delete_orphaned_workers, self._check_watches):
             try:
-                await chore()
-            except (StreamsUnavailable, StreamConflict, KubernetesUnavailable, Refused, Changed) as error:
+                await step()
+            except (
+                StreamsUnavailable,
+                StreamConflict,
+                KubernetesUnavailable,
+                KubernetesRefused,
+                ObjectConflict,
+            ) as error:
                 metrics.SWEEP_FAILURES.inc()
-                log.warning("a sweep didn't reach its end", error=f"{type(error).__name__}: {error}")
+                log.warning("sweep.deferred", error=f"{type(error).__name__}: {error}")
             except Exception:
                 metrics.SWEEP_FAILURES.inc()
-                log.exception("a sweep failed")
+                log.exception("sweep.failed")
 
     async def choose_namespaces(self) -> tuple[str, ...]:
-        """Return the namespaces that can be served, none where all are; waits for the first.
+        """Return the namespaces to watch, none if all are watched; wait until at least one can be read.
 
-        One without the operator's Role, deleted or not yet there, must not keep the others from being served.
+        A namespace without the operator's Role, because it was deleted or does not exist yet, does not affect others.
         """
-        while not self._context.settings.everywhere:
-            found = await self._readable()
-            if found:
-                self._served = found
+        while not self._context.settings.watches_all_namespaces:
+            readable = await self._find_readable()
+            if readable:
+                self._readable = readable
                 break
-            log.warning("none of the namespaces can be read", namespaces=self._context.settings.watch_namespaces)
+            log.warning("namespaces.unreadable", namespaces=self._context.settings.watch_namespaces)
             await asyncio.sleep(NAMESPACES_SECONDS)
         self.namespaces_changed.clear()
-        return self._served
+        return self._readable
 
-    async def _readable(self) -> tuple[str, ...]:
-        found = []
+    async def _find_readable(self) -> tuple[str, ...]:
+        readable = []
         for name in self._context.settings.watch_namespaces:
             try:
                 await self._context.kubernetes.get(f"{custom_path(GROUP, VERSION, name, PLURAL)}?limit=1")
-            except Refused:
-                log.warning("a namespace can't be read: the operator has no Role there", watched=name)
+            except KubernetesRefused:
+                log.warning("namespace.unreadable", watched=name, message="The operator has no Role in the namespace.")
             except KubernetesUnavailable:
-                # Nothing is known of it: it stays as it was.
-                if name in self._served or not self._served:
-                    found.append(name)
+                # Keep what was known.
+                if name in self._readable or not self._readable:
+                    readable.append(name)
             else:
-                found.append(name)
-        return tuple(found)
+                readable.append(name)
+        return tuple(readable)
 
-    async def _sweep_workers(self) -> None:
+    async def _delete_orphaned_workers(self) -> None:
         if self._context.settings.dedicated_enabled:
-            await sweep_workers(self._context)
+            await delete_orphaned_workers(self._context)
 
-    async def _look_for_changes(self) -> None:
+    async def _check_watches(self) -> None:
         context = self._context
-        deaf = None
-        for namespace in (None,) if context.settings.everywhere else self._served:
-            answer = await context.kubernetes.get(custom_path(GROUP, VERSION, namespace, PLURAL))
-            unseen = [item for item in (answer or {}).get("items", ()) if self._unseen(item)]
-            if unseen:
-                deaf = f"nothing has looked at {unseen[0]['metadata']['namespace']}/{unseen[0]['metadata']['name']}"
-        self._deaf = deaf
-        if not context.settings.everywhere and set(await self._readable()) > set(self._served):
-            log.info("a namespace can be served that couldn't be before")
+        problem = None
+        for namespace in (None,) if context.settings.watches_all_namespaces else self._readable:
+            resources = await context.kubernetes.get(custom_path(GROUP, VERSION, namespace, PLURAL))
+            overdue = [item for item in (resources or {}).get("items", ()) if self._is_overdue(item)]
+            if overdue:
+                metadata = overdue[0]["metadata"]
+                problem = f"{metadata['namespace']}/{metadata['name']} is not being reconciled"
+        self._not_reconciled = problem
+        if not context.settings.watches_all_namespaces and set(await self._find_readable()) > set(self._readable):
+            log.info("namespaces.changed", message="Another namespace can be read; restarting Kopf with it.")
             self.namespaces_changed.set()
 
-    def _unseen(self, item: dict[str, Any]) -> bool:
+    def _is_overdue(self, item: dict[str, Any]) -> bool:
         settings, metadata = self._context.settings, item["metadata"]
-        patience = DEAF_ROUNDS * settings.resync_seconds
-        young = utc_now() - datetime.fromisoformat(metadata["creationTimestamp"]) < timedelta(seconds=patience)
-        foreign = (item.get("spec") or {}).get("installation", "default") != settings.installation
-        if young or foreign or "deletionTimestamp" in metadata:
+        limit = MISSED_INTERVALS * settings.resync_seconds
+        is_new = utc_now() - datetime.fromisoformat(metadata["creationTimestamp"]) < timedelta(seconds=limit)
+        is_foreign = (item.get("spec") or {}).get("installation", "default") != settings.installation
+        if is_new or is_foreign or "deletionTimestamp" in metadata:
             return False
-        ago = self._context.unseen_for(metadata["uid"])
-        return (asyncio.get_running_loop().time() - self._started if ago is None else ago) > patience
+        elapsed = self._context.seconds_since_reconcile(metadata["uid"])
+        return (self._context.clock() - self._started if elapsed is None else elapsed) > limit
 
 
-async def sweep_workers(context: Context) -> int:
-    """Remove workers of dedicated lanes whose resource is gone; return how many."""
-    namespace, count = context.settings.release_namespace, 0
+async def delete_orphaned_workers(context: OperatorContext) -> None:
+    """Delete workers of dedicated lanes whose resource is gone."""
+    namespace = context.settings.release_namespace
     for kind, item in reversed(await list_workers(context.kubernetes, namespace)):
-        if not await _orphaned(context, item["metadata"].get("labels") or {}):
-            continue
-        await context.kubernetes.delete(kind.path(namespace, item["metadata"]["name"]), uid=item["metadata"]["uid"])
-        metrics.SWEPT.labels(kind.kind).inc()
-        log.info("a worker without a resource is removed", kind=kind.kind, worker=item["metadata"]["name"])
-        count += 1
-    return count
+        if await _is_orphaned(context, item["metadata"].get("labels") or {}):
+            await context.kubernetes.delete(kind.path(namespace, item["metadata"]["name"]), uid=item["metadata"]["uid"])
+            metrics.SWEPT.labels(kind.kind).inc()
+            log.info("worker.orphan-deleted", kind=kind.kind, worker=item["metadata"]["name"])
 
 
-async def _orphaned(context: Context, labels: dict[str, str]) -> bool:
+async def _is_orphaned(context: OperatorContext, labels: dict[str, str]) -> bool:
     namespace, name = labels.get(CLIENT_NAMESPACE_LABEL), labels.get(CLIENT_NAME_LABEL)
-    watched = context.settings.everywhere or namespace in context.settings.watch_namespaces
+    watched = context.settings.watches_all_namespaces or namespace in context.settings.watch_namespaces
     if not namespace or not name or not watched:
-        # Whether there is a resource can't be known here.
+        # The operator cannot find out whether the resource exists.
         return False
-    resource: Object | None = await context.kubernetes.get(resource_path(Ref(namespace, name, "")))
+    resource: Object | None = await context.kubernetes.get(resource_path(ResourceRef(namespace, name, "")))
     if resource is None:
         return True
     bound = (resource.get("status") or {}).get("clientId")

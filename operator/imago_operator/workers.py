@@ -1,7 +1,7 @@
 """Workers of dedicated lanes: a Deployment and a ScaledObject for each stage, from templates that the chart renders.
 
-They live in the namespace of the release, since they hold the platform's credentials; ownerReferences can't cross
-namespaces, so labels tell whose they are.
+They run in the namespace of the release, because they use the platform's credentials. Labels record which resource they
+belong to, because ownerReferences cannot cross namespaces.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import client_token
 from imago.core.outbox.subjects import work_stream
 from imago_operator.kubernetes import Kubernetes, Object, custom_path
-from imago_operator.resource import CLIENT_ID_LABEL, CLIENT_NAME_LABEL, CLIENT_NAMESPACE_LABEL, Ref
+from imago_operator.resource import CLIENT_ID_LABEL, CLIENT_NAME_LABEL, CLIENT_NAMESPACE_LABEL, ResourceRef
 
 CHECKSUM_ANNOTATION = "imago.dev/template-checksum"
-# Object names have 63 characters, and the release's name goes before it; 64 bits tell the clients of one cluster apart.
+# Names are limited to 63 characters, release name included; 64 bits of the uuid are unique within a cluster.
 SUFFIX_LENGTH = 16
 
 
 @dataclass(frozen=True)
 class WorkerKind:
-    """A kind of object that a dedicated lane consists of."""
+    """A kind of Kubernetes object that a dedicated lane consists of."""
 
     group: str
     version: str
@@ -35,23 +35,23 @@ class WorkerKind:
     kind: str
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Return the path of an object, or of all in a namespace."""
+        """Return the path of an object, or of all objects of this kind in a namespace."""
         return custom_path(self.group, self.version, namespace, self.plural, name)
 
 
 DEPLOYMENT = WorkerKind("apps", "v1", "deployments", "Deployment")
 SCALED_OBJECT = WorkerKind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
-# In this order they are made; in the other they are removed, so that KEDA never scales what is gone.
+# Created in this order and deleted in reverse, so that KEDA never scales a missing Deployment.
 KINDS = (DEPLOYMENT, SCALED_OBJECT)
 
 
 class TemplatesInvalid(Exception):
-    """The templates aren't what the chart renders; a person has to mend the release."""
+    """The templates are not those that the chart renders; the release has to be fixed."""
 
 
 @dataclass(frozen=True)
-class Worker:
-    """An object to be, and its checksum."""
+class WorkerManifest:
+    """The manifest of a Deployment or ScaledObject, with its checksum as an annotation."""
 
     kind: WorkerKind
     name: str
@@ -59,12 +59,12 @@ class Worker:
 
 
 def read_templates(folder: Path) -> tuple[Object, ...]:
-    """Read the templates of the kinds of workers that the release has; raise TemplatesInvalid."""
+    """Read the templates of the stages that are enabled in the release; raise TemplatesInvalid."""
     found: list[Object] = []
     for stage in WORKER_STAGES:
         path = folder / f"{stage}.yaml"
         if not path.exists():
-            # The release has this kind switched off.
+            # This stage is disabled in the release.
             continue
         try:
             documents = [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
@@ -72,7 +72,7 @@ def read_templates(folder: Path) -> tuple[Object, ...]:
             raise TemplatesInvalid(f"{path.name}: {type(error).__name__}") from None
         kinds = [_kind_of(document) for document in documents]
         if sorted(kind.kind if kind else "" for kind in kinds) != ["Deployment", "ScaledObject"]:
-            raise TemplatesInvalid(f"{path.name}: one Deployment and one ScaledObject are needed")
+            raise TemplatesInvalid(f"{path.name}: expected one Deployment and one ScaledObject")
         found += documents
     if not found:
         raise TemplatesInvalid(f"no templates in {folder}")
@@ -80,9 +80,9 @@ def read_templates(folder: Path) -> tuple[Object, ...]:
 
 
 def build_workers(
-    templates: Iterable[Object], ref: Ref, *, client: UUID, max_replicas: int, namespace: str
-) -> tuple[Worker, ...]:
-    """Build the workers of a client's own lane, Deployments first."""
+    templates: Iterable[Object], ref: ResourceRef, *, client: UUID, max_replicas: int, namespace: str
+) -> tuple[WorkerManifest, ...]:
+    """Build the workers of a client's dedicated lane, Deployments first."""
     token = client_token(client)
     values: dict[str, str | int] = {
         "$(NAME)": token[:SUFFIX_LENGTH],
@@ -95,47 +95,47 @@ def build_workers(
         CLIENT_NAMESPACE_LABEL: ref.namespace,
         CLIENT_NAME_LABEL: ref.name,
     }
-    workers = []
-    for template in templates:
-        kind = _kind_of(template)
-        if kind is None:
-            raise TemplatesInvalid(f"not a worker: {template.get('kind')!r}")
-        body = _filled(template, values)
-        metadata = body["metadata"]
-        metadata["namespace"] = namespace
-        metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-        if kind is DEPLOYMENT:
-            pod = body["spec"]["template"].setdefault("metadata", {})
-            pod["labels"] = {**(pod.get("labels") or {}), **labels}
-        checksum = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
-        if kind is DEPLOYMENT:
-            _annotate(body["spec"]["template"]["metadata"], checksum)
-        _annotate(metadata, checksum)
-        workers.append(Worker(kind, metadata["name"], body))
+    workers = [_build_worker(template, values, labels, namespace=namespace) for template in templates]
     return tuple(sorted(workers, key=lambda worker: KINDS.index(worker.kind)))
 
 
-async def apply_workers(kubernetes: Kubernetes, workers: Iterable[Worker], *, client: UUID, namespace: str) -> int:
-    """Make the workers what they are to be and remove others of the client; return how many were changed."""
-    wanted = tuple(workers)
+def _build_worker(
+    template: Object, values: Mapping[str, str | int], labels: Mapping[str, str], *, namespace: str
+) -> WorkerManifest:
+    kind = _kind_of(template)
+    if kind is None:
+        raise TemplatesInvalid(f"not a Deployment or ScaledObject: {template.get('kind')!r}")
+    body = _filled(template, values)
+    metadata = body["metadata"]
+    metadata["namespace"] = namespace
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    if kind is DEPLOYMENT:
+        pod = body["spec"]["template"].setdefault("metadata", {})
+        pod["labels"] = {**(pod.get("labels") or {}), **labels}
+    checksum = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+    if kind is DEPLOYMENT:
+        _annotate(body["spec"]["template"]["metadata"], checksum)
+    _annotate(metadata, checksum)
+    return WorkerManifest(kind, metadata["name"], body)
+
+
+async def apply_workers(
+    kubernetes: Kubernetes, workers: Iterable[WorkerManifest], *, client: UUID, namespace: str
+) -> None:
+    """Create or update the workers of a client, and delete its other ones."""
     present = await list_workers(kubernetes, namespace, client=client)
     known = {(kind, item["metadata"]["name"]): _checksum(item) for kind, item in present}
-    changed = 0
-    for worker in wanted:
+    for worker in workers:
         if known.pop((worker.kind, worker.name), None) != _checksum(worker.body):
             await kubernetes.apply(worker.kind.path(namespace, worker.name), worker.body)
-            changed += 1
     for kind, name in known:
         await kubernetes.delete(kind.path(namespace, name))
-    return changed
 
 
-async def remove_workers(kubernetes: Kubernetes, *, client: UUID, namespace: str) -> int:
-    """Remove all workers of a client; return how many there were."""
-    present = await list_workers(kubernetes, namespace, client=client)
-    for kind, item in reversed(present):
+async def delete_workers(kubernetes: Kubernetes, *, client: UUID, namespace: str) -> None:
+    """Delete all workers of a client."""
+    for kind, item in reversed(await list_workers(kubernetes, namespace, client=client)):
         await kubernetes.delete(kind.path(namespace, item["metadata"]["name"]), uid=item["metadata"]["uid"])
-    return len(present)
 
 
 async def list_workers(
@@ -146,7 +146,7 @@ async def list_workers(
     found: list[tuple[WorkerKind, Object]] = []
     for kind in KINDS:
         answer = await kubernetes.get(f"{kind.path(namespace)}?labelSelector={selector}")
-        # None where KEDA isn't installed: then there are none of its objects.
+        # None if the kind does not exist, because KEDA is not installed.
         found += [(kind, item) for item in (answer or {}).get("items", ())]
     return found
 
@@ -169,7 +169,7 @@ def _filled(template: Any, values: Mapping[str, str | int]) -> Any:
 
 
 def _substituted(text: str, values: Mapping[str, str | int]) -> str | int:
-    # The whole of a value keeps its type: maxReplicaCount is a number.
+    # A value that is only a placeholder keeps its type: maxReplicaCount is a number.
     if text in values:
         return values[text]
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm as a library: once for each scenario of charts/imago/ci, for all tests."""
+"""The chart, rendered by Helm as a library, once for each scenario of charts/imago/ci."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +14,12 @@ SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "
 
 @pytest.fixture(scope="session")
 def chart() -> Iterator[Chart]:
-    """The chart as it lies in the repository."""
+    """The chart in the repository."""
     with Chart.load(CHART) as loaded:
         yield loaded
 
 
 @pytest.fixture(scope="session", params=SCENARIOS)
 def rendered(request: pytest.FixtureRequest, chart: Chart) -> Rendered:
-    """Every scenario in turn."""
+    """The chart rendered with each scenario."""
     return render(chart, scenario(request.param))

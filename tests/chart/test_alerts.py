@@ -1,4 +1,4 @@
-"""Alert rules are what Prometheus takes, fire when they should and not else, and name metrics and pages that exist."""
+"""Alert rules are valid, fire when they should and only then, and refer to existing metrics and runbooks."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.support.series import existing_series
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "k8s" / "alerts").glob("*.yaml"))
 CASES = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
-# Written by KEDA's operator.
+# Exported by KEDA's operator.
 FOREIGN = re.compile(r"keda_")
 
 
@@ -26,7 +26,7 @@ def _rules(path: Path) -> list[dict[str, Any]]:
 
 
 def _promtool() -> str:
-    """Return the program that `make setup` put into the cache, or the machine's own."""
+    """Return the path of promtool: the one in PATH, or the one that `make setup` put into the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     found = shutil.which("promtool") or shutil.which("promtool", path=cache / "imago" / "prometheus")
     if found is None:
@@ -35,7 +35,7 @@ def _promtool() -> str:
 
 
 def _existing() -> set[str]:
-    """Return the names of all series of ours, recorded ones too."""
+    """Return the names of all of Imago's series, including those of recording rules."""
     return existing_series() | {rule["record"] for each in RULES for rule in _rules(each) if "record" in rule}
 
 
@@ -44,17 +44,17 @@ def _run_promtool(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_there_are_rules() -> None:
+def test_rules_are_found() -> None:
     assert len([rule for path in RULES for rule in _rules(path) if "alert" in rule]) > 20
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
-def test_prometheus_takes_the_rules(path: Path) -> None:
+def test_prometheus_accepts_the_rules(path: Path) -> None:
     _run_promtool("check", "rules", path)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
-def test_every_alert_says_how_bad_it_is_and_what_happens(path: Path) -> None:
+def test_every_alert_has_a_severity_a_summary_and_a_description(path: Path) -> None:
     for rule in _rules(path):
         if "alert" in rule:
             assert rule["labels"]["severity"] in {"info", "warning", "critical"}, rule["alert"]
@@ -72,20 +72,20 @@ def test_every_metric_of_a_rule_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_alerts_fire_when_they_should_and_say_what_is_wrong(path: Path) -> None:
+def test_alerts_fire_in_their_test_cases_with_the_expected_texts(path: Path) -> None:
     _run_promtool("test", "rules", path)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
-def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent(path: Path) -> None:
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(path: Path) -> None:
     cases = yaml.safe_load((Path(__file__).parent / "alerts" / path.name).read_text())["tests"]
     seen = {
         (expected["alertname"], bool(expected["exp_alerts"])) for case in cases for expected in case["alert_rule_test"]
     }
     alerts = {rule["alert"] for rule in _rules(path) if "alert" in rule}
     assert {name for name, _ in seen} == alerts
-    assert {name for name, fires in seen if fires} == alerts, "some are never seen to fire"
-    assert {name for name, fires in seen if not fires} == alerts, "some are never seen to be silent"
+    assert {name for name, fires in seen if fires} == alerts, "some alerts have no case in which they fire"
+    assert {name for name, fires in seen if not fires} == alerts, "some alerts have no case in which they do not fire"
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
@@ -97,7 +97,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "runbooks").glob("*.md")), ids=lambda path: path.stem)
-def test_a_runbook_says_what_to_look_at_and_to_do_with_metrics_and_pages_that_exist(path: Path) -> None:
+def test_a_runbook_has_all_sections_and_refers_to_existing_metrics_and_pages(path: Path) -> None:
     text = path.read_text()
     for heading in ("**What it means.**", "**How bad.**", "**Look**", "**Do**"):
         assert heading in text
@@ -106,7 +106,7 @@ def test_a_runbook_says_what_to_look_at_and_to_do_with_metrics_and_pages_that_ex
         assert (path.parent / link).is_file(), link
 
 
-def test_alerts_link_to_their_runbooks_where_these_are_served(chart: Chart) -> None:
+def test_alerts_link_to_their_runbooks_below_the_base_url(chart: Chart) -> None:
     monitored = {"enabled": True, "runbookBaseUrl": "https://docs.example.com/runbooks/"}
     values = {**scenario("production"), "metrics": {"prometheusRule": monitored}}
     links = {

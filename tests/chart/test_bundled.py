@@ -1,4 +1,4 @@
-"""The bundled servers and the pods' scripts, run as they are: what the chart would start in a cluster."""
+"""The bundled servers and the scripts of pods, run as the chart would start them in a cluster."""
 
 import asyncio
 import base64
@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from helm_python.chart import Chart
+from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from devtools.nats import NatsServer
@@ -46,11 +47,11 @@ def quickstart(chart: Chart) -> Rendered:
 
 @pytest.fixture
 def bundled_nats(quickstart: Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer]:
-    """The NATS server with its rendered configuration, in it the users' rights and their passwords."""
+    """The NATS server with its rendered configuration, including users, permissions and passwords."""
     for key, value in quickstart.of("Secret")["imago-nats"]["data"].items():
         monkeypatch.setenv(key.upper().replace("-", "_"), base64.b64decode(value).decode())
     config = quickstart.of("ConfigMap")["imago-nats"]["data"]["nats.conf"]
-    # The test's server gives its own folder by a flag.
+    # The test's server sets its own directory by a flag.
     config = config.replace("0.0.0.0", "127.0.0.1").replace("store_dir: /data", "")
     server = NatsServer(tmp_path / "nats", config)
     server.start()
@@ -62,7 +63,7 @@ def settings_of(user: str, server: NatsServer) -> Settings:
     return Settings(nats_url=(server.url,), nats_user=user, nats_password=os.environ[f"{user.upper()}_PASSWORD"])
 
 
-async def test_each_component_may_do_its_work_on_the_bundled_nats_and_no_more(bundled_nats: NatsServer) -> None:
+async def test_each_component_has_only_the_permissions_it_needs_on_the_bundled_nats(bundled_nats: NatsServer) -> None:
     for user in ("api", "operator"):
         nats = NatsConnection(settings_of(user, bundled_nats), name=user)
         await nats.start()
@@ -81,20 +82,20 @@ async def test_each_component_may_do_its_work_on_the_bundled_nats_and_no_more(bu
             (message, *_) = await subscription.fetch(1, timeout=5)
             await message.ack_sync()
         if kind != "exif":
-            shared = Blindness()
+            shared = BreakerObserver()
             await SharedBreaker(nats, probe=timedelta(minutes=1), observer=shared).failed(kind)  # type: ignore[arg-type]
-            assert not shared.blind, "the breakers' bucket is out of reach"
-        # What isn't allowed has no answer.
+            assert not shared.blind, "the bucket of the breakers cannot be reached"
+        # Requests without permission get no reply.
         js = nats.client.jetstream(timeout=0.5)
-        with pytest.raises((nats.errors.Error, APIError)):
+        with pytest.raises((NatsError, APIError)):
             await js.delete_stream(work_stream("standard"))
-        with pytest.raises((nats.errors.Error, APIError)):
+        with pytest.raises((NatsError, APIError)):
             await js.publish(f"imago.work.premium.{stages[0]}.{'0' * 32}", b"{}")
         await nats.close()
 
 
-class Blindness:
-    """Notes that a breaker went by its own process' state."""
+class BreakerObserver:
+    """Records whether a breaker could not read the shared state."""
 
     blind = False
 
@@ -107,7 +108,7 @@ class Blindness:
 
 @pytest.fixture
 def bundled_postgresql(tmp_path: Path) -> dict[str, str]:
-    """The environment of PostgreSQL's start script, in a folder of the user that may run it."""
+    """The environment of PostgreSQL's start script, in a directory of a user that may run it."""
     as_root = os.geteuid() == 0
     for parent in (tmp_path, *tmp_path.parents):
         if as_root and parent.owner() == "root" and parent != Path("/"):
@@ -127,8 +128,8 @@ def bundled_postgresql(tmp_path: Path) -> dict[str, str]:
     }
 
 
-class Started:
-    """The start script under way."""
+class StartScript:
+    """The running start script."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -147,13 +148,13 @@ class Started:
         return self._log.read_text()
 
     def stop(self) -> None:
-        """Stop it and all that it started."""
+        """Stop the script and its child processes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
             self.process.wait(30)
 
 
-async def test_the_bundled_postgresql_starts_again_after_a_first_start_that_was_cut_off(
+async def test_the_bundled_postgresql_recovers_from_an_interrupted_first_start(
     bundled_postgresql: dict[str, str],
 ) -> None:
     half = Path(bundled_postgresql["PGDATA"] + ".new")
@@ -164,12 +165,12 @@ async def test_the_bundled_postgresql_starts_again_after_a_first_start_that_was_
     port = bundled_postgresql["PGPORT"]
     owner = Database(f"postgresql+asyncpg://imago:owner@127.0.0.1:{port}/imago")
     runtime = Database(f"postgresql+asyncpg://imago_runtime:runtime@127.0.0.1:{port}/imago")
-    stranger = Database(f"postgresql+asyncpg://imago:wrong@127.0.0.1:{port}/imago")
+    wrong_password = Database(f"postgresql+asyncpg://imago:wrong@127.0.0.1:{port}/imago")
     try:
         for start in range(2):
-            server = Started(bundled_postgresql)
+            server = StartScript(bundled_postgresql)
 
-            async def answers(server: Started = server) -> bool:
+            async def answers(server: StartScript = server) -> bool:
                 assert server.process.poll() is None, server.output()
                 try:
                     await owner.check()
@@ -188,29 +189,29 @@ async def test_the_bundled_postgresql_starts_again_after_a_first_start_that_was_
                     )
                 assert bypasses is False
                 with pytest.raises(Exception, match=r"."):
-                    await stranger.check()
+                    await wrong_password.check()
             finally:
-                for database in (owner, runtime, stranger):
+                for database in (owner, runtime, wrong_password):
                     await database.engine.dispose()
                 server.stop()
     finally:
-        for database in (owner, runtime, stranger):
+        for database in (owner, runtime, wrong_password):
             await database.close()
 
 
-class KubernetesApi:
-    """The one answer of an API server that the uninstall guard asks for."""
+class FakeApiServer:
+    """An API server that only lists ImagoClients, for the uninstall guard."""
 
     def __init__(self, folder: Path, items: dict[str, list[tuple[str, str]]] | None) -> None:
         certificates = Certificates(folder)
         shutil.copy(certificates.ca, folder / "ca.crt")
         (folder / "token").write_text("the account's token\n")
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                api.asked.append((self.path, self.headers["Authorization"]))
+                api.requests.append((self.path, self.headers["Authorization"]))
                 namespace = self.path.split("/")[5] if "/namespaces/" in self.path else "*"
                 found = [
                     {"metadata": {"name": name, "namespace": namespace}, "spec": {"installation": installation}}
@@ -237,19 +238,19 @@ class KubernetesApi:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
 @pytest.mark.parametrize(
-    ("items", "code", "said"),
+    ("items", "code", "message"),
     [
-        ({"photos": [("atelier", "default")]}, 1, "ImagoClients remain: photos/atelier."),
+        ({"photos": [("atelier", "default")]}, 1, "ImagoClients exist: photos/atelier."),
         ({"photos": [("atelier", "another")], "archive": []}, 0, ""),
         ({}, 0, ""),
         (None, 0, ""),
     ],
-    ids=["remaining", "another installation's", "none", "no such kind"],
+    ids=["remaining", "another installation", "none", "no CRD"],
 )
-async def test_an_uninstall_is_refused_while_clients_of_the_installation_remain(
-    tmp_path: Path, items: dict[str, list[tuple[str, str]]] | None, code: int, said: str
+async def test_an_uninstall_is_rejected_while_clients_of_the_installation_exist(
+    tmp_path: Path, items: dict[str, list[tuple[str, str]]] | None, code: int, message: str
 ) -> None:
-    api = KubernetesApi(tmp_path / "account", items)
+    api = FakeApiServer(tmp_path / "account", items)
     try:
         done = await asyncio.to_thread(
             subprocess.run,
@@ -266,12 +267,12 @@ async def test_an_uninstall_is_refused_while_clients_of_the_installation_remain(
         )
     finally:
         api.close()
-    assert (done.returncode, done.stderr[: len(said)]) == (code, said), done.stderr
-    assert {path.split("/")[5] for path, _ in api.asked} == {"photos", "archive"}
-    assert {authorization for _, authorization in api.asked} == {"Bearer the account's token"}
+    assert (done.returncode, done.stderr[: len(message)]) == (code, message), done.stderr
+    assert {path.split("/")[5] for path, _ in api.requests} == {"photos", "archive"}
+    assert {authorization for _, authorization in api.requests} == {"Bearer the account's token"}
 
 
-def test_an_api_server_that_does_not_answer_is_no_leave_to_uninstall(tmp_path: Path) -> None:
+def test_an_uninstall_is_rejected_while_the_api_server_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t")
     done = subprocess.run(
         [sys.executable, "-c", (FILES / "uninstall_guard.py").read_text()],
@@ -286,4 +287,4 @@ def test_an_api_server_that_does_not_answer_is_no_leave_to_uninstall(tmp_path: P
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("can't tell whether ImagoClients remain")
+    assert done.stderr.startswith("cannot check for remaining ImagoClients")

@@ -1,4 +1,4 @@
-"""The chart's files that are written from others are as they would be written now."""
+"""The generated files of the chart are current."""
 
 from hack import chart_files
 
@@ -9,7 +9,7 @@ def test_the_readme_the_schema_and_the_copies_are_current() -> None:
     assert not chart_files.stray(), "run `make chart`"
 
 
-def test_every_value_that_holds_values_refuses_names_it_does_not_know() -> None:
+def test_every_map_of_values_rejects_unknown_names() -> None:
     entries = list(chart_files.read_values((chart_files.CHART / "values.yaml").read_text()))
     open_ended = {
         ".".join(entry.path)

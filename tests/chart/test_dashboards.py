@@ -1,4 +1,4 @@
-"""The dashboards are current, complete as Grafana wants them, and name no metric that doesn't exist."""
+"""The dashboards are current, complete, and refer only to existing metrics."""
 
 import json
 import re
@@ -22,18 +22,18 @@ def test_the_files_are_current() -> None:
     wanted = dashboards.files()
     stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     assert not stale, "run `make dashboards`"
-    assert set(dashboards.TARGET.glob("*")) == set(wanted), "files nobody writes"
+    assert set(dashboards.TARGET.glob("*")) == set(wanted), "files that are not generated"
 
 
 def test_uids_and_titles_are_unique() -> None:
     for field in ("uid", "title"):
         assert len({board[field] for board in BOARDS.values()}) == len(BOARDS)
-    # Grafana takes no longer one.
+    # Grafana's limit.
     assert all(len(board["uid"]) <= 40 for board in BOARDS.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
+def test_panels_have_unique_ids_and_do_not_overlap(name: str) -> None:
     panels = BOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -46,7 +46,7 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_panel_says_what_it_tells_in_which_unit_from_the_chosen_source(name: str) -> None:
+def test_every_panel_has_a_description_a_unit_and_the_selected_data_source(name: str) -> None:
     variables = {variable["name"]: variable["type"] for variable in BOARDS[name]["templating"]["list"]}
     assert variables["datasource"] == "datasource"
     for panel in _panels(name):
@@ -62,7 +62,7 @@ def test_every_panel_says_what_it_tells_in_which_unit_from_the_chosen_source(nam
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_metric_exists_or_its_panel_names_where_it_is_from(name: str) -> None:
+def test_every_metric_exists_or_its_panel_names_its_source(name: str) -> None:
     existing = existing_series()
     for panel in _panels(name):
         for target in panel["targets"]:
@@ -76,7 +76,7 @@ def test_every_metric_exists_or_its_panel_names_where_it_is_from(name: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_variables_ask_for_metrics_that_exist(name: str) -> None:
+def test_variables_query_existing_metrics(name: str) -> None:
     for variable in BOARDS[name]["templating"]["list"]:
         if variable["type"] == "query":
             found = re.fullmatch(r"label_values\((\w+), \w+\)", variable["definition"])

@@ -1,4 +1,4 @@
-"""The Dockerfile's structure, and what each image is made of; that the images run is held by tests/cluster."""
+"""The structure of the Dockerfile and the contents of the images; tests/cluster runs the images."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ PINS = re.compile(r"^([a-z0-9][\w.-]*?)(?:\[[\w,-]+\])?==(\S+)", re.MULTILINE)
 
 
 def stages() -> dict[str, list[str]]:
-    """The instructions of each stage, continued lines joined, without comments."""
+    """Return the instructions of each stage, with continued lines joined and without comments."""
     text = Path("Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     instructions = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
@@ -32,15 +32,15 @@ def stages() -> dict[str, list[str]]:
     return found
 
 
-def whole(target: str) -> list[str]:
-    """The instructions of a stage with those of the stages that it is built on."""
+def all_instructions(target: str) -> list[str]:
+    """Return the instructions of a stage, preceded by those of its base stages."""
     own = stages()[target]
     base = own[0].removeprefix("FROM ")
-    return (whole(base) if base in stages() else own[:1]) + own[1:]
+    return (all_instructions(base) if base in stages() else own[:1]) + own[1:]
 
 
 def last(target: str, kind: str) -> str:
-    return [line for line in whole(target) if line.startswith(f"{kind} ")][-1].removeprefix(f"{kind} ")
+    return [line for line in all_instructions(target) if line.startswith(f"{kind} ")][-1].removeprefix(f"{kind} ")
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -48,7 +48,7 @@ def pins(lock: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_image_is_labelled_runs_as_nobody_and_starts_its_part(target: str) -> None:
+def test_every_image_has_labels_an_unprivileged_user_and_its_command(target: str) -> None:
     assert last(target, "USER") == "10001:10001"
     assert "org.opencontainers.image.revision" in last(target, "LABEL")
     if target == "operator":
@@ -59,7 +59,7 @@ def test_every_image_is_labelled_runs_as_nobody_and_starts_its_part(target: str)
         assert ast.literal_eval(last(target, "CMD")) == expected
 
 
-def test_the_base_is_an_argument_and_no_image_is_latest() -> None:
+def test_the_base_image_is_an_argument_and_has_a_fixed_tag() -> None:
     for name, instructions in stages().items():
         base = instructions[0].removeprefix("FROM ")
         assert base == "${BASE}" or base in stages(), name
@@ -72,12 +72,12 @@ def test_the_base_is_an_argument_and_no_image_is_latest() -> None:
 KNOWN = frozenset(("FROM", "ARG", "ENV", "LABEL", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "ENTRYPOINT", "CMD"))
 
 
-def test_the_dockerfile_keeps_to_what_linters_ask_for() -> None:
-    """What hadolint holds (its rule numbers beside it); the linter itself isn't needed to run these tests."""
+def test_the_dockerfile_follows_hadolints_rules() -> None:
+    """Check rules of hadolint, whose numbers are in the comments, without requiring the linter."""
     names = list(stages())
     for number, (name, instructions) in enumerate(stages().items()):
         kinds = [instruction.split()[0] for instruction in instructions]
-        assert set(kinds) <= KNOWN, name  # DL3020: COPY, never ADD; DL4000: nothing deprecated.
+        assert set(kinds) <= KNOWN, name  # DL3020: COPY instead of ADD; DL4000: no deprecated instructions.
         assert kinds.count("CMD") <= 1 >= kinds.count("ENTRYPOINT"), name  # DL4003, DL4004
         for kind, _, rest in (instruction.partition(" ") for instruction in instructions):
             if kind in ("CMD", "ENTRYPOINT"):
@@ -86,7 +86,7 @@ def test_the_dockerfile_keeps_to_what_linters_ask_for() -> None:
                 assert rest.startswith("/"), name  # DL3000
             if kind == "COPY" and (source := re.search(r"--from=(\S+)", rest)):
                 assert source[1] in names[:number], (
-                    f"{name} copies from {source[1]}, which is no earlier stage"
+                    f"{name} copies from {source[1]}, which is not an earlier stage"
                 )  # DL3022
             if kind == "COPY" and len(rest.split()) > 2 and "--from" not in rest:
                 assert rest.endswith(("/", ".")), name  # DL3021
@@ -97,7 +97,7 @@ def test_the_dockerfile_keeps_to_what_linters_ask_for() -> None:
                     assert "rm -rf /var/lib/apt/lists/*" in rest, name  # DL3009
 
 
-def test_whatever_is_installed_has_its_hash() -> None:
+def test_every_installed_package_has_a_hash() -> None:
     script = Path("hack/image-environment.sh").read_text()
     written = [line for instructions in stages().values() for line in instructions]
     for line in (*written, *script.splitlines()):
@@ -110,8 +110,8 @@ def test_whatever_is_installed_has_its_hash() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_that_builds_goes_into_an_image(target: str) -> None:
-    text = "\n".join(whole(target))
+def test_images_contain_no_build_tools(target: str) -> None:
+    text = "\n".join(all_instructions(target))
     assert not re.search(r"\b(gcc|build-essential|python3-dev|pip install|git)\b", text)
     assert ("tesseract" in text) == (target == "worker-ocr")
     assert ("/opt/models" in text) == (target == "worker-vision")
@@ -119,7 +119,7 @@ def test_nothing_that_builds_goes_into_an_image(target: str) -> None:
     assert all(path in ("/opt/imago", "/opt/models") for _, path in copied)
 
 
-def test_the_engines_are_in_the_images_that_need_them_alone() -> None:
+def test_only_the_images_that_need_them_contain_the_engines() -> None:
     assert "tesserocr" in pins("ocr")
     assert "onnxruntime" in pins("vision")
     for lock in ("api", "operator"):
@@ -128,7 +128,7 @@ def test_the_engines_are_in_the_images_that_need_them_alone() -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_images_have_the_versions_that_the_tests_run_on(lock: str) -> None:
+def test_images_have_the_versions_that_are_tested(lock: str) -> None:
     tested = pins("dev")
     assert {name: version for name, version in pins(lock).items() if tested.get(name) != version} == {}
 
@@ -162,9 +162,9 @@ def test_the_operators_image_has_every_package_that_the_operator_imports() -> No
         assert names & pins("operator").keys(), f"{top} is not in requirements/operator.lock"
 
 
-def test_what_makes_the_model_has_every_package_that_it_imports() -> None:
+def test_the_model_stage_has_every_package_that_it_imports() -> None:
     distributions = packages_distributions()
-    locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(whole("model")))
+    locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(all_instructions("model")))
     installed = {name for lock in locks for name in pins(lock)}
     for node in ast.walk(ast.parse(Path("services/imago/ai/offline/onnx_model.py").read_text())):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

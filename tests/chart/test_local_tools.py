@@ -1,4 +1,4 @@
-"""Files for people's machines: compose, kind, skaffold and the Kustomize overlay are what their tools take."""
+"""Files for local tools are valid: compose, kind, skaffold and the Kustomize overlay."""
 
 import json
 import re
@@ -29,29 +29,29 @@ def faults(file: str, document: Any) -> list[str]:
 
 def test_the_compose_file_is_valid(compose: Any) -> None:
     assert faults("compose.json", compose) == []
-    assert faults("compose.json", {"services": {"a": {"imagee": "b"}}}), "it refuses nothing"
+    assert faults("compose.json", {"services": {"a": {"imagee": "b"}}}), "the schema rejects mistakes"
 
 
 def test_the_skaffold_file_is_valid() -> None:
     config = yaml.safe_load(Path("skaffold.yaml").read_text())
     assert config["apiVersion"] == f"skaffold/{SKAFFOLD_VERSION}"
     assert faults("skaffold.json", config) == []
-    assert faults("skaffold.json", {**config, "build": {"artefacts": []}}), "it refuses nothing"
+    assert faults("skaffold.json", {**config, "build": {"artefacts": []}}), "the schema rejects mistakes"
 
 
-def test_the_compose_file_holds_no_secret_and_names_what_its_script_makes(compose: Any) -> None:
+def test_the_compose_file_contains_no_secrets_and_requires_those_that_its_script_generates(compose: Any) -> None:
     text = Path("hack/compose.yaml").read_text()
-    needed = set(re.findall(r"(?<!\$)\$\{(\w+):\?", text))
+    required = set(re.findall(r"(?<!\$)\$\{(\w+):\?", text))
     script = Path("hack/compose.sh").read_text().replace("\\\n", "")
-    made = re.search(r"for name in ([A-Z0-9_ ]+);", script)
-    assert made is not None
-    assert needed == set(made[1].split())
+    generated = re.search(r"for name in ([A-Z0-9_ ]+);", script)
+    assert generated is not None
+    assert required == set(generated[1].split())
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
             assert not re.search("PASSWORD|SECRET|API_KEY|PEPPER", name) or value.startswith("${"), name
 
 
-def test_imagos_services_read_the_settings_they_are_given_and_may_write_nothing(compose: Any) -> None:
+def test_imagos_services_have_known_settings_and_read_only_file_systems(compose: Any) -> None:
     known = {name.upper() for name in Settings.model_fields}
     ours = {name: service for name, service in compose["services"].items() if "/imago-" in service["image"]}
     assert ours.keys() == {"api", "migrate", "topology", "worker-exif", "worker-ocr", "worker-vision"}
@@ -60,18 +60,18 @@ def test_imagos_services_read_the_settings_they_are_given_and_may_write_nothing(
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
     for service in compose["services"].values():
         assert not service["image"].endswith(":latest")
-        # Nothing is open to the network the machine is in.
+        # No port is open to the machine's network.
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_the_settings_of_the_compose_file_can_be_read(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_in_the_compose_file_are_valid(compose: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in compose["services"]["api"]["environment"].items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret" * 6, value))
     settings = Settings()
     assert (settings.storage_backend, settings.s3_bucket) == ("s3", "imago")
 
 
-def test_skaffold_builds_every_target_and_sets_values_that_the_chart_has(chart: Chart) -> None:
+def test_skaffold_builds_every_target_and_sets_existing_values(chart: Chart) -> None:
     config = yaml.safe_load(Path("skaffold.yaml").read_text())
     built = {artifact["image"]: artifact["docker"]["target"] for artifact in config["build"]["artifacts"]}
     targets = set(re.findall(r" AS (api|operator|worker-\w+)$", Path("Dockerfile").read_text(), re.MULTILINE))
@@ -90,7 +90,7 @@ def test_skaffold_builds_every_target_and_sets_values_that_the_chart_has(chart: 
         assert image[1] in {re.sub(r"\W", "_", name) for name in built}
 
 
-def test_the_chart_listens_where_kind_opens_a_port(chart: Chart) -> None:
+def test_the_chart_listens_on_the_port_that_kind_maps(chart: Chart) -> None:
     (node,) = yaml.safe_load(Path("k8s/kind.yaml").read_text())["nodes"]
     (mapping,) = node["extraPortMappings"]
     assert mapping["listenAddress"] == "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The network policies: who may talk to whom, worked out from the rendered policies as a CNI would."""
+"""The connections that the network policies allow, evaluated as a CNI plugin would."""
 
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -13,7 +13,7 @@ from tests.support.manifests import Manifest, Rendered, render, scenario
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes these labels."""
+    """Return whether a label selector matches these labels."""
     if not selector.get("matchLabels", {}).items() <= labels.items():
         return False
     for expression in selector.get("matchExpressions", ()):
@@ -24,7 +24,7 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def policies_of(rendered: Rendered, labels: Mapping[str, str], direction: str) -> list[Manifest]:
-    """The policies that hold for a pod in a direction, `Ingress` or `Egress`."""
+    """Return the policies that apply to a pod in a direction, `Ingress` or `Egress`."""
     return [
         item["spec"]
         for item in rendered.of("NetworkPolicy").values()
@@ -33,7 +33,7 @@ def policies_of(rendered: Rendered, labels: Mapping[str, str], direction: str) -
 
 
 def allowed(rendered: Rendered, source: str, target: str, port: int | str, name: int | str | None = None) -> bool:
-    """Whether both sides let a component reach a port (by number, or the name it has) of another one."""
+    """Return whether both sides allow a component to reach a port of another one, by number or by name."""
     both = []
     for direction, own, other in (("Egress", source, target), ("Ingress", target, source)):
         rules = [
@@ -60,7 +60,7 @@ def labels_of(rendered: Rendered, component: str) -> Mapping[str, str]:
 
 
 def outside(rendered: Rendered, component: str) -> list[Manifest]:
-    """The addresses outside of the cluster that a component may reach."""
+    """Return the addresses outside the cluster that a component may reach."""
     return [
         {**peer["ipBlock"], "ports": [each["port"] for each in rule["ports"]]}
         for spec in policies_of(rendered, labels_of(rendered, component), "Egress")
@@ -93,7 +93,7 @@ def production(chart: Chart) -> Rendered:
     return render(chart, scenario("production"))
 
 
-def test_every_pod_starts_from_nothing(rendered: Rendered) -> None:
+def test_every_pod_has_a_default_deny_policy(rendered: Rendered) -> None:
     if not rendered.values["networkPolicy"]["enabled"]:
         assert not rendered.of("NetworkPolicy")
         return
@@ -103,7 +103,7 @@ def test_every_pod_starts_from_nothing(rendered: Rendered) -> None:
             assert any(direction.lower() not in spec for spec in policies_of(rendered, labels, direction)), name
 
 
-def test_who_reaches_whom_within_the_release(quickstart: Rendered) -> None:
+def test_connections_within_the_release(quickstart: Rendered) -> None:
     reached = {
         (source, target)
         for source in (*COMPONENTS, "postgresql", "nats")
@@ -132,12 +132,12 @@ def namespace(name: str) -> Manifest:
     return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
 
-def test_keda_reads_the_lag_and_nobody_else_does(quickstart: Rendered) -> None:
+def test_only_keda_can_read_the_lag(quickstart: Rendered) -> None:
     assert peers(quickstart, "nats", 8222) == [namespace("keda")]
 
 
 @pytest.mark.parametrize("component", ["api", "worker-exif", "worker-ocr", "worker-vision", "operator"])
-def test_prometheus_reads_metrics_and_nobody_else_does(production: Rendered, component: str) -> None:
+def test_only_prometheus_can_read_metrics(production: Rendered, component: str) -> None:
     assert peers(production, component, "metrics") == [namespace("monitoring")]
 
 
@@ -150,12 +150,12 @@ def test_the_ingress_and_clients_namespaces_reach_the_api(production: Rendered, 
     assert not [peer for peer in peers(quickstart, "api", "http") if "namespaceSelector" in peer]
 
 
-def test_all_namespaces_is_a_choice(chart: Chart) -> None:
+def test_all_namespaces_can_be_allowed(chart: Chart) -> None:
     values = {**scenario("quickstart"), "networkPolicy": {"clientNamespaceSelector": {}}}
     assert {"namespaceSelector": {}} in peers(render(chart, values), "api", "http")
 
 
-def test_the_api_server_is_reached_by_those_that_call_it(production: Rendered) -> None:
+def test_only_components_that_call_the_api_server_can_reach_it(production: Rendered) -> None:
     servers = [{"cidr": cidr, "ports": [443, 6443]} for cidr in ("10.43.0.1/32", "192.0.2.10/32")]
     for component in COMPONENTS:
         reached = [peer for peer in outside(production, component) if peer in servers]
@@ -166,14 +166,14 @@ def public(rendered: Rendered, component: str) -> bool:
     return any(peer["cidr"] == "0.0.0.0/0" for peer in outside(rendered, component))
 
 
-def test_the_public_web_is_reached_by_summaries_and_providers_alone(chart: Chart, production: Rendered) -> None:
+def test_only_summaries_and_providers_can_reach_public_addresses(chart: Chart, production: Rendered) -> None:
     assert {component for component in COMPONENTS if public(production, component)} == {"api", "worker-vision"}
     with_ai = render(chart, scenario("own-parts"), name="pictures")
-    thinking = {component for component in COMPONENTS[:4] if public(with_ai, component)}
-    assert thinking == {"api", "worker-vision", "worker-ocr"}
+    with_provider = {component for component in COMPONENTS[:4] if public(with_ai, component)}
+    assert with_provider == {"api", "worker-vision", "worker-ocr"}
 
 
-def test_no_private_address_is_public(production: Rendered) -> None:
+def test_private_addresses_are_excluded_from_public_egress(production: Rendered) -> None:
     blocks = [peer for peer in outside(production, "worker-vision") if "except" in peer]
     assert {ip_network(peer["cidr"]).version for peer in blocks} == {4, 6}
     for text in (
@@ -182,20 +182,20 @@ def test_no_private_address_is_public(production: Rendered) -> None:
         *("::1", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2002:a00:1::", "64:ff9b::a00:1"),
     ):
         address = ip_network(text)
-        assert addresses.refusal(address.network_address) is not None, f"{text} is no private address"
+        assert addresses.refusal(address.network_address) is not None, f"{text} is not a private address"
         for peer in blocks:
             block = ip_network(peer["cidr"])
             inside = block.version == address.version and address.subnet_of(block)  # type: ignore[type-var]
-            kept_out = any(address.subnet_of(ip_network(text)) for text in peer["except"] if inside)  # type: ignore[type-var]
-            assert not inside or kept_out, text
+            excluded = any(address.subnet_of(ip_network(text)) for text in peer["except"] if inside)  # type: ignore[type-var]
+            assert not inside or excluded, text
 
 
-def test_everyone_may_ask_for_names(production: Rendered) -> None:
+def test_every_component_can_use_dns(production: Rendered) -> None:
     for component in COMPONENTS:
-        asked = [
+        dns = [
             yaml.safe_dump(rule)
             for spec in policies_of(production, labels_of(production, component), "Egress")
             for rule in spec.get("egress", ())
             if {"protocol": "UDP", "port": 53} in rule["ports"]
         ]
-        assert len(asked) == 1
+        assert len(dns) == 1

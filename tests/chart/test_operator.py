@@ -1,4 +1,4 @@
-"""What the chart gives the operator: rights, environment, and templates of dedicated workers that it can fill in."""
+"""The operator in the chart: its Roles, its environment, and its templates of dedicated workers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from helm_python.chart import Chart
 
 from imago.core.jobs.stages import WORKER_STAGES
-from imago_operator.resource import Ref
+from imago_operator.resource import ResourceRef
 from imago_operator.settings import OperatorSettings
 from imago_operator.workers import build_workers, read_templates
 from tests.support import operator as cluster_operator
@@ -18,7 +18,7 @@ CLIENT = UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
 
 
 def granted(objects: list[Manifest]) -> list[tuple[str, list[Any]]]:
-    """Namespace ("" for the cluster) and rules of every role, keys and lists in one order."""
+    """Return the namespace ("" for the cluster) and the sorted rules of every role."""
     return sorted(
         (
             item["metadata"].get("namespace", ""),
@@ -37,7 +37,7 @@ def production(chart: Chart) -> Rendered:
     return render(chart, scenario("production"))
 
 
-def operators_own(rendered: Rendered) -> list[Manifest]:
+def operator_objects(rendered: Rendered) -> list[Manifest]:
     return [
         item
         for item in rendered.objects
@@ -46,13 +46,13 @@ def operators_own(rendered: Rendered) -> list[Manifest]:
     ]
 
 
-def test_the_rights_are_those_that_the_cluster_tests_run_the_operator_with(production: Rendered) -> None:
+def test_the_roles_equal_those_of_the_cluster_tests(production: Rendered) -> None:
     expected = cluster_operator.rules("pictures", ["photos", "archive"])
-    assert granted(operators_own(production)) == granted(expected)
+    assert granted(operator_objects(production)) == granted(expected)
 
 
-def test_every_role_is_bound_to_the_operator_alone(production: Rendered) -> None:
-    own = operators_own(production)
+def test_every_role_is_bound_only_to_the_operator(production: Rendered) -> None:
+    own = operator_objects(production)
     roles = {(i["kind"], i["metadata"].get("namespace"), i["metadata"]["name"]) for i in own if "rules" in i}
     bindings = [item for item in own if "roleRef" in item]
     bound = {(item["roleRef"]["kind"], item["metadata"].get("namespace"), item["roleRef"]["name"]) for item in bindings}
@@ -61,7 +61,7 @@ def test_every_role_is_bound_to_the_operator_alone(production: Rendered) -> None
     assert all(item["subjects"] == [account] for item in bindings)
 
 
-def test_all_namespaces_are_a_cluster_role_and_a_choice(chart: Chart) -> None:
+def test_watching_all_namespaces_needs_a_cluster_role_and_is_optional(chart: Chart) -> None:
     wide = render(chart, scenario("own-parts"), name="pictures")
     rules = wide.of("ClusterRole")["pictures-pictures-operator-clients"]["rules"]
     assert [rule["verbs"] for rule in rules if rule["resources"] == ["secrets"]] == [
@@ -69,21 +69,21 @@ def test_all_namespaces_are_a_cluster_role_and_a_choice(chart: Chart) -> None:
     ]
     narrow = render(chart, scenario("quickstart"))
     assert {role["metadata"]["namespace"] for role in narrow.of("Role").values()} == {"pictures"}
-    everywhere = [rule for role in narrow.of("ClusterRole").values() for rule in role["rules"]]
-    assert not [rule for rule in everywhere if "secrets" in rule["resources"]]
+    cluster_rules = [rule for role in narrow.of("ClusterRole").values() for rule in role["rules"]]
+    assert not [rule for rule in cluster_rules if "secrets" in rule["resources"]]
 
 
-def test_a_given_cluster_id_needs_no_right_to_kube_system(chart: Chart) -> None:
+def test_with_a_cluster_id_the_operator_may_not_read_kube_system(chart: Chart) -> None:
     values = {**scenario("quickstart"), "operator": {"clusterId": "paris-1"}}
     (role,) = (r for n, r in render(chart, values).of("ClusterRole").items() if n.endswith("-namespaces"))
     assert role["rules"][0]["resourceNames"] == ["pictures"]
 
 
-def test_the_environment_is_what_the_operator_reads(production: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_contains_the_operators_settings(production: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
     deployment = production.of("Deployment")["imago-operator"]
     variables = environment(containers(deployment["spec"]["template"])[0])
     for name, value in variables.items():
-        monkeypatch.setenv(name, value if isinstance(value, str) else "from elsewhere")
+        monkeypatch.setenv(name, value if isinstance(value, str) else "from a Secret")
     settings = OperatorSettings()  # type: ignore[call-arg]
     assert settings.watch_namespaces == ("photos", "archive")
     assert (settings.api_url, settings.url) == ("http://imago-api.pictures.svc", "https://images.example.com")
@@ -96,39 +96,39 @@ def test_the_environment_is_what_the_operator_reads(production: Rendered, monkey
 
 
 def workers(rendered: Rendered, folder: Path) -> list[Manifest]:
-    """A client's own workers, made by the operator's code from the chart's templates."""
+    """Return the dedicated workers that the operator builds from the chart's templates."""
     (templates,) = (m for name, m in rendered.of("ConfigMap").items() if name.endswith("-dedicated-workers"))
     for name, text in templates["data"].items():
         (folder / name).write_text(text)
-    ref = Ref("photos", "atelier", str(CLIENT))
-    made = build_workers(read_templates(folder), ref, client=CLIENT, max_replicas=3, namespace="pictures")
-    return [worker.body for worker in made]
+    ref = ResourceRef("photos", "atelier", str(CLIENT))
+    built = build_workers(read_templates(folder), ref, client=CLIENT, max_replicas=3, namespace="pictures")
+    return [worker.body for worker in built]
 
 
-def test_the_operator_makes_workers_of_the_templates(rendered: Rendered, tmp_path: Path) -> None:
+def test_the_operator_builds_workers_from_the_templates(rendered: Rendered, tmp_path: Path) -> None:
     operator = rendered.values["operator"]
     if not (operator["enabled"] and operator["dedicated"]["enabled"]):
         assert rendered.dedicated() == []
         return
-    made = workers(rendered, tmp_path)
-    assert "$(" not in str(made)
+    built = workers(rendered, tmp_path)
+    assert "$(" not in str(built)
     kinds = [kind for kind in WORKER_STAGES if rendered.values["workers"][kind]["enabled"]]
-    deployments = {item["metadata"]["name"]: item for item in made if item["kind"] == "Deployment"}
+    deployments = {item["metadata"]["name"]: item for item in built if item["kind"] == "Deployment"}
     assert len(deployments) == len(kinds)
-    for item in made:
+    for item in built:
         assert len(item["metadata"]["name"]) <= 63
         if item["kind"] == "ScaledObject":
             target = deployments[item["spec"]["scaleTargetRef"]["name"]]
             assert "replicas" not in target["spec"]
             assert item["spec"]["maxReplicaCount"] == 3
             kind = target["metadata"]["labels"]["app.kubernetes.io/component"].removeprefix("worker-")
-            asked = {(t["metadata"]["stream"], t["metadata"]["consumer"]) for t in item["spec"]["triggers"]}
-            assert asked == {(f"IMAGO_WORK_{CLIENT.hex}", str(stage)) for stage in WORKER_STAGES[kind]}
+            consumers = {(t["metadata"]["stream"], t["metadata"]["consumer"]) for t in item["spec"]["triggers"]}
+            assert consumers == {(f"IMAGO_WORK_{CLIENT.hex}", str(stage)) for stage in WORKER_STAGES[kind]}
             variables = environment(target["spec"]["template"]["spec"]["containers"][0])
             assert variables["WORKER_LANES"] == CLIENT.hex
 
 
-def test_shared_workers_and_a_clients_own_never_select_each_others_pods(production: Rendered, tmp_path: Path) -> None:
+def test_shared_and_dedicated_workers_never_select_each_others_pods(production: Rendered, tmp_path: Path) -> None:
     own = [item for item in workers(production, tmp_path) if item["kind"] == "Deployment"]
     shared = [item for name, item in production.of("Deployment").items() if "-worker-" in name]
     for mine, other in [(a, b) for a in own for b in shared] + [(b, a) for a in own for b in shared]:
@@ -136,7 +136,7 @@ def test_shared_workers_and_a_clients_own_never_select_each_others_pods(producti
         assert not mine["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_a_change_of_the_templates_rolls_the_operator(chart: Chart, production: Rendered) -> None:
+def test_a_change_of_the_templates_restarts_the_operator(chart: Chart, production: Rendered) -> None:
     def checksum(rendered: Rendered) -> str:
         pod = rendered.of("Deployment")["imago-operator"]["spec"]["template"]
         return str(pod["metadata"]["annotations"]["checksum/dedicated-workers"])

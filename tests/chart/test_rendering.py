@@ -1,4 +1,4 @@
-"""What the chart makes of its scenarios."""
+"""The objects that the chart renders for its scenarios."""
 
 import json
 
@@ -12,36 +12,36 @@ from imago_operator.settings import OperatorSettings
 from tests.support.manifests import Rendered, containers, environment, render, scenario
 
 
-def test_helm_finds_nothing_to_complain_of() -> None:
+def test_helm_lint_reports_nothing() -> None:
     report = lint("charts/imago", dict(scenario("production")), strict=True, namespace="pictures")
     assert not report["errors"]
     assert not [message for message in report["messages"] if message["severity"] >= 2]
 
 
-def test_no_two_objects_have_one_name(rendered: Rendered) -> None:
+def test_object_names_are_unique(rendered: Rendered) -> None:
     names = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in rendered.objects]
     assert len(names) == len(set(names))
 
 
-def test_keda_asks_for_exactly_the_consumers_that_the_topology_makes(chart: Chart) -> None:
+def test_keda_reads_exactly_the_consumers_that_imago_creates(chart: Chart) -> None:
     for name, scaled in render(chart, scenario("quickstart")).of("ScaledObject").items():
-        asked = {(t["metadata"]["stream"], t["metadata"]["consumer"]) for t in scaled["spec"]["triggers"]}
+        consumers = {(t["metadata"]["stream"], t["metadata"]["consumer"]) for t in scaled["spec"]["triggers"]}
         stages = WORKER_STAGES[name.removeprefix("imago-worker-")]
-        assert asked == {(work_stream(lane), str(stage)) for lane in SHARED_LANES for stage in stages}
-        assert len(scaled["spec"]["triggers"]) == len(asked)
+        assert consumers == {(work_stream(lane), str(stage)) for lane in SHARED_LANES for stage in stages}
+        assert len(scaled["spec"]["triggers"]) == len(consumers)
 
 
-def test_what_keda_scales_has_no_replicas(rendered: Rendered) -> None:
+def test_deployments_scaled_by_keda_have_no_replicas(rendered: Rendered) -> None:
     for scaled in rendered.of("ScaledObject").values():
         assert "replicas" not in rendered.of("Deployment")[scaled["spec"]["scaleTargetRef"]["name"]]["spec"]
 
 
-# Read by other programs: of PostgreSQL, of the pods' scripts.
+# Variables of PostgreSQL and of the pods' scripts.
 OTHERS = frozenset(("PROGRAMS", "PGDATA", "SUPERUSER_PASSWORD", "OWNER_PASSWORD", "RUNTIME_PASSWORD"))
 OTHERS |= {"CRDS", "INSTALLATION", "NAMESPACES", "IMAGO_URL", "TIMEOUT", "HTTPS_PROXY"}
 
 
-def test_every_variable_is_one_that_its_program_reads_and_stands_there_once(rendered: Rendered) -> None:
+def test_every_variable_is_known_to_its_program_and_unique(rendered: Rendered) -> None:
     known = {name.upper() for name in Settings.model_fields}
     known |= {f"OPERATOR_{name}".upper() for name in OperatorSettings.model_fields}
     for name, pod in rendered.pods():
@@ -52,7 +52,7 @@ def test_every_variable_is_one_that_its_program_reads_and_stands_there_once(rend
                 assert set(names) - OTHERS <= known, name
 
 
-def test_grace_is_longer_than_the_longest_stage_and_so_is_the_patience_of_scaling_down(rendered: Rendered) -> None:
+def test_grace_period_and_scale_down_window_are_longer_than_the_longest_stage(rendered: Rendered) -> None:
     for name, deployment in rendered.of("Deployment").items():
         spec = deployment["spec"]["template"]["spec"]
         variables = environment(spec["containers"][-1])
@@ -67,7 +67,7 @@ def test_grace_is_longer_than_the_longest_stage_and_so_is_the_patience_of_scalin
                 assert behavior["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= seconds, name
 
 
-def test_a_pod_has_the_secrets_of_its_part_alone(chart: Chart) -> None:
+def test_a_pod_has_only_the_secrets_of_its_component(chart: Chart) -> None:
     production = render(chart, scenario("production"))
     for name, pod in production.pods():
         variables = {key for container in containers(pod) for key in environment(container)}
@@ -83,7 +83,7 @@ def test_a_pod_has_the_secrets_of_its_part_alone(chart: Chart) -> None:
         assert owner == ({"migrate"} if name.startswith("Job/imago-migrate-") else set()), name
 
 
-def test_the_migration_is_a_job_of_its_own_name_for_each_release_and_no_hook(chart: Chart) -> None:
+def test_the_migration_is_a_job_with_a_name_for_each_version_and_not_a_hook(chart: Chart) -> None:
     def job(**image: str) -> str:
         values = {**scenario("production"), "image": image}
         (name,) = (name for name in render(chart, values).of("Job") if name.startswith("imago-migrate-"))
@@ -101,36 +101,36 @@ def test_crds_are_kept_and_a_choice(chart: Chart) -> None:
     assert not render(chart, scenario("own-parts")).of("CustomResourceDefinition")
 
 
-def test_what_a_rollback_would_set_back_is_brought_by_a_hook(chart: Chart) -> None:
+def test_a_hook_applies_the_crds_that_a_rollback_must_not_revert(chart: Chart) -> None:
     by_hook = render(chart, {**scenario("production"), "crds": {"by": "hook"}})
     assert not by_hook.of("CustomResourceDefinition")
-    made = [item for item in by_hook.objects if item["metadata"]["name"].endswith("imago-crds")]
-    assert {item["kind"] for item in made} == {
+    hooks = [item for item in by_hook.objects if item["metadata"]["name"].endswith("imago-crds")]
+    assert {item["kind"] for item in hooks} == {
         "ServiceAccount",
         "ConfigMap",
         "ClusterRole",
         "ClusterRoleBinding",
         "Job",
     }
-    for item in made:
+    for item in hooks:
         annotations = item["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade", item["kind"]
         assert (int(annotations.get("helm.sh/hook-weight", 0)) < 0) == (item["kind"] != "Job")
     crds = render(chart, scenario("production")).of("CustomResourceDefinition")
-    brought = by_hook.of("ConfigMap")["imago-crds"]["data"]
-    assert {name.removesuffix(".json"): json.loads(text) for name, text in brought.items()} == crds
+    applied = by_hook.of("ConfigMap")["imago-crds"]["data"]
+    assert {name.removesuffix(".json"): json.loads(text) for name, text in applied.items()} == crds
     (rule,) = by_hook.of("ClusterRole")["pictures-imago-crds"]["rules"]
     assert (rule["resourceNames"], rule["verbs"]) == (list(crds), ["get", "create", "patch"])
 
 
-def test_an_uninstall_is_guarded_unless_it_is_forced(chart: Chart) -> None:
+def test_an_uninstall_is_guarded_unless_forced(chart: Chart) -> None:
     guard = render(chart, scenario("production")).of("Job")["imago-uninstall-guard"]
     assert guard["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
     forced = {**scenario("production"), "operator": {"forceUninstall": True}}
     assert "imago-uninstall-guard" not in render(chart, forced).of("Job")
 
 
-def test_stages_without_a_worker_are_skipped_and_not_waited_for(chart: Chart) -> None:
+def test_stages_without_a_worker_are_skipped(chart: Chart) -> None:
     minimal = render(chart, scenario("minimal"))
     api = minimal.of("Deployment")["imago-api"]["spec"]["template"]
     assert environment(containers(api)[-1])["DISABLED_STAGES"] == "ocr,vision"

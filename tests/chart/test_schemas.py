@@ -1,4 +1,4 @@
-"""Every object of every scenario is what the API server, KEDA and Prometheus' operator take: no unknown property."""
+"""Every object of every scenario matches the schemas of Kubernetes, KEDA and the Prometheus Operator."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ SCHEMAS = Path("tests/chart/schemas")
 
 @functools.cache
 def validator(kind: str) -> Draft202012Validator:
-    """The validator of `<apiVersion>/<kind>`; a kind that has no schema is a KeyError."""
+    """Return the validator of `<apiVersion>/<kind>`; raise KeyError for a kind without a schema."""
     custom = json.loads((SCHEMAS / "custom.json").read_text())
     if kind in custom:
         return Draft202012Validator(custom[kind])
@@ -24,29 +24,29 @@ def validator(kind: str) -> Draft202012Validator:
     return Draft202012Validator(document["kinds"][kind] | {"definitions": document["definitions"]})
 
 
-def faults(item: Manifest) -> list[str]:
+def errors(item: Manifest) -> list[str]:
     if item["kind"] == "CustomResourceDefinition":
-        # Held by the API server itself, in tests/cluster.
+        # Checked by a real API server in tests/cluster.
         return []
     found = validator(f"{item['apiVersion']}/{item['kind']}").iter_errors(item)
     return [f"{item['kind']}/{item['metadata']['name']} {error.json_path}: {error.message[:300]}" for error in found]
 
 
 def test_every_object_is_valid(rendered: Rendered) -> None:
-    assert [fault for item in rendered.objects for fault in faults(item)] == []
+    assert [error for item in rendered.objects for error in errors(item)] == []
 
 
-def with_numbers(item: Any) -> Any:
-    """The template as the operator fills it in."""
+def without_placeholders(item: Any) -> Any:
+    """Return a template with its placeholders replaced, as the operator does."""
     text = json.dumps(item).replace('"$(MAX_REPLICAS)"', "3")
     for placeholder in ("NAME", "LANE", "STREAM"):
         text = text.replace(f"$({placeholder})", "0123456789abcdef")
     return json.loads(text)
 
 
-def test_the_templates_of_dedicated_workers_are_valid_once_filled_in(rendered: Rendered) -> None:
+def test_the_templates_of_dedicated_workers_are_valid_without_placeholders(rendered: Rendered) -> None:
     for item in rendered.dedicated():
-        assert faults(with_numbers(item)) == []
+        assert errors(without_placeholders(item)) == []
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def test_a_mistake_is_found(change: str) -> None:
         "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a},"
         " spec: {selector: {}, template: {spec: {containers: [{name: a}]}}}}"
     )
-    assert faults(good) == []
+    assert errors(good) == []
     spec = yaml.safe_load(change)["spec"]
-    assert faults({**good, "spec": {**good["spec"], **spec}}) != []
+    assert errors({**good, "spec": {**good["spec"], **spec}}) != []

@@ -1,4 +1,4 @@
-"""What kube-linter and Polaris look for, and Pod Security `restricted`, held for every pod of every scenario."""
+"""Every pod of every scenario meets Pod Security `restricted` and the rules of kube-linter and Polaris."""
 
 import base64
 import re
@@ -27,13 +27,13 @@ def test_every_pod_is_restricted(rendered: Rendered) -> None:
             assert not any("hostPort" in port for port in container.get("ports", ())), name
 
 
-def test_every_container_has_requests_and_a_bound_of_memory(rendered: Rendered) -> None:
+def test_every_container_has_requests_and_a_memory_limit(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         for container in containers(pod):
             resources = container["resources"]
             assert resources["requests"].keys() >= {"cpu", "memory"}, name
             assert "memory" in resources["limits"], name
-            # Throttling a process that has heartbeats to send makes it lose its work.
+            # A CPU limit would throttle heartbeats, and the process would lose its claims.
             assert "cpu" not in resources["limits"], name
 
 
@@ -42,41 +42,41 @@ def megabytes(quantity: str) -> int:
     return int(number) * {"Mi": 1, "Gi": 1024}[unit]
 
 
-def test_a_hostile_file_ends_its_child_process_before_the_pod(rendered: Rendered) -> None:
+def test_a_malicious_file_ends_its_child_process_and_not_the_pod(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         main = containers(pod)[-1]
         variables = environment(main)
         if "CHILD_MEMORY_MB" in variables:
-            # The API has two children, which read web pages.
+            # The API has two child processes, which read web pages.
             children = int(variables.get("WORKER_PROCESSES", 2)) * int(variables["CHILD_MEMORY_MB"])
             assert children + 512 <= megabytes(main["resources"]["limits"]["memory"]), name
 
 
-def test_no_image_is_latest_or_without_a_tag(rendered: Rendered) -> None:
+def test_every_image_has_a_tag_other_than_latest(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         for container in containers(pod):
             assert re.search(r":(?!latest)[\w.-]+(@sha256:[0-9a-f]{64})?$", container["image"]), name
 
 
-def test_tokens_are_mounted_where_kubernetes_is_called_and_nowhere_else(rendered: Rendered) -> None:
+def test_only_pods_that_call_kubernetes_mount_a_token(rendered: Rendered) -> None:
     with_token = {name for name, pod in rendered.pods() if pod["spec"]["automountServiceAccountToken"]}
     assert {name.rpartition("/")[2].partition("-")[2] for name in with_token} <= {"operator", "uninstall-guard", "crds"}
     for account in rendered.of("ServiceAccount").values():
         assert account["automountServiceAccountToken"] is False
 
 
-def test_services_leave_no_variables_in_pods(rendered: Rendered) -> None:
+def test_pods_get_no_variables_of_services(rendered: Rendered) -> None:
     assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in rendered.pods())
 
 
-def test_every_writable_folder_is_a_volume_with_a_bound(rendered: Rendered) -> None:
+def test_every_writable_directory_has_a_size_limit(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         for volume in pod["spec"].get("volumes", ()):
             if "emptyDir" in volume:
                 assert "sizeLimit" in volume["emptyDir"], name
 
 
-def test_what_runs_for_long_is_watched_and_has_a_budget(rendered: Rendered) -> None:
+def test_deployments_have_probes_and_a_disruption_budget(rendered: Rendered) -> None:
     budgets = [item["spec"] for item in rendered.of("PodDisruptionBudget").values()]
     assert all("maxUnavailable" in budget for budget in budgets)
     for name, deployment in rendered.of("Deployment").items():
@@ -92,7 +92,7 @@ SECRET = re.compile(r"KEY|SECRET|PASSWORD|TOKEN|PEPPER|DATABASE_URL")
 PATHS = frozenset(("NATS_TLS_KEY",))
 
 
-def test_no_variable_holds_a_secret_literally(rendered: Rendered) -> None:
+def test_no_variable_contains_a_secret(rendered: Rendered) -> None:
     for name, pod in rendered.pods():
         for container in containers(pod):
             for variable, value in environment(container).items():
@@ -101,14 +101,14 @@ def test_no_variable_holds_a_secret_literally(rendered: Rendered) -> None:
                     assert value["secretKeyRef"]["name"], f"{variable} of {name}"
 
 
-def test_secrets_are_rendered_for_trying_out_alone(rendered: Rendered) -> None:
+def test_secrets_are_rendered_only_for_evaluation(rendered: Rendered) -> None:
     values = rendered.values
-    trying = values["secrets"]["generate"] or values["nats"]["bundled"]["enabled"]
-    assert bool(rendered.of("Secret")) == trying
+    evaluation = values["secrets"]["generate"] or values["nats"]["bundled"]["enabled"]
+    assert bool(rendered.of("Secret")) == evaluation
     for name, secret in rendered.of("Secret").items():
         for key, value in secret["data"].items():
             text = base64.b64decode(value).decode()
-            # Nothing that another installation has: random, each of them.
+            # A random value, so that no two installations share a secret.
             assert re.search(r"[A-Za-z0-9]{31,}", text), f"{key} of {name}"
 
 

@@ -1,4 +1,4 @@
-"""Values: what is wrong is refused before anything is installed, in words that say what to do."""
+"""Invalid values are rejected before anything is installed, with a message that says what to do."""
 
 import pytest
 import yaml
@@ -33,13 +33,13 @@ from tests.support.manifests import merged, render, scenario
         f"fullnameOverride: {'a' * 33}",
     ],
 )
-def test_a_typo_is_refused(chart: Chart, typo: str) -> None:
+def test_a_typo_is_rejected(chart: Chart, typo: str) -> None:
     with pytest.raises(HelmError, match="don't meet the specifications of the schema"):
         render(chart, merged(scenario("quickstart"), yaml.safe_load(typo)))
 
 
 @pytest.mark.parametrize(
-    ("base", "change", "said"),
+    ("base", "change", "message"),
     [
         ("production", "secrets: {existingSecret: ''}", "secrets.existingSecret"),
         ("production", "database: {existingSecret: ''}", "database.existingSecret"),
@@ -65,26 +65,28 @@ def test_a_typo_is_refused(chart: Chart, typo: str) -> None:
         ("quickstart", "api: {autoscaling: {enabled: true}}", "more than one API pod"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_value_to_change(chart: Chart, base: str, change: str, said: str) -> None:
-    with pytest.raises(HelmError, match=said):
+def test_values_that_cannot_work_are_rejected_with_their_name(
+    chart: Chart, base: str, change: str, message: str
+) -> None:
+    with pytest.raises(HelmError, match=message):
         render(chart, merged(scenario(base), yaml.safe_load(change)))
 
 
 @pytest.mark.parametrize("provider", ["gemini", "openrouter", "offline", ""])
-def test_another_provider_needs_no_other_patience(chart: Chart, provider: str) -> None:
+def test_every_provider_works_with_the_default_timeouts(chart: Chart, provider: str) -> None:
     ai = {"provider": provider, "existingSecret": "ai", "geminiApiKeyKey": "key", "openrouterApiKeyKey": "key"}
     rendered = render(chart, merged(scenario("production"), {"ai": ai}))
     assert rendered.of("Deployment")
 
 
-def test_all_that_is_missing_is_said_at_once(chart: Chart) -> None:
+def test_all_missing_values_are_reported_together(chart: Chart) -> None:
     with pytest.raises(HelmError) as error:
         render(chart, {})
     for value in ("secrets.existingSecret", "database.existingSecret", "nats.url", "storage.s3.bucket"):
         assert value in str(error.value)
 
 
-def test_the_notes_warn_of_what_is_not_for_production_and_name_the_next_command(chart: Chart) -> None:
+def test_the_notes_warn_about_evaluation_settings_and_name_the_next_command(chart: Chart) -> None:
     quickstart, production = render(chart, scenario("quickstart")), render(chart, scenario("production"))
     assert "NOT FOR PRODUCTION" in quickstart.notes
     assert "NOT FOR PRODUCTION" not in production.notes

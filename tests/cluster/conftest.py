@@ -33,7 +33,7 @@ from devtools.kubernetes.whole import keda_directory, node_beside
 from tests.faults.figures import Figures
 from tests.faults.platform import Platform
 from tests.support.operator import ACCOUNT, OPERATOR_KEY, Kube, OperatorProcess, install, write_templates
-from tests.support.operator_world import RELEASE, WATCHED, Imago, World
+from tests.support.operator_world import RELEASE, WATCHED, ImagoServer, OperatorCluster
 
 _BUILD = Path(__file__).parents[2] / "build"
 _LOGS = _BUILD / "cluster-logs"
@@ -207,12 +207,14 @@ def operator_process(
 
 
 @pytest.fixture
-async def world(control_plane: Access, operator_process: OperatorProcess, platform: Platform) -> AsyncIterator[World]:
-    """The world, whole again whatever the test before did to it."""
+async def world(
+    control_plane: Access, operator_process: OperatorProcess, platform: Platform
+) -> AsyncIterator[OperatorCluster]:
+    """The operator on the cluster; processes that an earlier test stopped run again."""
     if not platform.apis[0].running:
         platform.apis[0].start(wait=False)
         platform.apis[0].wait_ready(120)
     if not operator_process.running:
         operator_process.start()
     async with Kube(control_plane.kubeconfig) as kube, aiohttp.ClientSession() as session:
-        yield World(control_plane, kube, operator_process, platform, Imago(session, platform))
+        yield OperatorCluster(control_plane, kube, operator_process, platform, ImagoServer(session, platform))

@@ -1,4 +1,4 @@
-"""What the cluster does to an operator: conflicts, restarts of the API server, namespaces that go."""
+"""Faults of the cluster: conflicts, restarts of the API server, deleted namespaces."""
 
 import asyncio
 import contextlib
@@ -6,90 +6,92 @@ import urllib.request
 from typing import Any
 
 from devtools.kubernetes.control_plane import ControlPlane
-from imago_operator.kubernetes import Changed, KubernetesUnavailable, namespace_path, secret_path
+from imago_operator.kubernetes import KubernetesUnavailable, ObjectConflict, namespace_path, secret_path
 from tests.support.operator import condition, rules
 from tests.support.operator_world import (
-    DOOMED,
-    DOOMED_TOO,
+    DELETED,
+    RECREATED,
     RELEASE,
     TENANTS,
-    World,
+    OperatorCluster,
     key_of,
     other_key,
 )
 
 
-async def test_conflicts_with_somebody_who_writes_the_same_objects_lose_no_key(world: World) -> None:
+async def test_conflicts_with_another_writer_lose_no_key(world: OperatorCluster) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name)
     await world.kube.ready(TENANTS, name)
     path, writes = secret_path(TENANTS, f"{name}-imago"), 0
 
-    async def meddle() -> None:
+    async def write_all_the_time() -> None:
         nonlocal writes
         while True:
             writes += 1
-            with contextlib.suppress(Changed, KubernetesUnavailable):
-                await world.kube.patch(path, {"metadata": {"annotations": {"meddled": str(writes)}}})
-                await world.kube.annotate(TENANTS, name, {"meddled": str(writes)})
+            with contextlib.suppress(ObjectConflict, KubernetesUnavailable):
+                await world.kube.patch(path, {"metadata": {"annotations": {"counter": str(writes)}}})
+                await world.kube.annotate(TENANTS, name, {"counter": str(writes)})
             await asyncio.sleep(0.2)
 
-    meddling = asyncio.create_task(meddle())
+    writing = asyncio.create_task(write_all_the_time())
     try:
         key = await key_of(world, TENANTS, name)
-        for turn in range(3):
+        for value in range(3):
             before = writes
-            await world.kube.annotate(TENANTS, name, {"imago.dev/rotate": str(turn)})
+            await world.kube.annotate(TENANTS, name, {"imago.dev/rotate": str(value)})
             key = await other_key(world, name, key, timeout=90)
 
-            async def meddled(before: int = before) -> bool:
+            async def written(before: int = before) -> bool:
                 return writes > before
 
-            await world.kube.until(meddled, what="somebody to write meanwhile")
+            await world.kube.until(written, what="another write")
     finally:
-        meddling.cancel()
-    assert await world.imago.opens(key)
+        writing.cancel()
+    assert await world.imago.is_accepted(key)
     detail = await world.imago.client((await world.kube.ready(TENANTS, name))["status"]["clientId"])
     assert detail is not None
     assert [item["key_id"] for item in detail["keys"] if item["expires_at"] is None] == [key.split("_")[1]]
 
 
-async def test_a_restart_of_the_api_server_is_survived(own_control_plane: ControlPlane, world: World) -> None:
+async def test_the_operator_survives_a_restart_of_the_api_server(
+    own_control_plane: ControlPlane, world: OperatorCluster
+) -> None:
     process = world.operator.pid
     own_control_plane.api_server.kill()
-    # From this thread: the daemon dies with the thread that started it.
+    # In this thread, because the daemon ends with the thread that started it.
     own_control_plane.start_api_server()
     name = world.name()
 
-    async def made() -> bool:
+    async def created() -> bool:
         with contextlib.suppress(KubernetesUnavailable):
             await world.kube.make(TENANTS, name)
         return True
 
-    await world.kube.until(made, what="the API server to take a resource")
+    await world.kube.until(created, what="the API server to accept a resource")
     await world.kube.ready(TENANTS, name, timeout=120)
-    assert await world.imago.opens(await key_of(world, TENANTS, name))
-    assert world.operator.pid == process, "without a restart of the operator"
+    assert await world.imago.is_accepted(await key_of(world, TENANTS, name))
+    assert world.operator.pid == process, "the operator was not restarted"
 
 
-async def test_a_namespace_that_goes_while_imago_is_away_waits_and_then_goes_and_others_are_served_on(
-    world: World,
+async def test_a_namespace_deleted_while_imago_is_unavailable_is_gone_once_imago_is_back_and_others_are_not_affected(
+    world: OperatorCluster,
 ) -> None:
     name = world.name()
-    await world.kube.make(DOOMED, name)
-    ready = await world.kube.ready(DOOMED, name)
+    await world.kube.make(DELETED, name)
+    ready = await world.kube.ready(DELETED, name)
     world.platform.apis[0].stop()
-    await world.kube.delete(namespace_path(DOOMED))
+    await world.kube.delete(namespace_path(DELETED))
 
     async def waits() -> bool:
-        found = await world.kube.imc(DOOMED, name)
-        told = condition(found or {}, "Ready")
-        # Other passes find Imago away too; it is the deletion's that names the way out.
-        return told.get("reason") == "ApiUnavailable" and "imago.dev/abandon" in told["message"]
+        found = await world.kube.imc(DELETED, name)
+        ready = condition(found or {}, "Ready")
+        # Ordinary reconciliations report ApiUnavailable too; only the deletion's message mentions `abandon`.
+        return ready.get("reason") == "ApiUnavailable" and "imago.dev/abandon" in ready["message"]
 
-    await world.kube.until(waits, what="the deletion to wait for Imago and name the way out", of=(DOOMED, name))
+    await world.kube.until(waits, what="the deletion to report that Imago is unavailable", of=(DELETED, name))
     await world.start_api()
-    await gone(world, DOOMED)
+    await gone(world, DELETED)
     detail = await world.imago.client(ready["status"]["clientId"])
     assert detail is not None
     assert not detail["active"]
@@ -98,20 +100,20 @@ async def test_a_namespace_that_goes_while_imago_is_away_waits_and_then_goes_and
     await world.kube.ready(TENANTS, other, timeout=90)
 
 
-async def test_a_namespace_made_anew_by_the_same_name_is_served_again_and_is_another_owner(world: World) -> None:
+async def test_a_recreated_namespace_is_watched_again_and_is_another_owner(world: OperatorCluster) -> None:
     name = world.name()
-    await world.kube.make(DOOMED_TOO, name)
-    client = (await world.kube.ready(DOOMED_TOO, name))["status"]["clientId"]
-    await world.kube.delete(namespace_path(DOOMED_TOO))
-    await gone(world, DOOMED_TOO)
-    await world.kube.new_namespace(DOOMED_TOO)
-    granted = [entry for entry in rules(RELEASE, [DOOMED_TOO]) if entry["metadata"].get("namespace") == DOOMED_TOO]
+    await world.kube.make(RECREATED, name)
+    client = (await world.kube.ready(RECREATED, name))["status"]["clientId"]
+    await world.kube.delete(namespace_path(RECREATED))
+    await gone(world, RECREATED)
+    await world.kube.new_namespace(RECREATED)
+    granted = [entry for entry in rules(RELEASE, [RECREATED]) if entry["metadata"].get("namespace") == RECREATED]
     await asyncio.to_thread(world.cluster.apply, *granted)
-    await world.kube.make(DOOMED_TOO, name, clientId=client)
-    await world.kube.ready(DOOMED_TOO, name, reason="ClientOwned", timeout=90)
+    await world.kube.make(RECREATED, name, clientId=client)
+    await world.kube.ready(RECREATED, name, reason="ClientOwned", timeout=90)
 
 
-async def test_it_says_that_it_lives_and_shows_its_metrics(world: World) -> None:
+async def test_health_and_metrics_are_served(world: OperatorCluster) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name)
     await world.kube.ready(TENANTS, name)
@@ -123,7 +125,7 @@ async def test_it_says_that_it_lives_and_shows_its_metrics(world: World) -> None
     assert name not in shown, "no label names a client"
 
 
-async def gone(world: World, namespace: str) -> None:
+async def gone(world: OperatorCluster, namespace: str) -> None:
     async def look() -> bool:
         return await world.kube.get(namespace_path(namespace)) is None
 
@@ -131,5 +133,5 @@ async def gone(world: World, namespace: str) -> None:
 
 
 def read(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return response.read().decode()

@@ -1,4 +1,4 @@
-"""Entering and leaving a lane of one's own: streams, workers and work, on a real API server and a real NATS."""
+"""Entering and leaving a dedicated lane: streams, workers and jobs, on a real API server and a real NATS."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,29 +11,29 @@ from imago.core.jobs.stages import STAGES
 from imago.core.outbox.subjects import work_stream
 from imago_operator.workers import KINDS
 from tests.support.operator import condition
-from tests.support.operator_world import RELEASE, TENANTS, World, key_of
+from tests.support.operator_world import RELEASE, TENANTS, OperatorCluster, key_of
 
 DEDICATED = {"lane": "dedicated", "maxReplicas": 9}
 
 
 @pytest.fixture
-async def jetstream(world: World) -> AsyncIterator[Any]:
-    """The JetStream of the installation."""
+async def jetstream(world: OperatorCluster) -> AsyncIterator[Any]:
+    """The installation's JetStream."""
     connection = await nats.connect(world.platform.nats.url)
     yield connection.jetstream()
     await connection.close()
 
 
 async def consumers(jetstream: Any, stream: str) -> list[str]:
-    """Return the names of a stream's consumers, none where there is no stream."""
+    """Return the names of a stream's consumers, none if the stream does not exist."""
     try:
         return sorted(info.name for info in await jetstream.consumers_info(stream))
     except NotFoundError:
         return []
 
 
-async def workers(world: World, client: str) -> dict[str, list[Any]]:
-    """Return the workers of a client, by kind."""
+async def workers(world: OperatorCluster, client: str) -> dict[str, list[Any]]:
+    """Return the dedicated workers of a client, by kind."""
     found = {}
     for kind in KINDS:
         answer = await world.kube.get(f"{kind.path(RELEASE)}?labelSelector=imago.dev/client-id={client}")
@@ -41,18 +41,18 @@ async def workers(world: World, client: str) -> dict[str, list[Any]]:
     return found
 
 
-async def gone(world: World, jetstream: Any, client: str, stream: str) -> bool:
+async def gone(world: OperatorCluster, jetstream: Any, client: str, stream: str) -> bool:
     left = await workers(world, client)
     return not any(left.values()) and not await consumers(jetstream, stream)
 
 
-async def lane_of(world: World, client: str) -> str:
+async def lane_of(world: OperatorCluster, client: str) -> str:
     detail = await world.imago.client(client)
     return "" if detail is None else str(detail["lane"])
 
 
-async def test_a_client_enters_and_leaves_a_lane_of_its_own_and_its_open_work_moves(
-    world: World, jetstream: Any
+async def test_a_client_enters_and_leaves_a_dedicated_lane_and_its_open_jobs_move(
+    world: OperatorCluster, jetstream: Any
 ) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name, priority=DEDICATED)
@@ -62,12 +62,12 @@ async def test_a_client_enters_and_leaves_a_lane_of_its_own_and_its_open_work_mo
     assert ready["status"]["lane"] == "dedicated"
     assert await lane_of(world, client) == token
     assert await consumers(jetstream, stream) == sorted(str(stage) for stage in STAGES)
-    made = await workers(world, client)
-    assert len(made["Deployment"]) == len(made["ScaledObject"]) == 3
-    for item in made["ScaledObject"]:
+    created = await workers(world, client)
+    assert len(created["Deployment"]) == len(created["ScaledObject"]) == 3
+    for item in created["ScaledObject"]:
         assert item["spec"]["maxReplicaCount"] == 4, "the installation's cap"
         assert item["spec"]["triggers"][0]["metadata"]["stream"] == stream
-    for item in made["Deployment"]:
+    for item in created["Deployment"]:
         labels = item["metadata"]["labels"]
         assert (labels["imago.dev/client-namespace"], labels["imago.dev/client-name"]) == (TENANTS, name)
         assert "imago.dev/template-checksum" in item["spec"]["template"]["metadata"]["annotations"]
@@ -80,10 +80,10 @@ async def test_a_client_enters_and_leaves_a_lane_of_its_own_and_its_open_work_mo
     async def waiting() -> bool:
         return bool((await jetstream.stream_info(stream)).state.messages == 3 * len(STAGES))
 
-    await world.kube.until(waiting, what="the work to wait in the own lane")
+    await world.kube.until(waiting, what="the jobs to wait in the dedicated lane")
     await world.kube.change(TENANTS, name, priority={"lane": "premium", "maxReplicas": None})
     draining = await world.kube.ready(TENANTS, name, reason="LaneDraining")
-    assert condition(draining, "Ready")["status"] == "True", "the client is served all the while"
+    assert condition(draining, "Ready")["status"] == "True", "the client keeps working meanwhile"
     left = await world.kube.ready(TENANTS, name)
     assert left["status"]["lane"] == "premium"
     assert await gone(world, jetstream, client, stream)
@@ -91,30 +91,30 @@ async def test_a_client_enters_and_leaves_a_lane_of_its_own_and_its_open_work_mo
     assert detail is not None
     assert (detail["lane"], detail["lane_open"]) == ("premium", 0)
     moved = await jetstream.stream_info(work_stream("premium"), subjects_filter=f"imago.work.premium.*.{token}")
-    assert sum((moved.state.subjects or {}).values()) == 3 * len(STAGES), "nothing of it is lost"
+    assert sum((moved.state.subjects or {}).values()) == 3 * len(STAGES), "no job is lost"
 
 
-async def test_a_stream_or_worker_deleted_by_hand_is_made_again(world: World, jetstream: Any) -> None:
+async def test_a_stream_or_worker_deleted_by_hand_is_created_again(world: OperatorCluster, jetstream: Any) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name, priority=DEDICATED)
     client = (await world.kube.ready(TENANTS, name))["status"]["clientId"]
     stream = work_stream(client.replace("-", ""))
     await jetstream.delete_stream(stream)
-    made = await workers(world, client)
+    created = await workers(world, client)
     for kind in KINDS:
-        await world.kube.delete(kind.path(RELEASE, made[kind.kind][0]["metadata"]["name"]))
+        await world.kube.delete(kind.path(RELEASE, created[kind.kind][0]["metadata"]["name"]))
 
-    async def again() -> bool:
+    async def restored() -> bool:
         present = await workers(world, client)
         streams = await consumers(jetstream, stream)
         return all(len(items) == 3 for items in present.values()) and len(streams) == len(STAGES)
 
-    await world.kube.until(again, what="stream and workers to be there again", timeout=60)
+    await world.kube.until(restored, what="stream and workers to be restored", timeout=60)
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-async def test_deleting_a_client_with_a_lane_of_its_own_leaves_no_worker_and_no_stream(
-    world: World, jetstream: Any, policy: str
+async def test_deleting_a_client_with_a_dedicated_lane_leaves_no_worker_and_no_stream(
+    world: OperatorCluster, jetstream: Any, policy: str
 ) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name, priority=DEDICATED, deletionPolicy=policy)
@@ -127,7 +127,7 @@ async def test_deleting_a_client_with_a_lane_of_its_own_leaves_no_worker_and_no_
     assert (detail is None) == (policy == "Delete")
 
 
-async def test_workers_whose_resource_is_gone_are_swept(world: World) -> None:
+async def test_orphaned_workers_are_deleted(world: OperatorCluster) -> None:
     name = world.name()
     await world.kube.make(TENANTS, name, priority=DEDICATED)
     client = (await world.kube.ready(TENANTS, name))["status"]["clientId"]
@@ -135,14 +135,14 @@ async def test_workers_whose_resource_is_gone_are_swept(world: World) -> None:
     await world.kube.drop(TENANTS, name)
     await world.kube.gone(TENANTS, name)
 
-    async def swept() -> bool:
+    async def deleted() -> bool:
         return not any((await workers(world, client)).values())
 
-    await world.kube.until(swept, what="the workers to be swept", timeout=60)
+    await world.kube.until(deleted, what="the workers to be deleted", timeout=60)
 
 
-async def test_while_nats_is_away_shared_clients_are_served_and_a_dedicated_lane_waits(
-    world: World, jetstream: Any
+async def test_while_nats_is_unavailable_shared_lanes_work_and_a_dedicated_lane_waits(
+    world: OperatorCluster, jetstream: Any
 ) -> None:
     shared, dedicated = world.name(), world.name()
     world.platform.nats.kill()
@@ -151,7 +151,7 @@ async def test_while_nats_is_away_shared_clients_are_served_and_a_dedicated_lane
         await world.kube.ready(TENANTS, shared)
         await world.kube.make(TENANTS, dedicated, priority=DEDICATED)
         waiting = await world.kube.ready(TENANTS, dedicated, reason="NatsUnavailable")
-        assert condition(waiting, "CredentialsIssued")["status"] == "True", "premium serves it meanwhile"
+        assert condition(waiting, "CredentialsIssued")["status"] == "True", "the client uses premium meanwhile"
         assert waiting["status"]["lane"] == "premium"
     finally:
         world.platform.nats.start()

@@ -1,4 +1,4 @@
-"""The operator's Roles are what it needs and no more: held against the audit log of the API server."""
+"""The operator has exactly the permissions that it uses, by the audit log of the API server."""
 
 import json
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from devtools.kubernetes.control_plane import ControlPlane
 from tests.support.operator import ACCOUNT, rules
 from tests.support.operator_world import (
-    DOOMED,
-    DOOMED_TOO,
+    DELETED,
+    RECREATED,
     RELEASE,
     TENANTS,
     WATCHED,
-    World,
+    OperatorCluster,
 )
 
-Right = tuple[str, str, str]
+Permission = tuple[str, str, str]
 
 
-def granted() -> set[Right]:
-    """Return every right of the operator, as API group, resource and verb."""
+def granted() -> set[Permission]:
+    """Return every permission of the operator, as API group, resource and verb."""
     return {
         (group, resource, verb)
         for entry in rules(RELEASE, WATCHED)
@@ -30,21 +30,21 @@ def granted() -> set[Right]:
     }
 
 
-def asked(records: list[dict[str, Any]]) -> set[Right]:
-    """Return what was asked for, in the same words."""
+def used(records: list[dict[str, Any]]) -> set[Permission]:
+    """Return the permissions that requests needed."""
     found = set()
     for record in records:
         target = record["objectRef"]
         resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)
         found.add((target.get("apiGroup", ""), resource, record["verb"]))
         if record["verb"] == "patch" and record.get("responseStatus", {}).get("code") == 201:
-            # An apply that makes the object needs the right to create it, which the log doesn't write down apart.
+            # An apply that creates the object needs the permission to create, which the log does not mention.
             found.add((target.get("apiGroup", ""), resource, "create"))
     return found
 
 
-async def test_the_roles_are_equal_to_the_calls(own_control_plane: ControlPlane, world: World) -> None:
-    # Behind an API server that has just started, as an earlier test leaves it, every right is refused for a moment.
+async def test_the_roles_equal_the_permissions_in_use(own_control_plane: ControlPlane, world: OperatorCluster) -> None:
+    # An earlier test restarts the API server, which rejects every request for a moment after its start.
     earlier = len(own_control_plane.audit_log.read_text().splitlines())
     name = world.name()
     dedicated = {"lane": "dedicated", "maxReplicas": 1}
@@ -68,14 +68,14 @@ async def test_the_roles_are_equal_to_the_calls(own_control_plane: ControlPlane,
         return [record for record in records if record["user"]["username"] == user and "objectRef" in record]
 
     calls = calls_in(lines)
-    assert asked(calls) == granted()
-    refused = [
+    assert used(calls) == granted()
+    rejected = [
         f"{record['verb']} {record['requestURI']}"
         for record in calls_in(lines[earlier:])
         if record.get("responseStatus", {}).get("code") == 403
-        # Their Roles went with them.
-        and record["objectRef"].get("namespace") not in (DOOMED, DOOMED_TOO)
+        # Their Roles were deleted with them.
+        and record["objectRef"].get("namespace") not in (DELETED, RECREATED)
     ]
-    assert refused == []
+    assert rejected == []
     secrets = [record for record in calls if record["objectRef"]["resource"] == "secrets"]
     assert all(record["objectRef"].get("namespace") in WATCHED for record in secrets)

@@ -1,4 +1,4 @@
-"""Every rule of the CRD on a real API server, each with what it lets through and what it refuses."""
+"""Every rule of the CRD on a real API server, with specs that it accepts and specs that it rejects."""
 
 import re
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ import yaml
 
 from devtools.kubernetes.access import Access
 from devtools.photos import ROOT
-from imago_operator.kubernetes import Refused
-from imago_operator.resource import duration, quantity
+from imago_operator.kubernetes import KubernetesRefused
+from imago_operator.resource import parse_duration, parse_quantity
 from tests.support.operator import CRD, Kube, imc, imc_path
 
 ONE, OTHER = "6f1c0b9e-3f3c-4e2e-9d57-0b1f6a2c7d11", "0a4f9d8e-1111-4222-8333-944455566677"
 
-GOOD: list[dict[str, Any]] = [
+VALID: list[dict[str, Any]] = [
     {},
     {"plan": "premium", "displayName": "Atelier Photo"},
     {"clientId": ONE},
@@ -34,14 +34,14 @@ GOOD: list[dict[str, Any]] = [
     {"suspended": True, "deletionPolicy": "Delete"},
 ]
 
-BAD: list[tuple[dict[str, Any], str]] = [
+INVALID: list[tuple[dict[str, Any], str]] = [
     ({"plan": "gold"}, "Unsupported value"),
     ({"displayName": ""}, "at least 1 char"),
     ({"clientId": "atelier"}, "should match"),
     ({"scopes": []}, "at least 1 items"),
     ({"scopes": ["admin"]}, "Unsupported value"),
     ({"scopes": ["clients:manage"]}, "Unsupported value"),
-    ({"scopes": ["images:read", "images:read"]}, "a scope stands here twice"),
+    ({"scopes": ["images:read", "images:read"]}, "scopes must be unique"),
     ({"quota": {"storage": "50gb"}}, "quantity of whole bytes"),
     ({"quota": {"storage": "-1Gi"}}, "quantity of whole bytes"),
     ({"quota": {"storage": "100m"}}, "quantity of whole bytes"),
@@ -50,24 +50,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quota": {"images": -1}}, "greater than or equal to 0"),
     ({"rateLimit": {"requestsPerMinute": 0}}, "greater than or equal to 1"),
     ({"rateLimit": {"burst": 0}}, "greater than or equal to 1"),
-    ({"priority": {"lane": "dedicated"}}, "a dedicated lane needs maxReplicas"),
+    ({"priority": {"lane": "dedicated"}}, "a dedicated lane requires maxReplicas"),
     ({"priority": {"lane": "dedicated", "maxReplicas": 0}}, "greater than or equal to 1"),
     ({"priority": {"maxReplicas": 1}}, "Required value"),
     ({"priority": {"lane": "express"}}, "Unsupported value"),
     ({"pipeline": {"stages": []}}, "at least"),
     ({"pipeline": {"stages": ["thumbnail"]}}, "Unsupported value"),
-    ({"pipeline": {"stages": ["ocr", "ocr"]}}, "a stage stands here twice"),
-    ({"pipeline": {"ocrLanguages": ["fra", "fra"]}}, "a language stands here twice"),
+    ({"pipeline": {"stages": ["ocr", "ocr"]}}, "stages must be unique"),
+    ({"pipeline": {"ocrLanguages": ["fra", "fra"]}}, "languages must be unique"),
     ({"pipeline": {"ocrLanguages": ["french"]}}, "should match"),
     ({"pipeline": {"descriptionLanguage": "fra"}}, "may not be more than 2|should match|Too long"),
     ({"apiKey": {"secretName": "Not_A_Name"}}, "should match"),
     ({"apiKey": {"rotation": {"interval": "1h"}}}, "gracePeriod must be shorter than interval"),
     ({"apiKey": {"rotation": {"interval": "1h", "gracePeriod": "1h"}}}, "gracePeriod must be shorter than interval"),
-    ({"apiKey": {"rotation": {"interval": "0s", "gracePeriod": "0s"}}}, "interval must be longer than nothing"),
+    ({"apiKey": {"rotation": {"interval": "0s", "gracePeriod": "0s"}}}, "interval must be longer than 0s"),
     ({"apiKey": {"rotation": {"interval": "soon"}}}, "should match|must be of type duration"),
-    ({"apiKey": {"rotation": {"gracePeriod": "91d"}}}, "gracePeriod is at most 90d"),
-    ({"apiKey": {"secretTemplate": {"labels": {"imago.dev/client-id": ONE}}}}, "the operator's"),
-    ({"apiKey": {"secretTemplate": {"annotations": {"imago.dev/client": "a/b"}}}}, "the operator's"),
+    ({"apiKey": {"rotation": {"gracePeriod": "91d"}}}, "gracePeriod must be at most 90d"),
+    ({"apiKey": {"secretTemplate": {"labels": {"imago.dev/client-id": ONE}}}}, "reserved for the operator"),
+    ({"apiKey": {"secretTemplate": {"annotations": {"imago.dev/client": "a/b"}}}}, "reserved for the operator"),
     ({"apiKey": {"secretTemplate": {"labels": {"team": "a b"}}}}, "should match"),
     ({"deletionPolicy": "Keep"}, "Unsupported value"),
     ({"installation": "Not A Name"}, "should match"),
@@ -76,63 +76,67 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture
 async def kube(control_plane: Access) -> AsyncIterator[Kube]:
-    """The administrator's view, with the CRD installed."""
+    """An administrator's client, with the CRD installed."""
     control_plane.apply(manifest=CRD)
     control_plane.kubectl("wait", "--for=condition=Established", "crd/imagoclients.imago.dev", "--timeout=60s")
     async with Kube(control_plane.kubeconfig) as opened:
         yield opened
 
 
-async def test_good_specs_are_taken(kube: Kube, namespace: str) -> None:
-    for number, spec in enumerate(GOOD):
-        made = await kube.make(namespace, f"good-{number}", **spec)
-        filled = made["spec"]
+async def test_valid_specs_are_accepted(kube: Kube, namespace: str) -> None:
+    for number, spec in enumerate(VALID):
+        created = await kube.make(namespace, f"valid-{number}", **spec)
+        filled = created["spec"]
         assert filled["installation"] == "default"
-        assert filled["apiKey"]["rotation"]["gracePeriod"], "defaults are filled in where people see them"
-        # What the schema lets through, the operator can read.
-        duration(filled["apiKey"]["rotation"]["gracePeriod"])
+        assert filled["apiKey"]["rotation"]["gracePeriod"], "defaults are visible in the resource"
+        # The operator can parse what the schema accepts.
+        parse_duration(filled["apiKey"]["rotation"]["gracePeriod"])
         if "storage" in filled.get("quota", {}):
-            quantity(filled["quota"]["storage"])
+            parse_quantity(filled["quota"]["storage"])
 
 
-async def test_bad_specs_are_refused_with_a_reason_to_act_on(kube: Kube, namespace: str) -> None:
-    answers = []
-    for number, (spec, _) in enumerate(BAD):
+async def test_invalid_specs_are_rejected_with_a_message(kube: Kube, namespace: str) -> None:
+    results = []
+    for number, (spec, _) in enumerate(INVALID):
         try:
-            await kube.make(namespace, f"bad-{number}", **spec)
-            answers.append("taken")
-        except Refused as error:
-            answers.append(str(error))
-    wrong = [(spec, said) for (spec, reason), said in zip(BAD, answers, strict=True) if not re.search(reason, said)]
+            await kube.make(namespace, f"invalid-{number}", **spec)
+            results.append("accepted")
+        except KubernetesRefused as error:
+            results.append(str(error))
+    wrong = [
+        (spec, result)
+        for (spec, message), result in zip(INVALID, results, strict=True)
+        if not re.search(message, result)
+    ]
     assert wrong == []
 
 
 @pytest.mark.parametrize(
     ("before", "change", "reason"),
     [
-        ({"clientId": ONE}, {"clientId": OTHER}, "clientId can't be added, changed or removed"),
-        ({"clientId": ONE}, {"clientId": None}, "clientId can't be added, changed or removed"),
-        ({}, {"clientId": ONE}, "clientId can't be added, changed or removed"),
-        ({}, {"installation": "another"}, "installation can't be changed"),
-        ({"installation": "one"}, {"installation": None}, "installation can't be changed"),
+        ({"clientId": ONE}, {"clientId": OTHER}, "clientId is immutable"),
+        ({"clientId": ONE}, {"clientId": None}, "clientId is immutable"),
+        ({}, {"clientId": ONE}, "clientId is immutable"),
+        ({}, {"installation": "another"}, "installation is immutable"),
+        ({"installation": "one"}, {"installation": None}, "installation is immutable"),
     ],
 )
-async def test_what_is_immutable_can_not_be_changed(
+async def test_immutable_fields_cannot_be_changed(
     kube: Kube, namespace: str, before: dict[str, Any], change: dict[str, Any], reason: str
 ) -> None:
     await kube.make(namespace, "fixed", **before)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(KubernetesRefused, match=reason):
         await kube.change(namespace, "fixed", **change)
     await kube.change(namespace, "fixed", plan="premium")
 
 
-async def test_a_name_that_would_make_no_label_is_refused(kube: Kube, namespace: str) -> None:
+async def test_a_name_too_long_for_a_label_is_rejected(kube: Kube, namespace: str) -> None:
     await kube.make(namespace, "a" * 63)
-    with pytest.raises(Refused, match="at most 63 characters"):
+    with pytest.raises(KubernetesRefused, match="at most 63 characters"):
         await kube.make(namespace, "a" * 64)
 
 
-async def test_the_samples_are_taken(kube: Kube, namespace: str) -> None:
+async def test_the_samples_are_accepted(kube: Kube, namespace: str) -> None:
     samples = sorted((ROOT / "k8s/samples").glob("*.yaml"))
     assert samples
     for path in samples:
@@ -142,16 +146,16 @@ async def test_the_samples_are_taken(kube: Kube, namespace: str) -> None:
                 await kube.create(imc_path(namespace), imc(f"{path.stem}-{name}", **document["spec"]))
 
 
-async def test_status_is_a_subresource_that_an_editor_of_the_spec_does_not_write(kube: Kube, namespace: str) -> None:
-    made = await kube.make(namespace, "one")
+async def test_status_is_a_subresource_that_editors_of_the_spec_cannot_write(kube: Kube, namespace: str) -> None:
+    created = await kube.make(namespace, "one")
     changed = await kube.patch(
         imc_path(namespace, "one"),
-        {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}, "status": {"clientId": ONE}},
+        {"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "status": {"clientId": ONE}},
     )
     assert "status" not in changed
 
 
-def test_people_find_it_by_its_names_and_read_what_it_is(control_plane: Access, kube: Kube, namespace: str) -> None:
+def test_kubectl_lists_and_explains_the_resource(control_plane: Access, kube: Kube, namespace: str) -> None:
     assert "imagoclient" in control_plane.kubectl("api-resources", "--categories=imago", "--no-headers")
     explained = control_plane.kubectl("explain", "imc.spec.apiKey.rotation.interval")
     assert "90d" in explained

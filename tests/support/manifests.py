@@ -1,4 +1,4 @@
-"""Manifests of the chart: rendered, and looked into by the tests."""
+"""The chart's manifests, rendered for tests."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -16,18 +16,18 @@ _WITH_TEMPLATE = frozenset(("Deployment", "StatefulSet", "Job"))
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a chart made of some values."""
+    """The result of rendering the chart with some values."""
 
     values: Mapping[str, Any]
     notes: str
     objects: tuple[Manifest, ...]
 
     def of(self, kind: str) -> dict[str, Manifest]:
-        """Return the objects of a kind by their name."""
+        """Return the objects of a kind, by name."""
         return {item["metadata"]["name"]: item for item in self.objects if item["kind"] == kind}
 
     def pods(self) -> Iterator[tuple[str, Manifest]]:
-        """Give the pod templates of everything that has one, those of dedicated workers too; by a name for people."""
+        """Yield all pod templates, including those of dedicated workers, with a name for messages."""
         for item in (*self.objects, *self.dedicated()):
             name = f"{item['kind']}/{item['metadata']['name']}"
             if item["kind"] in _WITH_TEMPLATE:
@@ -36,7 +36,7 @@ class Rendered:
                 yield name, item
 
     def dedicated(self) -> list[Manifest]:
-        """Return the templates of clients' own workers, as the operator reads them."""
+        """Return the templates of dedicated workers, as the operator reads them."""
         maps = [item for name, item in self.of("ConfigMap").items() if name.endswith("-dedicated-workers")]
         return [
             document for item in maps for text in (item["data"] or {}).values() for document in yaml.safe_load_all(text)
@@ -49,18 +49,18 @@ def containers(pod: Manifest) -> list[Manifest]:
 
 
 def environment(container: Manifest) -> dict[str, Any]:
-    """Return the variables of a container: a text, or where it comes from."""
+    """Return the variables of a container: the value, or the `valueFrom`."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container.get("env", ())}
 
 
 def scenario(name: str) -> Mapping[str, Any]:
-    """Return the values of a scenario in the chart's folder."""
+    """Return the values of a scenario in the chart's `ci` directory."""
     values: Mapping[str, Any] = yaml.safe_load(Path(f"charts/imago/ci/{name}-values.yaml").read_text())
     return values
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with others laid over them, as Helm does it."""
+    """Return values overridden by others, as Helm merges them."""
     result = copy.deepcopy(dict(base))
     for key, value in change.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -69,7 +69,7 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 
 def render(chart: Chart, values: Mapping[str, Any], *, name: str = "imago", namespace: str = "pictures") -> Rendered:
-    """Render the chart; raises what Helm raises."""
+    """Render the chart; raise Helm's errors."""
     texts = chart.render(dict(values), name=name, namespace=namespace)
     notes = "".join(text for path, text in texts.items() if path.endswith("NOTES.txt"))
     manifests = [text for path, text in texts.items() if not path.endswith("NOTES.txt")]

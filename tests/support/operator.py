@@ -1,4 +1,4 @@
-"""The operator as a process on a test cluster, under its own ServiceAccount, with Imago's API, NATS and PostgreSQL."""
+"""The operator as a process on a test cluster, with its own ServiceAccount and Imago's API, NATS and PostgreSQL."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ Object = dict[str, Any]
 
 
 def credentials(kubeconfig: Path) -> kopf.ConnectionInfo:
-    """Read a kubeconfig of the test cluster."""
+    """Return the credentials in a kubeconfig of the test cluster."""
     config = yaml.safe_load(kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     return kopf.ConnectionInfo(
@@ -53,7 +53,7 @@ def credentials(kubeconfig: Path) -> kopf.ConnectionInfo:
 
 
 class Kube(Kubernetes):
-    """The administrator's view of the cluster, quicker than a kubectl for each look."""
+    """An administrator's client of the cluster, faster than a kubectl for each request."""
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(timeout=60, credentials=lambda: credentials(kubeconfig))
@@ -75,16 +75,16 @@ class Kube(Kubernetes):
         return await self.patch(imc_path(namespace, name), {"metadata": {"annotations": annotations}})
 
     async def drop(self, namespace: str, name: str) -> None:
-        """Delete an ImagoClient, without waiting for its end."""
+        """Delete an ImagoClient without waiting for its finalizer."""
         await self.delete(imc_path(namespace, name))
 
     async def secret(self, namespace: str, name: str) -> dict[str, str] | None:
-        """Return what a Secret holds, decoded."""
+        """Return the decoded contents of a Secret."""
         found = await self.get(secret_path(namespace, name))
         return None if found is None else decoded(found)
 
     async def ready(self, namespace: str, name: str, *, reason: str = "Reconciled", timeout: float = 60) -> Object:
-        """Wait until Ready says what it should about the present generation, and return the resource."""
+        """Wait until Ready has a reason for the current generation, and return the resource."""
 
         async def look() -> Object | None:
             found = await self.imc(namespace, name)
@@ -100,15 +100,15 @@ class Kube(Kubernetes):
     async def gone(self, namespace: str, name: str, *, timeout: float = 60) -> None:
         """Wait until an ImagoClient is gone."""
 
-        async def look() -> bool:
+        async def is_gone() -> bool:
             return await self.imc(namespace, name) is None
 
-        await self.until(look, what=f"{name} to be gone", timeout=timeout, of=(namespace, name))
+        await self.until(is_gone, what=f"{name} to be gone", timeout=timeout, of=(namespace, name))
 
     async def until(
         self, look: Callable[[], Awaitable[T]], *, what: str, timeout: float = 60, of: tuple[str, str] | None = None
     ) -> T:
-        """Return the first true value; fail with what was waited for, and the status of a resource."""
+        """Return the first true value; after the timeout, fail with `what` and the status of a resource."""
         deadline = time.monotonic() + timeout
         while True:
             value = await look()
@@ -116,13 +116,15 @@ class Kube(Kubernetes):
                 return value
             if time.monotonic() > deadline:
                 found = await self.imc(*of) if of else None
-                raise AssertionError(f"waited {timeout:g} s in vain for: {what}; status: {(found or {}).get('status')}")
+                raise AssertionError(
+                    f"timed out after {timeout:g} s waiting for {what}; status: {(found or {}).get('status')}"
+                )
             await asyncio.sleep(0.1)
 
     async def events(self, namespace: str, name: str) -> list[Object]:
         """Return the Events about an ImagoClient."""
-        answer = await self.get(f"/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name={name}")
-        return list((answer or {}).get("items", ()))
+        found = await self.get(f"/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name={name}")
+        return list((found or {}).get("items", ()))
 
     async def new_namespace(self, name: str) -> None:
         """Create a namespace."""
@@ -145,18 +147,18 @@ def imc_path(namespace: str, name: str = "") -> str:
 
 
 def condition(body: Object, kind: str) -> Object:
-    """Return a condition of a resource, empty where there is none."""
+    """Return a condition of a resource, or an empty object."""
     found = (body.get("status") or {}).get("conditions") or ()
     return next((entry for entry in found if entry["type"] == kind), {})
 
 
 def decoded(secret: Object) -> dict[str, str]:
-    """Return what a Secret holds."""
+    """Return the decoded contents of a Secret."""
     return {name: base64.b64decode(value).decode() for name, value in (secret.get("data") or {}).items()}
 
 
 def rules(release: str, watched: list[str]) -> list[Object]:
-    """Return what the operator may: Secrets by watched namespace, workers in its own, ImagoClients, some namespaces."""
+    """Return the operator's Roles: Secrets in watched namespaces, workers in its own, ImagoClients, some namespaces."""
     objects: list[Object] = []
     for namespace in watched:
         objects += _role(
@@ -217,7 +219,7 @@ def _role(namespace: str, name: str, release: str, granted: list[Object]) -> lis
 
 
 def write_templates(folder: Path) -> Path:
-    """Write templates of dedicated workers, of the form that the chart renders."""
+    """Write templates of dedicated workers like those that the chart renders."""
     folder.mkdir()
     for kind in WORKER_STAGES:
         name, labels = (
@@ -265,7 +267,7 @@ def write_templates(folder: Path) -> Path:
 
 
 class OperatorProcess:
-    """The operator, started anew as often as a test kills it."""
+    """The operator's process, which tests may kill and start again."""
 
     def __init__(self, kubeconfig: Path, platform: Platform, directory: Path, **environment: str) -> None:
         self.log = directory / "operator.log"
@@ -289,17 +291,17 @@ class OperatorProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def start(self, **environment: str) -> None:
-        """Start it, without waiting for anything."""
+        """Start the process without waiting for it."""
         assert not self.running
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -311,8 +313,8 @@ class OperatorProcess:
                 start_new_session=True,
             )
 
-    def wait_at_work(self, timeout: float = 120) -> None:
-        """Wait until Kopf runs in it."""
+    def wait_running(self, timeout: float = 120) -> None:
+        """Wait until Kopf serves the liveness endpoint."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -320,18 +322,18 @@ class OperatorProcess:
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 pass
-            assert self.running, f"the operator ended while starting, see {self.log}"
-            assert time.monotonic() < deadline, f"the operator was not at work in {timeout:g} s, see {self.log}"
+            assert self.running, f"the operator exited while starting, see {self.log}"
+            assert time.monotonic() < deadline, f"the operator was not running after {timeout:g} s, see {self.log}"
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Kill it, as a node that dies does."""
+        """Kill the process, as the failure of a node does."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Ask it to end; kill it where it doesn't within 20 s."""
+        """Stop the process; fail if it has to be killed after 20 s."""
         if self._process is None or not self.running:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -339,24 +341,24 @@ class OperatorProcess:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"the operator did not end after SIGTERM, see {self.log}") from None
+            raise AssertionError(f"the operator did not exit after SIGTERM, see {self.log}") from None
 
     def cpu_seconds(self) -> float:
-        """CPU time of the process so far."""
+        """Return the CPU time used so far."""
         assert self._process is not None
         times = psutil.Process(self._process.pid).cpu_times()
         return times.user + times.system
 
     def log_text(self) -> str:
-        """Everything it has logged."""
+        """Return the whole log."""
         return self.log.read_text()
 
 
 def install(cluster: Access, watched: list[str], release: str) -> None:
-    """Install the CRDs, the namespaces and what the operator may."""
+    """Install the CRDs, the namespaces and the operator's Roles."""
     scaled = module_directory("keda") / SCALED_OBJECT_CRD
     if not scaled.is_file():
-        raise Missing("KEDA's CRDs are not here: run `hack/cluster-binaries.sh keda`")
+        raise Missing("KEDA's CRDs are missing: run `hack/cluster-binaries.sh keda`")
     cluster.apply(manifest=CRD)
     cluster.apply(manifest=scaled)
     names = [release, *watched]

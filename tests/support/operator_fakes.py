@@ -1,10 +1,9 @@
-"""Kubernetes and Imago's API in memory, as far as a pass of the operator can see them, with a death at any call.
+"""Kubernetes and Imago's API in memory, as far as the operator uses them, with a simulated crash at any call.
 
-They are for what real servers can't give: every interleaving and every point of death, thousands of times. That they
-behave like the real ones is held by the cluster tier, which runs the same passes against those.
+They allow what real servers don't: every interleaving and a crash at every call, thousands of times. The cluster tier
+shows that they behave like the real ones, because it runs the same reconciliations against those.
 """
 
-import asyncio
 import copy
 import itertools
 from collections.abc import Awaitable, Callable
@@ -16,42 +15,48 @@ from uuid import UUID, uuid4
 from imago.core.clients.keys import ApiKey
 from imago.core.lanes.model import client_token
 from imago.core.times import utc_now
-from imago_operator.context import Context
-from imago_operator.credentials import KeyState
+from imago_operator.context import OperatorContext
 from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState, KeyTaken
-from imago_operator.kubernetes import Changed
-from imago_operator.resource import Ref
+from imago_operator.key_secret import RegisteredKey
+from imago_operator.kubernetes import ObjectConflict
+from imago_operator.resource import ResourceRef
 from imago_operator.settings import OperatorSettings
+from tests.support.operator import condition
 
 Object = dict[str, Any]
 NAMESPACE_UID = "ns-uid"
+SECRETS_PATH = "/api/v1/namespaces/photos/secrets"
 
 
-class Death(BaseException):
-    """The process is killed here."""
+class SimulatedCrash(BaseException):
+    """The process is killed at this call."""
 
 
-class Faults:
-    """Counts calls, kills at one of them (before or after its effect), and gives way to others in between."""
+class FaultInjector:
+    """Counts calls, crashes at one of them (before or after its effect), and yields to other tasks in between."""
 
     def __init__(self) -> None:
         self.calls = 0
-        self.die_at: int | None = None
-        self.after = False
-        self.away = False
-        self.pause: Callable[[], Awaitable[None]] | None = None
+        self.crash_at: int | None = None
+        self.after_effect = False
+        self.api_unavailable = False
+        self.before_effect: Callable[[], Awaitable[None]] | None = None
+
+    def crash_at_call(self, number: int, *, after_effect: bool) -> None:
+        """Crash at a call, counted from 1 from now on."""
+        self.calls, self.crash_at, self.after_effect = 0, number, after_effect
 
     async def around(self, effect: Callable[[], Any]) -> Any:
-        """Do a call's effect."""
+        """Make a call with this effect."""
         self.calls += 1
-        dies = self.calls == self.die_at
-        if dies and not self.after:
-            raise Death
-        if self.pause is not None:
-            await self.pause()
+        crashes = self.calls == self.crash_at
+        if crashes and not self.after_effect:
+            raise SimulatedCrash
+        if self.before_effect is not None:
+            await self.before_effect()
         result = effect()
-        if dies:
-            raise Death
+        if crashes:
+            raise SimulatedCrash
         return copy.deepcopy(result)
 
 
@@ -68,10 +73,10 @@ def resource(name: str, *, namespace: str = "photos", annotations: dict[str, str
     return {"apiVersion": "imago.dev/v1alpha1", "kind": "ImagoClient", "metadata": metadata, "spec": spec}
 
 
-class MemoryKubernetes:
-    """Objects by path, with versions."""
+class FakeKubernetes:
+    """Objects by path, with resource versions."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: FaultInjector) -> None:
         self._faults = faults
         self._versions = itertools.count(100)
         self.objects: dict[str, Object] = {
@@ -80,15 +85,15 @@ class MemoryKubernetes:
         }
         self.writes = 0
 
-    def add(self, body: Object) -> Ref:
+    def add(self, body: Object) -> ResourceRef:
         """Store an ImagoClient."""
         meta = body["metadata"]
         self.objects[imc_path(meta["name"], meta["namespace"])] = body
-        return Ref(meta["namespace"], meta["name"], meta["uid"])
+        return ResourceRef(meta["namespace"], meta["name"], meta["uid"])
 
     def secret(self, name: str) -> Object | None:
         """Return a Secret."""
-        return self.objects.get(f"/api/v1/namespaces/photos/secrets/{name}")
+        return self.objects.get(f"{SECRETS_PATH}/{name}")
 
     @property
     def secrets(self) -> list[Object]:
@@ -105,7 +110,7 @@ class MemoryKubernetes:
         def effect() -> Object:
             target = f"{path}/{body['metadata']['name']}"
             if target in self.objects:
-                raise Changed("exists")
+                raise ObjectConflict("already exists")
             self.writes += 1
             stored = copy.deepcopy(body)
             stored["metadata"] |= {"uid": str(uuid4()), "resourceVersion": str(next(self._versions))}
@@ -115,12 +120,12 @@ class MemoryKubernetes:
         return await self._faults.around(effect)
 
     async def patch(self, path: str, body: Object) -> Object:
-        """Merge a patch, on the version that it names."""
+        """Apply a merge patch to the version that it names."""
 
         def effect() -> Object:
             stored = self.objects.get(path.removesuffix("/status"))
             if stored is None or body["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"]:
-                raise Changed("not that version")
+                raise ObjectConflict("another version")
             self.writes += 1
             _merge(stored, body)
             stored["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -146,16 +151,16 @@ class MemoryKubernetes:
         def effect() -> None:
             stored = self.objects.get(path)
             if stored is not None and uid is not None and stored["metadata"]["uid"] != uid:
-                raise Changed("another one")
+                raise ObjectConflict("another uid")
             self.objects.pop(path, None)
 
         await self._faults.around(effect)
 
 
-class MemoryApi:
+class FakeImagoApi:
     """Imago's clients and keys."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: FaultInjector) -> None:
         self._faults = faults
         self.clients: dict[UUID, ClientState] = {}
         self.digests: dict[str, str] = {}
@@ -165,15 +170,15 @@ class MemoryApi:
 
     async def get(self, client: UUID) -> ClientState | None:
         """Return a client."""
-        return await self._ask(lambda: self.clients.get(client))
+        return await self._call(lambda: self.clients.get(client))
 
     async def put(self, client: UUID, body: Object) -> ClientState:
-        """Make a client what is given."""
+        """Create or replace a client."""
 
         def effect() -> ClientState:
             state = self.clients.get(client)
             if state is not None and state.owner != body["owner"]:
-                raise ClientOwned("another's")
+                raise ClientOwned("another owner")
             if state is not None and state.erasure is not None:
                 raise ApiRefused("The client is being erased.")
             lane = {"dedicated": client_token(client)}.get(body.get("lane", ""), body.get("lane", "standard"))
@@ -183,128 +188,147 @@ class MemoryApi:
             self.bodies[client] = body
             return self.clients[client]
 
-        return await self._ask(effect)
+        return await self._call(effect)
 
     async def deactivate(self, client: UUID, *, owner: str) -> None:
         """Deactivate a client."""
-        await self._ask(lambda: self._owned(client, owner) and self._replace(client, active=False))
+        await self._call(lambda: self._is_owned(client, owner) and self.change_client(client, active=False))
 
     async def erase(self, client: UUID, *, owner: str) -> None:
-        """Erase a client; the memory of it goes with the next look."""
-        await self._ask(lambda: self._owned(client, owner) and self._replace(client, erasure={"images_erased": 0}))
+        """Start an erasure; a test ends it by removing the client."""
+        erasure = {"images_erased": 0}
+        await self._call(lambda: self._is_owned(client, owner) and self.change_client(client, erasure=erasure))
 
-    async def register_key(self, client: UUID, key: ApiKey, *, owner: str) -> KeyState:
+    async def register_key(self, client: UUID, key: ApiKey, *, owner: str) -> RegisteredKey:
         """Register a key."""
 
-        def effect() -> KeyState:
-            self._must(client, owner)
+        def effect() -> RegisteredKey:
+            self._require(client, owner)
             state = self.clients[client].keys.get(key.key_id)
             digest = key.wire_digest.hex()
             if self.digests.get(key.key_id, digest) != digest or (state and state.revoked_at):
                 raise KeyTaken("taken")
             if state is None:
                 self.registrations.append(key.key_id)
-                state = KeyState(key.key_id, self.now or utc_now(), None, None)
+                state = RegisteredKey(key.key_id, self.now or utc_now(), None, None)
             self.digests[key.key_id] = digest
-            return self._key(client, replace(state, expires_at=None))
+            return self._store_key(client, replace(state, expires_at=None))
 
-        return await self._ask(effect)
+        return await self._call(effect)
 
-    async def expire_key(self, client: UUID, key_id: str, at: datetime, *, owner: str) -> KeyState:
-        """Let a key expire."""
+    async def expire_key(self, client: UUID, key_id: str, at: datetime, *, owner: str) -> RegisteredKey:
+        """Set the expiry of a key."""
 
-        def effect() -> KeyState:
-            self._must(client, owner)
-            return self._key(client, replace(self.clients[client].keys[key_id], expires_at=at))
+        def effect() -> RegisteredKey:
+            self._require(client, owner)
+            return self.change_key(client, key_id, expires_at=at)
 
-        return await self._ask(effect)
+        return await self._call(effect)
 
     async def revoke_key(self, client: UUID, key_id: str, *, owner: str) -> None:
         """Revoke a key."""
 
         def effect() -> None:
-            self._must(client, owner)
-            state = self.clients[client].keys[key_id]
-            self._key(client, replace(state, revoked_at=utc_now() - timedelta(seconds=1)))
+            self._require(client, owner)
+            self.change_key(client, key_id, revoked_at=utc_now() - timedelta(seconds=1))
 
-        await self._ask(effect)
+        await self._call(effect)
 
-    def opening(self, client: UUID) -> list[str]:
-        """Return the ids of keys that open without an end."""
+    def endless_keys(self, client: UUID) -> list[str]:
+        """Return the ids of valid keys without an expiry."""
         return [
-            state.key_id
-            for state in self.clients[client].keys.values()
-            if state.expires_at is None and state.revoked_at is None
+            key.key_id
+            for key in self.clients[client].keys.values()
+            if key.expires_at is None and key.revoked_at is None
         ]
 
-    async def _ask(self, effect: Callable[[], Any]) -> Any:
-        if self._faults.away:
-            raise ApiUnavailable("no answer")
-        return await self._faults.around(effect)
-
-    def _must(self, client: UUID, owner: str) -> None:
-        if not self._owned(client, owner):
-            raise ApiRefused("no such client")
-
-    def _owned(self, client: UUID, owner: str) -> bool:
-        state = self.clients.get(client)
-        if state is not None and state.owner != owner:
-            raise ClientOwned("another's")
-        return state is not None
-
-    def _replace(self, client: UUID, **changes: Any) -> None:
+    def change_client(self, client: UUID, **changes: Any) -> None:
+        """Change a client as an administrator does."""
         self.clients[client] = replace(self.clients[client], **changes)
 
-    def _key(self, client: UUID, state: KeyState) -> KeyState:
-        self._replace(client, keys={**self.clients[client].keys, state.key_id: state})
-        return state
+    def change_key(self, client: UUID, key_id: str, **changes: Any) -> RegisteredKey:
+        """Change a key as an administrator does."""
+        return self._store_key(client, replace(self.clients[client].keys[key_id], **changes))
+
+    async def _call(self, effect: Callable[[], Any]) -> Any:
+        if self._faults.api_unavailable:
+            raise ApiUnavailable("no reply")
+        return await self._faults.around(effect)
+
+    def _require(self, client: UUID, owner: str) -> None:
+        if not self._is_owned(client, owner):
+            raise ApiRefused("no such client")
+
+    def _is_owned(self, client: UUID, owner: str) -> bool:
+        state = self.clients.get(client)
+        if state is not None and state.owner != owner:
+            raise ClientOwned("another owner")
+        return state is not None
+
+    def _store_key(self, client: UUID, key: RegisteredKey) -> RegisteredKey:
+        self.change_client(client, keys={**self.clients[client].keys, key.key_id: key})
+        return key
 
 
-class MemoryStreamManager:
-    """Streams of lanes."""
+class FakeStreamManager:
+    """The streams of dedicated lanes."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: FaultInjector) -> None:
         self._faults = faults
         self.lanes: set[str] = set()
 
     async def ensure_lane(self, lane: str) -> None:
-        """Make a lane."""
+        """Create a lane."""
         await self._faults.around(lambda: self.lanes.add(lane))
 
     async def delete_lane(self, lane: str) -> None:
-        """Drop a lane."""
+        """Delete a lane."""
         await self._faults.around(lambda: self.lanes.discard(lane))
 
     async def lane_exists(self, lane: str) -> bool:
-        """Tell whether a lane is there."""
+        """Return whether a lane exists."""
         return bool(await self._faults.around(lambda: lane in self.lanes))
 
     async def ensure_all(self) -> None:
         """Do nothing."""
 
 
-class Memory:
-    """A world in memory; every `operator()` is another process of the operator in it."""
+class FakeWorld:
+    """Everything around the operator, in memory; each `operator()` is another operator process in it."""
 
     def __init__(self, **settings: Any) -> None:
-        self.faults = Faults()
-        self.kubernetes = MemoryKubernetes(self.faults)
-        self.api = MemoryApi(self.faults)
-        self.streams = MemoryStreamManager(self.faults)
+        self.faults = FaultInjector()
+        self.kubernetes = FakeKubernetes(self.faults)
+        self.api = FakeImagoApi(self.faults)
+        self.streams = FakeStreamManager(self.faults)
         self.events: list[tuple[str, str]] = []
-        self.templates: tuple[Object, ...] = ()
-        self._settings = settings
+        self.now = 0.0
+        self._settings = {"watch_namespaces": "photos", **settings}
 
-    def operator(self, faults: Faults | None = None) -> Context:
-        """Return the parts of one process; `faults` are its own where several run at once."""
-        settings = OperatorSettings(
-            api_key="k", api_url="http://imago", watch_namespaces="photos", cluster_id="cluster", **self._settings
-        )
+    def operator(self) -> OperatorContext:
+        """Return the parts of one operator process; its clock shows `now`."""
+        settings = OperatorSettings(api_key="k", api_url="http://imago", cluster_id="cluster", **self._settings)
         parts: Any = (self.kubernetes, self.api, self.streams)
-        return Context(settings, *parts, self.templates, self._announce)
+        return OperatorContext(settings, *parts, (), self._emit_event, clock=lambda: self.now)
 
-    def _announce(self, body: Object, *, warning: bool, reason: str, message: str) -> None:
+    def body(self, name: str = "atelier") -> Object:
+        """Return an ImagoClient."""
+        return self.kubernetes.objects[imc_path(name)]
+
+    def ready_reason(self, name: str = "atelier") -> str:
+        """Return the reason of a resource's Ready condition."""
+        return str(condition(self.body(name), "Ready")["reason"])
+
+    def _emit_event(self, body: Object, *, warning: bool, reason: str, message: str) -> None:
         self.events.append((reason, message))
+
+
+async def crash_at_every_call(scenario: Callable[[int], Awaitable[bool]]) -> None:
+    """Run a scenario with a crash at its first call, its second, and so on, until it returns that it did not crash."""
+    for number in itertools.count(1):
+        if not await scenario(number):
+            assert number > 4, "the scenario makes calls to crash at"
+            return
 
 
 def imc_path(name: str, namespace: str = "photos") -> str:
@@ -313,13 +337,8 @@ def imc_path(name: str, namespace: str = "photos") -> str:
 
 
 def owner(name: str) -> str:
-    """Return the owner of a resource of the world's."""
+    """Return the owner of a resource in the fake world."""
     return f"cluster/{NAMESPACE_UID}/{name}"
-
-
-async def give_way() -> None:
-    """Let others run."""
-    await asyncio.sleep(0)
 
 
 def _merge(target: Object, patch: Object) -> None:

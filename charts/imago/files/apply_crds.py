@@ -1,6 +1,6 @@
-"""Brings the CRDs to the cluster and never an older one over a newer; runs as the chart's hook before an upgrade.
+"""Applies the CRDs unless the cluster has newer ones; runs as the chart's hook before an install or upgrade.
 
-In the release they would be set back by a rollback, and what ImagoClients have in newer fields would be lost.
+As part of the release, a rollback would revert them, and the newer fields of ImagoClients would be lost.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import Any
 
 ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
 VERSION = "imago.dev/chart-version"
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def call(method: str, name: str, query: str = "", body: Any = None) -> Any:
-    """Ask the API server for a CRD or send it one; raise HTTPError where it refuses."""
+    """Send a request about a CRD to the API server and return its reply; raise HTTPError."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     request = urllib.request.Request(
         f"https://{f'[{host}]' if ':' in host else host}:{port}"
@@ -37,14 +37,14 @@ def call(method: str, name: str, query: str = "", body: Any = None) -> Any:
 
 
 def rank(version: str) -> tuple[Any, ...]:
-    """Return what a version is compared by: numbers, then a release above its candidates (semver.org, 11)."""
+    """Return the sort key of a version: numbers, then a release above its candidates (semver.org, 11)."""
     core, _, candidate = version.partition("+")[0].partition("-")
     parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in candidate.split(".")]
     return tuple(int(number) for number in core.split(".")), not candidate, parts
 
 
 def apply(crd: Any) -> str:
-    """Apply a CRD unless the cluster's is of a newer chart, and return what came of it."""
+    """Apply a CRD unless the cluster's is from a newer chart, and return a message about the result."""
     name, own = crd["metadata"]["name"], crd["metadata"]["annotations"][VERSION]
     try:
         live = call("GET", name)["metadata"]
@@ -54,22 +54,22 @@ def apply(crd: Any) -> str:
     else:
         present = live.get("annotations", {}).get(VERSION)
         if present is not None and rank(present) > rank(own):
-            return f"{name} is of chart {present} and stays so: this one is {own}"
-        # Refused where another release was faster; then the newer one is looked at again.
+            return f"{name} left unchanged: the cluster has it from chart {present}, this chart is {own}"
+        # If another release changed it meanwhile, the server replies 409 and the versions are compared again.
         crd["metadata"]["resourceVersion"] = live["resourceVersion"]
     call("PATCH", name, "?fieldManager=imago-chart&force=true", crd)
-    return f"{name} is now of chart {own}"
+    return f"{name} applied from chart {own}"
 
 
 def is_established(name: str) -> bool:
-    """Whether the API server takes resources of the kind."""
+    """Return whether the API server serves resources of the CRD."""
     conditions = call("GET", name).get("status", {}).get("conditions", [])
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def main() -> None:
-    """Apply every CRD of the folder, and wait until the API server knows its kind; say why where that can't be."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Apply every CRD in the directory and wait until it is established; exit with a message after a failure."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     for path in sorted(Path(os.environ["CRDS"]).glob("*.json")):
         while True:
             try:
@@ -80,7 +80,7 @@ def main() -> None:
                     sys.exit(f"{path.stem}: {error.code} {error.read().decode(errors='replace')[:500]}")
             except OSError as error:
                 if time.monotonic() > deadline:
-                    sys.exit(f"the API server can't be reached: {error}")
+                    sys.exit(f"the API server is unavailable: {error}")
             time.sleep(1)
         while not is_established(path.stem):
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-# Makes the database on the first start, in a folder that gets its name when all is done: a start that was cut off begins anew.
+# Creates the database at the first start, in a directory that is renamed at the end, so that an interrupted start is repeated.
 set -eu
 PATH="$PROGRAMS:$PATH" scratch=${TMPDIR:-/tmp}
 
@@ -18,5 +18,5 @@ SQL
   mv "$new" "$PGDATA"
 fi
 unset SUPERUSER_PASSWORD OWNER_PASSWORD RUNTIME_PASSWORD
-# Room for the pools of all pods that KEDA may start.
+# Enough connections for the pools of all pods that KEDA may start.
 exec postgres -D "$PGDATA" -c max_connections=300 -c listen_addresses='*' -c unix_socket_directories="$scratch"

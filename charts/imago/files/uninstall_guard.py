@@ -1,4 +1,4 @@
-"""Refuses an uninstall while ImagoClients of this installation remain; runs as the chart's pre-delete hook."""
+"""Prevents an uninstall while ImagoClients of this installation exist; runs as the chart's pre-delete hook."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io
 
 
 def remaining(namespace: str, installation: str) -> list[str]:
-    """Return the ImagoClients of the installation in a namespace, `*` for all; none where there is no such kind."""
+    """Return the installation's ImagoClients in a namespace (`*` for all); none if the CRD does not exist."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     place = "" if namespace == "*" else f"namespaces/{namespace}/"
     request = urllib.request.Request(
@@ -35,16 +35,16 @@ def remaining(namespace: str, installation: str) -> list[str]:
 
 
 def main() -> None:
-    """Exit with 1, and say what is in the way, where the uninstall is to be refused."""
+    """Exit with an error message if the uninstall must not continue."""
     installation = os.environ["INSTALLATION"]
     found: list[str] = []
     for namespace in os.environ["NAMESPACES"].split(","):
         try:
             found += remaining(namespace, installation)
         except (OSError, ValueError, KeyError) as error:
-            sys.exit(f"can't tell whether ImagoClients remain ({error}): set operator.forceUninstall to go on")
+            sys.exit(f"cannot check for remaining ImagoClients ({error}); set operator.forceUninstall to continue")
     if found:
-        sys.exit(f"ImagoClients remain: {', '.join(found)}. Delete them first, or set operator.forceUninstall")
+        sys.exit(f"ImagoClients exist: {', '.join(found)}. Delete them first, or set operator.forceUninstall")
 
 
 if __name__ == "__main__":

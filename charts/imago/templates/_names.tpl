@@ -1,10 +1,10 @@
-{{/* Names, labels, images: what every object needs. */}}
+{{/* Names, labels and images. */}}
 
 {{- define "imago.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 32 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 32 characters: `-worker-vision-` and a client's 16 must fit behind it in a label's 63. */}}
+{{/* At most 32 characters: with `-worker-vision-` and a client's 16 characters it must fit into a label's 63. */}}
 {{- define "imago.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
@@ -27,7 +27,7 @@ app.kubernetes.io/part-of: imago
 {{- end }}
 {{- end -}}
 
-{{/* What selectors use, so what never changes; takes {root, component}. */}}
+{{/* Labels for selectors, which are immutable; takes {root, component}. */}}
 {{- define "imago.selector" -}}
 {{ include "imago.release" .root }}
 app.kubernetes.io/component: {{ .component }}
@@ -38,7 +38,7 @@ app.kubernetes.io/name: {{ include "imago.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Labels of a pod template; takes {root, component, values?}. Without versions: they would roll what didn't change. */}}
+{{/* Labels of a pod template; takes {root, component, values?}. Without versions, which would restart unchanged pods. */}}
 {{- define "imago.podLabels" -}}
 {{ include "imago.selector" . }}
 app.kubernetes.io/part-of: imago
@@ -84,7 +84,7 @@ app.kubernetes.io/part-of: imago
 {{- .Values.secrets.existingSecret | default (printf "%s-secrets" (include "imago.fullname" .)) -}}
 {{- end -}}
 
-{{/* Host and port that KEDA asks. */}}
+{{/* The host and port from which KEDA reads the lag. */}}
 {{- define "imago.monitoringEndpoint" -}}
 {{- if .Values.nats.monitoringEndpoint -}}
 {{- .Values.nats.monitoringEndpoint -}}
@@ -98,7 +98,7 @@ app.kubernetes.io/part-of: imago
 {{- printf "http://%s-api.%s.svc%s" (include "imago.fullname" .) .Release.Namespace (eq $port 80 | ternary "" (printf ":%d" $port)) -}}
 {{- end -}}
 
-{{/* The namespaces of `operator.watchNamespaces`, as JSON; an empty list is the release's own. */}}
+{{/* The namespaces of `operator.watchNamespaces`, as JSON; an empty list means the namespace of the release. */}}
 {{- define "imago.watchNamespaces" -}}
 {{- .Values.operator.watchNamespaces | default (list .Release.Namespace) | uniq | toJson -}}
 {{- end -}}

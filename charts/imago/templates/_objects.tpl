@@ -1,6 +1,6 @@
-{{/* Small objects that several components have. */}}
+{{/* Small objects that several components share. */}}
 
-{{/* Takes {root, component, account}. */}}
+{{/* A ServiceAccount; takes {root, component, account}. */}}
 {{- define "imago.account" -}}
 apiVersion: v1
 kind: ServiceAccount
@@ -16,7 +16,7 @@ metadata:
 automountServiceAccountToken: false
 {{- end -}}
 
-{{/* Takes {root, component, name, autoscaling}. */}}
+{{/* A HorizontalPodAutoscaler; takes {root, component, name, autoscaling}. */}}
 {{- define "imago.hpa" -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -39,7 +39,7 @@ spec:
       stabilizationWindowSeconds: 300
 {{- end -}}
 
-{{/* Takes {root, component, name, budget}. By `maxUnavailable`: with `minAvailable` a worker at one pod would block drains. */}}
+{{/* A PodDisruptionBudget; takes {root, component, name, budget}. `minAvailable` would let a worker with one pod block drains. */}}
 {{- define "imago.pdb" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -71,7 +71,7 @@ spec:
 {{ include "imago.pods" . | indent 4 }}
 {{- end -}}
 
-{{/* A selector of the release's pods; takes {root, components?}: all of them where none is named. */}}
+{{/* A selector of the release's pods; takes {root, components?}, by default all components. */}}
 {{- define "imago.pods" -}}
 matchLabels:
 {{ include "imago.release" .root | indent 2 }}

@@ -15,11 +15,11 @@ runAsNonRoot: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What all pods have; takes {root, account, token?, security?}. */}}
+{{/* The fields common to all pods; takes {root, account, token?, security?}. */}}
 {{- define "imago.pod" -}}
 serviceAccountName: {{ .account }}
 automountServiceAccountToken: {{ .token | default false }}
-{{- /* Variables such as IMAGO_NATS_PORT, made from Services, would be taken for settings. */}}
+{{- /* Kubernetes' variables for Services, such as IMAGO_NATS_PORT, would be read as settings. */}}
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -29,7 +29,7 @@ securityContext:
 {{ include "imago.podSecurity" . | indent 2 }}
 {{- end -}}
 
-{{/* Where pods go; takes {root, component, values, class?}. */}}
+{{/* The scheduling of pods; takes {root, component, values, class?}. */}}
 {{- define "imago.scheduling" -}}
 {{- $root := .root -}}
 {{- $class := .values.priorityClassName -}}
@@ -71,7 +71,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* A variable out of a Secret; takes {name, secret, key}. */}}
+{{/* An environment variable from a Secret; takes {name, secret, key}. */}}
 {{- define "imago.secretEnv" -}}
 - name: {{ .name }}
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
@@ -87,7 +87,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* The stages that no worker serves here are skipped, or no image would end. */}}
+{{/* Stages without a worker are skipped, because otherwise no image would finish. */}}
 {{- define "imago.env.stages" -}}
 - {name: OCR_LANGUAGES, value: {{ .Values.workers.ocr.languages | quote }}}
 {{- $off := list -}}
@@ -110,7 +110,7 @@ topologySpreadConstraints:
 {{- end -}}
 {{- end -}}
 
-{{/* Takes {root, migrations?}: the owner's URL instead of the runtime role's. */}}
+{{/* The database URL; takes {root, migrations?}, with `migrations` the owner's instead of the runtime role's. */}}
 {{- define "imago.env.database" -}}
 {{ include "imago.secretEnv" (include "imago.databaseUrl" . | fromJson) }}
 - {name: DATABASE_POOL_SIZE, value: {{ .root.Values.database.poolSize | quote }}}
@@ -129,7 +129,7 @@ topologySpreadConstraints:
 {{- end -}}
 {{- end -}}
 
-{{/* Takes {root, component}: api, operator, exif, ocr or vision. */}}
+{{/* The variables for NATS; takes {root, component}, which is api, operator, exif, ocr or vision. */}}
 {{- define "imago.env.nats" -}}
 {{- $root := .root -}}
 {{- $nats := $root.Values.nats -}}
@@ -253,7 +253,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Waits until the schema is there, so that nothing starts on an older one; takes {root, image}. */}}
+{{/* An init container that waits for the current database schema; takes {root, image}. */}}
 {{- define "imago.waitForSchema" -}}
 - name: wait-for-schema
   image: {{ include "imago.image" . | quote }}

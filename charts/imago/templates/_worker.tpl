@@ -1,6 +1,6 @@
 {{/*
-A worker: its Deployment and its ScaledObject, for the shared lanes and for a client's own. Takes
-{root, kind, name, lanes (text of WORKER_LANES), streams (of the triggers), lane (label), maxReplicas}.
+The Deployment and the ScaledObject of a worker, for the shared lanes and for dedicated lanes. Takes
+{root, kind, name, lanes (value of WORKER_LANES), streams (of the triggers), lane (label), maxReplicas}.
 */}}
 
 {{- define "imago.worker.deployment" -}}
@@ -42,9 +42,9 @@ spec:
     spec:
 {{ include "imago.pod" (dict "root" $root "account" (include "imago.serviceAccount" (dict "root" $root "component" "worker" "account" $root.Values.workers.serviceAccount))) | indent 6 }}
 {{ include "imago.scheduling" (dict "root" $root "component" $component "values" $worker "class" "worker" "storage" true) | indent 6 }}
-      # Above the longest stage: a pod that is taken away finishes what it holds.
+      # Longer than the longest stage, so that a terminating pod finishes its jobs.
       terminationGracePeriodSeconds: {{ add (include "imago.longest" (dict "root" $root "kind" .kind)) 30 }}
-      # A worker waits for the schema by itself: what comes from zero starts Python once.
+      # No init container: a worker waits for the schema itself, so that scaling from zero starts Python only once.
       containers:
         - name: worker
           image: {{ include "imago.image" (dict "root" $root "image" $worker.image) | quote }}
@@ -81,12 +81,12 @@ spec:
           envFrom:
 {{ toYaml . | indent 12 }}
           {{- end }}
-          # The port opens once database, storage and NATS have been reached; waits for them may take minutes.
+          # The port opens once database, storage and NATS are available, which may take minutes.
           startupProbe:
             httpGet: {path: /health, port: metrics}
             periodSeconds: 2
             failureThreshold: 150
-          # Only a process whose loop stands still is killed: a part that is away answers for itself in /health/detailed.
+          # Fails only if the event loop is blocked; unavailable dependencies are reported by /health/detailed.
           livenessProbe:
             httpGet: {path: /health, port: metrics}
             periodSeconds: 10
@@ -102,7 +102,7 @@ spec:
 {{ include "imago.volumes" (dict "root" $root "component" .kind "storage" true "values" $worker "tmpSize" $worker.tmpSize) | indent 8 }}
 {{- end -}}
 
-{{/* Seconds of the longest stage of a worker; a second reading by a provider takes twice the patience for one answer. */}}
+{{/* The longest stage timeout of a worker in seconds; OCR's AI fallback adds twice ai.timeout, its limit with retries. */}}
 {{- define "imago.longest" -}}
 {{- $worker := index .root.Values.workers .kind -}}
 {{- $longest := 0 -}}

@@ -1,9 +1,10 @@
-"""The client of the API against a server that misbehaves: deadlines, retries, and what is no answer of Imago's."""
+"""The API client against a faulty server: timeouts, retries, and replies that are not Imago's."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from imago_operator import imago_api
 from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ImagoApi
 
 CLIENT = UUID(int=1)
-ANSWER = {
+CLIENT_BODY = {
     "uuid": str(CLIENT),
     "owner": "o",
     "active": True,
@@ -39,46 +40,46 @@ async def served(handler: Handler, *, timeout: float = 5) -> AsyncIterator[Imago
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imago_api, "FIRST_PAUSE", 0.01)
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imago_api, "RETRIES", replace(imago_api.RETRIES, first_delay=0.01))
 
 
-async def test_a_server_that_is_starting_is_asked_again() -> None:
-    answers = iter([503, 502, 200])
+async def test_a_request_to_a_server_that_is_starting_is_retried() -> None:
+    statuses = iter([503, 502, 200])
 
     async def handler(_: web.Request) -> web.Response:
-        return web.json_response(ANSWER, status=next(answers))
+        return web.json_response(CLIENT_BODY, status=next(statuses))
 
     async with served(handler) as api:
         assert (await api.put(CLIENT, {})).uuid == CLIENT
 
 
-async def test_who_is_told_to_come_back_waits_and_gives_up_in_the_end() -> None:
-    asked = []
+async def test_retry_after_is_respected_and_the_client_gives_up_in_the_end() -> None:
+    requested_at = []
 
     async def handler(_: web.Request) -> web.Response:
-        asked.append(time.monotonic())
+        requested_at.append(time.monotonic())
         return web.json_response({"title": "busy"}, status=503, headers={"Retry-After": "1"})
 
     async with served(handler) as api:
         with pytest.raises(ApiUnavailable, match="503: busy"):
             await api.get(CLIENT)
-    assert len(asked) == imago_api.TRIES
-    assert asked[1] - asked[0] >= 0.9
+    assert len(requested_at) == imago_api.RETRIES.attempts
+    assert requested_at[1] - requested_at[0] >= 0.9
 
 
-async def test_an_answer_that_never_comes_is_waited_for_no_longer_than_the_deadline() -> None:
+async def test_a_request_without_a_reply_times_out() -> None:
     async def handler(_: web.Request) -> web.Response:
         await asyncio.sleep(60)
         return web.Response()
 
     async with served(handler, timeout=0.1) as api:
-        with pytest.raises(ApiUnavailable, match="no answer"):
+        with pytest.raises(ApiUnavailable, match="no reply"):
             await api.get(CLIENT)
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error", "said"),
+    ("status", "body", "error", "message"),
     [
         (409, {"code": "client-owned", "detail": "another's"}, ClientOwned, "another's"),
         (409, {"code": "conflict", "detail": "The client is being erased."}, ApiRefused, "being erased"),
@@ -88,43 +89,43 @@ async def test_an_answer_that_never_comes_is_waited_for_no_longer_than_the_deadl
         (301, {}, ApiRefused, "301"),
     ],
 )
-async def test_a_refusal_is_not_repeated_and_is_told_by_its_kind(
-    status: int, body: dict[str, object], error: type[Exception], said: str
+async def test_a_rejected_request_is_not_retried_and_raises_the_matching_error(
+    status: int, body: dict[str, object], error: type[Exception], message: str
 ) -> None:
-    asked = 0
+    requests = 0
 
     async def handler(_: web.Request) -> web.Response:
-        nonlocal asked
-        asked += 1
+        nonlocal requests
+        requests += 1
         return web.json_response(body, status=status, headers={"Location": "http://127.0.0.1:1/elsewhere"})
 
     async with served(handler) as api:
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             await api.put(CLIENT, {})
-    assert asked == 1, "and no redirect is followed with the key in hand"
+    assert requests == 1, "and no redirect is followed, which would disclose the key"
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", "{}", '{"uuid": "x"}'])
-async def test_what_is_no_answer_of_imagos_is_taken_for_none(text: str) -> None:
+async def test_a_reply_that_is_not_imagos_counts_as_unavailable(text: str) -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text=text, content_type="application/json")
 
     async with served(handler) as api:
-        with pytest.raises(ApiUnavailable, match="isn't Imago's"):
+        with pytest.raises(ApiUnavailable, match="not Imago"):
             await api.get(CLIENT)
 
 
-async def test_no_more_than_so_many_requests_are_under_way_at_once() -> None:
-    now = most = 0
+async def test_the_number_of_concurrent_requests_is_limited() -> None:
+    current = highest = 0
 
     async def handler(_: web.Request) -> web.Response:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
+        nonlocal current, highest
+        current += 1
+        highest = max(highest, current)
         await asyncio.sleep(0.01)
-        now -= 1
-        return web.json_response(ANSWER)
+        current -= 1
+        return web.json_response(CLIENT_BODY)
 
     async with served(handler) as api:
         await asyncio.gather(*(api.get(CLIENT) for _ in range(12)))
-    assert most == 2
+    assert highest == 2

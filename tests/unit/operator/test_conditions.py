@@ -1,4 +1,4 @@
-"""Status and conditions, from what a pass found."""
+"""Building conditions and the rest of the status."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,50 +10,51 @@ from imago_operator.conditions import (
     FALSE,
     TRUE,
     UNKNOWN,
-    Finding,
-    Kind,
-    Outcome,
+    Condition,
+    ConditionType,
     Reason,
-    bad,
+    StatusUpdate,
     build_conditions,
     build_status,
     build_usage,
-    good,
+    derive_ready,
+    false_condition,
     merge_patch,
-    ready,
+    true_condition,
 )
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
+READY = ConditionType.READY
 
 
-def test_ready_names_the_first_part_that_fails() -> None:
+def test_ready_repeats_the_first_condition_that_is_false() -> None:
     findings = {
-        Kind.QUOTA: good("."),
-        Kind.CREDENTIALS: bad(Reason.SECRET_CONFLICT, "move it"),
-        Kind.STREAMS: bad(Reason.NATS_UNAVAILABLE, "away"),
+        ConditionType.QUOTA: true_condition("."),
+        ConditionType.CREDENTIALS: false_condition(Reason.SECRET_CONFLICT, "move it"),
+        ConditionType.STREAMS: false_condition(Reason.NATS_UNAVAILABLE, "unavailable"),
     }
-    assert ready(findings, suspended=False) == bad(Reason.SECRET_CONFLICT, "move it")
+    assert derive_ready(findings, suspended=False) == false_condition(Reason.SECRET_CONFLICT, "move it")
 
 
-def test_ready_stays_true_while_a_lane_drains_or_another_serves_and_says_so() -> None:
-    draining = {Kind.STREAMS: bad(Reason.LANE_DRAINING, "3 left")}
-    assert ready(draining, suspended=False) == Finding(TRUE, Reason.LANE_DRAINING, "3 left")
-    shared = {Kind.STREAMS: good("premium meanwhile", Reason.SHARED_LANE)}
-    assert ready(shared, suspended=False) == Finding(TRUE, Reason.SHARED_LANE, "premium meanwhile")
-    unknown = {Kind.STREAMS: Finding(UNKNOWN, Reason.NATS_UNAVAILABLE, "away")}
-    assert ready(unknown, suspended=False).reason is Reason.RECONCILED
+def test_ready_stays_true_and_gives_the_reason_while_a_lane_drains_or_premium_is_used_instead() -> None:
+    draining = {ConditionType.STREAMS: false_condition(Reason.LANE_DRAINING, "3 left")}
+    assert derive_ready(draining, suspended=False) == Condition(TRUE, Reason.LANE_DRAINING, "3 left")
+    shared = {ConditionType.STREAMS: true_condition("premium instead", Reason.SHARED_LANE)}
+    assert derive_ready(shared, suspended=False) == Condition(TRUE, Reason.SHARED_LANE, "premium instead")
+    unknown = {ConditionType.STREAMS: Condition(UNKNOWN, Reason.NATS_UNAVAILABLE, "unavailable")}
+    assert derive_ready(unknown, suspended=False).reason is Reason.RECONCILED
 
 
 def test_a_suspended_client_is_not_ready() -> None:
-    found = ready({}, suspended=True)
+    found = derive_ready({}, suspended=True)
     assert (found.status, found.reason) == (FALSE, Reason.SUSPENDED)
 
 
-def test_a_transitions_time_changes_with_the_status_alone() -> None:
-    first = build_conditions(None, {Kind.READY: good("a")}, generation=1, now=NOW)
-    same = build_conditions(first, {Kind.READY: good("b", Reason.SHARED_LANE)}, generation=2, now=LATER)
-    other = build_conditions(same, {Kind.READY: bad(Reason.API_UNAVAILABLE, "c")}, generation=2, now=LATER)
+def test_the_transition_time_changes_only_with_the_status() -> None:
+    first = build_conditions(None, {READY: true_condition("a")}, generation=1, now=NOW)
+    same = build_conditions(first, {READY: true_condition("b", Reason.SHARED_LANE)}, generation=2, now=LATER)
+    other = build_conditions(same, {READY: false_condition(Reason.API_UNAVAILABLE, "c")}, generation=2, now=LATER)
     assert [entry[0]["lastTransitionTime"] for entry in (first, same, other)] == [
         "2026-11-25T12:00:00Z",
         "2026-11-25T12:00:00Z",
@@ -62,22 +63,21 @@ def test_a_transitions_time_changes_with_the_status_alone() -> None:
     assert (same[0]["reason"], same[0]["message"], same[0]["observedGeneration"]) == ("SharedLane", "b", 2)
 
 
-def test_conditions_that_were_not_looked_at_stay_as_they_were() -> None:
-    first = build_conditions(
-        None, {Kind.STREAMS: good("s"), Kind.READY: good("r"), Kind.QUOTA: good("q")}, generation=1, now=NOW
-    )
+def test_conditions_that_are_not_updated_stay_as_they_were() -> None:
+    all_true = {kind: true_condition(".") for kind in (ConditionType.STREAMS, READY, ConditionType.QUOTA)}
+    first = build_conditions(None, all_true, generation=1, now=NOW)
     assert [entry["type"] for entry in first] == ["Ready", "QuotaApplied", "StreamsReady"]
-    again = build_conditions(first, {Kind.READY: bad(Reason.API_UNAVAILABLE, "x")}, generation=2, now=LATER)
-    assert again[1:] == first[1:]
+    second = build_conditions(first, {READY: false_condition(Reason.API_UNAVAILABLE, "x")}, generation=2, now=LATER)
+    assert second[1:] == first[1:]
 
 
-def test_facts_of_none_go_and_those_not_named_stay() -> None:
-    outcome = Outcome(facts={"lane": "premium", "apiKey": None})
-    status = build_status({"apiKey": {"keyId": "x"}, "clientId": "c"}, outcome, generation=3, now=NOW)
+def test_fields_set_to_none_are_removed_and_other_fields_stay() -> None:
+    update = StatusUpdate(fields={"lane": "premium", "apiKey": None})
+    status = build_status({"apiKey": {"keyId": "x"}, "clientId": "c"}, update, generation=3, now=NOW)
     assert status == {"clientId": "c", "lane": "premium", "observedGeneration": 3, "conditions": []}
 
 
-def test_usage_is_written_every_five_minutes_at_most_and_only_when_it_changed() -> None:
+def test_usage_changes_at_most_every_five_minutes_and_only_with_a_number() -> None:
     def usage(images: int) -> dict[str, int]:
         return {"storage_bytes": 1, "images": images, "ai_calls_this_month": 0}
 
@@ -99,7 +99,7 @@ objects = st.dictionaries(st.text(max_size=2), json_values, max_size=4)
 
 
 def applied(target: Any, patch: Any) -> Any:
-    """Apply a merge patch, as RFC 7396 writes it down."""
+    """Apply a merge patch, by the pseudocode of RFC 7396."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}

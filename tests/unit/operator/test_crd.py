@@ -1,4 +1,4 @@
-"""The CRD without a server: descriptions, and agreement with the domain, the operator and the docs."""
+"""The CRD without a server: descriptions, and agreement with the core, the operator and the docs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from imago.core.clients.model import PIPELINE_STAGES, Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
 from imago_operator import resource
-from imago_operator.conditions import Kind, Reason
+from imago_operator.conditions import ConditionType, Reason
 
 CRD = yaml.safe_load((ROOT / "k8s/crds/imago.dev_imagoclients.yaml").read_text())
 VERSION = CRD["spec"]["versions"][0]
@@ -32,7 +32,7 @@ def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[s
         yield from fields(schema["items"], f"{path}[]")
 
 
-def test_every_field_says_what_it_is_in_a_sentence() -> None:
+def test_every_field_has_a_description_that_is_a_sentence() -> None:
     for path, field in fields(SCHEMA):
         if path == ".metadata":
             continue
@@ -42,7 +42,7 @@ def test_every_field_says_what_it_is_in_a_sentence() -> None:
         assert text.endswith("."), path
 
 
-def test_names_are_those_that_the_operator_watches() -> None:
+def test_the_crds_names_are_those_that_the_operator_watches() -> None:
     names = CRD["spec"]["names"]
     assert (CRD["spec"]["group"], VERSION["name"], names["plural"], names["kind"]) == (
         resource.GROUP,
@@ -54,7 +54,7 @@ def test_names_are_those_that_the_operator_watches() -> None:
     assert VERSION["subresources"] == {"status": {}}
 
 
-def test_the_printed_columns_are_those_promised_and_point_at_fields_that_exist() -> None:
+def test_printed_columns_refer_to_existing_fields() -> None:
     columns = VERSION["additionalPrinterColumns"]
     assert [column["name"] for column in columns] == ["Plan", "Lane", "Ready", "Reason", "Key", "Storage", "Age"]
     known = {path for path, _ in fields(SCHEMA)} | {".metadata.creationTimestamp"}
@@ -62,7 +62,7 @@ def test_the_printed_columns_are_those_promised_and_point_at_fields_that_exist()
         assert column["jsonPath"].split("[?")[0] in known, column
 
 
-def test_enums_and_defaults_are_the_domains() -> None:
+def test_enums_and_defaults_are_those_of_the_core() -> None:
     assert SPEC["plan"]["enum"] == [str(plan) for plan in Plan]
     assert set(SPEC["scopes"]["items"]["enum"]) == set(SPEC["scopes"]["default"]) == {str(s) for s in CLIENT_SCOPES}
     stages = [str(stage) for stage in PIPELINE_STAGES]
@@ -73,7 +73,7 @@ def test_enums_and_defaults_are_the_domains() -> None:
     assert f"{LONGEST_GRACE // 3600}h" in grace["x-kubernetes-validations"][0]["rule"]
 
 
-def test_the_operators_defaults_are_the_schemas() -> None:
+def test_the_operators_defaults_are_those_of_the_schema() -> None:
     body = {"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": {}}
     bare = resource.read_spec(body)
     rotation = SPEC["apiKey"]["properties"]["rotation"]["properties"]
@@ -82,13 +82,13 @@ def test_the_operators_defaults_are_the_schemas() -> None:
     assert set(bare.scopes) == set(SPEC["scopes"]["default"])
     assert list(bare.stages) == SPEC["pipeline"]["properties"]["stages"]["default"]
     assert bare.description_language == SPEC["pipeline"]["properties"]["descriptionLanguage"]["default"]
-    assert bare.grace == resource.duration(rotation["gracePeriod"]["default"])
+    assert bare.grace == resource.parse_duration(rotation["gracePeriod"]["default"])
     assert bare.suspended == SPEC["suspended"]["default"]
     assert bare.erase == (SPEC["deletionPolicy"]["default"] == "Delete")
 
 
 def test_rules_have_messages_and_lists_have_bounds() -> None:
-    """Without bounds on lists and texts the API server estimates a rule's cost as unbounded, and refuses the CRD."""
+    """Without bounds on lists and strings, the API server counts a rule as unbounded and rejects the CRD."""
     for path, field in [("", SCHEMA), *fields(SCHEMA)]:
         for rule in field.get("x-kubernetes-validations", ()):
             assert rule["message"], path
@@ -98,7 +98,7 @@ def test_rules_have_messages_and_lists_have_bounds() -> None:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_samples_fit_the_schema(path: Any) -> None:
+def test_samples_match_the_schema(path: Any) -> None:
     found = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "ImagoClient"]
     assert found
     for document in found:
@@ -108,7 +108,7 @@ def test_samples_fit_the_schema(path: Any) -> None:
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that refuses fields it doesn't name, which the API server would only drop."""
+    """Return a schema that rejects unknown fields, which the API server would only drop."""
     result = {key: value for key, value in schema.items() if not key.startswith("x-")}
     if "properties" in schema:
         result["properties"] = {name: closed(inner) for name, inner in schema["properties"].items()}
@@ -120,7 +120,7 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def test_the_docs_tell_of_every_reason_and_every_condition() -> None:
+def test_the_docs_describe_every_reason_and_every_condition() -> None:
     text = (ROOT / "docs/operator.md").read_text()
-    for name in (*Reason, *Kind):
+    for name in (*Reason, *ConditionType):
         assert f"`{name}`" in text, name

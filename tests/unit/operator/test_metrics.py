@@ -1,4 +1,4 @@
-"""What the operator shows of the resources it has seen."""
+"""The metrics about resources."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from imago.core.times import utc_now
 from imago_operator.conditions import kubernetes_time
-from imago_operator.metrics import Conditions
+from imago_operator.metrics import ResourceMetrics
 
 
 def status(ready: str, *, rotate_in: timedelta | None = None) -> dict[str, Any]:
@@ -26,26 +26,26 @@ def overdue() -> float | None:
     return REGISTRY.get_sample_value("imago_operator_rotations_overdue")
 
 
-def test_resources_are_counted_by_what_they_are_now() -> None:
-    seen = Conditions()
+def test_resources_are_counted_by_their_current_conditions() -> None:
+    recorded = ResourceMetrics()
     for uid in ("a", "b"):
-        seen.note(uid, status("True"))
+        recorded.record(uid, status("True"))
     assert clients("True") == 2
-    seen.note("a", status("False"))
+    recorded.record("a", status("False"))
     assert (clients("True"), clients("False")) == (1, 1)
-    seen.forget("b")
+    recorded.forget("b")
     assert clients("True") == 0
 
 
-def test_a_rotation_is_overdue_until_it_is_done_or_its_resource_gone() -> None:
-    seen = Conditions()
+def test_a_rotation_is_overdue_until_it_is_done_or_the_resource_is_deleted() -> None:
+    recorded = ResourceMetrics()
     hour = timedelta(hours=1)
-    seen.note("a", status("True", rotate_in=-hour))
-    seen.note("b", status("True", rotate_in=-hour))
-    seen.note("c", status("True", rotate_in=hour))
-    seen.note("d", status("True"))
+    recorded.record("a", status("True", rotate_in=-hour))
+    recorded.record("b", status("True", rotate_in=-hour))
+    recorded.record("c", status("True", rotate_in=hour))
+    recorded.record("d", status("True"))
     assert overdue() == 2
-    seen.note("a", status("True", rotate_in=hour))
+    recorded.record("a", status("True", rotate_in=hour))
     assert overdue() == 1
-    seen.forget("b")
+    recorded.forget("b")
     assert overdue() == 0

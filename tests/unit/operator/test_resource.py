@@ -1,4 +1,4 @@
-"""The spec as Python reads it, and which client a resource means."""
+"""Reading a spec, and which client a resource stands for."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 
 from imago_operator.resource import (
-    SpecRefused,
+    InvalidSpec,
     build_client,
     client_uuid,
-    duration,
     owner_of,
-    quantity,
+    parse_duration,
+    parse_quantity,
     read_spec,
 )
 
@@ -42,24 +42,24 @@ def body(spec: dict[str, Any] | None = None, *, status: dict[str, Any] | None = 
     ],
 )
 def test_a_quantity_is_read_as_kubernetes_reads_it(text: str | int, bytes_: int) -> None:
-    assert quantity(text) == bytes_
+    assert parse_quantity(text) == bytes_
 
 
 @pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "50gb", "-1", "1m", "0.5", "1e", "1KiB", "NaN"])
-def test_what_is_no_quantity_of_whole_bytes_is_refused(text: str) -> None:
+def test_anything_but_a_quantity_of_whole_bytes_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
-        quantity(text)
+        parse_quantity(text)
 
 
 def test_durations_may_be_in_days() -> None:
-    assert duration("90d") == timedelta(days=90)
-    assert duration("24h") == timedelta(hours=24)
+    assert parse_duration("90d") == timedelta(days=90)
+    assert parse_duration("24h") == timedelta(hours=24)
     for wrong in ("", "90", "d", "1d12h", "-1h", "1w"):
         with pytest.raises(ValueError):
-            duration(wrong)
+            parse_duration(wrong)
 
 
-def test_a_spec_that_says_nothing_has_the_defaults_of_the_schema() -> None:
+def test_an_empty_spec_has_the_defaults_of_the_schema() -> None:
     spec = read_spec(body())
     assert (spec.installation, spec.plan, spec.name, spec.secret_name) == (
         "default",
@@ -80,7 +80,7 @@ def test_a_spec_that_says_nothing_has_the_defaults_of_the_schema() -> None:
     assert "clients:manage" not in spec.scopes
 
 
-def test_a_spec_becomes_the_body_that_the_api_takes() -> None:
+def test_a_spec_becomes_the_body_of_an_api_request() -> None:
     spec = read_spec(
         body(
             {
@@ -93,8 +93,8 @@ def test_a_spec_becomes_the_body_that_the_api_takes() -> None:
             }
         )
     )
-    made = build_client(spec, owner="c/n/a", lane=None, active=True)
-    assert made == {
+    built = build_client(spec, owner="c/n/a", lane=None, active=True)
+    assert built == {
         "name": "Atelier Photo",
         "plan": "premium",
         "scopes": ["images:read", "images:write"],
@@ -112,18 +112,18 @@ def test_a_spec_becomes_the_body_that_the_api_takes() -> None:
     assert build_client(spec, owner="c/n/a", lane="dedicated", active=False)["lane"] == "dedicated"
 
 
-def test_a_spec_that_the_schema_would_refuse_is_refused_in_words() -> None:
-    with pytest.raises(SpecRefused, match="not a quantity"):
+def test_a_spec_that_violates_the_schema_is_rejected_with_a_message() -> None:
+    with pytest.raises(InvalidSpec, match="not a quantity"):
         read_spec(body({"quota": {"storage": "lots"}}))
 
 
-def test_the_client_is_the_one_named_else_the_one_bound_else_the_secrets_else_a_new_one() -> None:
-    named, bound, held = UUID(OTHER), UUID(int=2), UUID(int=3)
-    assert client_uuid(body({"clientId": OTHER}, status={"clientId": str(bound)}), held) == named
-    assert client_uuid(body(status={"clientId": str(bound)}), held) == bound
-    assert client_uuid(body(), held) == held, "a restore brings back the Secret, not the status"
+def test_the_client_is_the_one_in_the_spec_else_in_the_status_else_in_the_secret_else_new() -> None:
+    in_spec, in_status, in_secret = UUID(OTHER), UUID(int=2), UUID(int=3)
+    assert client_uuid(body({"clientId": OTHER}, status={"clientId": str(in_status)}), in_secret) == in_spec
+    assert client_uuid(body(status={"clientId": str(in_status)}), in_secret) == in_status
+    assert client_uuid(body(), in_secret) == in_secret, "a restore brings back the Secret, not the status"
     assert client_uuid(body(), None) == UUID(UID)
 
 
-def test_an_owner_names_cluster_namespace_by_uid_and_resource() -> None:
+def test_an_owner_consists_of_cluster_namespace_uid_and_resource_name() -> None:
     assert owner_of(cluster="c", namespace_uid="n", name="atelier") == "c/n/atelier"

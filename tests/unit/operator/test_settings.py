@@ -1,4 +1,4 @@
-"""Settings of the operator, from the environment."""
+"""The operator's settings, from the environment."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from imago_operator.settings import OperatorSettings
 
-NEEDED = {
+REQUIRED = {
     "OPERATOR_API_KEY": "a secret of the tests",
     "OPERATOR_API_URL": "http://imago/",
     "OPERATOR_WATCH_NAMESPACES": "a, b",
@@ -17,16 +17,16 @@ NEEDED = {
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **more: str) -> OperatorSettings:
-    for name, value in {**NEEDED, **more}.items():
+    for name, value in {**REQUIRED, **more}.items():
         monkeypatch.setenv(name, value)
     return OperatorSettings()
 
 
-def test_the_environment_is_read_by_the_names_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_documented_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(
         monkeypatch, METRICS_PORT="9090", LOG_LEVEL="warning", HOST="0.0.0.0", OPERATOR_INSTALLATION="second"
     )
-    assert (settings.watch_namespaces, settings.everywhere) == (("a", "b"), False)
+    assert (settings.watch_namespaces, settings.watches_all_namespaces) == (("a", "b"), False)
     assert (settings.api_url, settings.url) == ("http://imago", "http://imago")
     assert (settings.metrics_port, settings.log_level, settings.host) == (9090, "warning", "0.0.0.0")
     assert settings.installation == "second"
@@ -34,32 +34,32 @@ def test_the_environment_is_read_by_the_names_of_the_contract(monkeypatch: pytes
     assert public.url == "https://images.example"
 
 
-def test_all_namespaces_are_asked_for_by_an_asterisk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch, OPERATOR_WATCH_NAMESPACES="*").everywhere
+def test_an_asterisk_without_other_names_watches_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, OPERATOR_WATCH_NAMESPACES="*").watches_all_namespaces
     for wrong in ("*,a", " , "):
         with pytest.raises(ValidationError):
             read(monkeypatch, OPERATOR_WATCH_NAMESPACES=wrong)
 
 
-def test_dedicated_lanes_need_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dedicated_lanes_require_templates(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="OPERATOR_DEDICATED_TEMPLATES"):
         read(monkeypatch, OPERATOR_DEDICATED_ENABLED="true")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"OPERATOR_API_URL": ""}, "api_url"),
         ({"OPERATOR_DEDICATED_ENABLED": "true", "OPERATOR_DEDICATED_TEMPLATES": "/nowhere"}, "no templates"),
         ({"KUBECONFIG": "/nowhere"}, "/nowhere"),
     ],
 )
-def test_a_wrong_environment_ends_it_with_one_line_and_no_secret(change: dict[str, Any], said: str) -> None:
-    environment = {"PATH": "/usr/bin:/bin", **NEEDED, **change}
+def test_invalid_settings_end_the_process_with_one_line_without_secrets(change: dict[str, Any], expected: str) -> None:
+    environment = {"PATH": "/usr/bin:/bin", **REQUIRED, **change}
     done = subprocess.run(
         [sys.executable, "-m", "imago_operator.main"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "a secret of the tests" not in done.stderr
