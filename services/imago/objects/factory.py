@@ -4,11 +4,11 @@ import asyncio
 
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
-from imago.settings import Settings
+from imago.settings.storage import StorageSettings
 from imago.startup import StartupError
 
 
-async def build_store(settings: Settings) -> ObjectStore:
+async def build_store(settings: StorageSettings) -> ObjectStore:
     """Create the object store; raise StartupError if a required setting is missing.
 
     This doesn't connect to the store, so a process starts while its store is unavailable.

@@ -34,7 +34,7 @@ from imago.objects.store import (
     T,
     UrlRequest,
 )
-from imago.settings import Settings
+from imago.settings.storage import StorageSettings
 from imago.startup import StartupError
 
 # The size of a multipart upload's parts. S3 allows at most 10,000 parts, all but the last of at least 5 MiB. Some
@@ -80,7 +80,7 @@ class S3Store:
     Raises StartupError if settings are missing or invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StorageSettings) -> None:
         if not settings.s3_bucket:
             raise StartupError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):

@@ -1,4 +1,4 @@
-"""The results of the stages, in the JSON shapes of the database and the API."""
+"""The results of the stages. Their JSON is stored in the database and shown by the API."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera and exposure in photographers' notation.
+    """The camera and its exposure, written as photographers do.
 
     `taken_at` is the camera's local time in ISO 8601, with an offset only if EXIF has one.
     """
@@ -24,7 +24,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Gps:
-    """A position in degrees (north and east positive) and metres above sea level."""
+    """A place: degrees, positive to the north and east, and metres above sea level."""
 
     latitude: float | None = None
     longitude: float | None = None
@@ -35,29 +35,29 @@ class Gps:
 
 @dataclass(frozen=True)
 class ExifResult:
-    """The result of the stage `exif`."""
+    """The result of the exif stage."""
 
     camera: Camera = field(default_factory=Camera)
     gps: Gps = field(default_factory=Gps)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape of the API."""
+        """Return the JSON that the API shows."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ExifResult":
-        """Return the result that `to_json` serialized."""
+        """Return the result from its JSON."""
         return cls(Camera(**data["camera"]), Gps(**data["gps"]))
 
     @property
     def taken_local(self) -> datetime | None:
-        """The camera's local time without an offset, which the filters `taken_from` and `taken_to` compare."""
+        """The camera's local time without an offset, which the filters `taken_from` and `taken_to` compare with."""
         return datetime.fromisoformat(self.camera.taken_at).replace(tzinfo=None) if self.camera.taken_at else None
 
 
 @dataclass(frozen=True)
 class OcrReading:
-    """The text that one OCR engine recognized, its mean confidence (0..1) and its language (ISO 639-1)."""
+    """The text that one OCR engine read. `confidence` is the words' mean, 0..1; `language` is ISO 639-1 or None."""
 
     has_text: bool
     text: str
@@ -68,24 +68,24 @@ class OcrReading:
 
 @dataclass(frozen=True)
 class OcrResult:
-    """The result of the stage `ocr`: the chosen reading and all readings."""
+    """The result of the ocr stage: the chosen reading, and all readings."""
 
     chosen: OcrReading
     readings: tuple[OcrReading, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the stored shape; the API shows only `chosen`."""
+        """Return the JSON to store; the API shows only `chosen`."""
         return {"chosen": asdict(self.chosen), "readings": [asdict(reading) for reading in self.readings]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "OcrResult":
-        """Return the result that `to_json` serialized."""
+        """Return the result from its JSON."""
         return cls(OcrReading(**data["chosen"]), tuple(OcrReading(**reading) for reading in data["readings"]))
 
 
 @dataclass(frozen=True)
 class VisionResult:
-    """The result of the stage `vision`: description, tags (NFC, lower case), confidence (0..1), and the model."""
+    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), provider and model."""
 
     description: str
     tags: tuple[str, ...]
@@ -93,18 +93,18 @@ class VisionResult:
     model_used: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape of the API."""
+        """Return the JSON that the API shows."""
         return {**asdict(self), "tags": list(self.tags)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VisionResult":
-        """Return the result that `to_json` serialized."""
+        """Return the result from its JSON."""
         return cls(**{**data, "tags": tuple(data["tags"])})
 
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """The result of the stage `thumbnail`: the stored thumbnail's size in pixels and bytes."""
+    """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes."""
 
     content_type: str
     width: int
@@ -112,12 +112,12 @@ class ThumbnailResult:
     size_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the stored shape."""
+        """Return the JSON to store."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ThumbnailResult":
-        """Return the result that `to_json` serialized."""
+        """Return the result from its JSON."""
         return cls(**data)
 
 

@@ -1,4 +1,4 @@
-"""The interfaces of vision and OCR providers."""
+"""The inputs of vision and OCR providers, and the protocols that the providers implement."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from imago.core.images.results import ExifResult, OcrReading, VisionResult
 
 @dataclass(frozen=True)
 class ColourShare:
-    """A colour of the image (sRGB, 0..255 each) and its share of the pixels (0..1)."""
+    """A colour of the image (sRGB, 0..255 each) and the share of its pixels, 0..1."""
 
     red: int
     green: int
@@ -18,10 +18,10 @@ class ColourShare:
 
 @dataclass(frozen=True)
 class VisionInput:
-    """An image for a provider: an upright sRGB JPEG, the original's upright size, and context.
+    """An image prepared for a provider: an upright sRGB JPEG, the upright size of the original, and its context.
 
-    Imago encoded the JPEG from decoded pixels, so it is safe to decode. The description is to be in `language`
-    (ISO 639-1).
+    Imago encoded the JPEG from decoded pixels, so a provider may decode it outside the sandbox. `language` is the
+    ISO 639-1 code of the language to describe the image in.
     """
 
     jpeg: bytes
@@ -33,15 +33,15 @@ class VisionInput:
 
 
 @dataclass(frozen=True)
-class PageInput:
-    """A page for an OCR provider: a JPEG that Imago encoded, and the expected languages (ISO 639-2)."""
+class OcrInput:
+    """A page prepared for a provider: a JPEG that Imago encoded, and the expected languages of its text (ISO 639-2)."""
 
     jpeg: bytes
     languages: tuple[str, ...]
 
 
 class VisionProvider(Protocol):
-    """Describes images; raises a `StageFailure` of `core.jobs.failures` on failure."""
+    """Describes images. Raises a `StageFailure` of `core.jobs.failures` if it can't."""
 
     @property
     def name(self) -> str:
@@ -53,9 +53,9 @@ class VisionProvider(Protocol):
         ...
 
 
-class PageReader(Protocol):
-    """Recognizes text in images; raises a `StageFailure` on failure."""
+class OcrProvider(Protocol):
+    """Reads the text in images. Raises a `StageFailure` if it can't."""
 
-    async def read_text(self, page: PageInput) -> OcrReading:
-        """Recognize the text of one page."""
+    async def read_text(self, page: OcrInput) -> OcrReading:
+        """Read one page."""
         ...
