@@ -1,20 +1,20 @@
-"""Ending background tasks for sure."""
+"""Reliable cancellation of background tasks."""
 
 import asyncio
 from typing import Any
 
 # A cancellation that was swallowed is repeated after this.
-_PATIENCE_SECONDS = 1.0
+_REPEAT_SECONDS = 1.0
 
 
 async def end_tasks(*tasks: "asyncio.Task[Any] | None") -> None:
-    """Cancel tasks and wait until they have ended; what they end with is nobody's business any more.
+    """Cancel tasks and wait until they have ended, ignoring their results and exceptions.
 
-    `asyncio.wait_for`, which nats-py waits with, loses a cancellation that comes together with its result (cpython
-    #86296, until 3.12); a loop around it then goes on for ever, so it is cancelled until it listens.
+    `asyncio.wait_for`, which nats-py uses, loses a cancellation that arrives together with its result (cpython #86296,
+    until 3.12); a loop around it would never end, so tasks are cancelled repeatedly.
     """
-    left = {task for task in tasks if task is not None and not task.done()}
-    while left:
-        for task in left:
+    running = {task for task in tasks if task is not None and not task.done()}
+    while running:
+        for task in running:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=_PATIENCE_SECONDS)
+        _, running = await asyncio.wait(running, timeout=_REPEAT_SECONDS)

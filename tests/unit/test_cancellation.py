@@ -1,28 +1,28 @@
-"""Tasks end when they are told to, also those that a library keeps from hearing it."""
+"""Cancelled tasks end, even if a library swallows the cancellation."""
 
 import asyncio
 
 from imago.cancellation import end_tasks
 
 
-async def test_a_task_that_swallows_a_cancellation_is_told_again() -> None:
-    heard = 0
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    cancellations = 0
 
-    async def deaf() -> None:
-        nonlocal heard
-        while heard < 2:
+    async def swallow_one() -> None:
+        nonlocal cancellations
+        while cancellations < 2:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                heard += 1
+                cancellations += 1
 
-    task = asyncio.create_task(deaf())
+    task = asyncio.create_task(swallow_one())
     await asyncio.sleep(0)
     await end_tasks(task, None)
-    assert (task.done(), heard) == (True, 2)
+    assert (task.done(), cancellations) == (True, 2)
 
 
-async def test_a_task_that_failed_is_no_trouble() -> None:
+async def test_a_failed_task_is_ignored() -> None:
     async def fail() -> None:
         raise ValueError
 

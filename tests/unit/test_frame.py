@@ -1,4 +1,4 @@
-"""The project's own files agree with each other."""
+"""The project's files are consistent with each other."""
 
 import re
 import subprocess
@@ -7,12 +7,12 @@ from devtools.photos import ROOT
 from imago.settings import Settings
 
 
-def test_the_example_lists_every_setting_and_no_other() -> None:
+def test_the_env_example_lists_exactly_the_settings() -> None:
     listed = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
     assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
 
 
-def test_the_example_has_the_defaults() -> None:
+def test_the_env_example_has_the_defaults() -> None:
     values = dict(re.findall(r"^([A-Z0-9_]+)=(.+)$", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
     assert Settings(**{name.lower(): value for name, value in values.items()}) == Settings()
 
@@ -26,7 +26,7 @@ def test_make_help_lists_every_target() -> None:
     assert {line.split()[0] for line in shown.stdout.splitlines()} == targets
 
 
-def test_every_locked_package_has_hashes_and_no_address() -> None:
+def test_every_locked_package_has_hashes_and_no_url() -> None:
     for lock in (ROOT / "requirements").glob("*.lock"):
         text = lock.read_text()
         assert "://" not in text, lock

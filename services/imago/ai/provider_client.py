@@ -187,7 +187,7 @@ class Caller:
 
     async def _settle(self, reservation: int, usage: TokenUsage | None, *, reached: bool, model: Model) -> None:
         if usage is None and not reached:
-            await self._ledger.give_back(reservation)
+            await self._ledger.cancel(reservation)
         else:
             await self._ledger.settle(reservation, usage or TokenUsage(model.model))
 

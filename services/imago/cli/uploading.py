@@ -27,7 +27,7 @@ _ENDED = frozenset({"done", "partial", "failed"})
 
 
 @dataclass
-class Result:
+class FileResult:
     """The outcome of one file."""
 
     path: Path
@@ -56,13 +56,13 @@ async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeo
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     async with target.session() as session:
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
-            jobs = [_one(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
+            jobs = [_upload_file(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
             results = await asyncio.gather(*jobs)
     _report(results, as_json=as_json)
     return sum(result.failed for result in results)
 
 
-async def _one(
+async def _upload_file(
     session: aiohttp.ClientSession,
     gate: asyncio.Semaphore,
     progress: Progress,
@@ -70,25 +70,25 @@ async def _one(
     *,
     wait: bool,
     timeout: float,
-) -> Result:
-    result = Result(path)
+) -> FileResult:
+    result = FileResult(path)
     task = progress.add_task(path.name, total=None, state="waiting")
     try:
         size = (await asyncio.to_thread(path.stat)).st_size
         progress.update(task, total=max(1, size))
         async with gate:
             progress.update(task, state="uploading")
-            result.uploaded = await _upload(session, path, progress, task)
+            result.uploaded = await _send(session, path, progress, task)
         progress.update(task, state="uploaded")
         if wait:
-            await _wait(session, result, progress, task, timeout=timeout)
+            await _wait_for_stages(session, result, progress, task, timeout=timeout)
     except (CommandError, OSError, TimeoutError) as error:
         result.error = str(error) or f"not finished after {timeout:g} s"
         progress.update(task, state="failed")
     return result
 
 
-async def _upload(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
+async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
     """Upload a file, retrying while the API is busy; all attempts share one key, so they create one image."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     deadline = time.monotonic() + RETRY_SECONDS
@@ -112,8 +112,8 @@ async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator
             progress.advance(task, len(chunk))
 
 
-async def _wait(
-    session: aiohttp.ClientSession, result: Result, progress: Progress, task: TaskID, *, timeout: float
+async def _wait_for_stages(
+    session: aiohttp.ClientSession, result: FileResult, progress: Progress, task: TaskID, *, timeout: float
 ) -> None:
     image = (result.uploaded or {})["id"]
     async with asyncio.timeout(timeout):
@@ -139,7 +139,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _report(results: Iterable[Result], *, as_json: bool) -> None:
+def _report(results: Iterable[FileResult], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([result.to_json() for result in results], ensure_ascii=False, indent=2))
         return

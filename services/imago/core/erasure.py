@@ -1,4 +1,4 @@
-"""Erasing a client: everything of it, in steps that any process may go on with, and a report on the way."""
+"""Erasure of clients with all of their data, in steps that any process can resume, with a progress report."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,7 +23,7 @@ from imago.db.tables import clients, images, outbox, tombstones, upload_intents
 
 @dataclass(frozen=True)
 class Erasure:
-    """How far the erasure of a client is; `objects_left` lie in storage still, `messages` were purged so far."""
+    """The progress of an erasure; `objects_left` are still in storage, `messages` have been purged."""
 
     requested_at: str
     images_total: int
@@ -32,12 +32,12 @@ class Erasure:
     messages: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the client's row and the API show."""
+        """Return the form that the client's row and the API show."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Doomed:
+class ErasingClient:
     """A client that is being erased."""
 
     id: int
@@ -46,7 +46,7 @@ class Doomed:
 
 
 async def request_erasure(db: Database, ref: int | UUID, *, by: Actor) -> None:
-    """Deactivate a client and have all of it erased; asking again changes nothing. Raises NotFound."""
+    """Deactivate a client and request its erasure; a second request changes nothing. Raises NotFound."""
     now = utc_now()
     async with db.write(SYSTEM) as connection:
         query = sa.select(clients).where(matches(ref)).with_for_update(key_share=True)
@@ -72,15 +72,15 @@ async def request_erasure(db: Database, ref: int | UUID, *, by: Actor) -> None:
         await audit.record(connection, by, AuditAction.ERASURE_REQUESTED, client=row.uuid, details=details)
 
 
-async def doomed_clients(db: Database) -> list[Doomed]:
-    """Return the clients that are being erased, the one that waits longest first."""
+async def erasing_clients(db: Database) -> list[ErasingClient]:
+    """Return the clients that are being erased, in the order of their requests."""
     query = sa.select(clients).where(clients.c.erase_requested_at.is_not(None)).order_by(clients.c.erase_requested_at)
     async with db.read(SYSTEM) as connection:
-        return [Doomed(row.id, row.uuid, Erasure(**row.erasure)) for row in await connection.execute(query)]
+        return [ErasingClient(row.id, row.uuid, Erasure(**row.erasure)) for row in await connection.execute(query)]
 
 
-async def silence(db: Database, client_id: int) -> None:
-    """Take what a client has under way: announcements not sent, and uploads, which end in 408 and leave no object."""
+async def cancel_pending(db: Database, client_id: int) -> None:
+    """Cancel a client's unpublished events and its uploads, which end with 408 and leave no object."""
     async with db.write(SYSTEM) as connection:
         await bury_intents(connection, upload_intents.c.client_id == client_id, now=utc_now())
         events = sa.and_(outbox.c.client_id == client_id, outbox.c.kind != OutboxKind.WORK)
@@ -89,7 +89,7 @@ async def silence(db: Database, client_id: int) -> None:
 
 
 async def erase_images(db: Database, client_id: int, *, limit: int) -> int:
-    """Erase some of a client's images, each in its own transaction; return how many."""
+    """Erase at most `limit` of a client's images, each in its own transaction; return how many."""
     async with db.read(SYSTEM) as connection:
         query = sa.select(images.c.id).where(images.c.client_id == client_id).order_by(images.c.id).limit(limit)
         ids = list(await connection.scalars(query))
@@ -102,7 +102,7 @@ async def erase_images(db: Database, client_id: int, *, limit: int) -> int:
 
 
 async def objects_left(db: Database, client: UUID) -> int:
-    """Return how many of a client's buried objects have not been deleted once."""
+    """Return how many of a client's objects with a tombstone have not been deleted yet."""
     query = (
         sa.select(sa.func.count())
         .select_from(tombstones)
@@ -112,26 +112,26 @@ async def objects_left(db: Database, client: UUID) -> int:
         return int(await connection.scalar(query) or 0)
 
 
-async def note_progress(db: Database, client_id: int, progress: Erasure) -> None:
-    """Write down how far the erasure is."""
+async def save_progress(db: Database, client_id: int, progress: Erasure) -> None:
+    """Save the progress of an erasure."""
     async with db.write(SYSTEM) as connection:
         await connection.execute(
             sa.update(clients).where(clients.c.id == client_id).values(erasure=progress.to_json(), updated_at=utc_now())
         )
 
 
-async def finish_erasure(db: Database, doomed: Doomed, progress: Erasure) -> datetime | None:
-    """Delete the client itself and what still hangs on it, with the report in the audit log; None where it can't yet.
+async def finish_erasure(db: Database, client: ErasingClient, progress: Erasure) -> datetime | None:
+    """Delete the client and record the report in the audit log; return when, or None if images or uploads are left.
 
-    The lock keeps an upload that began before from being accepted in between: its foreign key waits for it.
+    The lock keeps an earlier upload from being accepted meanwhile, because its foreign key waits for the lock.
     """
     async with db.write(SYSTEM) as connection:
-        row = await connection.scalar(sa.select(clients.c.id).where(clients.c.id == doomed.id).with_for_update())
+        row = await connection.scalar(sa.select(clients.c.id).where(clients.c.id == client.id).with_for_update())
         if row is None:
             return None
         for table in (images, upload_intents):
-            if await connection.scalar(sa.select(sa.exists().where(table.c.client_id == doomed.id))):
+            if await connection.scalar(sa.select(sa.exists().where(table.c.client_id == client.id))):
                 return None
-        await connection.execute(sa.delete(clients).where(clients.c.id == doomed.id))
-        await audit.record(connection, IMAGO, AuditAction.CLIENT_ERASED, client=doomed.uuid, details=progress.to_json())
+        await connection.execute(sa.delete(clients).where(clients.c.id == client.id))
+        await audit.record(connection, IMAGO, AuditAction.CLIENT_ERASED, client=client.uuid, details=progress.to_json())
     return utc_now()

@@ -1,4 +1,4 @@
-"""Whose address a request comes from, behind proxies that are trusted and proxies that aren't."""
+"""The address of a request's client, behind trusted and untrusted proxies."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -8,17 +8,17 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 
-def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Read networks such as `10.0.0.0/8`; raise ValueError."""
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Parse networks such as `10.0.0.0/8`; raise ValueError."""
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Return the address a request is counted under, given the `X-Forwarded-For` headers in their order.
+    """Return the client's address, given the `X-Forwarded-For` headers in order.
 
-    Each proxy adds the address it saw at the end, so the chain is read from there: the first that isn't a trusted proxy
-    is the client. What stands before it was sent by the client and may say anything. A chain that can't be read ends at
-    the last address that could.
+    Each proxy appends the address it saw, so the chain is read from its end: the first address that is not a trusted
+    proxy is the client. Everything before it was sent by the client and may be forged. An unreadable entry ends the
+    chain at the last readable address.
     """
     seen = _address(peer)
     if seen is None:
@@ -34,7 +34,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
 
 
 def subject_of(address: str) -> str:
-    """Return what addresses of one customer share: an IPv6 address its /64, which is what one host is given."""
+    """Return the rate-limit subject of an address: for IPv6 its /64 network, which is what one host gets."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return str(ip_network((int(found) >> 64 << 64, 64)))
@@ -47,7 +47,7 @@ def _among(address: Address, trusted: Sequence[Network]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
-    """Read an address as proxies write it: with a port, with brackets, as IPv4 in IPv6."""
+    """Parse an address as proxies write it: with a port, in brackets, or IPv4 mapped to IPv6."""
     plain = text.strip()
     if plain.startswith("["):
         plain = plain[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""Texts of others' making, made fit to be stored and shown: one form, no control characters, a length."""
+"""Untrusted texts, cleaned for storage and display: normalized, without control characters, of limited length."""
 
 import re
 import unicodedata
@@ -6,14 +6,14 @@ import unicodedata
 _BREAKS = re.compile(r"\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 _MANY_BREAKS = re.compile(r"\n{3,}")
 
-# They join letters in Persian, Hindi and others, and emoji; the other format characters hide or turn text around.
+# Joiners of letters (Persian, Hindi and others) and of emoji; other format characters can hide or reverse text.
 _JOINERS = frozenset("\u200c\u200d")
 
 
 def clean_text(text: str, *, limit: int, lines: bool = True) -> str:
-    """Return a text in NFC without control, format or private characters, at most `limit` characters long.
+    """Return a text in NFC without control, format or private-use characters, at most `limit` characters long.
 
-    Line breaks stay where `lines` is true, and are spaces otherwise.
+    Line breaks are kept if `lines` is true, and replaced by spaces otherwise.
     """
     broken = _BREAKS.sub("\n", text[: 4 * limit])
     parts = [_clean_line(line) for line in broken.split("\n")]

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from imago.db.scoped_connection import ScopedConnection, watch_pool
-from imago.settings import Settings
+from imago.settings.database import DatabaseSettings
 from imago.startup import StartupError
 
 
@@ -99,7 +99,7 @@ class Database:
         self.engine: AsyncEngine = self._create(pool_size)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, timeout: float | None = None) -> "Database":
+    def from_settings(cls, settings: DatabaseSettings, *, timeout: float | None = None) -> "Database":
         """Build the database that the settings name, with another deadline if one is given; nothing connects yet."""
         return cls(
             settings.database_url,

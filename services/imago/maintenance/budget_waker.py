@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from imago.core.ai_usage.ledger import expire_reservations, forget_calls
+from imago.core.ai_usage.ledger import delete_old_calls, expire_reservations
 from imago.core.jobs.budget_parking import find_parked_clients, wake_stages
 from imago.db.engine import Database
 from imago.settings import Settings
@@ -36,4 +36,4 @@ class BudgetWaker:
     async def clean_up(self) -> int:
         """End stale reservations and forget old calls; return how many."""
         expired = await expire_reservations(self._db, older_than=self._stale_after)
-        return expired + await forget_calls(self._db, older_than=self._kept_for)
+        return expired + await delete_old_calls(self._db, older_than=self._kept_for)

@@ -12,7 +12,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from imago.cancellation import end_tasks
-from imago.settings import Settings
+from imago.settings.nats import NatsSettings
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class NatsUnavailable(Exception):
 class NatsConnection:
     """One connection with its JetStream context; connects in the background where the first try fails."""
 
-    def __init__(self, settings: Settings, *, name: str) -> None:
+    def __init__(self, settings: NatsSettings, *, name: str) -> None:
         self._settings = settings
         self._name = name
         self.client = Client()
@@ -107,7 +107,7 @@ class NatsConnection:
             return
 
 
-def _options(settings: Settings, *, name: str) -> dict[str, Any]:
+def _options(settings: NatsSettings, *, name: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "servers": list(settings.nats_url),
         "name": f"imago-{name}",

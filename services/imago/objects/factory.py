@@ -4,11 +4,11 @@ import asyncio
 
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
-from imago.settings import Settings
+from imago.settings.storage import StorageSettings
 from imago.startup import StartupError
 
 
-async def build_store(settings: Settings) -> ObjectStore:
+async def build_store(settings: StorageSettings) -> ObjectStore:
     """Build the object store; raise StartupError if a required setting is missing.
 
     A store that is away at this moment is no reason not to start.

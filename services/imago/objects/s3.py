@@ -34,7 +34,7 @@ from imago.objects.store import (
     T,
     UrlRequest,
 )
-from imago.settings import Settings
+from imago.settings.storage import StorageSettings
 from imago.startup import StartupError
 
 # A multipart upload's parts; S3 takes none under 5 MiB but the last, and 10,000 at most. Some stores that speak its
@@ -80,7 +80,7 @@ class S3Store:
     Raises StartupError if settings are missing or unusable.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StorageSettings) -> None:
         if not settings.s3_bucket:
             raise StartupError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):

@@ -4,7 +4,7 @@ from functools import cached_property
 
 from pydantic import Field, field_validator
 
-from imago.core.forwarded import Network, networks
+from imago.core.forwarded import Network, parse_networks
 from imago.settings.base import CommaList, SettingsGroup
 
 
@@ -36,10 +36,10 @@ class HttpSettings(SettingsGroup):
     @field_validator("trusted_proxies")
     @classmethod
     def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        networks(value)
+        parse_networks(value)
         return value
 
     @cached_property
     def trusted_networks(self) -> tuple[Network, ...]:
         """The networks of `trusted_proxies`."""
-        return networks(self.trusted_proxies)
+        return parse_networks(self.trusted_proxies)

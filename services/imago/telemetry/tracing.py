@@ -15,7 +15,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
 from imago.core.outbox.model import OutboxRow
-from imago.settings import Settings
+from imago.settings.telemetry import TelemetrySettings
 
 _tracer = trace.get_tracer("imago")
 
@@ -27,7 +27,7 @@ _CARRIED = frozenset({"traceparent", "tracestate", REQUEST_ID_HEADER})
 _UNTRACED = "/health,/metrics,/files/signed/"
 
 
-def configure_tracing(settings: Settings, *, service: str) -> None:
+def configure_tracing(settings: TelemetrySettings, *, service: str) -> None:
     """Send traces to the collector that the settings name, and instrument aiohttp; without one, do nothing.
 
     Must run before the application is built: the instrumentation replaces `aiohttp.web.Application`.

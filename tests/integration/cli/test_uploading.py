@@ -1,4 +1,4 @@
-"""`imago upload` against a server that is busy at first."""
+"""`imago upload` against a busy server."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,12 +12,12 @@ from aiohttp.test_utils import TestServer
 from imago.cli import uploading
 from imago.cli.http_client import Target
 
-DATA = b"a photo, as far as this server knows" * 50_000
+DATA = b"not a photo, but this server accepts it" * 50_000
 
 
 @dataclass
 class Server:
-    """Takes uploads, after it was busy so many times."""
+    """Refuses `busy` uploads, then accepts."""
 
     busy: int
     retry_after: str = "0"
@@ -26,11 +26,10 @@ class Server:
     received: list[tuple[str, bytes]] = field(default_factory=list)
 
     async def upload(self, request: web.Request) -> web.Response:
-        """Answer an upload."""
         part = await (await request.multipart()).next()
         self.received.append((request.headers["Idempotency-Key"], await part.read()))  # type: ignore[union-attr]
         if len(self.received) <= self.busy:
-            problem = {"code": "busy", "detail": "Come back later."}
+            problem = {"code": "busy", "detail": "Try again later."}
             return web.json_response(problem, status=self.status, headers={"Retry-After": self.retry_after})
         return web.json_response({"id": 7}, status=201)
 
@@ -57,7 +56,7 @@ async def upload(server: Server, path: Path) -> int:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_an_upload_is_sent_whole_again_under_one_key_while_the_api_is_busy(
+async def test_an_upload_is_retried_under_one_idempotency_key_while_the_api_is_busy(
     server: Server, photo: Path, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.status = status
@@ -67,16 +66,16 @@ async def test_an_upload_is_sent_whole_again_under_one_key_while_the_api_is_busy
     assert json.loads(capsys.readouterr().out)[0]["upload"] == {"id": 7}
 
 
-async def test_a_wait_longer_than_a_person_would_wait_is_told_at_once(
+async def test_an_upload_fails_immediately_if_the_api_asks_for_too_long_a_wait(
     server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.retry_after = "86400"
     assert await upload(server, photo) == 1
     assert len(server.received) == 1
-    assert json.loads(capsys.readouterr().out)[0]["error"] == "busy: Come back later."
+    assert json.loads(capsys.readouterr().out)[0]["error"] == "busy: Try again later."
 
 
-async def test_a_refusal_that_will_not_pass_is_not_tried_again(server: Server, photo: Path) -> None:
+async def test_a_permanent_refusal_is_not_retried(server: Server, photo: Path) -> None:
     server.status = 415
     assert await upload(server, photo) == 1
     assert len(server.received) == 1

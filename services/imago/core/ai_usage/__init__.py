@@ -1,1 +1,1 @@
-"""Calls to paid AI providers: budgets, the ledger and the circuit breaker."""
+"""Calls to paid AI providers: budgets, the ledger of calls, and the circuit breaker."""

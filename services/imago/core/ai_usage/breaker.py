@@ -1,28 +1,28 @@
-"""The circuit breaker of a provider as a state and its transitions, without I/O; all times are seconds since the epoch.
+"""The circuit breaker of an AI provider as a pure state machine; all times are seconds since the epoch.
 
-Closed, it lets every call through and counts failures in a row. A provider that asks for a pause, or fails too often,
-opens it: nobody calls for a while. When that is over, one call at a time is let through to try; its success closes the
-breaker, its failure opens it for longer.
+A closed breaker allows every call and counts consecutive failures. It opens when the provider asks for a pause or fails
+too often, and no calls are made for a while. Then it allows one call at a time as a probe; a successful probe closes
+the breaker, a failed one opens it for longer.
 """
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-# Failures in a row that open the breaker, and the pause after which they no longer are in a row.
+# Consecutive failures that open the breaker, and the time after which failures no longer count as consecutive.
 THRESHOLD = 5
 WINDOW_SECONDS = 120.0
 
-# The first pause and the longest, where the provider names none; each failed try doubles it.
+# The first pause and the longest, unless the provider names one; each failed probe doubles it.
 FIRST_PAUSE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 300.0
 
-# While one call tries whether the provider is back, the others ask again after this at most.
+# While a probe is in progress, other callers check again after this time at most.
 PROBE_WAIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class BreakerState:
-    """What all processes know of a provider; as it is at first, it is closed."""
+    """What all processes know about a provider; the default is a closed breaker."""
 
     failures: int = 0
     failed_at: float = 0.0
@@ -32,16 +32,16 @@ class BreakerState:
 
     @property
     def tripped(self) -> bool:
-        """Whether it was opened and not closed since."""
+        """Whether the breaker opened and has not closed since."""
         return self.open_until > 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored."""
+        """Return the stored form."""
         return {"v": 1, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: Any) -> "BreakerState":
-        """Read what is stored; what can't be read, or is another version's, is a closed breaker."""
+        """Read the stored form; invalid data and other versions give a closed breaker."""
         try:
             if data["v"] != 1:
                 return cls()
@@ -57,7 +57,7 @@ class BreakerState:
 
 
 def seconds_to_wait(state: BreakerState, now: float) -> float:
-    """Return for how long the provider is to be left alone; 0 where it may be called, or tried (`with_probe`)."""
+    """Return how long not to call the provider; 0 if it may be called or probed (`with_probe`)."""
     if not state.tripped:
         return 0.0
     if now < state.open_until:
@@ -66,32 +66,32 @@ def seconds_to_wait(state: BreakerState, now: float) -> float:
 
 
 def with_probe(state: BreakerState, now: float, *, seconds: float) -> BreakerState:
-    """Note that a call tries the provider, for at most so long; a closed breaker needs no tries."""
+    """Start a probe that takes at most this long; a closed breaker needs none."""
     return replace(state, probe_until=now + seconds) if state.tripped else state
 
 
 def without_probe(state: BreakerState, now: float) -> BreakerState:
-    """Note that a try ended without telling anything, so that another may be made."""
+    """End a probe that gave no answer about the provider, so that another one can start."""
     return replace(state, probe_until=0.0) if state.tripped and now >= state.open_until else state
 
 
 def after_success(state: BreakerState, now: float) -> BreakerState:
-    """Close the breaker, or begin to count anew; a call that began before it opened doesn't close it."""
+    """Close the breaker and reset its count; a call that started before the breaker opened does not close it."""
     if state.tripped and now < state.open_until:
         return state
     return BreakerState()
 
 
 def after_failure(state: BreakerState, now: float, *, retry_after: float | None = None) -> BreakerState:
-    """Count a failure, and open the breaker where it is one too many, or where the provider asks for a pause."""
+    """Count a failure; open the breaker at the threshold, or if the provider asks for a pause."""
     if state.tripped and now < state.open_until:
-        # The calls that were under way when it opened fail together; only a longer pause is news.
+        # Calls that were in progress when the breaker opened fail too; only a longer pause matters.
         return replace(state, open_until=max(state.open_until, now + (retry_after or 0.0)))
     failures = state.failures + 1 if now - state.failed_at < WINDOW_SECONDS else 1
     if retry_after is None and not state.tripped and failures < THRESHOLD:
         return replace(state, failures=failures, failed_at=now)
     pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(state.trips, 10), LONGEST_PAUSE_SECONDS)
     if retry_after is not None:
-        # At first the provider's own word counts; one that refuses again and again is asked ever less often.
+        # The first time, the provider's own pause counts; one that keeps refusing is probed less and less often.
         pause = max(retry_after, pause if state.trips else 0.0)
     return BreakerState(failed_at=now, open_until=now + pause, trips=state.trips + 1)

@@ -1,7 +1,7 @@
-"""Calls to AI providers in the database: a client's month, one reservation a call, and what it came to.
+"""The ledger of AI calls: each client's monthly totals, and one reservation per call with its tokens and cost.
 
-The month's count is raised before a call by one conditional statement, so that however many processes call at once, a
-client's budget is never passed; what didn't reach the model is counted down again.
+One conditional statement increments the month's count before a call, so that concurrent processes never exceed a
+client's budget. A call that did not reach the model is subtracted again.
 """
 
 from datetime import datetime, timedelta
@@ -23,13 +23,13 @@ LOST = "lost"
 
 
 class DatabaseLedger:
-    """The ledger of calls that all processes share."""
+    """The ledger in the database, which all processes share."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     async def reserve(self, context: CallContext, *, provider: str) -> int:
-        """Count one call of the client's month; raise BudgetExhausted, or DatabaseUnavailable."""
+        """Count one call and return its reservation; raise BudgetExhausted or DatabaseUnavailable."""
         now = utc_now()
         if context.ai_calls_per_month < 1:
             raise BudgetExhausted(next_month(now))
@@ -62,19 +62,21 @@ class DatabaseLedger:
         return int(reservation or 0)
 
     async def settle(self, reservation: int, usage: TokenUsage) -> None:
-        """Note what the call used; where the database is away, `expire_reservations` ends the reservation later."""
+        """Record what the call used; if the database is unavailable, `expire_reservations` ends it later."""
         try:
             async with self._db.write(SYSTEM) as connection:
                 await _end(connection, reservation, outcome=SETTLED, usage=usage)
         except DatabaseUnavailable:
-            log.warning("a call to a provider could not be written down", model=usage.model)
+            log.warning("ai-call.not-recorded", model=usage.model)
 
-    async def give_back(self, reservation: int) -> None:
-        """Uncount the call; where the database is away, it stays counted."""
-        gone = sa.delete(ai_calls).where(ai_calls.c.id == reservation, ai_calls.c.outcome.is_(None))
+    async def cancel(self, reservation: int) -> None:
+        """Subtract the call again; if the database is unavailable, it stays counted."""
+        cancelled = sa.delete(ai_calls).where(ai_calls.c.id == reservation, ai_calls.c.outcome.is_(None))
         try:
             async with self._db.write(SYSTEM) as connection:
-                row = (await connection.execute(gone.returning(ai_calls.c.client_id, ai_calls.c.month))).one_or_none()
+                row = (
+                    await connection.execute(cancelled.returning(ai_calls.c.client_id, ai_calls.c.month))
+                ).one_or_none()
                 if row is not None:
                     await connection.execute(
                         sa.update(ai_usage)
@@ -82,11 +84,11 @@ class DatabaseLedger:
                         .values(calls=ai_usage.c.calls - 1)
                     )
         except DatabaseUnavailable:
-            log.warning("a call that was not made stays counted")
+            log.warning("ai-call.not-cancelled", message="a call that was not made stays counted")
 
 
 async def get_ai_usage(db: Database, client_id: int, *, at: datetime | None = None) -> AiUsage:
-    """Return what a client's calls of a month came to, of the present one by default."""
+    """Return the totals of a client's calls in a month, by default the current one."""
     query = sa.select(ai_usage).where(ai_usage.c.client_id == client_id, ai_usage.c.month == month_of(at or utc_now()))
     async with db.read(RowScope(client_id)) as connection:
         row = (await connection.execute(query)).one_or_none()
@@ -96,9 +98,9 @@ async def get_ai_usage(db: Database, client_id: int, *, at: datetime | None = No
 
 
 async def expire_reservations(db: Database, *, older_than: timedelta, limit: int = 1000) -> int:
-    """End reservations of processes that died during a call; return how many.
+    """End the reservations of processes that died during a call; return how many.
 
-    They stay counted, because the model may have been asked and paid for; what it used is unknown.
+    They stay counted, because the provider may charge for the call; its tokens are unknown.
     """
     stale = (
         sa.select(ai_calls.c.id)
@@ -115,8 +117,8 @@ async def expire_reservations(db: Database, *, older_than: timedelta, limit: int
     return ended
 
 
-async def forget_calls(db: Database, *, older_than: timedelta, limit: int = 5000) -> int:
-    """Delete calls that ended long ago, at most so many at once; the months' sums stay. Return how many."""
+async def delete_old_calls(db: Database, *, older_than: timedelta, limit: int = 5000) -> int:
+    """Delete at most `limit` calls that ended long ago and return how many; monthly totals stay."""
     old = (
         sa.select(ai_calls.c.id)
         .where(ai_calls.c.created_at < utc_now() - older_than, ai_calls.c.outcome.is_not(None))
@@ -128,8 +130,8 @@ async def forget_calls(db: Database, *, older_than: timedelta, limit: int = 5000
     if not found:
         return 0
     async with db.write(SYSTEM) as connection:
-        gone = await connection.execute(sa.delete(ai_calls).where(ai_calls.c.id.in_(found)))
-    return gone.rowcount
+        deleted = await connection.execute(sa.delete(ai_calls).where(ai_calls.c.id.in_(found)))
+    return deleted.rowcount
 
 
 async def _end(connection: AsyncConnection, reservation: int, *, outcome: str, usage: TokenUsage | None) -> int:

@@ -1,4 +1,4 @@
-"""What a text provider is given, and what it must do: summaries of pages, and drafts of tasks."""
+"""Text providers: their protocol, inputs and results (summaries of pages, drafts of tasks)."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Page:
-    """The readable text of a web page: hostile data, never instructions. `language` is ISO 639-1, where it is known."""
+    """The readable text of a web page: untrusted data, never instructions. `language` is ISO 639-1 if known."""
 
     url: str
     title: str | None
@@ -17,10 +17,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary, its language and who made it.
+    """A summary, its language and its model.
 
-    `language` is what the summary is written in: the one that was asked for, or the page's own where the provider can't
-    translate; `und` where nobody knows (ISO 639-2).
+    `language` is the language of the summary: the requested one, or the page's if the provider cannot translate; `und`
+    if it is unknown (ISO 639-2).
     """
 
     summary: str
@@ -29,7 +29,7 @@ class Summary:
 
 
 class Priority(StrEnum):
-    """How pressing a task is."""
+    """The priority of a task."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -39,7 +39,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True)
 class TaskDraft:
-    """A task made out of a few sentences; `estimate` is in words ("half a day"), tags are normalized."""
+    """A task drafted from a few sentences; `estimate` is in words ("half a day"), tags are normalized."""
 
     title: str
     objective: str
@@ -51,25 +51,25 @@ class TaskDraft:
     model_used: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape of the API."""
+        """Return the JSON of the API."""
         lists = {"steps", "acceptance_criteria", "tags"}
         return {name: list(value) if name in lists else value for name, value in asdict(self).items()}
 
 
 class PageSource(Protocol):
-    """Gives the pages of the public web."""
+    """Reads pages of the public web."""
 
     async def read(self, url: str) -> Page:
-        """Fetch a page and find its text; raise a Problem of `domain.problems`."""
+        """Fetch a page and extract its text; raise a Problem (`imago.core.errors`)."""
         ...
 
 
 class TextProvider(Protocol):
-    """Works on texts; raises a `StageFailure` of `domain.failures` where it can't."""
+    """Summarizes pages and drafts tasks; raises a `StageFailure` (`imago.core.jobs.failures`)."""
 
     @property
     def name(self) -> str:
-        """The provider's name as settings and metrics know it."""
+        """The provider's name in settings and metrics."""
         ...
 
     async def summarize(self, page: Page, *, language: str) -> Summary:
@@ -77,5 +77,5 @@ class TextProvider(Protocol):
         ...
 
     async def draft_task(self, description: str, *, context: str) -> TaskDraft:
-        """Draft a task from a description and what is around it."""
+        """Draft a task from a description and its context."""
         ...

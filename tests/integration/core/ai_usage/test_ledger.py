@@ -1,4 +1,4 @@
-"""The ledger of calls to AI providers on both databases: budgets, costs, and work that waits for its month."""
+"""The ledger of AI calls on both databases: budgets, costs, and jobs parked until their budget allows them."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from imago.core.ai_usage.ledger import DatabaseLedger, expire_reservations, forget_calls, get_ai_usage
+from imago.core.ai_usage.ledger import DatabaseLedger, delete_old_calls, expire_reservations, get_ai_usage
 from imago.core.ai_usage.model import (
     BUDGET_CODE,
     AiUsage,
@@ -39,7 +39,7 @@ def context(client: Client, *, calls: int = 10, image: int | None = None) -> Cal
     return CallContext(client.id, CallKind.VISION, calls, BudgetPolicy.HOLD, image)
 
 
-async def test_a_budget_for_10_with_100_in_parallel_is_exactly_10_calls(
+async def test_a_budget_of_10_allows_exactly_10_of_100_concurrent_calls(
     db: Database, record_property: Callable[[str, object], None]
 ) -> None:
     client, other = await make_client(db), await make_client(db, "other")
@@ -63,36 +63,36 @@ async def test_a_budget_for_10_with_100_in_parallel_is_exactly_10_calls(
     assert (allowed, len(set(made))) == (10, 10)
     assert usage == AiUsage(10, 1000, 100, 70, 0)
     assert await get_ai_usage(db, other.id) == AiUsage()
-    # The others' budgets are their own.
+    # Another client has its own budget.
     await ledger.reserve(context(other), provider="gemini")
 
 
-async def test_a_call_that_never_reached_the_model_is_uncounted_once(db: Database) -> None:
+async def test_a_cancelled_call_is_subtracted_once(db: Database) -> None:
     client, ledger = await make_client(db), DatabaseLedger(db)
     reservation = await ledger.reserve(context(client, calls=1), provider="gemini")
     with pytest.raises(BudgetExhausted) as refused:
         await ledger.reserve(context(client, calls=1), provider="gemini")
     assert refused.value.until == next_month(utc_now())
     for _ in range(3):
-        await ledger.give_back(reservation)
+        await ledger.cancel(reservation)
     assert (await get_ai_usage(db, client.id)).calls == 0
     again = await ledger.reserve(context(client, calls=1), provider="gemini")
     await ledger.settle(again, TokenUsage("m", 5, 5))
-    # What is settled stays.
-    await ledger.give_back(again)
+    # A settled call cannot be cancelled.
+    await ledger.cancel(again)
     await ledger.settle(again, TokenUsage("m", 5, 5))
     assert await get_ai_usage(db, client.id) == AiUsage(1, 5, 5, 0, 1)
     assert (await get_ai_usage(db, client.id)).cost_usd is None
 
 
-async def test_a_budget_of_nothing_allows_nothing(db: Database) -> None:
+async def test_a_budget_of_zero_allows_no_call(db: Database) -> None:
     client = await make_client(db)
     with pytest.raises(BudgetExhausted):
         await DatabaseLedger(db).reserve(context(client, calls=0), provider="gemini")
     assert await get_ai_usage(db, client.id) == AiUsage()
 
 
-async def test_a_new_month_begins_anew_and_the_old_one_is_kept(db: Database) -> None:
+async def test_a_new_month_starts_at_zero_and_the_old_one_is_kept(db: Database) -> None:
     client, ledger = await make_client(db), DatabaseLedger(db)
     await ledger.settle(await ledger.reserve(context(client, calls=1), provider="gemini"), TokenUsage("m", 1, 1, 3))
     async with db.write() as connection:
@@ -112,15 +112,15 @@ async def test_the_reservation_of_a_killed_process_ends_and_stays_counted(db: Da
         await connection.execute(sa.update(ai_calls).where(ai_calls.c.id == lost).values(created_at=long_ago))
     assert await expire_reservations(db, older_than=timedelta(minutes=10)) == 1
     assert await expire_reservations(db, older_than=timedelta(minutes=10)) == 0
-    # Whether it was paid for is unknown, so it counts, without a cost.
+    # The provider may charge for it, so it counts, without a cost.
     assert await get_ai_usage(db, client.id) == AiUsage(2, 0, 0, 0, 1)
     await ledger.settle(fresh, TokenUsage("m", 1, 1, 1))
     assert await get_ai_usage(db, client.id) == AiUsage(2, 1, 1, 1, 1)
-    assert await forget_calls(db, older_than=timedelta(minutes=10)) == 1
+    assert await delete_old_calls(db, older_than=timedelta(minutes=10)) == 1
     assert (await get_ai_usage(db, client.id)).calls == 2
 
 
-async def test_each_call_says_for_whom_what_and_how_much(db: Database) -> None:
+async def test_each_call_is_recorded_with_client_image_model_and_tokens(db: Database) -> None:
     client, ledger = await make_client(db), DatabaseLedger(db)
     reservation = await ledger.reserve(context(client, image=17), provider="openrouter")
     await ledger.settle(reservation, TokenUsage("some/model", 1200, 80, 345))
@@ -137,7 +137,7 @@ async def test_each_call_says_for_whom_what_and_how_much(db: Database) -> None:
     assert row.month == month_of(utc_now())
 
 
-async def test_an_erased_clients_ledger_goes_with_it(db: Database) -> None:
+async def test_erasing_a_client_deletes_its_ledger(db: Database) -> None:
     client, ledger = await make_client(db), DatabaseLedger(db)
     reservation = await ledger.reserve(context(client), provider="gemini")
     async with db.write() as connection:
@@ -148,8 +148,8 @@ async def test_an_erased_clients_ledger_goes_with_it(db: Database) -> None:
             assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0
 
 
-async def held(db: Database, client: Client, count: int) -> list[int]:
-    """Hold the vision stage of some images until the next month; return the images."""
+async def park(db: Database, client: Client, count: int) -> list[int]:
+    """Park the vision stage of some images until the next month; return the images."""
     found = []
     for _ in range(count):
         image = await make_image(db, client)
@@ -163,7 +163,7 @@ async def held(db: Database, client: Client, count: int) -> list[int]:
 
 
 async def due(db: Database, client: Client) -> int:
-    """Return how many held stages have become due, in the outbox and in their own rows alike."""
+    """Return how many parked stages are due, according to both the outbox and their own rows."""
     async with db.read() as connection:
         stages = await connection.scalar(
             sa.select(sa.func.count())
@@ -188,9 +188,9 @@ async def due(db: Database, client: Client) -> int:
     return int(stages or 0)
 
 
-async def test_a_raised_limit_wakes_as_much_as_there_is_room_for(db: Database) -> None:
+async def test_a_higher_limit_wakes_as_many_stages_as_it_allows(db: Database) -> None:
     client = await make_client(db, ai_calls_per_month=0)
-    await held(db, client, 5)
+    await park(db, client, 5)
     assert await find_parked_clients(db, policy=BudgetPolicy.HOLD) == []
     admin = Actor("test", None)
     await patch_client(db, client.id, ClientPatch(limits={"ai_calls_per_month": 3}), by=admin)
@@ -198,7 +198,7 @@ async def test_a_raised_limit_wakes_as_much_as_there_is_room_for(db: Database) -
     assert (found.client_id, found.room, found.unbounded) == (client.id, 3, False)
     assert await wake_stages(db, client.id, limit=found.room) == 3
     assert await due(db, client) == 3
-    # A plan with more calls lets the rest go, too.
+    # A plan with more calls wakes the rest too.
     await patch_client(db, client.id, ClientPatch(plan=Plan.PREMIUM, limits={"ai_calls_per_month": None}), by=admin)
     [found] = await find_parked_clients(db, policy=BudgetPolicy.HOLD)
     assert await wake_stages(db, client.id, limit=found.room) == 2
@@ -207,9 +207,9 @@ async def test_a_raised_limit_wakes_as_much_as_there_is_room_for(db: Database) -
 
 
 @pytest.mark.parametrize(("own", "servers"), [("reject", "hold"), (None, "offline")])
-async def test_another_policy_wakes_everything(db: Database, own: str | None, servers: str) -> None:
+async def test_another_policy_wakes_all_parked_stages(db: Database, own: str | None, servers: str) -> None:
     client = await make_client(db, ai_calls_per_month=0)
-    await held(db, client, 2)
+    await park(db, client, 2)
     if own is not None:
         patch = ClientPatch(pipeline={"ai_budget_policy": own})
         await patch_client(db, client.id, patch, by=Actor("test", None))
@@ -219,7 +219,7 @@ async def test_another_policy_wakes_everything(db: Database, own: str | None, se
     assert await due(db, client) == 2
 
 
-async def test_other_waits_are_left_alone(db: Database) -> None:
+async def test_stages_parked_for_other_reasons_stay_parked(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     message = WorkMessage(image.uuid, client.uuid, Stage.VISION, 1, 0)

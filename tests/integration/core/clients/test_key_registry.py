@@ -1,4 +1,4 @@
-"""Keys at rest."""
+"""Registration of keys."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from imago.core.errors import NotFound
 from imago.db.engine import Database
 
 
-async def test_a_key_of_a_client_that_was_erased_meanwhile_is_not_found(db: Database) -> None:
+async def test_registering_a_key_of_an_erased_client_raises_not_found(db: Database) -> None:
     nobody = Actor("tests")
     with pytest.raises(NotFound):
         await register_key(db, 4711, KeyRegistration("abcdefgh", bytes(32), None), by=nobody)

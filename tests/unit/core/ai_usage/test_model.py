@@ -1,4 +1,4 @@
-"""Months of AI calls, and what they cost."""
+"""Months and costs of AI calls."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -29,5 +29,5 @@ def test_months_are_those_of_utc(moment: datetime, month: str, begins: datetime)
         (AiUsage(2, 10, 10, 0, 2), None),
     ],
 )
-def test_a_cost_that_nobody_knows_is_none_and_not_zero(usage: AiUsage, cost: float | None) -> None:
+def test_an_unknown_cost_is_none_and_not_zero(usage: AiUsage, cost: float | None) -> None:
     assert usage.cost_usd == cost

@@ -1,4 +1,4 @@
-"""GCRA: never over limit + burst, nothing of the limit wasted, and waits that are true."""
+"""GCRA: the limit and burst are never exceeded, nothing of them is wasted, and the reported waits are correct."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,22 +9,22 @@ RATES = st.builds(Rate, st.integers(1, 10_000_000), st.integers(1, 10_000))
 
 
 @given(rate=RATES, steps=st.lists(st.integers(0, 10 * SECOND), max_size=200))
-def test_no_window_holds_more_than_the_limit_and_a_burst(rate: Rate, steps: list[int]) -> None:
-    now, tat, taken = 0, None, []
+def test_no_window_has_more_requests_than_the_limit_and_a_burst(rate: Rate, steps: list[int]) -> None:
+    now, tat, allowed = 0, None, []
     for step in steps:
         now += step
         after = arrival(tat, now, rate)
         if after is not None:
             tat = after
-            taken.append(now)
-    for first in range(len(taken)):
-        for last in range(first, len(taken)):
-            most = rate.burst + (taken[last] - taken[first]) / rate.interval
+            allowed.append(now)
+    for first in range(len(allowed)):
+        for last in range(first, len(allowed)):
+            most = rate.burst + (allowed[last] - allowed[first]) / rate.interval
             assert last - first + 1 <= most + 1e-9
 
 
 @given(rate=RATES)
-def test_a_burst_is_taken_at_once_and_then_one_an_interval(rate: Rate) -> None:
+def test_a_burst_is_allowed_together_and_then_one_request_per_interval(rate: Rate) -> None:
     burst = min(rate.burst, 500)
     rate = Rate(rate.requests_per_minute, burst)
     tat = None
@@ -37,7 +37,7 @@ def test_a_burst_is_taken_at_once_and_then_one_an_interval(rate: Rate) -> None:
 
 
 @given(rate=RATES, tat=st.integers(0, 100 * MINUTE))
-def test_who_waits_as_long_as_told_is_taken(rate: Rate, tat: int) -> None:
+def test_a_request_after_the_reported_wait_is_allowed(rate: Rate, tat: int) -> None:
     if arrival(tat, 0, rate) is not None:
         return
     wait = verdict(tat, rate, allowed=False).retry_after
@@ -46,11 +46,14 @@ def test_who_waits_as_long_as_told_is_taken(rate: Rate, tat: int) -> None:
 
 
 @given(rate=RATES, now=st.integers(0, MINUTE), tat=st.one_of(st.none(), st.integers(0, 2 * MINUTE)))
-def test_what_remains_can_really_be_asked(rate: Rate, now: int, tat: int | None) -> None:
+def test_the_remaining_requests_are_really_allowed(rate: Rate, now: int, tat: int | None) -> None:
     after = arrival(tat, now, rate)
     if after is None:
         return
-    told = verdict(after - now, rate, allowed=True)
-    assert 0 <= told.remaining < rate.burst
-    assert arrival(after + rate.interval * max(0, told.remaining - 1), now, rate) is not None or told.remaining == 0
-    assert arrival(after + rate.interval * told.remaining, now, rate) is None
+    reported = verdict(after - now, rate, allowed=True)
+    assert 0 <= reported.remaining < rate.burst
+    assert (
+        arrival(after + rate.interval * max(0, reported.remaining - 1), now, rate) is not None
+        or reported.remaining == 0
+    )
+    assert arrival(after + rate.interval * reported.remaining, now, rate) is None
