@@ -1,4 +1,4 @@
-"""Descriptions put together from what is known of an image, in French or English; never more than is known."""
+"""Descriptions of images in French or English, from the subjects, colours and EXIF that are known."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,14 +16,14 @@ _ENGLISH_MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 
-# Sides that differ by less than this look square.
+# An image whose sides differ by a smaller factor is called square.
 _SQUARE = 1.05
 
 
 def describe(image: VisionInput, subjects: Sequence[str]) -> str:
-    """Return a description of an image with the subjects that were recognised, in `image.language` (else English)."""
+    """Return a description of an image with its recognized subjects, in French if requested, else in English."""
     french = image.language == "fr"
-    sentences = [_look(image, french=french)]
+    sentences = [_format_and_colours(image, french=french)]
     if subjects:
         sentences.append(f"{'Sujet probable :' if french else 'Likely shows:'} {', '.join(subjects)}.")
     circumstances = _circumstances(image.exif, french=french) if image.exif else ""
@@ -33,14 +33,14 @@ def describe(image: VisionInput, subjects: Sequence[str]) -> str:
 
 
 def colour_tags(image: VisionInput) -> tuple[str, ...]:
-    """Return the image's main colours as tags; 'black and white' stands alone."""
+    """Return the image's main colours as tags, or only 'black and white'."""
     language = "fr" if image.language == "fr" else "en"
     if is_black_and_white(image.colours):
         return ("noir et blanc",) if language == "fr" else ("black and white",)
     return main_colour_names(image.colours, language)
 
 
-def _look(image: VisionInput, *, french: bool) -> str:
+def _format_and_colours(image: VisionInput, *, french: bool) -> str:
     photographed = image.exif is not None and (image.exif.camera.make or image.exif.camera.model)
     ratio = image.width / image.height
     shape = "square" if 1 / _SQUARE <= ratio <= _SQUARE else "landscape" if ratio > 1 else "portrait"

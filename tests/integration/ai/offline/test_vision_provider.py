@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from devtools.photos import ASTRONAUT, CAT, CHINA, COFFEE, FLOWER, ROCKET
-from imago.ai.offline.onnx_model import ensure_model, is_sound
-from imago.ai.offline.vision import OfflineProvider
+from imago.ai.offline.onnx_model import ensure_model, is_valid
+from imago.ai.offline.vision_provider import OfflineVisionProvider
 from imago.core.images.results import Camera, ExifResult, Gps, VisionResult
 from imago.core.images.vision import VisionInput
 from imago.imaging.preparation import prepare_for_vision
 
 
 @pytest.fixture(scope="module")
-def provider() -> OfflineProvider:
-    return OfflineProvider(model_dir=None, min_confidence=0.35)
+def provider() -> OfflineVisionProvider:
+    return OfflineVisionProvider(model_dir=None, min_confidence=0.35)
 
 
 async def describe(
-    provider: OfflineProvider, photo: Path, folder: Path, language: str = "en", exif=None
+    provider: OfflineVisionProvider, photo: Path, folder: Path, language: str = "en", exif=None
 ) -> VisionResult:
     target = folder / "small.jpg"
     prepared = prepare_for_vision(photo, target, max_side=1024, max_pixels=50_000_000)
@@ -33,7 +33,7 @@ async def describe(
     ids=lambda value: value.stem if isinstance(value, Path) else None,
 )
 async def test_a_photo_gets_the_tags_a_person_would_give(
-    provider: OfflineProvider, tmp_path: Path, photo: Path, tags: set[str]
+    provider: OfflineVisionProvider, tmp_path: Path, photo: Path, tags: set[str]
 ) -> None:
     result = await describe(provider, photo, tmp_path)
     assert tags <= set(result.tags), result
@@ -42,13 +42,13 @@ async def test_a_photo_gets_the_tags_a_person_would_give(
 
 
 @pytest.mark.parametrize("photo", [ASTRONAUT, FLOWER], ids=lambda path: path.stem)
-async def test_what_it_isnt_sure_of_it_doesnt_say(provider: OfflineProvider, tmp_path: Path, photo: Path) -> None:
+async def test_unlikely_subjects_are_not_named(provider: OfflineVisionProvider, tmp_path: Path, photo: Path) -> None:
     result = await describe(provider, photo, tmp_path)
     assert result.confidence < 0.35
     assert "Likely" not in result.description
 
 
-async def test_french_is_written_throughout(provider: OfflineProvider, tmp_path: Path) -> None:
+async def test_a_french_description_is_entirely_in_french(provider: OfflineVisionProvider, tmp_path: Path) -> None:
     exif = ExifResult(Camera("Canon", "Canon EOS 40D", taken_at="2008-05-01T15:56:01"), Gps(-33.85, -151.2, None, True))
     result = await describe(provider, CAT, tmp_path, "fr", exif)
     assert result.description == (
@@ -58,22 +58,22 @@ async def test_french_is_written_throughout(provider: OfflineProvider, tmp_path:
     assert "chat" in result.tags
 
 
-def test_a_model_made_by_one_user_can_be_read_by_another(tmp_path: Path) -> None:
+def test_other_users_can_read_the_model(tmp_path: Path) -> None:
     folder = ensure_model(tmp_path)
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     assert files
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in files)
 
 
-def test_a_damaged_model_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_model_is_built_again(tmp_path: Path) -> None:
     folder = ensure_model(tmp_path)
     (folder / "model.onnx").write_bytes(b"damaged")
-    assert not is_sound(folder)
-    assert is_sound(ensure_model(tmp_path))
+    assert not is_valid(folder)
+    assert is_valid(ensure_model(tmp_path))
 
 
-def test_two_processes_that_make_the_model_at_once_agree(tmp_path: Path) -> None:
+def test_two_processes_can_build_the_model_concurrently(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         folders = pool.map(ensure_model, [tmp_path, tmp_path])
-    assert is_sound(folders[0])
+    assert is_valid(folders[0])
     assert folders[0] == folders[1]

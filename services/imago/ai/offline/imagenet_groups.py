@@ -1,8 +1,8 @@
-"""What kinds of things ImageNet's 1000 classes are: the coarse tags that a classifier can be sure of.
+"""Groups of ImageNet's 1000 classes, for tags that the classifier is confident about.
 
-The classifier tells a tabby from an Egyptian cat poorly, a cat from a dog well. So probabilities are summed over
-groups: two cats of 0.3 and 0.4 make a cat of 0.7. Groups may contain one another (a cat is an animal). Class numbers
-are those of ILSVRC 2012 in the order all published weights share.
+The classifier confuses a tabby with an Egyptian cat, but seldom a cat with a dog. So probabilities are summed over
+groups: two cats of 0.3 and 0.4 make a cat of 0.7. Groups may contain each other (a cat is an animal). The class numbers
+are those of ILSVRC 2012, in the order of all published weights.
 """
 
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Group:
-    """A kind of thing, its names in the languages of descriptions, and its classes."""
+class ImageNetGroup:
+    """A kind of object, its names in English and French, and its classes."""
 
     english: str
     french: str
@@ -22,18 +22,18 @@ class Group:
         return self.french if language == "fr" else self.english
 
 
-def _group(english: str, french: str, *parts: int | range | Iterable[int]) -> Group:
+def _group(english: str, french: str, *parts: int | range | Iterable[int]) -> ImageNetGroup:
     classes: set[int] = set()
     for part in parts:
         classes.update([part] if isinstance(part, int) else part)
-    return Group(english, french, frozenset(classes))
+    return ImageNetGroup(english, french, frozenset(classes))
 
 
 def _between(first: int, last: int) -> range:
     return range(first, last + 1)
 
 
-GROUPS: tuple[Group, ...] = (
+GROUPS: tuple[ImageNetGroup, ...] = (
     _group("animal", "animal", _between(0, 397)),
     _group("fish", "poisson", _between(0, 6), _between(389, 397)),
     _group("bird", "oiseau", _between(7, 24), _between(80, 100), _between(127, 146)),
@@ -126,10 +126,10 @@ GROUPS: tuple[Group, ...] = (
     _group("toy", "jouet", 850, 611, 719, 843),
 )
 
-# French names of single classes that people photograph; others keep to their group's name in French.
-# One entry a line would be two screens of nothing.
+# French names of single classes that are often photographed. For the other ones the group's name is used. Formatting
+# would put each entry on its own line.
 # fmt: off
-FRENCH: dict[int, str] = {
+FRENCH_CLASS_NAMES: dict[int, str] = {
     1: "poisson rouge", 2: "grand requin blanc", 7: "coq", 8: "poule", 9: "autruche", 15: "rouge-gorge", 18: "pie",
     22: "pygargue à tête blanche", 24: "chouette lapone", 99: "oie", 100: "cygne noir", 130: "flamant rose",
     145: "manchot", 107: "méduse", 113: "escargot", 207: "golden retriever", 208: "labrador",
