@@ -41,7 +41,8 @@ from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
 from imago.core.lanes.model import is_dedicated
-from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.core.uploads.model import InlineThumbnail
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -52,8 +53,8 @@ from imago.objects.store import ObjectStore
 from imago.settings import Settings
 from imago.startup import StartupError, bind
 from imago.telemetry import metrics
-from imago.web.fetch import Fetcher
-from imago.web.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
+from imago.web.fetch import PageFetcher
+from imago.web.pages import EXTRACT_FUNCTION, EXTRACT_SECONDS, EXTRACT_TASK, WebPages
 from imago.worker.stages.base import StageTools
 from imago.worker.stages.thumbnail import store_thumbnail
 
@@ -173,10 +174,10 @@ async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
     children = ChildPool(
         size=_PAGE_READERS,
         memory_mb=settings.child_memory_mb,
-        cpu_seconds=READING_SECONDS,
-        extra_tasks=(f"{READING_TASK}={READING_FUNCTION}",),
+        cpu_seconds=EXTRACT_SECONDS,
+        extra_tasks=(f"{EXTRACT_TASK}={EXTRACT_FUNCTION}",),
     )
-    pages = WebPages(Fetcher(), children)
+    pages = WebPages(PageFetcher(), children)
     try:
         yield pages
     finally:

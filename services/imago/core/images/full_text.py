@@ -1,0 +1,129 @@
+"""Full-text search in `image_search`, a `tsvector` table on PostgreSQL and an FTS5 table on SQLite.
+
+On PostgreSQL the table has no row-level security: `@@` is not leakproof, so its index would not be used. Every query
+here has a condition on the client's id instead, and reads nothing but ids.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.core.images.text_folding import folded_document, query_words
+from imago.db.prepared import PreparedStatement
+
+_SEARCH = sa.table(
+    "image_search",
+    sa.column("rowid"),
+    sa.column("client_id", sa.BigInteger),
+    sa.column("image_id", sa.BigInteger),
+    sa.column("document"),
+)
+
+# The number of newest images that are scanned for a word before its index is used: ten pages.
+_WINDOW = 500
+
+_DELETE_POSTGRES = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
+# The only indexed lookup of an FTS5 table is by its rowid.
+_DELETE_SQLITE = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.rowid == sa.bindparam("image_id")))
+_INSERT_SQLITE = PreparedStatement(
+    sa.text(
+        "INSERT INTO image_search (rowid, client_id, image_id, document)"
+        " VALUES (:image_id, :client_id, :image_id, :document)"
+    )
+)
+# 'simple', because the text is folded already and belongs to no one language.
+_UPSERT_POSTGRES = PreparedStatement(
+    sa.text(
+        "INSERT INTO image_search (client_id, image_id, document)"
+        " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
+        " ON CONFLICT (image_id) DO UPDATE SET document = excluded.document"
+    )
+)
+
+
+async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
+    """Index the text of an image in place of its previous one."""
+    values = {"client_id": client_id, "image_id": image_id, "document": folded_document(text)}
+    if connection.dialect.name == "sqlite":
+        # An FTS5 table has no unique key, hence no ON CONFLICT.
+        await delete_document(connection, image_id)
+        await _INSERT_SQLITE.execute(connection, values)
+    else:
+        await _UPSERT_POSTGRES.execute(connection, values)
+
+
+def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
+    """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the folded `document`."""
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "client_id": rows.c.client_id,
+        "image_id": rows.c.image_id,
+        "document": rows.c.document,
+    }
+    if dialect == "sqlite":
+        columns["rowid"] = rows.c.image_id
+    else:
+        columns["document"] = sa.func.to_tsvector(sa.literal_column("'simple'"), rows.c.document)
+    return sa.insert(_SEARCH).from_select(list(columns), sa.select(*columns.values()))
+
+
+async def delete_document(connection: AsyncConnection, image_id: int) -> None:
+    """Remove an image from the index."""
+    delete = _DELETE_SQLITE if connection.dialect.name == "sqlite" else _DELETE_POSTGRES
+    await delete.execute(connection, {"image_id": image_id})
+
+
+def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:
+    """Return the ids of a client's images that contain all words of the query; None if the query has no words.
+
+    Words consist of letters and digits only, so none is an operator of either search language.
+    """
+    words = query_words(query)
+    if not words:
+        return None
+    ids = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
+    if dialect == "sqlite":
+        match = " ".join(f'"{word}"' for word in words) + "*"
+        return ids.where(sa.text("image_search MATCH :words").bindparams(words=match))
+    return ids.where(_matches(words))
+
+
+def newest_matching(client_id: int, query: str, *, limit: int, before: int | None) -> sa.Select[tuple[int]] | None:
+    """Return the newest `limit` of these ids below the id `before`, on PostgreSQL.
+
+    The index of words has no order: for a word in half a million images, all their ids would be read and sorted for one
+    page. So the newest images are scanned first, where a frequent word fills the page; the index is used only if they
+    don't. Without this, the planner scans everything if the images with a frequent word are the oldest.
+    """
+    words = query_words(query)
+    if not words:
+        return None
+    mine = sa.select(_SEARCH.c.image_id, _SEARCH.c.document).where(_SEARCH.c.client_id == client_id)
+    if before is not None:
+        mine = mine.where(_SEARCH.c.image_id < before)
+    window = mine.order_by(_SEARCH.c.image_id.desc()).limit(_WINDOW).cte("newest").prefix_with("MATERIALIZED")
+    near = (
+        sa.select(window.c.image_id)
+        .where(_matches(words, "newest"))
+        .order_by(window.c.image_id.desc())
+        .limit(limit)
+        .cte("near")
+        .prefix_with("MATERIALIZED")
+    )
+    enough = sa.select(sa.func.count() >= limit).select_from(near).scalar_subquery()
+    end = sa.select(sa.func.min(window.c.image_id)).scalar_subquery()
+    # Adding 0 keeps the planner, which takes every word for a frequent one, from using the other columns' indexes: it
+    # would walk through all of the client's images or mark all of them in a bitmap.
+    far = (
+        sa.select(_SEARCH.c.image_id)
+        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(words))
+        .cte("far")
+        .prefix_with("MATERIALIZED")
+    )
+    both = sa.union_all(sa.select(near.c.image_id), sa.select(far.c.image_id)).subquery("found")
+    return sa.select(both.c.image_id.label("id")).order_by(both.c.image_id.desc()).limit(limit)
+
+
+def _matches(words: tuple[str, ...], table: str = "image_search") -> sa.TextClause:
+    match = " & ".join(words) + ":*"
+    return sa.text(f"{table}.document @@ to_tsquery('simple', :words)").bindparams(words=match)
