@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from imago import __version__
 
@@ -13,7 +15,23 @@ Check = Callable[[], Awaitable[None]]
 CHECK_TIMEOUT_SECONDS = 3.0
 
 
-async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]:
+class CheckResult(TypedDict):
+    """Whether a dependency is available; `error` is the name of the error's type."""
+
+    ok: bool
+    seconds: float
+    error: str | None
+
+
+class DetailedHealth(TypedDict):
+    """Whether each dependency is available."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    parts: dict[str, CheckResult]
+
+
+async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, DetailedHealth]:
     """Run all checks concurrently; return whether all succeeded, and the body of `/health/detailed`."""
     results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
     parts = dict(zip(checks, results, strict=True))
@@ -21,7 +39,7 @@ async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, dict[str, Any]]
     return ok, {"status": "ok" if ok else "degraded", "version": __version__, "parts": parts}
 
 
-async def _run_check(check: Check) -> dict[str, Any]:
+async def _run_check(check: Check) -> CheckResult:
     started = time.monotonic()
     # Only the name of the error: its text can contain credentials.
     error: str | None = None

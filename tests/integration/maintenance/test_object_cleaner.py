@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from imago.core.images.changes import delete_image
 from imago.core.times import utc_now
-from imago.core.uploads.accept import Uploads
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import tombstones, upload_intents
 from imago.maintenance.object_cleaner import ObjectCleaner

@@ -153,7 +153,7 @@ def test_the_provider_call_is_in_the_trace_but_the_provider_receives_no_trace_co
 
 def test_the_logs_of_every_process_contain_the_trace_the_request_and_the_image(traced: Traced) -> None:
     lines = [line for line in traced.logs if line.get("trace_id") == traced.trace]
-    (handled,) = (line for line in lines if line["event"] == "request")
+    (handled,) = (line for line in lines if line["event"] == "request.completed")
     assert handled["image"] == traced.uuid
     attempts = {line["stage"]: line for line in lines if line["event"] == "stage.attempted"}
     assert set(attempts) == set(STAGES)
