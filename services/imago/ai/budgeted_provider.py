@@ -8,7 +8,7 @@ from imago.ai.prompts import describe_image, draft_task, read_page, summarize_pa
 from imago.ai.provider_client import Caller
 from imago.ai.response_models import DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
 from imago.core.ai_usage.model import BUDGET_CODE, BudgetExhausted, BudgetPolicy, CallContext, CallObserver
-from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft, TextProvider
+from imago.core.ai_usage.text_tasks import Summary, TaskDraft, TextProvider, WebPage
 from imago.core.images.results import OcrReading, VisionResult
 from imago.core.images.vision import PageInput, VisionInput, VisionProvider
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
@@ -55,7 +55,7 @@ class Assistant:
 
         return await self._or_offline(by_provider, lambda: self._offline_vision.describe(image))
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         """Summarize a page."""
 
         async def by_provider() -> Summary:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
 from imago.core.ai_usage.model import CallKind
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.images.vision import PageInput, VisionInput
 
 # What goes to a model of a page's text; the rest adds cost and hardly anything to a summary.
@@ -89,7 +89,7 @@ def read_page(page: PageInput) -> Prompt:
     )
 
 
-def summarize_page(page: Page, *, language: str) -> Prompt:
+def summarize_page(page: WebPage, *, language: str) -> Prompt:
     """Ask for a summary of a web page."""
     mark = secrets.token_hex(8)
     title = f"{page.title}\n\n" if page.title else ""

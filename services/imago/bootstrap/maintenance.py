@@ -30,7 +30,6 @@ KEY_USES_SECONDS = 30.0
 @asynccontextmanager
 async def maintenance_scheduler(
     settings: Settings,
-    *,
     db: Database,
     store: ObjectStore,
     nats: NatsConnection,

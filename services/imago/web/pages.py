@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
@@ -30,7 +30,7 @@ class WebPages:
         self._fetcher = fetcher
         self._tasks = tasks
 
-    async def read(self, url: str) -> Page:
+    async def read(self, url: str) -> WebPage:
         """Fetch and read a page; raise what `Fetcher.fetch` raises, NoText, or Unavailable."""
         fetched = await self._fetcher.fetch(url)
         try:
@@ -44,7 +44,7 @@ class WebPages:
         """Close the fetcher; the pool is its owner's."""
         await self._fetcher.close()
 
-    async def _read(self, fetched: Fetched) -> Page:
+    async def _read(self, fetched: Fetched) -> WebPage:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
             source = Path(directory) / "page"
             await asyncio.to_thread(source.write_bytes, fetched.body)
@@ -60,4 +60,4 @@ class WebPages:
                 raise NoText("The page is built so that its text can't be found within the limits.") from None
         if not found["text"]:
             raise NoText("The page holds no text.")
-        return Page(url=fetched.url, title=found["title"], text=found["text"], language=found["language"])
+        return WebPage(url=fetched.url, title=found["title"], text=found["text"], language=found["language"])

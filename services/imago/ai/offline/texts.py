@@ -4,7 +4,7 @@ import asyncio
 
 from imago.ai.offline.drafting import draft
 from imago.ai.offline.summarizing import summarize_text
-from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft
+from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
 from imago.core.languages import guess_language
 
 SUMMARY_MODEL = "offline/extractive"
@@ -18,7 +18,7 @@ class OfflineTextProvider:
 
     name = "offline"
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         """Return the page's weightiest sentences, in the page's own language whatever was asked for."""
         # Of 60,000 characters that takes some tens of milliseconds, which others need not wait for.
         text = await asyncio.to_thread(summarize_text, page.text, title=page.title, language=page.language)

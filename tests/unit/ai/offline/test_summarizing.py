@@ -7,7 +7,7 @@ import pytest
 from imago.ai.offline.sentences import lines_of, sentences_of, shortened
 from imago.ai.offline.summarizing import MAX_LENGTH, MAX_SENTENCES, summarize_text
 from imago.ai.offline.texts import OfflineTextProvider
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.languages import guess_language
 
 ENGLISH = """The lighthouse of Saint Mary was built in 1843 on a rock two miles from the shore. Cookies help us.
@@ -122,8 +122,8 @@ def test_a_language_is_told_by_its_small_words(text: str, language: str | None) 
 
 
 async def test_the_offline_provider_keeps_to_the_pages_language_and_says_so() -> None:
-    page = Page("https://example.com/", "Le phare", FRENCH, "fr")
+    page = WebPage("https://example.com/", "Le phare", FRENCH, "fr")
     summary = await OfflineTextProvider().summarize(page, language="en")
     assert (summary.language, summary.model_used) == ("fr", "offline/extractive")
-    unknown = await OfflineTextProvider().summarize(Page("https://example.com/", None, "xyz", None), language="en")
+    unknown = await OfflineTextProvider().summarize(WebPage("https://example.com/", None, "xyz", None), language="en")
     assert unknown.language == "und"
