@@ -182,7 +182,7 @@ def test_private_addresses_are_excluded_from_public_egress(production: Rendered)
         *("::1", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2002:a00:1::", "64:ff9b::a00:1"),
     ):
         address = ip_network(text)
-        assert addresses.refusal(address.network_address) is not None, f"{text} is not a private address"
+        assert addresses.refusal_reason(address.network_address) is not None, f"{text} is not a private address"
         for peer in blocks:
             block = ip_network(peer["cidr"])
             inside = block.version == address.version and address.subnet_of(block)  # type: ignore[type-var]

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from imago.core.errors import FetchFailed, FetchTooLarge, UrlRefused
 from imago.web.decompress import Decompressor
-from imago.web.fetch import Fetcher, FetchLimits
+from imago.web.fetch import FetchLimits, PageFetcher
 from tests.faults.figures import Figures
 from tests.support.ssrf import PUBLIC_IPV4, SITE, Wire, ask_libc, bypass_urls, canary, harmless_urls, resolver, site
 
@@ -35,7 +35,7 @@ async def test_a_rebinding_name_is_resolved_once_and_reaches_nothing(
     wire = Wire().cut(monkeypatch)
     async with canary() as listening:
         names = Rebinding(PUBLIC_IPV4)
-        asking = Fetcher(resolve=names, ports={listening.port})
+        asking = PageFetcher(resolve=names, ports={listening.port})
         for number in range(REBINDINGS):
             with pytest.raises(FetchFailed):
                 await asking.fetch(f"http://r{number}.attacker.example:{listening.port}/")
@@ -51,7 +51,7 @@ async def test_a_name_that_rebinds_between_two_redirects_reaches_nothing(figures
 
     async with canary() as listening, site(("/", to_itself)) as server:
         names = Rebinding(SITE)
-        asking = Fetcher(resolve=names, allow={ip_address(SITE)}, ports={listening.port, server.port or 0})
+        asking = PageFetcher(resolve=names, allow={ip_address(SITE)}, ports={listening.port, server.port or 0})
         for number in range(REBINDINGS):
             url = f"http://r{number}.attacker.example:{server.port}/?port={listening.port}"
             with pytest.raises(UrlRefused):
@@ -66,7 +66,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
     wire = Wire().cut(monkeypatch)
     async with canary() as listening:
         urls = bypass_urls(listening.port)
-        asking = Fetcher(resolve=ask_libc, ports={80, 443, listening.port})
+        asking = PageFetcher(resolve=ask_libc, ports={80, 443, listening.port})
         accepted = 0
         for url in urls:
             with contextlib.suppress(UrlRefused):
@@ -76,7 +76,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
         figures.hold("SSRF: bypass URLs accepted", accepted, "==", 0)
         figures.hold("SSRF: connections made for bypass URLs", len(wire.attempts) + listening.connections, "==", 0)
     refused = 0
-    harmless = Fetcher(resolve=resolver({}, default=[PUBLIC_IPV4]))
+    harmless = PageFetcher(resolve=resolver({}, default=[PUBLIC_IPV4]))
     for url in harmless_urls():
         try:
             await harmless.fetch(url)
@@ -104,7 +104,7 @@ async def test_a_gzip_bomb_is_stopped_at_the_decompressed_limit(
 
     monkeypatch.setattr("imago.web.fetch.Decompressor", Watched)
     async with site(("/", explode)) as server:
-        asking = Fetcher(resolve=resolver({}, default=[SITE]), allow={ip_address(SITE)}, ports={server.port or 0})
+        asking = PageFetcher(resolve=resolver({}, default=[SITE]), allow={ip_address(SITE)}, ports={server.port or 0})
         with pytest.raises(FetchTooLarge):
             await asking.fetch(f"http://bomb.attacker.example:{server.port}/")
     figures.note("SSRF: size of a bomb in MiB, compressed", len(bomb) / 2**20)

@@ -1,9 +1,10 @@
-"""What a child process is made to do in tests of what happens to it then."""
+"""Tasks that fail in a child process, or that report its state."""
 
 import ctypes
 import errno
 import os
 import time
+from pathlib import Path
 
 
 def double(*, number: int) -> int:
@@ -11,7 +12,7 @@ def double(*, number: int) -> int:
     return number * 2
 
 
-def refuse() -> None:
+def reject() -> None:
     from imago.core.jobs.failures import PermanentFailure
 
     raise PermanentFailure("bad-image", "It is bad.")
@@ -21,30 +22,34 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
-def burn() -> None:
+def use_cpu() -> None:
     while True:
         pass
 
 
-def sleep() -> None:
-    time.sleep(600)
-
-
-def gorge() -> int:
-    return len(bytearray(8 * 2**30))
-
-
-def bug() -> None:
-    raise RuntimeError("a path: /secret/place")
-
-
-def nap(*, seconds: float) -> None:
+def sleep(*, seconds: float) -> None:
     time.sleep(seconds)
 
 
-def map_much() -> None:
+def use_memory() -> int:
+    return len(bytearray(8 * 2**30))
+
+
+def run_out_of_memory() -> None:
     raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
-def fill() -> None:
+def run_out_of_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def raise_bug() -> None:
+    raise RuntimeError("a path: /secret/place")
+
+
+def oom_score_adjustment() -> int:
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)

@@ -29,8 +29,8 @@ def exiftool(paths: list[Path]) -> dict[Path, dict[str, Any]]:
     """Return exiftool's output for files; skip the test if exiftool is missing."""
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed (`make setup` installs libimage-exiftool-perl)")
-    answer = subprocess.run(["exiftool", "-json", "-n", "-G1", *map(str, paths)], capture_output=True, check=False)
-    return {Path(item["SourceFile"]): item for item in json.loads(answer.stdout)}
+    completed = subprocess.run(["exiftool", "-json", "-n", "-G1", *map(str, paths)], capture_output=True, check=False)
+    return {Path(item["SourceFile"]): item for item in json.loads(completed.stdout)}
 
 
 def expected(truth: dict[str, Any]) -> dict[str, Any]:

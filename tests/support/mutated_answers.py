@@ -1,4 +1,4 @@
-"""Answers of models with some of what models get wrong, and of what somebody might make them say."""
+"""Answers of models with random errors and hostile content."""
 
 import json
 import random
@@ -8,16 +8,16 @@ from typing import Any
 
 import orjson
 
-from imago.ai.response_models import Answer, DraftAnswer, PageAnswer, SummaryAnswer, VisionAnswer
+from imago.ai.response_models import DraftAnswer, ModelAnswer, SummaryAnswer, TranscriptionAnswer, VisionAnswer
 from imago.core.ai_usage.text_tasks import Priority
 
-GOOD: dict[type[Answer], dict[str, Any]] = {
+GOOD: dict[type[ModelAnswer], dict[str, Any]] = {
     VisionAnswer: {"description": "Un chat sur un canapé.", "tags": ["chat", "Canapé"], "confidence": 0.9},
-    PageAnswer: {"text": "Bonjour\nle monde", "language": "fr", "confidence": 0.5},
+    TranscriptionAnswer: {"text": "Bonjour\nle monde", "language": "fr", "confidence": 0.5},
     SummaryAnswer: {"summary": "A page about a harbour.", "language": "en"},
     DraftAnswer: {
         "title": "Migrate",
-        "objective": "It lies in S3.",
+        "objective": "It is in S3.",
         "steps": ["Copy", "Verify"],
         "acceptance_criteria": ["All match"],
         "estimate": "a day",
@@ -54,7 +54,7 @@ HOSTILE: tuple[Any, ...] = (
 
 
 def mutated(rng: random.Random, good: dict[str, Any]) -> str:
-    """Return an answer like a good one, and unlike it in some ways."""
+    """Return the text of a good answer with random changes."""
     data = dict(good)
     for _ in range(rng.randint(0, 3)):
         name = rng.choice([*good, "system", "admin"])
@@ -84,8 +84,8 @@ def mutated(rng: random.Random, good: dict[str, Any]) -> str:
             return text
 
 
-def problems(answer: Answer) -> list[str]:
-    """Return what is wrong with an answer that was accepted, by rules written down here and not in the code."""
+def problems(answer: ModelAnswer) -> list[str]:
+    """Return the errors of an accepted answer, by rules that are independent of the code."""
     found = []
     for name, value in answer.model_dump().items():
         for text in value if isinstance(value, list) else [value] if isinstance(value, str) else []:
@@ -105,7 +105,7 @@ def problems(answer: Answer) -> list[str]:
                 1 <= len(answer.description) <= 2000 and len(answer.tags) <= 20 and 0 <= answer.confidence <= 1
             )
             wrong |= any(tag != tag.lower() or not 1 <= len(tag) <= 64 for tag in answer.tags)
-        case PageAnswer():
+        case TranscriptionAnswer():
             wrong = not (0 <= answer.confidence <= 1 and re.fullmatch(r"[a-z]{0,3}", answer.language))
         case SummaryAnswer():
             wrong = not (1 <= len(answer.summary) <= 4000 and re.fullmatch(r"[a-z]{0,3}", answer.language))
@@ -118,6 +118,6 @@ def problems(answer: Answer) -> list[str]:
             wrong = True
     if wrong:
         found.append("limits")
-    # What the database and the API do with it.
+    # As the database and the API serialize it.
     json.loads(orjson.dumps(answer.model_dump()).decode())
     return found

@@ -35,7 +35,7 @@ def character_error_rate(read: str, truth: str) -> float:
     row = list(range(len(other) + 1))
     for index, char in enumerate(one, 1):
         following = [index]
-        for column, wanted in enumerate(other, 1):
-            following.append(min(row[column] + 1, following[-1] + 1, row[column - 1] + (char != wanted)))
+        for column, expected in enumerate(other, 1):
+            following.append(min(row[column] + 1, following[-1] + 1, row[column - 1] + (char != expected)))
         row = following
     return row[-1] / max(1, len(other))

@@ -1,1 +1,1 @@
-"""What describes an image or a text: one provider protocol, and the providers."""
+"""Providers that describe images, read text, summarize pages and draft tasks: AI services, and offline ones."""

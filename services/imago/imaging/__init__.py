@@ -1,1 +1,1 @@
-"""Pure functions over the bytes of images: format and header, thumbnail, EXIF, text."""
+"""Functions on the bytes of images: format and header, EXIF, thumbnail, text. Decoders run in `imaging.sandbox`."""

@@ -1,7 +1,7 @@
-"""A bounded walk through the boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), without decoding.
+"""A bounded parser of the boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), without decoding.
 
-It finds what the header check and the EXIF reader need: the size of the primary image, how many images there are, and
-where the EXIF item lies. Every count, size and depth has a cap, so that a crafted file costs little.
+It finds what the header check and the EXIF reader need: the size of the primary image, the number of images, and the
+location of the EXIF item. Every count, size and depth has a limit, so that a crafted file costs little.
 """
 
 import struct
@@ -21,13 +21,13 @@ GENERIC_BRANDS = frozenset({b"mif1", b"msf1", b"mif2"})
 _HIDDEN_OR_DATA = frozenset({b"Exif", b"mime", b"uri "})
 
 
-class BadBoxes(ValueError):
-    """The boxes contradict themselves or pass a cap."""
+class InvalidBoxes(ValueError):
+    """The boxes contradict each other or exceed a limit."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """A run of bytes: in the file (`in_idat` False), or in the meta box's own data."""
+    """A range of bytes, in the file or (`in_idat`) in the meta box's `idat` box."""
 
     offset: int
     length: int
@@ -36,7 +36,7 @@ class Extent:
 
 @dataclass
 class HeifInfo:
-    """What the meta box says."""
+    """The content of the meta box."""
 
     brands: frozenset[bytes]
     primary: int | None = None
@@ -49,18 +49,18 @@ class HeifInfo:
 
     @property
     def codec(self) -> bytes | None:
-        """The item type that the pixels are coded in: `hvc1`, `av01`, or None where no item tells."""
+        """The item type of the coded pixels: `hvc1`, `av01`, or None if no item has one."""
         coded = [kind for kind in self.types.values() if kind in (b"hvc1", b"av01")]
         return coded[0] if coded else None
 
     @property
     def primary_size(self) -> tuple[int, int] | None:
-        """Width and height of the primary image, before its rotation; None where the file doesn't say."""
+        """Width and height of the primary image before its rotation, or None if the file has no size."""
         return None if self.primary is None else self.sizes.get(self.primary)
 
     @property
     def images(self) -> int:
-        """How many images a reader would show: no tiles, thumbnails, auxiliary or hidden ones."""
+        """The number of images that a reader would show: no tiles, thumbnails, auxiliary or hidden images."""
         parts = set(self.hidden)
         for tiles in self.references.get(b"dimg", {}).values():
             parts.update(tiles)
@@ -71,7 +71,7 @@ class HeifInfo:
 
 
 def brands(head: bytes) -> frozenset[bytes]:
-    """Return the brands of a file's first bytes; empty where it doesn't begin with `ftyp`."""
+    """Return the brands of a file by its first bytes; empty if it doesn't begin with a `ftyp` box."""
     if len(head) < 16 or head[4:8] != b"ftyp":
         return frozenset()
     size = min(struct.unpack(">I", head[:4])[0], len(head))
@@ -79,41 +79,41 @@ def brands(head: bytes) -> frozenset[bytes]:
 
 
 def read_heif(stream: BinaryIO) -> HeifInfo:
-    """Read the meta box of a file; raise BadBoxes where there is none or it can't be understood."""
+    """Read the meta box of a file; raise InvalidBoxes if it is missing or invalid."""
     stream.seek(0)
     info = HeifInfo(brands(stream.read(256)))
     if not info.brands:
-        raise BadBoxes("no ftyp box")
+        raise InvalidBoxes("no ftyp box")
     try:
         meta = _find(stream, b"meta")
         for kind, body in _boxes(meta[4:]):
             _read_child(info, kind, body)
     except (struct.error, IndexError) as error:
-        raise BadBoxes("a box ends too early") from error
+        raise InvalidBoxes("a box ends too early") from error
     return info
 
 
 def read_item(stream: BinaryIO, info: HeifInfo, item: int, *, limit: int) -> bytes:
-    """Return the bytes of an item, at most `limit` of them."""
+    """Return the bytes of an item, at most `limit`."""
     data = b""
     for extent in info.extents.get(item, [])[:MAX_EXTENTS]:
-        wanted = min(extent.length, limit - len(data))
-        if wanted <= 0:
+        length = min(extent.length, limit - len(data))
+        if length <= 0:
             break
         if extent.in_idat:
-            data += info.idat[extent.offset : extent.offset + wanted]
+            data += info.idat[extent.offset : extent.offset + length]
         else:
             stream.seek(extent.offset)
-            data += stream.read(wanted)
+            data += stream.read(length)
     return data
 
 
 def sequence_frames(stream: BinaryIO) -> int:
-    """Return the number of samples of an image sequence's longest track; 1 where there is no track."""
+    """Return the number of samples in the longest track of an image sequence; 1 without a track."""
     try:
         moov = _find(stream, b"moov")
         return max([1, *_sample_counts(moov, depth=0)])
-    except (BadBoxes, struct.error, IndexError):
+    except (InvalidBoxes, struct.error, IndexError):
         return 1
 
 
@@ -125,7 +125,7 @@ def _sample_counts(data: bytes, *, depth: int) -> Iterator[int]:
             yield from _sample_counts(body, depth=depth + 1)
 
 
-def _find(stream: BinaryIO, wanted: bytes) -> bytes:
+def _find(stream: BinaryIO, box: bytes) -> bytes:
     position = 0
     for _ in range(MAX_BOXES):
         stream.seek(position)
@@ -136,16 +136,16 @@ def _find(stream: BinaryIO, wanted: bytes) -> bytes:
         header = 8
         if size == 1 and len(head) == 16:
             size, header = struct.unpack(">Q", head[8:])[0], 16
-        if kind == wanted:
+        if kind == box:
             length = MAX_META_BYTES if size == 0 else size - header
             if not 0 <= length <= MAX_META_BYTES:
-                raise BadBoxes("a box of that size")
+                raise InvalidBoxes("a box is too large")
             stream.seek(position + header)
             return stream.read(length)
         if size == 0 or size < header:
             break
         position += size
-    raise BadBoxes(f"no {wanted.decode()} box")
+    raise InvalidBoxes(f"no {box.decode()} box")
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -160,10 +160,10 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         elif size == 0:
             size = len(data) - at
         if size < header or at + size > len(data):
-            raise BadBoxes("a box larger than what holds it")
+            raise InvalidBoxes("a box is larger than its container")
         yield kind, data[at + header : at + size]
         at += size
-    raise BadBoxes("too many boxes")
+    raise InvalidBoxes("too many boxes")
 
 
 def _read_child(info: HeifInfo, kind: bytes, body: bytes) -> None:
@@ -191,7 +191,7 @@ def _read_item_infos(info: HeifInfo, body: bytes) -> None:
         item = struct.unpack_from(">I" if wide else ">H", entry, 4)[0]
         item_type = entry[10:14] if wide else entry[8:12]
         if len(info.types) >= MAX_ITEMS:
-            raise BadBoxes("too many items")
+            raise InvalidBoxes("too many items")
         info.types[item] = item_type
         if entry[3] & 1:
             info.hidden.add(item)
@@ -206,7 +206,7 @@ def _read_locations(info: HeifInfo, body: bytes) -> None:
     def take(size: int) -> int:
         nonlocal at
         if at + size > len(body):
-            raise BadBoxes("iloc ends too early")
+            raise InvalidBoxes("iloc ends too early")
         value = int.from_bytes(body[at : at + size], "big")
         at += size
         return value
@@ -247,7 +247,7 @@ def _size_property(name: bytes, value: bytes) -> _Size | None:
         width, height = struct.unpack_from(">II", value, 4)
         return _Size(width, height, clean=False)
     if name == b"clap":
-        # The clean aperture: encoders pad to the codec's blocks, and this is what a reader shows.
+        # The clean aperture. Encoders pad images to the codec's blocks, and readers show only this part.
         width, by_width, height, by_height = struct.unpack_from(">IIII", value, 0)
         if by_width and by_height:
             return _Size(width // by_width, height // by_height, clean=True)

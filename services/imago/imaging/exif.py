@@ -1,8 +1,8 @@
-"""EXIF as photographers read it: the camera, the exposure, the time and the place.
+"""Read EXIF into the camera, the exposure, the time and the place.
 
-The tolerant reader of `imaging.ifd` is the default, piexif an option (`EXIF_READER`): piexif drops the last letter of
-a text without a final NUL (a Kodak CX7530 loses its date), and one broken entry costs it the whole block. Each field is
-taken by itself, so that a broken one costs only itself. Nothing here raises, whatever the bytes are.
+The tolerant reader of `imaging.ifd` is the default, and piexif is an option (`EXIF_READER`): piexif drops the last
+letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry is
+broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
 """
 
 import io
@@ -37,15 +37,15 @@ _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE =
 _TIME = re.compile(r"(\d{4})[:\-/](\d{2})[:\-/](\d{2})[ T](\d{2}):(\d{2}):(\d{2})")
 _OFFSET_TEXT = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
-# Shorter exposures are written as a fraction, as cameras do.
+# Cameras write exposures shorter than this as a fraction.
 _LONGEST_FRACTION = 0.3
 
 
 def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
-    """Return what a file's EXIF says; an empty result where it has none or none that can be read.
+    """Return the EXIF of a file; an empty result if it has none or it is unreadable.
 
-    The stream must seek; only the bytes that hold the tags are read. Pure Python, so it may run
-    outside a child process.
+    The stream must be seekable, and only the bytes of the tags are read. This is pure Python, so it may run outside
+    the sandbox.
     """
     stream.seek(0)
     if sniff(stream.read(256)) is ImageFormat.TIFF:
@@ -55,10 +55,10 @@ def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
 
 
 def parse(block: bytes, *, reader: ExifReader = "ifd") -> ExifResult:
-    """Return what an EXIF block says; it begins with its byte order (`II` or `MM`)."""
+    """Return the result of an EXIF block, which begins with its byte order (`II` or `MM`)."""
     if reader == "piexif":
         try:
-            # piexif trusts counts and would allocate whatever a crafted one says.
+            # piexif trusts counts, and allocates whatever a crafted one requests.
             if Directories(io.BytesIO(block)).plausible():
                 loaded = piexif.load(block)
                 return _result(loaded["0th"], loaded["Exif"], loaded["GPS"])
@@ -85,7 +85,7 @@ def _result(main: Tags, exif: Tags, gps: Tags) -> ExifResult:
         focal_length=_focal_length(exif),
         taken_at=_taken_at(main, exif),
     )
-    return ExifResult(camera, _place(gps))
+    return ExifResult(camera, _gps(gps))
 
 
 def _text(value: Any) -> str | None:
@@ -95,14 +95,14 @@ def _text(value: Any) -> str | None:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        # EXIF says ASCII; what isn't that and isn't UTF-8 is mostly Latin-1.
+        # EXIF specifies ASCII. A text that isn't UTF-8 either is mostly Latin-1.
         text = raw.decode("latin-1")
     clean = "".join(char for char in text if unicodedata.category(char)[0] != "C")
     return unicodedata.normalize("NFC", clean).strip()[:MAX_TEXT].strip() or None
 
 
 def _numbers(value: Any) -> list[float]:
-    """Return the finite numbers of a value of any type; a rational over zero is none."""
+    """Return the finite numbers of a value of any type; a rational with a zero denominator is left out."""
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
         return [value[0] / value[1]] if value[1] else []
     if isinstance(value, tuple):
@@ -120,7 +120,7 @@ def _positive(value: Any) -> float | None:
 def _iso(exif: Tags) -> int | None:
     for tag in (_ISO, _ISO_SPEED):
         value = exif.get(tag)
-        # Two SHORTs look like a rational here; the first is the speed.
+        # Two SHORTs have the type of a rational here. The first one is the speed.
         first = value[0] if isinstance(value, tuple) and value else value
         if isinstance(first, int) and 0 < first < 10_000_000:
             return first
@@ -164,8 +164,8 @@ def _lens(exif: Tags) -> str | None:
     shortest, longest, widest, _ = (_positive(part) for part in specification)
     if not shortest or not longest:
         return None
-    reach = f"{shortest:g}mm" if shortest == longest else f"{shortest:g}-{longest:g}mm"
-    return f"{reach} f/{widest:g}" if widest else reach
+    focal_length = f"{shortest:g}mm" if shortest == longest else f"{shortest:g}-{longest:g}mm"
+    return f"{focal_length} f/{widest:g}" if widest else focal_length
 
 
 def _taken_at(main: Tags, exif: Tags) -> str | None:
@@ -181,7 +181,7 @@ def _taken_at(main: Tags, exif: Tags) -> str | None:
         try:
             local = datetime.fromisoformat("{}-{}-{}T{}:{}:{}".format(*match.groups()))
         except ValueError:
-            # 0000:00:00 and the like: the clock was never set.
+            # Such as 0000:00:00, if the clock was never set.
             continue
         digits = re.match(r"\d{1,6}", _text(fraction) or "")
         return local.isoformat() + (f".{digits[0]}" if digits and int(digits[0]) else "") + _offset(offset)
@@ -195,11 +195,11 @@ def _offset(value: Any) -> str:
     return f"{match[1]}{match[2]}:{match[3]}"
 
 
-def _place(gps: Tags) -> Gps:
+def _gps(gps: Tags) -> Gps:
     latitude = _degrees(gps.get(_LATITUDE), _text(gps.get(_LATITUDE_REF)), "NS", 90)
     longitude = _degrees(gps.get(_LONGITUDE), _text(gps.get(_LONGITUDE_REF)), "EW", 180)
     altitude = _altitude(gps)
-    # Cameras without a fix write zeros; nobody photographs in the gulf where those two lines cross.
+    # Cameras without a GPS fix write zeros, and 0° N 0° E is in the open sea.
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
         return Gps(altitude=altitude)
     url = (
@@ -212,7 +212,7 @@ def _degrees(value: Any, reference: str | None, signs: str, limit: int) -> float
     if not isinstance(value, tuple) or len(value) != 3:
         return None
     parts = [_numbers(part) for part in value]
-    # Minutes and seconds are often written as 0/0 where the degrees hold everything.
+    # Minutes and seconds are often 0/0 if the degrees have a fraction.
     if not parts[0] or any(part and part[0] < 0 for part in parts):
         return None
     degrees = parts[0][0] + sum(part[0] / unit for part, unit in zip(parts[1:], (60, 3600), strict=True) if part)

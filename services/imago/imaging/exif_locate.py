@@ -1,4 +1,4 @@
-"""Where the EXIF block lies in a file of each format, read with as few bytes as it takes."""
+"""Find the EXIF block in a file of each format, and read few other bytes."""
 
 import binascii
 import re
@@ -10,7 +10,7 @@ from imago.core.images.model import ImageFormat
 from imago.imaging import bmff
 from imago.imaging.header import sniff
 
-# Maker notes of 10 MB exist to break readers; the tags we read lie before them.
+# Files with maker notes of 10 MB exist to break readers. The tags that Imago reads come before them.
 MAX_BLOCK = 1024 * 1024
 MAX_SEGMENTS = 512
 MAX_CHUNKS = 20_000
@@ -20,9 +20,9 @@ _RAW_PROFILE = (b"Raw profile type exif", b"Raw profile type APP1")
 
 
 def locate(stream: BinaryIO) -> bytes | None:
-    """Return the EXIF block of a file, beginning with its byte order, at most `MAX_BLOCK` bytes; None without one.
+    """Return the EXIF block of a file from its byte order on, at most `MAX_BLOCK` bytes; None if it has none.
 
-    A TIFF file is its own block and is not read here: `exif.read_exif` reads it in place.
+    A TIFF file is itself such a block, and `exif.read_exif` reads it in place.
     """
     stream.seek(0)
     kind = sniff(stream.read(256))
@@ -58,7 +58,7 @@ def _in_jpeg(stream: BinaryIO) -> bytes | None:
             continue
         if marker == 0xE1 and head[4:10] == _MARK:
             return stream.read(length - 8)
-        # Start of scan or end of image: what follows is pixels.
+        # Start of scan or end of image: the pixels follow.
         if marker in (0xDA, 0xD9) or length < 2:
             return None
         position += 2 + length
@@ -82,7 +82,7 @@ def _in_png(stream: BinaryIO) -> bytes | None:
 
 
 def _raw_profile(kind: bytes, body: bytes) -> bytes | None:
-    """Read EXIF as ImageMagick writes it into text: a name, a length and hexadecimal digits."""
+    """Read EXIF that ImageMagick wrote into a text chunk: a name, a length and hexadecimal digits."""
     keyword, _, rest = body.partition(b"\0")
     if keyword not in _RAW_PROFILE:
         return None
@@ -112,6 +112,6 @@ def _in_heif(stream: BinaryIO) -> bytes | None:
     if not items:
         return None
     data = bmff.read_item(stream, info, items[0], limit=MAX_BLOCK)
-    # The item begins with the distance to the TIFF header, often over an "Exif\0\0" in between.
+    # The item begins with the offset of the TIFF header, often with an "Exif\0\0" in between.
     start = 4 + struct.unpack(">I", data[:4])[0]
     return data[start:] if data[start : start + 2] in (b"II", b"MM") else data[4:]

@@ -1,7 +1,7 @@
-"""What an upload is, by its bytes alone: format, size in pixels, number of frames, without decoding anything.
+"""Detect an image's format, size in pixels and number of frames from its bytes, without decoding it.
 
-Names and declared types play no part. What isn't one of our formats is refused, whatever it calls itself; a file that
-is an image and something else as well passes as the image, and is only ever served as that.
+File names and declared types are ignored. A file that is a valid image and something else too (a polyglot) is accepted
+as the image, and is only ever served as that.
 """
 
 import struct
@@ -14,7 +14,7 @@ from imago.core.errors import EmptyFile, UnreadableImage, UnsupportedMediaType
 from imago.core.images.model import ImageFormat, ImageHeader
 from imago.imaging import bmff
 
-# No image of ours has more; a chain of directories or blocks that long is a trap.
+# No real image has more. A longer chain of directories or blocks is an attack.
 MAX_FRAMES = 10_000
 
 _PILLOW = {
@@ -25,7 +25,7 @@ _PILLOW = {
     ImageFormat.GIF: "GIF",
 }
 
-# What Pillow's parsers raise on broken input, beside OSError.
+# The errors that Pillow's parsers raise on broken input.
 PARSER_ERRORS = (
     OSError,
     SyntaxError,
@@ -46,21 +46,21 @@ PARSER_ERRORS = (
 
 
 def probe(stream: BinaryIO) -> ImageHeader:
-    """Return what a file is; raise EmptyFile, UnsupportedMediaType or UnreadableImage.
+    """Return the header of an image file; raise EmptyFile, UnsupportedMediaType or UnreadableImage.
 
-    The stream must seek; few of its bytes are read. The number of pixels is for the caller to judge.
+    The stream must be seekable, and few of its bytes are read. The caller checks the number of pixels.
     """
     stream.seek(0)
     head = stream.read(256)
     if not head:
-        raise EmptyFile("The file has no bytes.")
+        raise EmptyFile("The file is empty.")
     kind = sniff(head)
     if kind is None:
-        raise UnsupportedMediaType("The file is none of JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC and AVIF.")
+        raise UnsupportedMediaType("Unsupported file type; expected JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF.")
     try:
         width, height, frames = _measure(stream, kind, head)
-    except (bmff.BadBoxes, *PARSER_ERRORS) as error:
-        raise UnreadableImage(f"The file begins like {kind.value.upper()}, but its header can't be read.") from error
+    except (bmff.InvalidBoxes, *PARSER_ERRORS) as error:
+        raise UnreadableImage(f"The file looks like {kind.value.upper()}, but its header is invalid.") from error
     if kind in (ImageFormat.HEIC, ImageFormat.AVIF):
         kind = _heif_kind(stream, kind)
     if width < 1 or height < 1:
@@ -69,7 +69,7 @@ def probe(stream: BinaryIO) -> ImageHeader:
 
 
 def sniff(head: bytes) -> ImageFormat | None:
-    """Return the format that a file's first bytes are of, or None."""
+    """Return the image format of a file's first bytes, or None."""
     if head.startswith(b"\xff\xd8\xff"):
         return ImageFormat.JPEG
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -80,7 +80,7 @@ def sniff(head: bytes) -> ImageFormat | None:
         return ImageFormat.WEBP
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return ImageFormat.TIFF
-    # "BM" alone is too little to tell: the header that follows has one of few lengths.
+    # "BM" is too short a signature, so the length of the header that follows is checked too.
     if (
         head.startswith(b"BM")
         and len(head) >= 18
@@ -96,7 +96,7 @@ def sniff(head: bytes) -> ImageFormat | None:
 
 
 def _heif_kind(stream: BinaryIO, kind: ImageFormat) -> ImageFormat:
-    """A file of the generic brand says by its items what its pixels are coded in."""
+    """Return the format by the codec of the file's items, because its brand may be a generic one."""
     codec = bmff.read_heif(stream).codec
     return {b"av01": ImageFormat.AVIF, b"hvc1": ImageFormat.HEIC}.get(codec or b"", kind)
 
@@ -109,7 +109,7 @@ def _measure(stream: BinaryIO, kind: ImageFormat, head: bytes) -> tuple[int, int
             info = bmff.read_heif(stream)
             size = info.primary_size
             if size is None:
-                raise bmff.BadBoxes("no size of the primary image")
+                raise bmff.InvalidBoxes("no size of the primary image")
             return *size, max(info.images, bmff.sequence_frames(stream))
         case ImageFormat.GIF:
             width, height = struct.unpack_from("<HH", head, 6)
@@ -122,18 +122,18 @@ def _measure(stream: BinaryIO, kind: ImageFormat, head: bytes) -> tuple[int, int
 def _measure_with_pillow(stream: BinaryIO, kind: ImageFormat) -> tuple[int, int, int]:
     stream.seek(0)
     with warnings.catch_warnings():
-        # The pixel limit is checked by the caller, with the client's number in the answer.
+        # The caller checks the pixel limit, and reports the client's limit.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(stream, formats=[_PILLOW[kind]]) as image:
-                # Only JPEG (as MPO) and PNG (as APNG) come here with a count that the header tells.
+                # Pillow reads the frames of JPEG (MPO) and PNG (APNG) from the header; those of TIFF are counted below.
                 return *image.size, int(getattr(image, "n_frames", 1)) if kind is not ImageFormat.TIFF else 1
         except Image.DecompressionBombError:
             return _bomb_size(stream, kind)
 
 
 def _bomb_size(stream: BinaryIO, kind: ImageFormat) -> tuple[int, int, int]:
-    """Read the size of an image that Pillow won't open for its size, so that the refusal can name it."""
+    """Read the size of an image that Pillow refuses to open for its size, so that the error can report it."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         stream.seek(0)
@@ -155,7 +155,7 @@ def _measure_webp(stream: BinaryIO, head: bytes) -> tuple[int, int, int]:
     if first == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF, 1
-    raise ValueError("no WebP image chunk")
+    raise ValueError("no image chunk in the WebP file")
 
 
 def _webp_frames(stream: BinaryIO) -> int:
@@ -172,13 +172,13 @@ def _webp_frames(stream: BinaryIO) -> int:
 
 
 def _gif_frames(stream: BinaryIO) -> int:
-    """Count image descriptors; a GIF cut in the middle counts those that are there."""
+    """Count the image descriptors, also of a truncated GIF."""
     stream.seek(10)
     flags = stream.read(3)[0]
     if flags & 0x80:
         stream.seek(3 << ((flags & 7) + 1), 1)
     frames = 0
-    # A block's sub-blocks hold 255 bytes each, so a frame of 50 MB has 200,000 of them.
+    # Only blocks are limited: a sub-block has 255 bytes, so a frame of 50 MB has 200,000 of them.
     for _ in range(MAX_FRAMES):
         block = stream.read(1)
         if block == b"!":
@@ -196,7 +196,7 @@ def _gif_frames(stream: BinaryIO) -> int:
         while (size := stream.read(1)) not in (b"", b"\0"):
             stream.seek(size[0], 1)
     if not frames:
-        raise ValueError("a GIF without an image")
+        raise ValueError("no image in the GIF file")
     return frames
 
 

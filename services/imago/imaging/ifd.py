@@ -1,9 +1,9 @@
-"""A tolerant reader of TIFF directories, the structure that EXIF lies in.
+"""A tolerant reader of TIFF directories (IFDs), the structure of EXIF.
 
-It reads what piexif gives up on (one broken entry loses the whole block there) and what it would have to hold in
-memory whole (a TIFF file). Every count, size and directory is bounded, loops end, and a value that can't be read is
-left out alone. Values have piexif's shapes: bytes for text and blobs, a number or a tuple of numbers, and (numerator,
-denominator) or a tuple of those for rationals.
+piexif fails on a whole block if one entry is broken, and loads a whole TIFF file into memory; this reader does neither.
+Every count, size and number of directories is limited, and only the values that can't be read are left out. Values
+have piexif's types: bytes for text and blobs, a number or a tuple of numbers, and (numerator, denominator) or a tuple
+of such pairs for rationals.
 """
 
 import struct
@@ -39,7 +39,7 @@ Tags = dict[int, Any]
 
 
 class NotTiff(ValueError):
-    """The bytes don't begin like a TIFF structure."""
+    """The bytes don't begin with a TIFF header."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Entry:
 
 
 class Directories:
-    """The directories of a TIFF structure in a stream, read when they are asked for."""
+    """The directories of a TIFF structure in a stream, which are read on demand."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -62,21 +62,21 @@ class Directories:
             raise NotTiff("no byte order")
         self._order = orders[head[:2]]
         magic = struct.unpack_from(self._order + "H", head, 2)[0]
-        # 42 is TIFF, 43 BigTIFF; 0x4f52, 0x5352 and 0x55 are raw formats of the same structure.
+        # 42 is TIFF and 43 is BigTIFF. 0x4f52, 0x5352 and 0x55 are raw formats with the same structure.
         self._big = magic == 43
         if self._big and len(head) < 16:
-            raise NotTiff("a BigTIFF cut short")
+            raise NotTiff("a truncated BigTIFF header")
         self._first = struct.unpack_from(self._order + ("Q" if self._big else "L"), head, 8 if self._big else 4)[0]
 
     def read(self) -> tuple[Tags, Tags, Tags]:
-        """Return the tags of the main, the EXIF and the GPS directory; empty where one is missing or unreadable."""
+        """Return the tags of the main, the EXIF and the GPS directory; empty if one is missing or unreadable."""
         main = self._directory(self._first)
         exif, gps = (self._pointed(main, pointer) for pointer in (EXIF_POINTER, GPS_POINTER))
-        # Some writers hang the GPS directory below the EXIF directory.
+        # Some writers put the pointer to the GPS directory into the EXIF directory.
         return main, exif, gps or self._pointed(exif, GPS_POINTER)
 
     def plausible(self) -> bool:
-        """Tell whether every entry of the three directories lies inside the stream, so that piexif can be trusted."""
+        """Return whether every entry of the three directories is within the stream, so that piexif is safe to use."""
         length = self._stream.seek(0, 2)
         offsets = [self._first]
         for offset in offsets:

@@ -1,7 +1,6 @@
-"""Reading text with Tesseract: tesserocr with its engine kept open, or pytesseract with a process per page.
+"""Read text with Tesseract: by tesserocr, which keeps its engine open, or by pytesseract, with a process per page.
 
-Both run one thread: several threads make Tesseract slower in CPU and no faster on a busy machine (FACTS: 381 ms with
-one thread, 1636 ms by default).
+Both use one thread: with Tesseract's default a page took 1636 ms instead of 381 ms.
 """
 
 import os
@@ -13,15 +12,14 @@ from typing import Any
 
 from PIL import Image
 
-# Before the library that reads it is loaded.
+# Tesseract's library reads it when it is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
-from imago.core.images.ocr_result import Word, reading_of
+from imago.core.images.ocr_result import RecognizedWord, build_reading
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure, TransientFailure
-from imago.imaging.languages import language_of
 
-# Where Debian, Homebrew and the usual builds put the trained data.
+# The directories of the trained data in Debian, Homebrew and the usual builds.
 _TESSDATA = (
     "/usr/share/tesseract-ocr/5/tessdata",
     "/usr/share/tesseract-ocr/4.00/tessdata",
@@ -30,28 +28,29 @@ _TESSDATA = (
     "/opt/homebrew/share/tessdata",
 )
 
-# An engine with its languages takes 60 to 100 MB and 160 ms to load; clients differ in their languages.
+# An engine with its languages takes 60 to 100 MB, and 160 ms to load. Clients differ in their languages.
 _OPEN_ENGINES = 3
 
-# Tesseract wants an idea of the resolution to tell text from noise; photos don't say, scans mostly have about this.
+# Tesseract uses the resolution to tell text from noise. Photos don't have one, and most scans have about this.
 _DPI = 300
 
-# Half scale pays from so many pixels on, and costs no error where no line of the half image is lower than this: letters
-# of some 32 px. Lines below the second height are specks, or too small for any scale (docs/performance.md).
-_HALVED_PIXELS = 1_500_000
-_LEAST_LINE = 15
-_SPECK = 5
+# Half scale saves time from this number of pixels on, and costs no accuracy if no line of the half image is lower than
+# `_MIN_LINE_HEIGHT` (letters of some 32 px). Lines below `_SPECK_HEIGHT` are specks, or too small at any scale
+# (docs/performance.md).
+_MIN_PIXELS_TO_HALVE = 1_500_000
+_MIN_LINE_HEIGHT = 15
+_SPECK_HEIGHT = 5
 
 
 def read_text(
     page: Path, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None, half_scale: bool = False
 ) -> OcrReading:
-    """Read a gray, upright page; `languages` are Tesseract's names, such as `fra`.
+    """Read a gray, upright page. `languages` are Tesseract's names, such as `fra`.
 
-    With `half_scale`, tesserocr reads pages whose letters are all large at half their size.
+    With `half_scale`, tesserocr reads a page at half its size if all its letters are large.
 
-    Raises PermanentFailure with `ocr-language-missing` or `ocr-engine-missing` where the server lacks something, and
-    TransientFailure where the engine failed over the page.
+    Raises PermanentFailure with `ocr-language-missing` or `ocr-engine-missing` if the server lacks one, and
+    TransientFailure if the engine fails on the page.
     """
     data = tessdata(tessdata_dir)
     missing = sorted(set(languages) - set(available_languages(data)))
@@ -61,11 +60,11 @@ def read_text(
         words = _read_with_tesserocr(page, languages, data, half_scale=half_scale)
     else:
         words = _read_with_pytesseract(page, languages, data)
-    return reading_of(words, engine=engine, language_of=lambda text: language_of(text, languages))
+    return build_reading(words, engine=engine, expected_languages=languages)
 
 
 def tessdata(directory: str | None) -> Path:
-    """Return the folder of the trained data: the setting's, TESSDATA_PREFIX, or a usual place."""
+    """Return the directory of the trained data: `directory`, TESSDATA_PREFIX, or one of the usual ones."""
     candidates = [directory, os.environ.get("TESSDATA_PREFIX"), *_TESSDATA]
     for candidate in candidates:
         if candidate and any(Path(candidate).glob("*.traineddata")):
@@ -74,34 +73,36 @@ def tessdata(directory: str | None) -> Path:
 
 
 def available_languages(data: Path) -> tuple[str, ...]:
-    """Return the languages whose trained data lies in the folder."""
+    """Return the languages that have trained data in the directory."""
     return tuple(sorted(path.stem for path in data.glob("*.traineddata")))
 
 
-def _read_with_tesserocr(page: Path, languages: tuple[str, ...], data: Path, *, half_scale: bool) -> list[Word]:
+def _read_with_tesserocr(
+    page: Path, languages: tuple[str, ...], data: Path, *, half_scale: bool
+) -> list[RecognizedWord]:
     import tesserocr
 
     api = _engine("+".join(languages), str(data))
     try:
         with Image.open(page) as image:
-            if not (half_scale and halved(api, image)):
+            if not (half_scale and set_halved_image(api, image)):
                 api.SetImage(image)
                 api.SetSourceResolution(_DPI)
         if not api.Recognize():
-            raise TransientFailure("ocr-failed", "The text engine gave the page up.")
-        return list(_words(api, tesserocr))
+            raise TransientFailure("ocr-failed", "The text engine failed on the page.")
+        return list(_recognized_words(api, tesserocr))
     finally:
         api.Clear()
 
 
-def halved(api: Any, image: Image.Image) -> bool:
-    """Give an engine the image at half scale, and tell whether every letter is large enough to be read so.
+def set_halved_image(api: Any, image: Image.Image) -> bool:
+    """Set an engine's image to the half-scale one, and return whether all its letters are large enough to be read.
 
-    Only where lines lie is looked for, which takes a tenth of the time of reading them.
+    This only detects lines, which takes a tenth of the time of reading them.
     """
     import tesserocr
 
-    if image.width * image.height < _HALVED_PIXELS:
+    if image.width * image.height < _MIN_PIXELS_TO_HALVE:
         return False
     api.SetImage(image.reduce(2))
     api.SetSourceResolution(_DPI)
@@ -113,10 +114,10 @@ def halved(api: Any, image: Image.Image) -> bool:
             heights.append(box[3] - box[1])
         if not lines.Next(tesserocr.RIL.TEXTLINE):
             break
-    return min((height for height in heights if height >= _SPECK), default=0) >= _LEAST_LINE
+    return min((height for height in heights if height >= _SPECK_HEIGHT), default=0) >= _MIN_LINE_HEIGHT
 
 
-def _words(api: Any, tesserocr: Any) -> Iterable[Word]:
+def _recognized_words(api: Any, tesserocr: Any) -> Iterable[RecognizedWord]:
     iterator = api.GetIterator()
     level = tesserocr.RIL
     if iterator is None:
@@ -124,13 +125,13 @@ def _words(api: Any, tesserocr: Any) -> Iterable[Word]:
     while True:
         text = "" if iterator.Empty(level.WORD) else iterator.GetUTF8Text(level.WORD).strip()
         if text:
-            # The engine speaks of a line's first word only; paragraphs are told by their first line.
-            start = iterator.IsAtBeginningOf(level.TEXTLINE)
-            yield Word(
+            # A paragraph can only begin where a line does.
+            starts_line = iterator.IsAtBeginningOf(level.TEXTLINE)
+            yield RecognizedWord(
                 text,
                 iterator.Confidence(level.WORD) / 100,
-                starts_line=start,
-                starts_paragraph=start and iterator.IsAtBeginningOf(level.PARA),
+                starts_line=starts_line,
+                starts_paragraph=starts_line and iterator.IsAtBeginningOf(level.PARA),
             )
         if not iterator.Next(level.WORD):
             return
@@ -143,12 +144,12 @@ def _engine(languages: str, data: str) -> Any:
     return tesserocr.PyTessBaseAPI(path=data + "/", lang=languages, psm=tesserocr.PSM.AUTO)
 
 
-def _read_with_pytesseract(page: Path, languages: tuple[str, ...], data: Path) -> list[Word]:
+def _read_with_pytesseract(page: Path, languages: tuple[str, ...], data: Path) -> list[RecognizedWord]:
     import pytesseract
 
     if shutil.which("tesseract") is None:
         raise PermanentFailure("ocr-engine-missing", "The command `tesseract` is not installed on this server.")
-    # A path, not an image: pytesseract would encode the image anew. One call for words and confidences (FACTS).
+    # A path, not an image, because pytesseract would encode the image again; and one call for words and confidences.
     table = pytesseract.image_to_data(
         str(page),
         lang="+".join(languages),
@@ -161,9 +162,14 @@ def _read_with_pytesseract(page: Path, languages: tuple[str, ...], data: Path) -
         confidence = float(table["conf"][index])
         if confidence < 0 or not text.strip():
             continue
-        here = tuple(table[name][index] for name in ("block_num", "par_num", "line_num"))
+        position = tuple(table[name][index] for name in ("block_num", "par_num", "line_num"))
         words.append(
-            Word(text.strip(), confidence / 100, starts_line=here != line, starts_paragraph=here[:2] != paragraph)
+            RecognizedWord(
+                text.strip(),
+                confidence / 100,
+                starts_line=position != line,
+                starts_paragraph=position[:2] != paragraph,
+            )
         )
-        line, paragraph = here, here[:2]
+        line, paragraph = position, position[:2]
     return words

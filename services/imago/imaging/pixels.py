@@ -1,6 +1,6 @@
-"""Decoding with care: one format at a time, a limit on pixels, upright, in sRGB.
+"""Decode images: only the detected format, with a pixel limit, upright, in sRGB.
 
-This runs in a child process (`imaging.child`), because no check of a header makes a decoder safe.
+This runs in a child process (`imaging.sandbox`), because no check of a header makes a decoder safe.
 """
 
 import io
@@ -17,17 +17,17 @@ from imago.imaging.header import PARSER_ERRORS, sniff
 
 pillow_heif.register_heif_opener()
 
-# Pillow's names for what `header.sniff` finds.
+# Pillow's names for the formats of `header.sniff`, where they differ.
 _FORMATS = {"heic": ["HEIF"], "avif": ["AVIF"], "jpeg": ["JPEG", "MPO"]}
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
-# By what libjpeg can divide sides while it decodes.
-_DECODED_SMALLER = (2, 4, 8)
+# The factors by which libjpeg can shrink an image while it decodes.
+_JPEG_SCALES = (2, 4, 8)
 
-# The orientation tag of EXIF, and what makes each of its values upright.
+# The orientation tag of EXIF, and the operation that makes an image with each value upright.
 _ORIENTATION = 0x0112
-_TURNS = {
+_TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,7 +40,7 @@ _TURNS = {
 
 @contextmanager
 def open_image(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image of one of our formats; whatever goes wrong inside the block is a PermanentFailure."""
+    """Open an image of a supported format. Any decoding error inside the block becomes a PermanentFailure."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -49,20 +49,20 @@ def open_image(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
             with path.open("rb") as file:
                 kind = sniff(file.read(256))
             if kind is None:
-                raise PermanentFailure("undecodable-image", "The file is no image of a known format.")
+                raise PermanentFailure("undecodable-image", "The file is not an image of a known format.")
             with Image.open(path, formats=_FORMATS.get(kind, [kind.upper()])) as image:
                 if image.width * image.height > max_pixels:
                     raise PermanentFailure("too-many-pixels", "The image has more pixels than this server decodes.")
                 yield image
     except (*PARSER_ERRORS, RuntimeError) as error:
-        # RuntimeError is what libavif and libheif raise on broken planes, missing items and absurd sizes.
+        # libavif and libheif raise RuntimeError on broken planes, missing items and impossible sizes.
         raise _failure(error) from error
 
 
 def orientation(image: Image.Image) -> int:
-    """Return how EXIF says the image is to be turned, 1..8; 1 for HEIC and AVIF, whose decoders turn them already.
+    """Return the EXIF orientation of an image, 1..8; 1 for HEIC and AVIF, which their decoders make upright.
 
-    It must be asked of the image as it was opened: some of Pillow's operations lose it.
+    Call it on the opened image, because some of Pillow's operations lose the tag.
     """
     if image.format in ("HEIF", "AVIF"):
         return 1
@@ -70,42 +70,41 @@ def orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION)
     except PARSER_ERRORS:
         return 1
-    return value if isinstance(value, int) and value in _TURNS else 1
+    return value if isinstance(value, int) and value in _TO_UPRIGHT else 1
 
 
-def turn(image: Image.Image, by: int) -> Image.Image:
-    """Return the image upright, given its orientation."""
-    method = _TURNS.get(by)
+def make_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image upright, given its EXIF orientation."""
+    method = _TO_UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
 
 
-def upright_size(size: tuple[int, int], by: int) -> tuple[int, int]:
-    """Return width and height as they are after `turn`."""
-    return (size[1], size[0]) if by in (5, 6, 7, 8) else size
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return the width and height that `make_upright` gives an image."""
+    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
-def shrink(image: Image.Image, longest: int) -> Image.Image:
-    """Return the image decoded and at most `longest` pixels at its longest side; never enlarged.
+def shrink(image: Image.Image, max_side: int) -> Image.Image:
+    """Return the decoded image with a longest side of at most `max_side` pixels; it is never enlarged.
 
-    JPEG is scaled while it is decoded where that keeps one and a half times the size, or gives the very size that is
-    asked for. Modes that can't be averaged are converted first; the others are converted later, when there is less to
-    convert.
+    JPEG is scaled while it is decoded, if the result has exactly the requested size or at least one and a half times
+    of it. Modes that can't be averaged are converted first. The others are converted later, when the image is smaller.
     """
     if image.mode in ("P", "PA", "1") or image.mode.startswith("I;16"):
         image = _to_plain_mode(image)
-    by, remainder = divmod(max(image.size), longest)
-    if remainder == 0 and by in _DECODED_SMALLER:
-        # Nothing is left to resample: a third less CPU, and no worse. Anything in between would be blurred twice.
-        image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
-    # Pillow's own gap of 2 costs up to twice the CPU; a thumbnail as it is stored is at most 0.4 dB better for it
+    factor, remainder = divmod(max(image.size), max_side)
+    if remainder == 0 and factor in _JPEG_SCALES:
+        # The decoder gives the exact size, so no resampling is needed: a third less CPU at the same quality.
+        image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
+    # Pillow's default gap of 2 takes up to twice the CPU, and improves a stored thumbnail by at most 0.4 dB
     # (docs/performance.md).
-    image.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=1.5)
+    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=1.5)
     image.load()
     return image
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Return the image in sRGB, as RGB or, where it has transparency, RGBA; a broken profile is ignored."""
+    """Return the image in sRGB, as RGBA if it has transparency, else as RGB. A broken profile is ignored."""
     profile = image.info.get("icc_profile")
     plain = _to_plain_mode(image)
     if not profile:
@@ -133,7 +132,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Return an RGB image, its transparency on white."""
+    """Return an RGB image with white in place of transparency."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     white = Image.new("RGB", image.size, (255, 255, 255))
@@ -142,7 +141,7 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def _to_plain_mode(image: Image.Image) -> Image.Image:
-    """Return the image as RGB or RGBA; 16 and 32 bit samples are brought to 8."""
+    """Return the image as RGB or RGBA, with samples of 16 and 32 bits converted to 8 bits."""
     if image.mode in ("RGB", "RGBA"):
         return image
     if image.mode.startswith("I;16"):
@@ -154,7 +153,7 @@ def _to_plain_mode(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Bring samples of any range to 8 bits by the range they have."""
+    """Scale the actual range of an image's samples to 8 bits."""
     samples = image.convert("F")
     low, high = samples.getextrema()
     if not isinstance(low, float) or not isinstance(high, float) or not high > low:

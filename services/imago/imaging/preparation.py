@@ -1,4 +1,4 @@
-"""Images made ready for what reads them: a small upright JPEG for vision, an upright gray page for OCR."""
+"""Prepare images: a small upright JPEG for vision providers, an upright gray page for OCR."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,15 @@ _COLOUR_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was prepared: the upright size of the original, in pixels, and its main colours."""
+class PreparedImage:
+    """The upright size of the original in pixels, and its main colours."""
 
     width: int
     height: int
     colours: tuple[ColourShare, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what crosses the pipe from a child process."""
+        """Return the JSON that a child process sends."""
         return {
             "width": self.width,
             "height": self.height,
@@ -31,46 +31,47 @@ class Prepared:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Prepared":
-        """Read back what `to_json` gave."""
+    def from_json(cls, data: dict[str, Any]) -> "PreparedImage":
+        """Return the prepared image from its JSON."""
         return cls(data["width"], data["height"], tuple(ColourShare(*colour) for colour in data["colours"]))
 
 
-def prepare_for_vision(source: Path, target: Path, *, max_side: int, max_pixels: int) -> Prepared:
-    """Write an upright sRGB JPEG, at most `max_side` pixels at its longest side, transparency on white.
+def prepare_for_vision(source: Path, target: Path, *, max_side: int, max_pixels: int) -> PreparedImage:
+    """Write an upright sRGB JPEG with a longest side of at most `max_side` pixels, transparency on white.
 
-    Raises PermanentFailure where the image can't be decoded.
+    Raises PermanentFailure if the image can't be decoded.
     """
     with pixels.open_image(source, max_pixels=max_pixels) as image:
-        by = pixels.orientation(image)
-        width, height = pixels.upright_size(image.size, by)
-        small = pixels.flatten(pixels.turn(pixels.to_srgb(pixels.shrink(image, max_side)), by))
+        orientation = pixels.orientation(image)
+        width, height = pixels.upright_size(image.size, orientation)
+        small = pixels.flatten(pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation))
         clean = Image.new("RGB", small.size)
         clean.paste(small)
         clean.save(target, "JPEG", quality=_JPEG_QUALITY)
-        return Prepared(width, height, main_colours(clean))
+        return PreparedImage(width, height, main_colours(clean))
 
 
 def prepare_for_ocr(source: Path, target: Path, *, max_side: int, max_pixels: int) -> None:
-    """Write an upright gray page without compression (PGM: the cheapest to write and to read), transparency on white.
+    """Write an upright gray page with a longest side of at most `max_side` pixels, transparency on white.
 
-    A page larger than `max_side` is shrunk, none is enlarged. Raises PermanentFailure as above.
+    The page is never enlarged, and is not compressed (PGM), which is the fastest to write and to read. Raises
+    PermanentFailure if the image can't be decoded.
     """
     with pixels.open_image(source, max_pixels=max_pixels) as image:
-        by = pixels.orientation(image)
-        page = pixels.turn(pixels.to_srgb(pixels.shrink(image, max_side)), by)
+        orientation = pixels.orientation(image)
+        page = pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation)
         pixels.flatten(page).convert("L").save(target, "PPM")
 
 
 def page_for_provider(page: Path, target: Path, *, max_side: int) -> None:
-    """Write a page that `prepare_for_ocr` made as a JPEG, at most `max_side` pixels at its longest side."""
+    """Write a page of `prepare_for_ocr` as a JPEG with a longest side of at most `max_side` pixels."""
     with Image.open(page, formats=["PPM"]) as opened:
         opened.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         opened.save(target, "JPEG", quality=_JPEG_QUALITY)
 
 
 def main_colours(image: Image.Image) -> tuple[ColourShare, ...]:
-    """Return up to five colours that stand for an RGB image, the most frequent first."""
+    """Return up to five main colours of an RGB image, the most frequent first."""
     tiny = image.copy()
     tiny.thumbnail((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
     quantized = tiny.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)

@@ -1,1 +1,1 @@
-"""The public web: which URLs and addresses may be fetched, the fetch itself, and reading a page."""
+"""Pages of the public web: parse and check URLs, fetch safely, and extract the text."""

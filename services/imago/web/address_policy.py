@@ -1,27 +1,26 @@
-"""Which addresses are the public internet: the verdict that stands between a tenant's URL and our own network.
+"""Decide whether an address is on the public internet, so that a client's URL can't reach internal networks (SSRF).
 
-The tables are our own. `ipaddress` changes its mind between versions of Python, and its `is_global` of 3.11 says yes to
-NAT64, 6to4, multicast, `::127.0.0.1` and the wire server of Azure.
+This module has its own tables, because `ipaddress` differs between versions of Python, and its `is_global` of 3.11
+accepts NAT64, 6to4, multicast, `::127.0.0.1` and Azure's wire server.
 Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates), and the
-documentation of the clouds for their metadata services.
+documentation of the cloud providers for their metadata services.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
 
-# The first network that holds an address names the reason, so single addresses stand before what surrounds them.
+# The first network that contains an address gives the reason, so single addresses precede larger networks.
 _REFUSED_IPV4 = tuple(
     (IPv4Network(network), reason)
     for network, reason in (
         ("100.100.100.200/32", "metadata"),  # Alibaba Cloud
-        ("168.63.129.16/32", "metadata"),  # Azure's wire server, in the midst of public addresses
+        ("168.63.129.16/32", "metadata"),  # Azure's wire server, among public addresses
         ("169.254.169.254/32", "metadata"),  # AWS, Azure, Google, Oracle, DigitalOcean
         ("169.254.170.2/32", "metadata"),  # AWS ECS
         ("192.0.0.192/32", "metadata"),  # Oracle Cloud
         ("255.255.255.255/32", "broadcast"),
-        ("0.0.0.0/8", "this network"),  # Linux connects 0.0.0.0 to itself.
+        ("0.0.0.0/8", "this network"),  # Linux connects 0.0.0.0 to the machine itself.
         ("10.0.0.0/8", "private"),
         ("100.64.0.0/10", "carrier-grade NAT"),
         ("127.0.0.0/8", "loopback"),
@@ -51,7 +50,7 @@ _REFUSED_IPV6 = tuple(
         ("::1/128", "loopback"),
         ("::/96", "IPv4-compatible"),
         ("::ffff:0:0:0/96", "IPv4-translated"),
-        ("64:ff9b:1::/48", "local NAT64"),  # RFC 8215: where the IPv4 address stands is the network's own affair.
+        ("64:ff9b:1::/48", "local NAT64"),  # RFC 8215: each network decides where the IPv4 address is.
         ("100::/64", "discard"),
         ("100:0:0:1::/64", "discard"),
         ("2001::/32", "Teredo"),
@@ -69,26 +68,26 @@ _REFUSED_IPV6 = tuple(
     )
 )
 
-# All that IANA gave out as global unicast lies here.
+# IANA allocates global unicast addresses only from this network.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
-# The IPv4 address in these decides. Clusters with IPv6 alone reach all of IPv4 through DNS64 and the well-known prefix
-# of NAT64 (RFC 6052), so it can't be refused as a whole.
-_WRAPPING = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+# Addresses in these networks contain an IPv4 address, which is checked instead. IPv6-only clusters reach all of IPv4
+# through DNS64 and the well-known prefix of NAT64 (RFC 6052), so it can't be refused as a whole.
+_IPV4_EMBEDDING = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 
-# The upper half of an ISATAP interface identifier, which ends in an IPv4 address (RFC 5214); the bit left out tells
-# whether that one is unique.
+# The upper half of an ISATAP interface identifier, which ends with an IPv4 address (RFC 5214). The mask ignores the bit
+# that marks the address as globally unique.
 _ISATAP, _ISATAP_MASK = 0x00005EFE, 0xFDFFFFFF
 
 
-def refusal(address: IPAddress) -> str | None:
-    """Return why an address isn't the public internet, in a word or two for our own log; None where it is."""
+def refusal_reason(address: IPAddress) -> str | None:
+    """Return why an address is not on the public internet, as a short reason for the log; None if it is."""
     if isinstance(address, IPv4Address):
         return next((reason for network, reason in _REFUSED_IPV4 if address in network), None)
     if address.scope_id is not None:
         return "zone id"
-    if any(address in network for network in _WRAPPING):
-        return refusal(IPv4Address(address.packed[-4:]))
+    if any(address in network for network in _IPV4_EMBEDDING):
+        return refusal_reason(IPv4Address(address.packed[-4:]))
     for network, reason in _REFUSED_IPV6:
         if address in network:
             return reason

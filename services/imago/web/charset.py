@@ -1,10 +1,10 @@
-"""Turns the bytes of a page into text, by what the page says of itself where that is true."""
+"""Decode the bytes of a page, with the charset that the page declares if it fits."""
 
 import codecs
 import re
 
-# What a page may name, as Python knows it. A list of our own, because Python also has codecs that no page means and
-# that cost quadratic time.
+# The charsets that a page may declare, by Python's names. Other codecs of Python are not charsets of pages, and some
+# take quadratic time.
 _CHARSETS = frozenset(
     {
         *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "koi8-r", "koi8-u", "cp866", "mac-roman"),
@@ -14,8 +14,8 @@ _CHARSETS = frozenset(
     }
 )
 
-# As browsers read them (WHATWG Encoding, labels of windows-1252 and of GBK).
-_READ_AS = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}
+# The charsets that browsers use instead (WHATWG Encoding, labels of windows-1252 and GBK).
+_ALIASES = {"ascii": "cp1252", "iso8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -23,16 +23,16 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# Within the first 1,024 bytes (HTML, section 4.2.5.4).
+# A declaration must be within the first 1,024 bytes (HTML, section 4.2.5.4).
 _DECLARED = re.compile(rb"""(?:charset|encoding)\s{0,8}=\s{0,8}["']?([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 _DECLARED_WITHIN = 1024
 
 
 def decode(body: bytes, *, charset: str | None) -> str:
-    """Return the text; `charset` is what the header said.
+    """Return the text of a page; `charset` is the one of its Content-Type header.
 
-    The first of mark, header, declaration and UTF-8 that fits all of the bytes is taken; where none does, UTF-8
-    with replacements if it mostly fits, else Windows-1252, which fits everything.
+    It uses the first that fits all bytes: byte order mark, header, declaration, UTF-8. If none fits, it uses UTF-8 with
+    replacements if that mostly fits, else Windows-1252, which fits any bytes.
     """
     for mark, name in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
@@ -55,5 +55,5 @@ def _known(label: str | None) -> str | None:
         name = codecs.lookup(label or "").name
     except (LookupError, ValueError):
         return None
-    name = _READ_AS.get(name, name)
+    name = _ALIASES.get(name, name)
     return name if name in _CHARSETS else None

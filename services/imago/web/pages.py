@@ -1,4 +1,4 @@
-"""Pages of the public web, fetched and read."""
+"""Read pages of the public web: fetch them in this process, and extract their text in a child process."""
 
 import asyncio
 import tempfile
@@ -10,41 +10,41 @@ from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
-from imago.web.fetch import Fetched, Fetcher
+from imago.web.fetch import FetchedPage, PageFetcher
 
 log = structlog.get_logger(__name__)
 
-# What the pool of child processes must know of `run`'s task.
-READING_TASK = "read_page"
-READING_FUNCTION = "imago.web.extract:read_page"
+# The pool of child processes must have this task.
+EXTRACT_TASK = "extract_page"
+EXTRACT_FUNCTION = "imago.web.extract:extract_page"
 
-# Ordinary pages take well under a second, the largest some seconds.
-READING_SECONDS = 10
+# Ordinary pages take well under a second, and the largest a few seconds.
+EXTRACT_SECONDS = 10
 _RETRY_SECONDS = 5
 
 
 class WebPages:
-    """Gives pages by their URLs; what was asked for stays in this process, HTML is parsed in another."""
+    """Reads pages of the public web by their URLs."""
 
-    def __init__(self, fetcher: Fetcher, tasks: IsolatedTasks) -> None:
+    def __init__(self, fetcher: PageFetcher, tasks: IsolatedTasks) -> None:
         self._fetcher = fetcher
         self._tasks = tasks
 
     async def read(self, url: str) -> WebPage:
-        """Fetch and read a page; raise what `Fetcher.fetch` raises, NoText, or Unavailable."""
+        """Fetch a page and extract its text; raise the errors of `PageFetcher.fetch`, NoText, or Unavailable."""
         fetched = await self._fetcher.fetch(url)
         try:
-            # Twice the time of one page: before this one there may be others in the children's hands.
-            async with asyncio.timeout(2 * READING_SECONDS):
-                return await self._read(fetched)
+            # Twice the time of one page, because this one may have to wait for a child process.
+            async with asyncio.timeout(2 * EXTRACT_SECONDS):
+                return await self._extract(fetched)
         except TimeoutError:
-            raise Unavailable("Too many pages are being read at this moment.", retry_after=_RETRY_SECONDS) from None
+            raise Unavailable("Too many pages are being read.", retry_after=_RETRY_SECONDS) from None
 
     async def close(self) -> None:
-        """Close the fetcher; the pool is its owner's."""
+        """Close the fetcher. The caller closes the child processes."""
         await self._fetcher.close()
 
-    async def _read(self, fetched: Fetched) -> WebPage:
+    async def _extract(self, fetched: FetchedPage) -> WebPage:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
             source = Path(directory) / "page"
             await asyncio.to_thread(source.write_bytes, fetched.body)
@@ -54,10 +54,12 @@ class WebPages:
                 "charset": fetched.charset,
             }
             try:
-                found = await self._tasks.run(READING_TASK, arguments, timeout=READING_SECONDS)
+                extracted = await self._tasks.run(EXTRACT_TASK, arguments, timeout=EXTRACT_SECONDS)
             except StageFailure as failure:
-                log.info("a page could not be read", code=failure.code)
-                raise NoText("The page is built so that its text can't be found within the limits.") from None
-        if not found["text"]:
-            raise NoText("The page holds no text.")
-        return WebPage(url=fetched.url, title=found["title"], text=found["text"], language=found["language"])
+                log.info("page.extraction-failed", code=failure.code)
+                raise NoText("The page's text can't be extracted within the limits.") from None
+        if not extracted["text"]:
+            raise NoText("The page has no text.")
+        return WebPage(
+            url=fetched.url, title=extracted["title"], text=extracted["text"], language=extracted["language"]
+        )

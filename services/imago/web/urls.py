@@ -1,7 +1,7 @@
-"""Reading the URLs that tenants and redirects give: hostile until read, and then written in one way only.
+"""Parse the untrusted URLs of clients and redirects into one canonical form.
 
-What is read here is what the connection goes to: the host in ASCII, an address as an address, the port as a number. A
-spelling that could be read in two ways is refused rather than guessed at.
+The connection uses the parsed parts: the host in ASCII, an address as an address, the port as a number. A spelling that
+parsers interpret differently is refused.
 """
 
 import re
@@ -19,29 +19,29 @@ MAX_URL_LENGTH = 2048
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# The web's own ports and their usual second ones. Nothing below 1024 beside the first two, so that no mail or database
-# server can be spoken to; and not all above, because that is where most internal services listen.
+# The ports of the web and their usual alternatives. Other ports below 1024 belong to services such as mail, and most
+# internal services listen on ports above.
 WEB_PORTS = frozenset({80, 443, 8080, 8443})
 
-# Names that never lead to the public web: RFC 6761, 6762, 7686 and 8375, `internal` as ICANN reserved it, and two that
-# are in use all the same. Only to spare the question: where a name leads to is checked anyway.
+# Names that are never on the public web: RFC 6761, 6762, 7686 and 8375, `internal` as reserved by ICANN, and the two
+# common ones `lan` and `localdomain`. This only saves DNS queries, because resolved addresses are checked anyway.
 _PRIVATE_SUFFIXES = frozenset(
     {"home.arpa", "internal", "invalid", "lan", "local", "localdomain", "localhost", "onion", "test"}
 )
 
-# RFC 3986, appendix B, for the two schemes there are.
+# RFC 3986, appendix B, restricted to two schemes.
 _URL = re.compile(r"(https?)://([^/?#]+)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@%]+))(?::([0-9]{0,5}))?")
 
-# Letters, digits, hyphens; and the underscore, which some hosts have although they shouldn't.
+# Letters, digits, hyphens, and the underscore, which is invalid but common in host names.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _MAX_NAME_LENGTH = 253
 
-# What `inet_aton` takes for a number; a name whose last label is one is an address (WHATWG URL, "ends in a number").
+# A number for `inet_aton`. A host whose last label is one is an IPv4 address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-# C0, DEL and C1, and the backslash, which browsers read as a slash and others don't.
+# C0, DEL and C1, and the backslash, which only some parsers treat as a slash.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
@@ -49,7 +49,7 @@ _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
 
 @dataclass(frozen=True)
 class WebUrl:
-    """A URL of http or https as it will be asked for; `address` is set where the host is one."""
+    """A parsed URL of http or https. `address` is set if the host is an address."""
 
     scheme: str
     host: str
@@ -63,46 +63,46 @@ class WebUrl:
         return f"{self.scheme}://{host}{port}{self.target}"
 
 
-def read_url(text: str, *, ports: Collection[int] = WEB_PORTS) -> WebUrl:
-    """Read a URL; raise UrlRefused where it is none that Imago fetches. Whether its address is public isn't told."""
+def parse_url(text: str, *, ports: Collection[int] = WEB_PORTS) -> WebUrl:
+    """Parse a URL; raise UrlRefused if Imago doesn't fetch such URLs. The caller checks that the address is public."""
     if len(text) > MAX_URL_LENGTH:
         raise UrlRefused(f"The URL is longer than {MAX_URL_LENGTH} characters.")
     if _FORBIDDEN.search(text):
-        raise UrlRefused("The URL holds a control character or a backslash.")
+        raise UrlRefused("The URL contains a control character or a backslash.")
     parts = _URL.fullmatch(text)
     if parts is None:
-        raise UrlRefused("The URL must begin with http:// or https:// and name a host.")
+        raise UrlRefused("The URL must begin with http:// or https:// and have a host.")
     scheme, target = parts[1].lower(), _target(parts[3], parts[4] or "")
     authority = _AUTHORITY.fullmatch(parts[2])
     if authority is None:
-        raise UrlRefused("The URL's host can't be read; user names, zone ids and percent signs have no place in it.")
+        raise UrlRefused("The URL's host is invalid; user names, zone ids and percent signs are not allowed.")
     host, address = _ipv6(authority[1]) if authority[1] else _name_or_ipv4(authority[2])
     port = int(authority[3]) if authority[3] else _DEFAULT_PORTS[scheme]
     if port not in ports:
-        raise UrlRefused(f"Pages are fetched from the ports {', '.join(map(str, sorted(WEB_PORTS)))} alone.")
+        raise UrlRefused(f"Pages are only fetched from the ports {', '.join(map(str, sorted(WEB_PORTS)))}.")
     return WebUrl(scheme, host, address, port, target)
 
 
-def join_url(base: WebUrl, reference: str, *, ports: Collection[int] = WEB_PORTS) -> WebUrl:
-    """Read where a redirect leads to; raise UrlRefused."""
-    # Before joining, which drops some of them.
-    if len(reference) > MAX_URL_LENGTH or _FORBIDDEN.search(reference):
-        raise UrlRefused("The page redirects to a URL that can't be read.")
+def resolve_redirect(base: WebUrl, location: str, *, ports: Collection[int] = WEB_PORTS) -> WebUrl:
+    """Return the URL of a redirect from `base`; raise UrlRefused."""
+    # Checked before joining, because `urljoin` drops some forbidden characters.
+    if len(location) > MAX_URL_LENGTH or _FORBIDDEN.search(location):
+        raise UrlRefused("The page redirects to an invalid URL.")
     try:
-        joined = urljoin(str(base), reference)
+        joined = urljoin(str(base), location)
     except ValueError:
-        raise UrlRefused("The page redirects to a URL that can't be read.") from None
-    return read_url(joined, ports=ports)
+        raise UrlRefused("The page redirects to an invalid URL.") from None
+    return parse_url(joined, ports=ports)
 
 
 def _target(path: str, query: str) -> str:
     try:
-        # Headers hold bytes that aren't UTF-8 as surrogates; they are sent back as the bytes they were.
+        # Bytes of a header that aren't UTF-8 are surrogates here, and are sent as the original bytes.
         quoted = [
             quote(part, safe=_PATH_SAFE + extra, errors="surrogateescape") for part, extra in ((path, ""), (query, "?"))
         ]
     except UnicodeEncodeError:
-        raise UrlRefused("The URL holds half of a surrogate pair.") from None
+        raise UrlRefused("The URL contains half of a surrogate pair.") from None
     return (quoted[0] or "/") + quoted[1]
 
 
@@ -110,7 +110,7 @@ def _ipv6(text: str) -> tuple[str, IPv6Address]:
     try:
         address = IPv6Address(text)
     except AddressValueError:
-        raise UrlRefused("The URL's host is no IPv6 address.") from None
+        raise UrlRefused("The URL's host is not a valid IPv6 address.") from None
     return str(address), address
 
 
@@ -118,12 +118,12 @@ def _name_or_ipv4(text: str) -> tuple[str, IPv4Address | None]:
     name = _ascii_name(text)
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         try:
-            # Four decimal numbers without leading zeros, and nothing else.
+            # This accepts only four decimal numbers without leading zeros.
             return name, IPv4Address(name)
         except AddressValueError:
             raise UrlRefused("An IPv4 address must be written as four decimal numbers.") from None
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
-        raise UrlRefused("The URL's host must be the full name of a host, with a dot in it.")
+        raise UrlRefused("The URL's host must be a full host name with a dot.")
     if any(name.endswith(f".{suffix}") or name == suffix for suffix in _PRIVATE_SUFFIXES):
         raise UrlRefused("The URL's host isn't on the public internet.")
     return name, None
@@ -138,6 +138,6 @@ def _ascii_name(text: str) -> str:
         try:
             name = idna.encode(text, uts46=True, std3_rules=True).decode("ascii").lower()
         except (idna.IDNAError, UnicodeError):
-            raise UrlRefused("The URL's host is no valid international name.") from None
-    # The root's dot; a second one leaves an empty label, which is refused.
+            raise UrlRefused("The URL's host is not a valid international name.") from None
+    # The dot of the DNS root. A second dot would leave an empty label, which is refused later.
     return name.removesuffix(".")

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from imago.ai.offline.texts import OfflineTextProvider
+from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.api.app import build_app
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
@@ -32,8 +32,9 @@ from imago.db.engine import Database
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.metrics import exposition
-from imago.web.fetch import Fetcher, UnknownHost
+from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages
+from imago.web.resolver import UnknownHost
 from tests.support.samples import PEPPER
 
 ADMIN_KEY = "the administrator's key of the tests"
@@ -151,7 +152,7 @@ async def serve(
         images=ImageReads(db),
         ai=AiServices(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
-            pages=pages or WebPages(Fetcher(resolve=_no_names), NoTasks()),
+            pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),
         ),
         events=events,
         local_file=store.path,

@@ -16,8 +16,8 @@ from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
 from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
-from imago.web.fetch import Fetcher
-from imago.web.pages import READING_FUNCTION, READING_TASK, WebPages
+from imago.web.fetch import PageFetcher
+from imago.web.pages import EXTRACT_FUNCTION, EXTRACT_TASK, WebPages
 from tests.integration.api.conftest import Api, Tenant, serve
 from tests.support.ssrf import SITE, canary, resolver, site
 
@@ -77,8 +77,8 @@ async def pages_of_the_web() -> AsyncIterator[Web]:
 async def api(
     sqlite_db: Database, tmp_path: Path, pages_of_the_web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Api]:
-    children = ChildPool(size=1, memory_mb=1024, cpu_seconds=2, extra_tasks=(f"{READING_TASK}={READING_FUNCTION}",))
-    fetcher = Fetcher(
+    children = ChildPool(size=1, memory_mb=1024, cpu_seconds=2, extra_tasks=(f"{EXTRACT_TASK}={EXTRACT_FUNCTION}",))
+    fetcher = PageFetcher(
         resolve=resolver({"site.example.com": [SITE], "inside.example.com": ["127.0.0.1"]}),
         allow={ip_address(SITE)},
         ports={80, pages_of_the_web.server.port or 0, pages_of_the_web.listening.port},
@@ -158,10 +158,10 @@ async def test_instructions_in_a_page_are_summarized_like_any_other_text(tenant:
 
 async def test_the_documented_example_of_a_draft_is_true(tenant: Tenant) -> None:
     async with tenant.api.http.get("/openapi.json") as answer:
-        schemas = (await answer.json())["components"]["schemas"]
-    asked = {name: field["example"] for name, field in schemas["DraftTaskBody"]["properties"].items()}
-    promised = {name: field["example"] for name, field in schemas["TaskDraft"]["properties"].items()}
-    assert await tenant.call("POST", "/ai/draft-task", json=asked) == (200, promised)
+        operation = (await answer.json())["paths"]["/ai/draft-task"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["example"]
+    response = operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert await tenant.call("POST", "/ai/draft-task", json=body) == (200, response)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from imago.api.auth.permissions import access_of
+from imago.api.auth.permissions import permission_of
 from imago.core.clients import keys
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded, picture
@@ -203,7 +203,7 @@ async def test_unknown_paths_and_methods_are_problems_too(api: Api) -> None:
 
 async def test_every_route_says_who_may_call_it(api: Api) -> None:
     for route in api.http.server.app.router.routes():  # type: ignore[union-attr]
-        assert access_of(route.handler) is not None, route
+        assert permission_of(route.handler) is not None, route
 
 
 async def test_health_and_metrics_answer(api: Api, tenant: Tenant) -> None:

@@ -1,4 +1,4 @@
-"""What we say of camera files, against what exiftool says."""
+"""The EXIF of camera files, compared with exiftool."""
 
 import io
 import shutil
@@ -16,7 +16,7 @@ from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
 from tests.support.images import encoded
 
 
-def test_every_field_of_every_camera_file_is_what_exiftool_says(record_property) -> None:
+def test_every_field_of_every_camera_file_is_the_same_as_with_exiftool(record_property) -> None:
     corpus()
     paths = corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif")
     compared, wrong = 0, []
@@ -29,7 +29,7 @@ def test_every_field_of_every_camera_file_is_what_exiftool_says(record_property)
                 wrong.append(f"{path.name}: {name} is {mine[name]!r}, exiftool says {value!r}")
     record_property("fields", compared)
     assert not wrong, "\n".join(wrong)
-    assert compared >= 500, "hardly anything was compared"
+    assert compared >= 500, "too few fields were compared"
 
 
 def copy_exif(jpeg: bytes, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""OCR on pages whose text is known, and on photographs that have none."""
+"""OCR on pages with a known text, and on photographs without text."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.ocr import halved, read_text, tessdata
+from imago.imaging.ocr import read_text, set_halved_image, tessdata
 from imago.imaging.preparation import prepare_for_ocr
 from tests.support.pages import ENGLISH, FONT, FRENCH, character_error_rate, page
 
@@ -37,7 +37,7 @@ def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr", 
 
 @pytest.mark.parametrize("engine", ["tesserocr", "pytesseract"])
 @pytest.mark.parametrize(("text", "language"), [(FRENCH, "fr"), (ENGLISH, "en")])
-def test_a_clean_page_is_read_with_under_three_percent_of_errors(
+def test_a_clean_page_is_read_with_less_than_three_percent_of_errors(
     tmp_path: Path, engine: str, text: str, language: str
 ) -> None:
     reading = read(page(text), tmp_path, engine=engine)
@@ -54,11 +54,11 @@ def engine() -> Iterator[tesserocr.PyTessBaseAPI]:
 
 
 @pytest.mark.parametrize("text", [FRENCH, ENGLISH], ids=["fr", "en"])
-def test_large_letters_are_read_at_half_scale_with_hardly_an_error_more(
+def test_large_letters_are_read_at_half_scale_with_few_more_errors(
     tmp_path: Path, engine: tesserocr.PyTessBaseAPI, text: str
 ) -> None:
     image = page(text, scale=2)
-    assert halved(engine, image)
+    assert set_halved_image(engine, image)
     full, half = (character_error_rate(read(image, tmp_path, half_scale=scaled).text, text) for scaled in (False, True))
     assert half - full <= 0.005, f"{full:.2%} of errors at full scale, {half:.2%} at half"
 
@@ -67,12 +67,12 @@ def test_one_small_line_keeps_a_page_at_full_scale(tmp_path: Path, engine: tesse
     image = page(FRENCH, scale=2)
     note = "Les photographies de cette page sont de Marie Dubois, Marseille, mars 2008."
     ImageDraw.Draw(image).text((200, image.height - 60), note, font=ImageFont.truetype(str(FONT), 22), fill=20)
-    assert not halved(engine, image)
+    assert not set_halved_image(engine, image)
     assert "Marie Dubois" in read(image, tmp_path, half_scale=True).text
 
 
-def test_a_small_page_is_read_as_it_is(engine: tesserocr.PyTessBaseAPI) -> None:
-    assert not halved(engine, page(FRENCH))
+def test_a_small_page_is_read_at_full_scale(engine: tesserocr.PyTessBaseAPI) -> None:
+    assert not set_halved_image(engine, page(FRENCH))
 
 
 def test_accents_are_read(tmp_path: Path) -> None:
@@ -87,11 +87,11 @@ def test_a_photograph_without_text_has_none(tmp_path: Path, photo: Path) -> None
     assert (reading.has_text, reading.text) == (False, ""), reading
 
 
-# These hold text: a title page cut from a magazine, a film poster, a caption.
+# These do contain text: a title page cut from a magazine, a film poster, a caption.
 WITH_TEXT = {"image00971.jpg", "no_exif.jpg", "Jobagent.tiff"}
 
 
-def test_hardly_a_camera_photo_is_said_to_have_text(tmp_path: Path) -> None:
+def test_no_text_is_found_in_camera_photos_without_text(tmp_path: Path) -> None:
     photos = [
         path for path in corpus_files("jpg/*.jpg", "jpg/exif-org/*.jpg", "jpg/gps/*.jpg") if path.name not in WITH_TEXT
     ]
@@ -106,11 +106,11 @@ def test_a_sign_with_one_word_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (3, 900)])
-def test_an_odd_page_is_read_as_empty(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_page_of_an_unusual_size_is_read_as_empty(tmp_path: Path, size: tuple[int, int]) -> None:
     assert not read(Image.new("L", size, 255), tmp_path).has_text
 
 
-def test_a_language_that_is_not_installed_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_language_that_is_not_installed(tmp_path: Path) -> None:
     path = tmp_path / "page.pgm"
     Image.new("L", (10, 10)).save(path, "PPM")
     with pytest.raises(PermanentFailure) as failure:
@@ -118,13 +118,13 @@ def test_a_language_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert (failure.value.code, "tlh" in failure.value.text) == ("ocr-language-missing", True)
 
 
-def test_the_second_engine_reads_a_page_without_any_network(tmp_path: Path) -> None:
-    from imago.imaging.ocr_fallback import read_text as read_again
+def test_the_second_engine_reads_a_page_without_a_network(tmp_path: Path) -> None:
+    from imago.imaging.ocr_fallback import read_text as read_with_second_engine
 
-    # It loses the ends of lines that aren't straight, so the page is.
+    # It loses the ends of skewed lines, so the page is straight.
     path = tmp_path / "page.png"
     page(ENGLISH, skew=0).save(path)
-    reading = read_again(path, languages=LANGUAGES)
+    reading = read_with_second_engine(path, languages=LANGUAGES)
     assert character_error_rate(reading.text, ENGLISH) < 0.15
     assert reading.engine == "rapidocr"
 
@@ -133,5 +133,5 @@ def test_tesseract_runs_one_thread() -> None:
     assert os.environ["OMP_THREAD_LIMIT"] == "1"
 
 
-async def test_reading_leaves_an_event_loop_alone(tmp_path: Path) -> None:
+async def test_a_page_can_be_read_in_a_thread_of_an_event_loop(tmp_path: Path) -> None:
     assert (await asyncio.to_thread(read, page(ENGLISH), tmp_path)).has_text

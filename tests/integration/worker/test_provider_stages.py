@@ -258,7 +258,7 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
     providers = rig.providers(rig.nats)
-    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children), providers.reader)
+    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children), providers.ocr)
     message = WorkMessage(image.uuid, rig.client.uuid, Stage.OCR, 1, 0)
     for _ in range(attempts):
         held = await claim_stage(rig.db, message, lease=timedelta(0), max_tries=9, headers={})

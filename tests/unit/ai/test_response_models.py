@@ -1,4 +1,4 @@
-"""What a model may say, and what of it is believed: ten thousand mutated answers, and none that doesn't fit."""
+"""Validation of models' answers, with ten thousand mutated ones."""
 
 import json
 import random
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from imago.ai.response_models import Answer, InvalidAnswer, decode
+from imago.ai.response_models import InvalidAnswer, ModelAnswer, decode
 from imago.core.texts import clean_text
 from tests.support.mutated_answers import GOOD, mutated, problems
 
 COUNT = 10_000
 
 
-def test_of_ten_thousand_mutated_answers_none_that_is_accepted_is_invalid(
+def test_no_accepted_answer_of_ten_thousand_mutated_ones_is_invalid(
     record_property: Callable[[str, object], None],
 ) -> None:
     rng = random.Random(20261125)
@@ -25,25 +25,25 @@ def test_of_ten_thousand_mutated_answers_none_that_is_accepted_is_invalid(
         text = mutated(rng, GOOD[expected])
         try:
             answer = decode(text, expected)
-        except InvalidAnswer as refused:
+        except InvalidAnswer as error:
             outcomes["refused"] += 1
-            reasons.add(str(refused))
+            reasons.add(str(error))
             continue
-        found = problems(answer)
-        outcomes["invalid" if found else "accepted"] += 1
-        assert not found, f"answer {number}: {found}: {text[:300]!r}"
+        wrong = problems(answer)
+        outcomes["invalid" if wrong else "accepted"] += 1
+        assert not wrong, f"answer {number}: {wrong}: {text[:300]!r}"
     print(f"{COUNT} mutated answers: {dict(outcomes)}, invalid {outcomes['invalid']}")
     record_property("outcomes", dict(outcomes))
     assert outcomes["invalid"] == 0
-    # The reasons go to the provider and to the log: nothing of the answers may be in them.
+    # The reasons go to the provider and to the log, so they must not quote the answers.
     assert max(map(len, reasons)) < 1000
     assert not any("instructions" in reason for reason in reasons)
-    # Both kinds came up often, or this shows nothing.
+    # Both outcomes must be frequent for the test to be meaningful.
     assert min(outcomes["accepted"], outcomes["refused"]) > COUNT / 10
 
 
 @pytest.mark.parametrize("answer", GOOD)
-def test_a_schema_names_every_member_and_no_other(answer: type[Answer]) -> None:
+def test_a_schema_has_exactly_the_members_of_its_model(answer: type[ModelAnswer]) -> None:
     assert set(answer.SCHEMA["properties"]) == set(answer.model_fields) == set(answer.SCHEMA["required"])
     assert answer.SCHEMA["additionalProperties"] is False
     assert decode(json.dumps(GOOD[answer]), answer)
@@ -66,5 +66,5 @@ def test_texts_are_cleaned(text: str, clean: str) -> None:
     assert clean_text(text, limit=20) == clean
 
 
-def test_a_text_of_one_line_has_no_breaks() -> None:
+def test_a_text_of_one_line_has_no_line_breaks() -> None:
     assert clean_text(" a \n\n b\u2029c ", limit=20, lines=False) == "a b c"

@@ -1,4 +1,4 @@
-"""What an upload is, by its bytes alone."""
+"""The format, size and frames of an image, detected from its bytes."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from tests.support.images import FORMATS, animated, encoded, picture
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_is_known_by_its_bytes(kind: str) -> None:
+def test_every_format_is_detected(kind: str) -> None:
     header = probe(io.BytesIO(encoded(kind, picture(120, 80))))
     assert (header.format, header.width, header.height, header.frames) == (ImageFormat(kind), 120, 80, 1)
 
@@ -41,28 +41,28 @@ def test_frames_are_counted(kind: str) -> None:
     ]
     + [b"\0\0\0\x18ftypisom\0\0\0\0isommp42", b"MZ", b"#!/bin/sh", b" \n\xff\xd8\xff"],
 )
-def test_everything_else_is_refused(data: bytes) -> None:
+def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedMediaType):
         probe(io.BytesIO(data + b"\0" * 300))
 
 
-def test_no_bytes_are_an_empty_file() -> None:
+def test_a_file_without_bytes_is_empty() -> None:
     with pytest.raises(EmptyFile):
         probe(io.BytesIO(b""))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_header_cut_short_is_unreadable(kind: str) -> None:
+def test_a_truncated_header_is_unreadable(kind: str) -> None:
     with pytest.raises((UnreadableImage, UnsupportedMediaType)):
         probe(io.BytesIO(encoded(kind)[:17]))
 
 
-def test_a_polyglot_passes_as_the_image_it_is() -> None:
+def test_a_polyglot_is_accepted_as_its_image() -> None:
     for data in (encoded("gif") + b"<script>alert(1)</script>", encoded("jpeg") + b"PK\x03\x04 and so on"):
         assert probe(io.BytesIO(data)).width == 64
 
 
-def test_a_bomb_is_measured_without_being_decoded() -> None:
+def test_the_size_of_a_bomb_is_read_without_decoding() -> None:
     body = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + body
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -98,7 +98,7 @@ SAMPLES = [encoded(kind) for kind in FORMATS] + [animated(kind) for kind in ("gi
 
 @settings(max_examples=600, derandomize=True, deadline=None)
 @given(st.data())
-def test_no_mutation_gives_anything_but_an_answer_or_a_refusal(data: st.DataObject) -> None:
+def test_a_mutated_file_has_a_header_or_is_refused(data: st.DataObject) -> None:
     mutated = bytearray(data.draw(st.sampled_from(SAMPLES)))
     for _ in range(data.draw(st.integers(1, 10))):
         mutated[data.draw(st.integers(0, min(len(mutated), 600) - 1))] = data.draw(st.integers(0, 255))

@@ -1,4 +1,4 @@
-"""What decoders raise on broken files is one kind of failure, whatever they raise."""
+"""Errors of decoders are permanent failures, and JPEG is scaled while it is decoded."""
 
 import contextlib
 from pathlib import Path
@@ -12,18 +12,18 @@ from tests.support.images import encoded
 
 
 @pytest.mark.parametrize("kind", ["avif", "heic", "jpeg", "png", "webp", "tiff"])
-def test_a_file_whose_picture_was_overwritten_is_no_internal_error(kind: str, tmp_path: Path) -> None:
+def test_a_file_with_overwritten_pixels_is_not_an_internal_error(kind: str, tmp_path: Path) -> None:
     data = bytearray(encoded(kind))
     middle = len(data) // 2
     data[middle:] = bytes(len(data) - middle)
     path = tmp_path / "broken"
     path.write_bytes(data)
-    # Some decoders forgive it; whoever doesn't must say so in one of two ways.
+    # Some decoders ignore it. The others must raise PermanentFailure.
     with contextlib.suppress(PermanentFailure), open_image(path, max_pixels=1_000_000) as image:
         shrink(image, 64)
 
 
-def test_what_libavif_raises_is_an_undecodable_image(tmp_path: Path) -> None:
+def test_an_error_of_libavif_is_an_undecodable_image(tmp_path: Path) -> None:
     data = encoded("avif")
     picture = data.index(b"mdat") + 4
     path = tmp_path / "broken.avif"
@@ -31,13 +31,11 @@ def test_what_libavif_raises_is_an_undecodable_image(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure) as raised, open_image(path, max_pixels=1_000_000) as image:
         shrink(image, 64)
     assert raised.value.code == "undecodable-image"
-    assert isinstance(raised.value.__cause__, RuntimeError), "another kind of error than the one this test is about"
+    assert isinstance(raised.value.__cause__, RuntimeError), "libavif raised another error than this test expects"
 
 
 @pytest.mark.parametrize("size", [(128, 96), (256, 171), (512, 512), (171, 256), (512, 3)])
-def test_a_jpeg_of_twice_four_or_eight_times_the_side_is_as_good_as_one_that_is_resampled(
-    tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_a_jpeg_scaled_by_the_decoder_is_as_good_as_a_resampled_one(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "photo.jpg"
     photo = Image.effect_mandelbrot((512, 512), (-2.0, -1.5, 1.0, 1.5), 100).convert("RGB").resize(size)
     photo.save(path, quality=95)

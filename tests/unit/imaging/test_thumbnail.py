@@ -35,7 +35,7 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("into", ["webp", "jpeg"])
-def test_every_format_gives_a_thumbnail_of_the_size_asked_for(tmp_path: Path, kind: str, into: ThumbnailFormat) -> None:
+def test_every_format_gives_a_thumbnail_of_the_requested_size(tmp_path: Path, kind: str, into: ThumbnailFormat) -> None:
     result, image = thumbnail(encoded(kind, picture(300, 200)), tmp_path, kind=into)
     assert (result.width, result.height, image.size) == (100, 67, (100, 67))
     assert (result.content_type, result.size_bytes) == (f"image/{into}", (tmp_path / "target").stat().st_size)
@@ -47,16 +47,16 @@ def test_a_small_image_is_not_enlarged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", ["landscape", "portrait"])
-def test_all_eight_orientations_come_out_alike(tmp_path: Path, group: str) -> None:
+def test_all_eight_orientations_give_the_same_thumbnail(tmp_path: Path, group: str) -> None:
     folder = corpus() / "jpg" / "orientation"
     shown = [thumbnail(folder / f"{group}_{number}.jpg", tmp_path)[1] for number in range(1, 9)]
     assert {image.size for image in shown} == {shown[0].size}
     for number, image in enumerate(shown[1:], 2):
-        assert difference(shown[0], image) < 12, f"{group}_{number} is turned wrongly"
+        assert difference(shown[0], image) < 12, f"{group}_{number} is not upright"
 
 
 @pytest.mark.parametrize("into", ["webp", "jpeg"])
-def test_nothing_of_the_originals_metadata_is_kept(tmp_path: Path, into: ThumbnailFormat) -> None:
+def test_the_metadata_of_the_original_is_removed(tmp_path: Path, into: ThumbnailFormat) -> None:
     exif = piexif.dump({"0th": {piexif.ImageIFD.Make: "Secret"}, "GPS": {1: "N", 2: ((1, 1), (2, 1), (3, 1))}})
     data = encoded("jpeg", picture(300, 200), exif=exif, comment=b"Secret", xmp=b"<x>Secret</x>")
     _, image = thumbnail(data, tmp_path, kind=into)
@@ -75,17 +75,17 @@ def test_transparency_is_kept_in_webp_and_white_in_jpeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_every_kind_of_pixels_is_taken(tmp_path: Path, mode: str) -> None:
+def test_every_pixel_mode_is_supported(tmp_path: Path, mode: str) -> None:
     image = Image.linear_gradient("L").resize((300, 200)).convert("I") if mode == "I;16" else Image.linear_gradient("L")
     source = tmp_path / "source"
     image.convert(mode).save(source, "TIFF")
     _, small = thumbnail(source, tmp_path)
     assert max(small.size) == 100
     low, high = small.convert("L").getextrema()
-    assert high > low or mode in ("I;16",), "the gradient is gone"
+    assert high > low or mode in ("I;16",), "the gradient is lost"
 
 
-def test_the_first_frame_stands_for_all(tmp_path: Path) -> None:
+def test_the_first_frame_is_used(tmp_path: Path) -> None:
     assert difference(thumbnail(animated("gif"), tmp_path)[1], picture()) < 12
 
 
@@ -98,7 +98,7 @@ def test_the_first_frame_stands_for_all(tmp_path: Path) -> None:
         (b"nothing", "undecodable-image"),
     ],
 )
-def test_what_cant_be_decoded_fails_for_good_and_says_why(tmp_path: Path, data: bytes, code: str) -> None:
+def test_an_undecodable_image_fails_permanently_with_a_code(tmp_path: Path, data: bytes, code: str) -> None:
     with pytest.raises(PermanentFailure) as failure:
         thumbnail(data, tmp_path)
     assert failure.value.code == code
@@ -111,7 +111,7 @@ def test_more_pixels_than_allowed_are_not_decoded(tmp_path: Path) -> None:
     assert failure.value.code == "too-many-pixels"
 
 
-def test_vision_gets_an_upright_jpeg_with_the_originals_size(tmp_path: Path) -> None:
+def test_a_vision_provider_gets_an_upright_jpeg_and_the_size_of_the_original(tmp_path: Path) -> None:
     source = corpus() / "jpg" / "orientation" / "portrait_6.jpg"
     prepared = prepare_for_vision(source, tmp_path / "small.jpg", max_side=200, max_pixels=PIXELS)
     assert (prepared.width, prepared.height) == (450, 600)
@@ -128,15 +128,15 @@ def test_ocr_gets_a_gray_page(tmp_path: Path) -> None:
         assert (image.mode, image.size) == ("L", (300, 200))
 
 
-def test_colours_of_another_profile_are_brought_to_srgb(tmp_path: Path) -> None:
-    # This photo is in Adobe RGB, whose numbers shown as they are look pale.
+def test_colours_of_another_profile_are_converted_to_srgb(tmp_path: Path) -> None:
+    # This photo is in Adobe RGB, which looks pale if it is shown as sRGB.
     with Image.open(ROCKET) as original:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(original.info["icc_profile"]))
         right = ImageCms.profileToProfile(original, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
         assert right is not None
         wrong = original.convert("RGB")
     _, image = thumbnail(ROCKET, tmp_path, size=200)
-    # What is left is WebP's own loss.
+    # The remaining difference is the loss of WebP.
     assert difference(image, right.resize(image.size)) < 4
     assert difference(image, wrong.resize(image.size)) > difference(image, right.resize(image.size)) + 1
 

@@ -1,4 +1,4 @@
-"""Hostile URLs: read in one way, or not at all."""
+"""Hostile URLs: parsed into one canonical form, or refused."""
 
 import asyncio
 import ipaddress
@@ -6,9 +6,9 @@ import ipaddress
 import pytest
 
 from imago.core.errors import UrlRefused
-from imago.web.address_policy import refusal
-from imago.web.fetch import UnknownHost
-from imago.web.urls import MAX_URL_LENGTH, join_url, read_url
+from imago.web.address_policy import refusal_reason
+from imago.web.resolver import UnknownHost
+from imago.web.urls import MAX_URL_LENGTH, parse_url, resolve_redirect
 from tests.support.ssrf import TECHNIQUES, ask_libc, bypass_urls, harmless_urls
 
 
@@ -19,27 +19,27 @@ def test_no_spelling_of_an_internal_address_is_accepted() -> None:
     accepted = {}
     for url, technique in urls.items():
         try:
-            read = read_url(url)
+            parsed = parse_url(url)
         except UrlRefused:
             continue
-        if read.address is not None:
-            found = [read.address]
+        if parsed.address is not None:
+            addresses = [parsed.address]
         else:
             try:
-                found = [ipaddress.ip_address(text) for text in asyncio.run(ask_libc(read.host))]
+                addresses = [ipaddress.ip_address(text) for text in asyncio.run(ask_libc(parsed.host))]
             except UnknownHost:
                 continue
-        if all(refusal(address) is None for address in found):
+        if all(refusal_reason(address) is None for address in addresses):
             accepted[url] = technique
     assert not accepted, f"accepted: {accepted}"
 
 
-def test_harmless_urls_are_read() -> None:
+def test_harmless_urls_are_accepted() -> None:
     urls = harmless_urls()
     assert len(urls) >= 100
     for url in urls:
-        read = read_url(url)
-        assert read.address is None or refusal(read.address) is None, url
+        parsed = parse_url(url)
+        assert parsed.address is None or refusal_reason(parsed.address) is None, url
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_harmless_urls_are_read() -> None:
         ("http://[2606:4700:0:0:0:0:0:1]/", "http://[2606:4700::1]/"),
     ],
 )
-def test_a_url_is_written_in_one_way(text: str, canonical: str) -> None:
-    assert str(read_url(text)) == canonical
-    assert str(read_url(canonical)) == canonical, "reading it again must change nothing"
+def test_a_url_has_one_canonical_form(text: str, canonical: str) -> None:
+    assert str(parse_url(text)) == canonical
+    assert str(parse_url(canonical)) == canonical, "the canonical form must not change"
 
 
 @pytest.mark.parametrize("port", [21, 22, 25, 79, 81, 110, 143, 5432, 6379, 8000, 9200, 11211, 27017, 65535])
-def test_ports_beside_the_webs_own_are_refused(port: int) -> None:
+def test_ports_other_than_those_of_the_web_are_refused(port: int) -> None:
     with pytest.raises(UrlRefused):
-        read_url(f"http://example.com:{port}/")
+        parse_url(f"http://example.com:{port}/")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_ports_beside_the_webs_own_are_refused(port: int) -> None:
         "http://example.com/\r\nX: y",
     ],
 )
-def test_what_no_browser_sends_is_refused(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(UrlRefused):
-        read_url(url)
+        parse_url(url)
 
 
 @pytest.mark.parametrize(
-    ("reference", "canonical"),
+    ("location", "canonical"),
     [
         ("/b", "https://example.com/b"),
         ("c?d#e", "https://example.com/a/c?d"),
@@ -98,11 +98,11 @@ def test_what_no_browser_sends_is_refused(url: str) -> None:
         ("/\udce9t\udce9", "https://example.com/%E9t%E9"),
     ],
 )
-def test_a_redirect_is_read_from_where_it_stands(reference: str, canonical: str) -> None:
-    assert str(join_url(read_url("https://example.com/a/b"), reference)) == canonical
+def test_a_redirect_is_resolved_against_its_page(location: str, canonical: str) -> None:
+    assert str(resolve_redirect(parse_url("https://example.com/a/b"), location)) == canonical
 
 
-@pytest.mark.parametrize("reference", ["http://[", "\\\\127.0.0.1\\", "//user@127.0.0.1/", "ftp://x.example/", "a\tb"])
-def test_a_redirect_that_cant_be_read_is_refused(reference: str) -> None:
+@pytest.mark.parametrize("location", ["http://[", "\\\\127.0.0.1\\", "//user@127.0.0.1/", "ftp://x.example/", "a\tb"])
+def test_an_invalid_redirect_is_refused(location: str) -> None:
     with pytest.raises(UrlRefused):
-        join_url(read_url("https://example.com/a/b"), reference)
+        resolve_redirect(parse_url("https://example.com/a/b"), location)

@@ -1,1 +1,1 @@
-"""The offline provider: an image classifier and extractive text tools that run on this machine."""
+"""The offline providers: an image classifier and extractive text tools that need no network."""

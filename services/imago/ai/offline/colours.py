@@ -1,11 +1,11 @@
-"""Names of colours, in French and English."""
+"""Names of colours in French and English."""
 
 import colorsys
 from collections.abc import Iterable
 
 from imago.core.images.vision import ColourShare
 
-# A colour is worth naming when it covers this much of the image.
+# Only colours that cover this share of the image are named.
 MIN_SHARE = 0.2
 
 _FRENCH = {
@@ -24,7 +24,7 @@ _FRENCH = {
     "pink": "rose",
 }
 
-# Hues in degrees up to which each name holds, for colours that are neither gray nor brown.
+# The largest hue in degrees of each name, for colours that are neither gray nor brown.
 _HUES = (
     (15, "red"),
     (42, "orange"),
@@ -55,7 +55,7 @@ def colour_name(colour: ColourShare) -> str:
 
 
 def main_colour_names(colours: Iterable[ColourShare], language: str) -> tuple[str, ...]:
-    """Return the names of the colours that cover most of an image, at most two, the largest first."""
+    """Return the names of at most two colours that cover most of an image, the largest first."""
     shares: dict[str, float] = {}
     for colour in colours:
         name = colour_name(colour)
@@ -65,6 +65,6 @@ def main_colour_names(colours: Iterable[ColourShare], language: str) -> tuple[st
 
 
 def is_black_and_white(colours: Iterable[ColourShare]) -> bool:
-    """Tell whether an image has hardly any colour at all."""
+    """Return whether an image has almost no colour."""
     spread = [max(c.red, c.green, c.blue) - min(c.red, c.green, c.blue) for c in colours]
     return bool(spread) and max(spread) <= 10

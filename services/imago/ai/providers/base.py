@@ -1,4 +1,4 @@
-"""Models: what one is to the rest, and which ones the settings name."""
+"""The protocol of a model at a provider, and the names of the providers."""
 
 import re
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ GEMINI = "gemini"
 OPENROUTER = "openrouter"
 OFFLINE = "offline"
 
-# The provider's own name for its present small model; other providers have no such name, so theirs must be set.
+# Google's alias of its current small model. Other providers have no such alias, so their model must be set.
 DEFAULT_MODELS = {GEMINI: "gemini-flash-latest"}
 
 _MODEL_NAME = re.compile(r"^[A-Za-z0-9][\w./:@+-]{0,99}$")
 
-# Beyond this a count of tokens is a mistake.
+# A larger reported number of tokens is an error.
 _MAX_TOKENS = 10**9
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's text as it came, and what it took."""
+    """A model's unvalidated text, and the tokens it used."""
 
     text: str
     usage: TokenUsage
 
 
-class Model(Protocol):
+class LanguageModel(Protocol):
     """A model at a provider."""
 
     @property
     def provider(self) -> str:
-        """The provider's name as settings and metrics know it."""
+        """The provider's name in settings and metrics."""
         ...
 
     @property
@@ -41,8 +41,8 @@ class Model(Protocol):
         """The model's name at the provider."""
         ...
 
-    async def ask(self, prompt: Prompt, *, timeout: float) -> Reply:
-        """Have the conversation gone on with, within so many seconds; raise CallFailed."""
+    async def generate(self, prompt: Prompt, *, timeout: float) -> Reply:
+        """Return the model's reply to a prompt within `timeout` seconds; raise CallFailed."""
         ...
 
     async def close(self) -> None:
@@ -50,13 +50,13 @@ class Model(Protocol):
         ...
 
 
-def model_name(reported: object, *, asked: str) -> str:
-    """Return the model that answered as the provider names it, or the one asked where that is no name."""
-    return reported if isinstance(reported, str) and _MODEL_NAME.match(reported) else asked
+def reported_model(name: object, *, default: str) -> str:
+    """Return the model name that a provider reported, or the default if it is not a valid name."""
+    return name if isinstance(name, str) and _MODEL_NAME.match(name) else default
 
 
-def tokens(reported: object) -> int:
-    """Return a reported count of tokens; 0 for what is none."""
-    if isinstance(reported, bool) or not isinstance(reported, int) or not 0 <= reported <= _MAX_TOKENS:
+def reported_tokens(count: object) -> int:
+    """Return the number of tokens that a provider reported, or 0 if it is not a valid number."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_TOKENS:
         return 0
-    return reported
+    return count

@@ -1,4 +1,4 @@
-"""How a request to a provider fails, whoever the provider is."""
+"""Failures of a call to a provider."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,34 +7,34 @@ from enum import StrEnum
 from imago.core.ai_usage.model import TokenUsage
 
 
-class Outcome(StrEnum):
-    """What became of one request, as the metric names it."""
+class CallOutcome(StrEnum):
+    """The outcome of one call, as the metric's label."""
 
     OK = "ok"
     INVALID = "invalid"
-    """An answer that fits no schema."""
+    """The answer doesn't match the schema."""
     BLOCKED = "blocked"
-    """The provider declines to work on the content."""
+    """The provider declines to process the content."""
     REFUSED = "refused"
-    """The provider can't do anything with the request."""
+    """The provider can't process the request."""
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
-    """Out of reach or overloaded: nobody's fault, and nothing that a try should count for."""
+    """The provider is unreachable or overloaded. This doesn't count as an attempt."""
     MISCONFIGURED = "misconfigured"
-    """The provider accepts neither this server's key nor its account or model."""
+    """The provider doesn't accept this server's key, account or model."""
     ERROR = "error"
     TIMEOUT = "timeout"
 
 
 @dataclass
 class CallFailed(Exception):
-    """A request that gave no answer.
+    """A call without a usable reply.
 
-    `note` is for the log and never for a client. `usage` is there where the model worked and says what that took;
-    `reached` tells whether it may have worked.
+    `note` is for the log, and never for a client. `usage` is set if the provider reported it. `reached` is true if the
+    model may have processed the request.
     """
 
-    outcome: Outcome
+    outcome: CallOutcome
     note: str = ""
     retry_after: timedelta | None = None
     usage: TokenUsage | None = None
@@ -44,23 +44,23 @@ class CallFailed(Exception):
         return f"{self.outcome}: {self.note}"
 
 
-# Gateways' ways to say that what is behind them is away or overloaded (Cloudflare's 52x, Anthropic's 529).
-_AWAY = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})
+# Gateways report an unavailable or overloaded upstream with these (52x: Cloudflare, 529: Anthropic).
+_UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})
 
-# An account without credit is as little the image's fault as a revoked key or a model that doesn't exist.
+# An account without credit, a revoked key or an unknown model is not the image's fault.
 _MISCONFIGURED = frozenset({401, 402, 403, 404, 405, 410})
 
 
 def failure_of_status(status: int, *, note: str, retry_after: timedelta | None) -> CallFailed:
-    """Return what an HTTP status other than success means."""
+    """Return the failure for an unsuccessful HTTP status."""
     if status == 429:
-        return CallFailed(Outcome.THROTTLED, note, retry_after)
-    if status in _AWAY:
-        return CallFailed(Outcome.UNAVAILABLE, note, retry_after)
+        return CallFailed(CallOutcome.THROTTLED, note, retry_after)
+    if status in _UNAVAILABLE:
+        return CallFailed(CallOutcome.UNAVAILABLE, note, retry_after)
     if status in _MISCONFIGURED or 300 <= status < 400:
-        return CallFailed(Outcome.MISCONFIGURED, note)
+        return CallFailed(CallOutcome.MISCONFIGURED, note)
     if status == 408:
-        return CallFailed(Outcome.TIMEOUT, note)
+        return CallFailed(CallOutcome.TIMEOUT, note)
     if 400 <= status < 500:
-        return CallFailed(Outcome.REFUSED, note)
-    return CallFailed(Outcome.ERROR, note, retry_after)
+        return CallFailed(CallOutcome.REFUSED, note)
+    return CallFailed(CallOutcome.ERROR, note, retry_after)

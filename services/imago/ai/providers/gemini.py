@@ -1,24 +1,18 @@
-"""Gemini, by Google's SDK; its retries are off, because ours know the breaker and the budget."""
+"""The Gemini API by Google's SDK, without the SDK's retries: `provider_client` retries within breaker and budget."""
 
 import importlib
 from typing import Any
 
-import aiohttp
-import structlog
-from opentelemetry.instrumentation.utils import suppress_http_instrumentation
-
 from imago.ai.prompts import Prompt, Turn
-from imago.ai.providers.base import GEMINI, Reply, model_name, tokens
-from imago.ai.providers.failures import CallFailed, Outcome, failure_of_status
-from imago.ai.providers.http import AnswerTooLarge, delay_of, provider_session, retry_after
+from imago.ai.providers.base import GEMINI, Reply, reported_model, reported_tokens
+from imago.ai.providers.failures import CallFailed, CallOutcome, failure_of_status
+from imago.ai.providers.http import ProviderSession, parse_delay, provider_request, retry_delay
 from imago.core.ai_usage.model import TokenUsage
-
-log = structlog.get_logger(__name__)
 
 BASE_URL = "https://generativelanguage.googleapis.com/"
 
-# The provider's reasons for giving no answer to this content, as `finishReason` or `promptFeedback.blockReason`.
-_BLOCKS = frozenset(
+# The values of `finishReason` and `promptFeedback.blockReason` for content that the provider declines.
+_BLOCK_REASONS = frozenset(
     {
         "BLOCKLIST",
         "ESCALATION",
@@ -31,8 +25,8 @@ _BLOCKS = frozenset(
         "SPII",
     }
 )
-# Reasons in the error's details that are about this server's account and not about the request.
-_OURS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "SERVICE_DISABLED"})
+# Reasons in an error's details that concern this server's account and not the request.
+_ACCOUNT_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "SERVICE_DISABLED"})
 
 
 class GeminiModel:
@@ -41,79 +35,64 @@ class GeminiModel:
     provider = GEMINI
 
     def __init__(self, *, api_key: str, model: str, base_url: str | None, timeout: float) -> None:
-        # The import takes seconds, so it is done where Gemini is used, and not within the patience for an answer.
+        # The import takes seconds, so it is not done within the time-out of the first call.
         importlib.import_module("google.genai.types")
         self.model = model
         self._api_key = api_key
         self._base_url = base_url or BASE_URL
-        self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._session = ProviderSession(timeout=timeout)
         self._client: Any = None
 
-    async def ask(self, prompt: Prompt, *, timeout: float) -> Reply:
-        """Have the conversation gone on with; raise CallFailed."""
+    async def generate(self, prompt: Prompt, *, timeout: float) -> Reply:
+        """Return the model's reply to a prompt; raise CallFailed."""
         from google.genai import errors
 
-        client = self._connected()
-
+        client = self._connected_client()
         try:
-            with suppress_http_instrumentation():
-                answer = await client.aio.models.generate_content(
+            with provider_request():
+                response = await client.aio.models.generate_content(
                     model=self.model, contents=_contents(prompt), config=_config(prompt, timeout)
                 )
         except errors.APIError as error:
             raise _failure(error) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise CallFailed(Outcome.UNAVAILABLE, type(error).__name__) from None
-        except TimeoutError:
-            raise CallFailed(Outcome.TIMEOUT, reached=True) from None
-        except (aiohttp.ClientError, AnswerTooLarge, OSError) as error:
-            # The connection broke after the request was sent: the model may have worked.
-            raise CallFailed(Outcome.ERROR, type(error).__name__, reached=True) from None
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            # The SDK couldn't make sense of an answer with status 200.
-            raise CallFailed(Outcome.INVALID, type(error).__name__, reached=True) from None
-        return self._reply(answer)
+            # The SDK failed to parse a response with status 200.
+            raise CallFailed(CallOutcome.INVALID, type(error).__name__, reached=True) from None
+        return self._reply(response)
 
     async def close(self) -> None:
         """Close connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
-    def _connected(self) -> Any:
+    def _connected_client(self) -> Any:
         if self._client is None:
-            self._session = provider_session(timeout=self._timeout)
-            self._client = self._build(self._session)
+            from google import genai
+            from google.genai import types
+
+            options = types.HttpOptions(
+                base_url=self._base_url,
+                api_version="v1beta",
+                aiohttp_client=self._session.get(),
+                # A redirect would send the key to another server.
+                async_client_args={"allow_redirects": False},
+            )
+            # `vertexai` is explicit, because the environment could select Vertex AI.
+            self._client = genai.Client(vertexai=False, api_key=self._api_key, http_options=options)
         return self._client
 
-    def _build(self, session: aiohttp.ClientSession) -> Any:
-        from google import genai
-        from google.genai import types
-
-        options = types.HttpOptions(
-            base_url=self._base_url,
-            api_version="v1beta",
-            aiohttp_client=session,
-            # A redirect would take the key along to wherever it points.
-            async_client_args={"allow_redirects": False},
-        )
-        # Said outright, because the SDK would take another service from the environment.
-        return genai.Client(vertexai=False, api_key=self._api_key, http_options=options)
-
-    def _reply(self, answer: Any) -> Reply:
-        usage = _usage(answer, asked=self.model)
-        feedback = getattr(answer, "prompt_feedback", None)
-        blocked = _name(getattr(feedback, "block_reason", None))
-        if blocked:
-            raise CallFailed(Outcome.BLOCKED, blocked, usage=usage, reached=True)
-        candidates = getattr(answer, "candidates", None) or []
+    def _reply(self, response: Any) -> Reply:
+        usage = _usage(response, model=self.model)
+        feedback = getattr(response, "prompt_feedback", None)
+        block_reason = _reason(getattr(feedback, "block_reason", None))
+        if block_reason:
+            raise CallFailed(CallOutcome.BLOCKED, block_reason, usage=usage, reached=True)
+        candidates = getattr(response, "candidates", None) or []
         if not candidates:
-            raise CallFailed(Outcome.INVALID, "no candidates", usage=usage, reached=True)
-        finish = _name(candidates[0].finish_reason)
-        if finish in _BLOCKS:
-            raise CallFailed(Outcome.BLOCKED, finish, usage=usage, reached=True)
+            raise CallFailed(CallOutcome.INVALID, "no candidates", usage=usage, reached=True)
+        finish_reason = _reason(candidates[0].finish_reason)
+        if finish_reason in _BLOCK_REASONS:
+            raise CallFailed(CallOutcome.BLOCKED, finish_reason, usage=usage, reached=True)
         parts = getattr(candidates[0].content, "parts", None) or []
-        # What the model thinks by itself is no answer.
         text = "".join(part.text for part in parts if part.text and not part.thought)
         return Reply(text, usage)
 
@@ -148,19 +127,18 @@ def _parts(turn: Turn) -> list[Any]:
     return [text, types.Part.from_bytes(data=turn.jpeg, mime_type="image/jpeg")]
 
 
-def _usage(answer: Any, *, asked: str) -> TokenUsage:
-    counted = getattr(answer, "usage_metadata", None)
-    name = model_name(getattr(answer, "model_version", None), asked=asked)
+def _usage(response: Any, *, model: str) -> TokenUsage:
+    usage = getattr(response, "usage_metadata", None)
     # Thoughts are billed as output.
+    output_tokens = ("candidates_token_count", "thoughts_token_count")
     return TokenUsage(
-        name,
-        tokens(getattr(counted, "prompt_token_count", None)),
-        tokens(getattr(counted, "candidates_token_count", None))
-        + tokens(getattr(counted, "thoughts_token_count", None)),
+        reported_model(getattr(response, "model_version", None), default=model),
+        reported_tokens(getattr(usage, "prompt_token_count", None)),
+        sum(reported_tokens(getattr(usage, name, None)) for name in output_tokens),
     )
 
 
-def _name(reason: object) -> str:
+def _reason(reason: object) -> str:
     return str(getattr(reason, "value", None) or "")
 
 
@@ -168,16 +146,16 @@ def _failure(error: Any) -> CallFailed:
     details = _details(error.details)
     note = f"{error.code} {error.status or ''} {str(error.message or '')[:300]}"
     reasons = {str(item.get("reason")) for item in details}
-    if reasons & _OURS or (error.code == 400 and error.status == "FAILED_PRECONDITION"):
-        # The latter is an account without billing, or a region that isn't served.
-        return CallFailed(Outcome.MISCONFIGURED, note)
+    # FAILED_PRECONDITION is an account without billing, or a region that is not served.
+    if reasons & _ACCOUNT_REASONS or (error.code == 400 and error.status == "FAILED_PRECONDITION"):
+        return CallFailed(CallOutcome.MISCONFIGURED, note)
     delay = None
     headers = getattr(error.response, "headers", None)
     if headers is not None:
-        delay = retry_after(headers)
+        delay = retry_delay(headers)
     for item in details:
         if str(item.get("@type", "")).endswith("google.rpc.RetryInfo"):
-            delay = delay_of(str(item.get("retryDelay", "")).removesuffix("s")) or delay
+            delay = parse_delay(str(item.get("retryDelay", "")).removesuffix("s")) or delay
     return failure_of_status(int(error.code), note=note, retry_after=delay)
 
 

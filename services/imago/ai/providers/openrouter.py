@@ -1,4 +1,4 @@
-"""OpenRouter, and whatever else speaks OpenAI's `/chat/completions`: Ollama, vLLM, LM Studio, LiteLLM."""
+"""OpenRouter, and other servers with OpenAI's `/chat/completions`: Ollama, vLLM, LM Studio, LiteLLM."""
 
 import asyncio
 import base64
@@ -6,26 +6,22 @@ import math
 from typing import Any
 
 import aiohttp
-import structlog
-from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from yarl import URL
 
 from imago.ai.prompts import Prompt, Turn
-from imago.ai.providers.base import OPENROUTER, Reply, model_name, tokens
-from imago.ai.providers.failures import CallFailed, Outcome, failure_of_status
-from imago.ai.providers.http import AnswerTooLarge, delay_until, provider_session, retry_after
+from imago.ai.providers.base import OPENROUTER, Reply, reported_model, reported_tokens
+from imago.ai.providers.failures import CallFailed, CallOutcome, failure_of_status
+from imago.ai.providers.http import ProviderSession, delay_until, provider_request, retry_delay
 from imago.core.ai_usage.model import TokenUsage
-
-log = structlog.get_logger(__name__)
 
 _ROLES = {"user": "user", "model": "assistant"}
 
-# A call that costs more than this, in US dollars, is a mistake in the report.
+# A higher reported cost of one call, in US dollars, is an error.
 _MAX_COST = 1000.0
 
 
 class OpenRouterModel:
-    """A model behind an OpenAI-compatible URL; only OpenRouter itself always needs a key."""
+    """A model at an OpenAI-compatible URL. Only OpenRouter itself always needs a key."""
 
     provider = OPENROUTER
 
@@ -33,36 +29,25 @@ class OpenRouterModel:
         self.model = model
         self._url = URL(base_url.rstrip("/") + "/chat/completions")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._session = ProviderSession(timeout=timeout)
 
-    async def ask(self, prompt: Prompt, *, timeout: float) -> Reply:
-        """Have the conversation gone on with; raise CallFailed."""
-        if self._session is None:
-            self._session = provider_session(timeout=self._timeout)
-        try:
-            with suppress_http_instrumentation():
-                async with self._session.post(
-                    self._url,
-                    json=await asyncio.to_thread(self._body, prompt),
-                    headers=self._headers,
-                    timeout=aiohttp.ClientTimeout(total=timeout),
-                    # A redirect would turn the request into a GET, or take it where nobody means it to go.
-                    allow_redirects=False,
-                ) as response:
-                    return self._reply(response, await response.json())
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise CallFailed(Outcome.UNAVAILABLE, type(error).__name__) from None
-        except TimeoutError:
-            raise CallFailed(Outcome.TIMEOUT, reached=True) from None
-        except (aiohttp.ClientError, AnswerTooLarge, OSError) as error:
-            # The connection broke after the request was sent: the model may have worked.
-            raise CallFailed(Outcome.ERROR, type(error).__name__, reached=True) from None
+    async def generate(self, prompt: Prompt, *, timeout: float) -> Reply:
+        """Return the model's reply to a prompt; raise CallFailed."""
+        body = await asyncio.to_thread(self._body, prompt)
+        with provider_request():
+            async with self._session.get().post(
+                self._url,
+                json=body,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+                # A redirect would change the request to GET, or send the key to another server.
+                allow_redirects=False,
+            ) as response:
+                return self._reply(response, await response.json())
 
     async def close(self) -> None:
         """Close connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -70,13 +55,13 @@ class OpenRouterModel:
             "messages": [{"role": "system", "content": prompt.instructions}, *map(_message, prompt.turns)],
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"name": prompt.answer.NAME, "strict": True, "schema": prompt.schema},
+                "json_schema": {"name": prompt.answer_type.NAME, "strict": True, "schema": prompt.schema},
             },
             "max_tokens": prompt.max_tokens,
             "temperature": 0.2,
         }
         if is_openrouter(self._url):
-            # Of several upstreams only those that hold to the schema; and the cost in the answer.
+            # Route only to upstreams that support the schema, and report the cost.
             body["provider"] = {"require_parameters": True}
             body["usage"] = {"include": True}
         return body
@@ -85,23 +70,23 @@ class OpenRouterModel:
         error = data.get("error") if isinstance(data, dict) else None
         if response.status != 200 or error:
             raise _failure(response, error if isinstance(error, dict) else {}, data)
-        usage = _usage(data, asked=self.model)
-        choice = _first(data)
+        usage = _usage(data, model=self.model)
+        choice = _first_choice(data)
         if isinstance(choice.get("error"), dict):
-            # An upstream of OpenRouter's that failed in the middle of an answer.
+            # An upstream of OpenRouter failed while it was generating.
             failed = _failure(response, choice["error"], data)
             failed.usage, failed.reached = usage, True
             raise failed
         message = choice.get("message")
         if not isinstance(message, dict):
-            raise CallFailed(Outcome.INVALID, "no message", usage=usage, reached=True)
+            raise CallFailed(CallOutcome.INVALID, "no message", usage=usage, reached=True)
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
-            raise CallFailed(Outcome.BLOCKED, "content filter or refusal", usage=usage, reached=True)
+            raise CallFailed(CallOutcome.BLOCKED, "content filter or refusal", usage=usage, reached=True)
         return Reply(_text(message.get("content")), usage)
 
 
 def is_openrouter(url: URL) -> bool:
-    """Tell whether the URL is OpenRouter's own."""
+    """Return whether the URL is one of OpenRouter itself."""
     host = url.host or ""
     return host == "openrouter.ai" or host.endswith(".openrouter.ai")
 
@@ -119,11 +104,11 @@ def _message(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _first(data: Any) -> dict[str, Any]:
+def _first_choice(data: Any) -> dict[str, Any]:
     choices = data.get("choices") if isinstance(data, dict) else None
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return choices[0]
-    raise CallFailed(Outcome.INVALID, "no choices", reached=True)
+    raise CallFailed(CallOutcome.INVALID, "no choices", reached=True)
 
 
 def _text(content: Any) -> str:
@@ -135,28 +120,30 @@ def _text(content: Any) -> str:
     return ""
 
 
-def _usage(data: Any, *, asked: str) -> TokenUsage:
-    counted = data.get("usage") if isinstance(data, dict) else None
-    if not isinstance(counted, dict):
-        counted = {}
-    name = model_name(data.get("model") if isinstance(data, dict) else None, asked=asked)
+def _usage(data: Any, *, model: str) -> TokenUsage:
+    usage = data.get("usage") if isinstance(data, dict) else None
+    if not isinstance(usage, dict):
+        usage = {}
     return TokenUsage(
-        name, tokens(counted.get("prompt_tokens")), tokens(counted.get("completion_tokens")), _cost(counted.get("cost"))
+        reported_model(data.get("model") if isinstance(data, dict) else None, default=model),
+        reported_tokens(usage.get("prompt_tokens")),
+        reported_tokens(usage.get("completion_tokens")),
+        _cost(usage.get("cost")),
     )
 
 
-def _cost(reported: object) -> int | None:
-    """Return OpenRouter's `usage.cost`, which is in US dollars, in millionths of one."""
-    if isinstance(reported, bool) or not isinstance(reported, int | float):
+def _cost(dollars: object) -> int | None:
+    """Return OpenRouter's `usage.cost`, which is in US dollars, in millionths of a dollar."""
+    if isinstance(dollars, bool) or not isinstance(dollars, int | float):
         return None
-    if not math.isfinite(reported) or not 0 <= reported <= _MAX_COST:
+    if not math.isfinite(dollars) or not 0 <= dollars <= _MAX_COST:
         return None
-    return round(reported * 1_000_000)
+    return round(dollars * 1_000_000)
 
 
 def _failure(response: aiohttp.ClientResponse, error: dict[str, Any], data: Any) -> CallFailed:
     code = error.get("code")
-    # With status 200 the error's own code is what counts.
+    # A response with status 200 may contain an error with its own code.
     status = response.status if response.status != 200 else code if isinstance(code, int) else 502
     message = error.get("message") or (data.get("message") if isinstance(data, dict) else None)
     note = f"{status} {str(message or '')[:300]}"
@@ -164,13 +151,13 @@ def _failure(response: aiohttp.ClientResponse, error: dict[str, Any], data: Any)
     if not isinstance(metadata, dict):
         metadata = {}
     if status == 403 and ("flagged_input" in metadata or "reasons" in metadata):
-        return CallFailed(Outcome.BLOCKED, note)
+        return CallFailed(CallOutcome.BLOCKED, note)
     if code in ("content_filter", "content_policy_violation"):
-        return CallFailed(Outcome.BLOCKED, note)
+        return CallFailed(CallOutcome.BLOCKED, note)
     if code == "insufficient_quota":
-        # OpenAI's way to say that the account is empty; it comes as a 429 and no waiting helps.
-        return CallFailed(Outcome.MISCONFIGURED, note)
-    delay = retry_after(response.headers)
+        # OpenAI's code of an account without credit. Its status is 429, but waiting doesn't help.
+        return CallFailed(CallOutcome.MISCONFIGURED, note)
+    delay = retry_delay(response.headers)
     limits = metadata.get("headers")
     if delay is None and isinstance(limits, dict) and "X-RateLimit-Reset" in limits:
         delay = delay_until(limits["X-RateLimit-Reset"])

@@ -9,14 +9,15 @@ from uuid import UUID, uuid4
 from aiohttp import web
 
 from imago import failpoints
-from imago.api.answer_schemas import UploadAnswer
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import client_of, needs
+from imago.api.auth.permissions import allow_clients, client_of
+from imago.api.json import json_response
 from imago.api.openapi.decorators import documented
 from imago.api.request_context import IMAGE
 from imago.api.services import UPLOADS, UploadServices
 from imago.api.uploads.idempotency import fingerprint, requested_key, turn
 from imago.api.uploads.receive import Discarding, FilePart, Sender, find_file, receive
+from imago.api.uploads.requests import IDEMPOTENCY_KEY_PARAMETER, UPLOAD_FORM
+from imago.api.uploads.responses import UploadResponse, upload_response
 from imago.core.clients.model import Client
 from imago.core.clients.scopes import Scope
 from imago.core.errors import (
@@ -55,8 +56,8 @@ routes = web.RouteTableDef()
 @documented(
     tag="images",
     summary="Upload an image",
-    answers={201: (UploadAnswer, "The image is stored and will be worked on.")},
-    problems=(
+    responses={201: (UploadResponse, "The image is stored and queued for processing.")},
+    errors=(
         RequestTimeout,
         UploadExpired,
         IdempotencyInFlight,
@@ -70,25 +71,15 @@ routes = web.RouteTableDef()
         UnreadableImage,
         EmptyFile,
     ),
-    parameters=(
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "type": "string",
-            "minLength": 1,
-            "maxLength": 255,
-            "pattern": "^[!-~]+$",
-            "description": "A name of this upload of your choosing: sent again with the same file, it gives the first "
-            "answer again instead of a second image",
-        },
-    ),
+    parameters=(IDEMPOTENCY_KEY_PARAMETER,),
+    request_body=UPLOAD_FORM,
 )
-@needs(Scope.IMAGES_WRITE)
+@allow_clients(Scope.IMAGES_WRITE)
 async def upload(request: web.Request) -> web.Response:
-    """Stores the file of the form field `file` and answers at once; the stages work on it afterwards.
+    """Store the file of the form field `file` and queue it for processing.
 
-    With an Idempotency-Key the same upload may be sent again after a broken connection: for 24 hours it gives the first
-    answer, with the header Idempotency-Replayed.
+    With an Idempotency-Key an upload can be sent again after a broken connection: for 24 hours the first response is
+    returned, with the header Idempotency-Replayed.
     """
     services, client = request.app[UPLOADS], client_of(request)
     try:
@@ -110,8 +101,8 @@ async def upload(request: web.Request) -> web.Response:
 
 
 def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
-    body = {**accepted, "message": "The image is stored and will be worked on."}
-    return json_answer(body, status=201, headers={"Location": f"/images/{accepted['id']}", **(headers or {})})
+    headers = {"Location": f"/images/{accepted['id']}", **(headers or {})}
+    return json_response(upload_response(accepted), status=201, headers=headers)
 
 
 async def _again(

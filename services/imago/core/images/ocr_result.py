@@ -1,32 +1,33 @@
-"""What becomes of the words that an OCR engine read: a text, a confidence, and whether there is text at all.
+"""Turn the words that an OCR engine recognized into a reading: whether there is text, the text, and a confidence.
 
-Photographs without any text give Tesseract a few "words" in foliage, brickwork and fabric. They are short, made of
-punctuation, and it is unsure of them. So a reading counts as text when, of the words it is sure of, there is at least
-one that looks like a word, and when the words it is sure of are not outnumbered by those it guessed.
+In photographs without any text Tesseract finds a few "words" in foliage, brickwork and fabric. They are short, full of
+punctuation, and have a low confidence. So a reading counts as text if at least one confident word looks like a word,
+and if the confident words hold at least half of all letters.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from imago.core.images.results import OcrReading, OcrResult
+from imago.core.languages import detect_language
 
 MAX_TEXT = 200_000
 
-# Tesseract is seldom below 0.8 on words that are there and seldom above 0.6 on those that aren't; the numbers were
-# chosen on the photos and pages of tests/integration/imaging/test_ocr_accuracy.py.
-SURE = 0.70
-# A lone word must be longer and surer than one among others: "Il" and "ee" are found in any fence.
-LONE_SURE = 0.85
-LONE_LENGTH = 4
+# Tesseract is seldom below 0.8 on words that exist and seldom above 0.6 on words that don't. The thresholds were chosen
+# on the photos and pages of tests/integration/imaging/test_ocr_accuracy.py.
+MIN_CONFIDENCE = 0.70
+# With fewer confident words than this, one must be longer and more confident: "Il" and "ee" are found in any fence.
 FEW_WORDS = 3
-# The share of the letters that must be in words it is sure of.
-SURE_SHARE = 0.5
+FEW_WORDS_MIN_CONFIDENCE = 0.85
+FEW_WORDS_MIN_LETTERS = 4
+# The share of all letters that must be in confident words.
+MIN_CONFIDENT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word as an engine read it, its confidence 0..1, and whether a line or paragraph begins with it."""
+class RecognizedWord:
+    """A word as an engine read it, its confidence 0..1, and whether it is the first of a line or paragraph."""
 
     text: str
     confidence: float
@@ -35,28 +36,28 @@ class Word:
 
     @property
     def letters(self) -> int:
-        """How many letters and digits it has."""
+        """The number of letters and digits."""
         return sum(char.isalnum() for char in self.text)
 
     @property
-    def wordlike(self) -> bool:
-        """Whether it has two letters or digits at least, and hardly anything else."""
+    def looks_like_word(self) -> bool:
+        """Whether it has at least two letters or digits, and few other characters."""
         return self.letters >= 2 and self.letters >= 0.6 * len(self.text)
 
 
-def reading_of(
-    words: Sequence[Word], *, engine: str, language_of: Callable[[str], str | None] = lambda _: None
+def build_reading(
+    words: Sequence[RecognizedWord], *, engine: str, expected_languages: Collection[str] = ()
 ) -> OcrReading:
-    """Put words together to a reading; without text its `text` is empty and its confidence tells of what was there."""
+    """Return the reading of an engine's words. Without text its `text` is empty, but it keeps the words' confidence."""
     confidence = mean_confidence(words)
     if not is_text(words):
         return OcrReading(False, "", None, confidence, engine)
-    text = joined(words)
-    return OcrReading(True, text, language_of(text), confidence, engine)
+    text = join_words(words)
+    return OcrReading(True, text, detect_language(text, expected=expected_languages), confidence, engine)
 
 
-def mean_confidence(words: Sequence[Word]) -> float:
-    """Return the words' mean confidence, 0..1, each word weighing as many as it has letters; 0 without any."""
+def mean_confidence(words: Sequence[RecognizedWord]) -> float:
+    """Return the mean confidence of the words, 0..1, weighted by their letters; 0 without any word."""
     weights = [max(1, word.letters) for word in words]
     if not weights:
         return 0.0
@@ -64,19 +65,21 @@ def mean_confidence(words: Sequence[Word]) -> float:
     return round(min(max(total / sum(weights), 0.0), 1.0), 4)
 
 
-def is_text(words: Sequence[Word]) -> bool:
-    """Decide whether words were read off a text, or into a texture."""
-    sure = [word for word in words if word.wordlike and word.confidence >= SURE]
+def is_text(words: Sequence[RecognizedWord]) -> bool:
+    """Return whether the words were read from a text, not from a texture."""
+    confident = [word for word in words if word.looks_like_word and word.confidence >= MIN_CONFIDENCE]
     letters = sum(word.letters for word in words)
-    if not sure or sum(word.letters for word in sure) < SURE_SHARE * letters:
+    if not confident or sum(word.letters for word in confident) < MIN_CONFIDENT_SHARE * letters:
         return False
-    if len(sure) < FEW_WORDS:
-        return any(word.letters >= LONE_LENGTH and word.confidence >= LONE_SURE for word in sure)
-    return any(word.letters >= 3 for word in sure)
+    if len(confident) < FEW_WORDS:
+        return any(
+            word.letters >= FEW_WORDS_MIN_LETTERS and word.confidence >= FEW_WORDS_MIN_CONFIDENCE for word in confident
+        )
+    return any(word.letters >= 3 for word in confident)
 
 
-def joined(words: Sequence[Word]) -> str:
-    """Return the words as a text: lines by newlines, paragraphs by empty lines; no control characters."""
+def join_words(words: Sequence[RecognizedWord]) -> str:
+    """Return the words as a text without control characters, with an empty line between paragraphs."""
     parts: list[str] = []
     for word in words:
         if parts:
@@ -85,15 +88,15 @@ def joined(words: Sequence[Word]) -> str:
     return unicodedata.normalize("NFC", "".join(parts))[:MAX_TEXT].strip()
 
 
-def choose(readings: Sequence[OcrReading]) -> OcrResult:
-    """Choose the better of several readings of one page, and keep them all; the first is the main engine's.
+def choose_reading(readings: Sequence[OcrReading]) -> OcrResult:
+    """Choose the best of several readings of one page, and keep all of them. The first one wins a tie.
 
-    Two engines' confidences are on no common scale, so confidence alone doesn't decide: a reading counts by its
-    confidence times the letters it holds, which is how many letters are likely right.
+    The confidences of two engines have no common scale, so they are not compared directly: a reading scores its
+    confidence times its letters, which estimates the number of correct letters.
     """
-    best = max(readings, key=lambda reading: _likely_letters(reading) if reading.has_text else -1.0)
+    best = max(readings, key=lambda reading: _correct_letters(reading) if reading.has_text else -1.0)
     return OcrResult(best, tuple(readings))
 
 
-def _likely_letters(reading: OcrReading) -> float:
+def _correct_letters(reading: OcrReading) -> float:
     return reading.confidence * sum(char.isalnum() for char in reading.text)

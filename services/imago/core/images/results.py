@@ -1,4 +1,4 @@
-"""What the stages find out, in the shapes that the API shows (DESIGN, section 4)."""
+"""The results of the stages. Their JSON is stored in the database and shown by the API."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -7,8 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera and its exposure as photographers write them; `taken_at` is the camera's local time, ISO 8601,
-    with an offset only where EXIF has one.
+    """The camera and its exposure, written as photographers do.
+
+    `taken_at` is the camera's local time in ISO 8601, with an offset only if EXIF has one.
     """
 
     make: str | None = None
@@ -23,7 +24,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Gps:
-    """A place: degrees north and east positive, metres above sea level (below: negative)."""
+    """A place: degrees, positive to the north and east, and metres above sea level."""
 
     latitude: float | None = None
     longitude: float | None = None
@@ -40,23 +41,23 @@ class ExifResult:
     gps: Gps = field(default_factory=Gps)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape of the API."""
+        """Return the JSON that the API shows."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ExifResult":
-        """Read back what `to_json` gave."""
+        """Return the result from its JSON."""
         return cls(Camera(**data["camera"]), Gps(**data["gps"]))
 
     @property
     def taken_local(self) -> datetime | None:
-        """The camera's local time without its offset, as the filters `taken_from` and `taken_to` compare it."""
+        """The camera's local time without an offset, which the filters `taken_from` and `taken_to` compare with."""
         return datetime.fromisoformat(self.camera.taken_at).replace(tzinfo=None) if self.camera.taken_at else None
 
 
 @dataclass(frozen=True)
 class OcrReading:
-    """What one OCR engine read: `confidence` is the words' mean, 0..1; `language` is ISO 639-1 or None."""
+    """The text that one OCR engine read. `confidence` is the words' mean, 0..1; `language` is ISO 639-1 or None."""
 
     has_text: bool
     text: str
@@ -67,24 +68,24 @@ class OcrReading:
 
 @dataclass(frozen=True)
 class OcrResult:
-    """The result of the ocr stage: the reading that was chosen, and all that were made."""
+    """The result of the ocr stage: the chosen reading, and all readings."""
 
     chosen: OcrReading
     readings: tuple[OcrReading, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored; the API shows `chosen` alone."""
+        """Return the JSON to store; the API shows only `chosen`."""
         return {"chosen": asdict(self.chosen), "readings": [asdict(reading) for reading in self.readings]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "OcrResult":
-        """Read back what `to_json` gave."""
+        """Return the result from its JSON."""
         return cls(OcrReading(**data["chosen"]), tuple(OcrReading(**reading) for reading in data["readings"]))
 
 
 @dataclass(frozen=True)
 class VisionResult:
-    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), and who said so."""
+    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), provider and model."""
 
     description: str
     tags: tuple[str, ...]
@@ -92,18 +93,18 @@ class VisionResult:
     model_used: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shape of the API."""
+        """Return the JSON that the API shows."""
         return {**asdict(self), "tags": list(self.tags)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "VisionResult":
-        """Read back what `to_json` gave."""
+        """Return the result from its JSON."""
         return cls(**{**data, "tags": tuple(data["tags"])})
 
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """The result of the thumbnail stage: the size in pixels and bytes of what lies in storage."""
+    """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes."""
 
     content_type: str
     width: int
@@ -111,12 +112,12 @@ class ThumbnailResult:
     size_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored."""
+        """Return the JSON to store."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ThumbnailResult":
-        """Read back what `to_json` gave."""
+        """Return the result from its JSON."""
         return cls(**data)
 
 

@@ -1,4 +1,4 @@
-"""What a vision provider is given, and what it must do."""
+"""The inputs of vision and OCR providers, and the protocols that the providers implement."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,10 +18,10 @@ class ColourShare:
 
 @dataclass(frozen=True)
 class VisionInput:
-    """An image made ready for a provider: an upright sRGB JPEG of ours, the original's upright size, and its context.
+    """An image prepared for a provider: an upright sRGB JPEG, the upright size of the original, and its context.
 
-    The JPEG was encoded by us from decoded pixels, so a provider may decode it without care. `language` is the
-    ISO 639-1 code of the description that is wanted.
+    Imago encoded the JPEG from decoded pixels, so a provider may decode it outside the sandbox. `language` is the
+    ISO 639-1 code of the language to describe the image in.
     """
 
     jpeg: bytes
@@ -33,19 +33,19 @@ class VisionInput:
 
 
 @dataclass(frozen=True)
-class PageInput:
-    """A page made ready for a provider that reads text: a JPEG of ours, and the languages to expect (ISO 639-2)."""
+class OcrInput:
+    """A page prepared for a provider: a JPEG that Imago encoded, and the expected languages of its text (ISO 639-2)."""
 
     jpeg: bytes
     languages: tuple[str, ...]
 
 
 class VisionProvider(Protocol):
-    """Describes images; raises a `StageFailure` of `domain.failures` where it can't."""
+    """Describes images. Raises a `StageFailure` of `core.jobs.failures` if it can't."""
 
     @property
     def name(self) -> str:
-        """The provider's name as settings and metrics know it."""
+        """The provider's name in settings and metrics."""
         ...
 
     async def describe(self, image: VisionInput) -> VisionResult:
@@ -53,9 +53,9 @@ class VisionProvider(Protocol):
         ...
 
 
-class PageReader(Protocol):
-    """Reads the text in images; raises a `StageFailure` where it can't."""
+class OcrProvider(Protocol):
+    """Reads the text in images. Raises a `StageFailure` if it can't."""
 
-    async def read_text(self, page: PageInput) -> OcrReading:
+    async def read_text(self, page: OcrInput) -> OcrReading:
         """Read one page."""
         ...

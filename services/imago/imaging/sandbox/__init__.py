@@ -1,1 +1,1 @@
-"""Child processes that decode hostile bytes: the pool, the child and its tasks."""
+"""The sandbox for decoding untrusted bytes: a pool of child processes with limits, the child, and its tasks."""

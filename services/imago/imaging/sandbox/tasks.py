@@ -1,16 +1,16 @@
-"""What a child process can be asked to do: each task takes and returns what JSON can carry.
+"""The tasks of a child process. Arguments and results are JSON.
 
-Engines are imported inside their tasks, so that a child loads only what it does.
+Tasks import OCR engines themselves, so that a child loads only what it uses.
 """
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imago.imaging.preparation import page_for_provider, prepare_for_ocr, prepare_for_vision
+from imago.imaging import preparation
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
 
-# An A4 page at 400 dots per inch; text larger than that reads no better.
+# An A4 page at 400 dots per inch. Larger text is not recognized better.
 OCR_SIDE = 4700
 
 
@@ -19,14 +19,15 @@ def thumbnail(*, source: str, target: str, size: int, format: ThumbnailFormat, m
     return make_thumbnail(Path(source), Path(target), size=size, format=format, max_pixels=max_pixels).to_json()
 
 
-def vision_input(*, source: str, target: str, max_side: int, max_pixels: int) -> dict[str, Any]:
-    """Prepare an image for a vision provider; return a `Prepared`."""
-    return prepare_for_vision(Path(source), Path(target), max_side=max_side, max_pixels=max_pixels).to_json()
+def prepare_for_vision(*, source: str, target: str, max_side: int, max_pixels: int) -> dict[str, Any]:
+    """Prepare an image for a vision provider; return a `PreparedImage`."""
+    prepared = preparation.prepare_for_vision(Path(source), Path(target), max_side=max_side, max_pixels=max_pixels)
+    return prepared.to_json()
 
 
-def page_jpeg(*, page: str, target: str, max_side: int) -> None:
-    """Make a page that `ocr` prepared ready for a provider that reads text."""
-    page_for_provider(Path(page), Path(target), max_side=max_side)
+def page_for_provider(*, page: str, target: str, max_side: int) -> None:
+    """Convert a page that `ocr` prepared for a provider that reads text."""
+    preparation.page_for_provider(Path(page), Path(target), max_side=max_side)
 
 
 def ocr(
@@ -39,10 +40,10 @@ def ocr(
     max_pixels: int,
     half_scale: bool = False,
 ) -> dict[str, Any]:
-    """Read the text of an image; `page` is where the prepared page is left. Return an `OcrReading`."""
+    """Read the text of an image; return an `OcrReading`. The prepared page is written to `page`."""
     from imago.imaging.ocr import read_text
 
-    prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
+    preparation.prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
     reading = read_text(
         Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir, half_scale=half_scale
     )
@@ -53,4 +54,4 @@ def ocr_fallback(*, page: str, languages: list[str]) -> dict[str, Any]:
     """Read a page that `ocr` prepared with the second engine; return an `OcrReading`."""
     from imago.imaging.ocr_fallback import read_text
 
-    return asdict(read_text(Path(page), languages=tuple(languages)))
+    return asdict(read_text(Path(page), languages=languages))

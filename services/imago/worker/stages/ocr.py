@@ -8,9 +8,9 @@ from pathlib import Path
 import structlog
 
 from imago.core.ai_usage.model import CallContext, CallKind
-from imago.core.images.ocr_result import choose
+from imago.core.images.ocr_result import choose_reading
 from imago.core.images.results import OcrReading
-from imago.core.images.vision import PageInput, PageReader
+from imago.core.images.vision import OcrInput, OcrProvider
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
 from imago.telemetry import metrics
@@ -25,7 +25,7 @@ _MAX_PROVIDER_PAUSE = timedelta(minutes=5)
 class OcrStage:
     """Reads the text in a child process; if Tesseract's confidence is low, an engine or a provider reads it again."""
 
-    def __init__(self, tools: StageTools, reader: Callable[[CallContext], PageReader] | None = None) -> None:
+    def __init__(self, tools: StageTools, reader: Callable[[CallContext], OcrProvider] | None = None) -> None:
         self._tools = tools
         self._reader = reader
 
@@ -37,11 +37,11 @@ class OcrStage:
         first = await self._read_first(claim, page, languages)
         # A confidence of exactly 0 means that no word was found, and a second engine would not find any either.
         if settings.ocr_fallback == "none" or not 0 < first.confidence < settings.ocr_fallback_confidence:
-            return StageOutput(choose([first]))
+            return StageOutput(choose_reading([first]))
         second = await self._read_again(claim, page, languages)
         if second is None:
-            return StageOutput(choose([first]))
-        result = choose([first, second])
+            return StageOutput(choose_reading([first]))
+        result = choose_reading([first, second])
         metrics.OCR_FALLBACKS.labels("second" if result.chosen is second else "first").inc()
         return StageOutput(result)
 
@@ -73,7 +73,7 @@ class OcrStage:
         reader = self._reader(call_context(claim, CallKind.OCR, self._tools.settings))
         jpeg = await self._encode_page(page)
         try:
-            return await reader.read_text(PageInput(jpeg, tuple(languages)))
+            return await reader.read_text(OcrInput(jpeg, tuple(languages)))
         except StageFailure as failure:
             if self._is_worth_retrying(failure, claim):
                 raise

@@ -10,7 +10,7 @@ from imago.core.images.vision import VisionInput, VisionProvider
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.imaging.exif import read_exif
-from imago.imaging.preparation import Prepared
+from imago.imaging.preparation import PreparedImage
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 
 
@@ -43,7 +43,7 @@ class VisionStage:
                 timeout=settings.stage_timeout(Stage.VISION),
             )
             exif = await asyncio.to_thread(_read_exif, source)
-        prepared = Prepared.from_json(answer)
+        prepared = PreparedImage.from_json(answer)
         return VisionInput(
             jpeg=await asyncio.to_thread(target.read_bytes),
             width=prepared.width,
