@@ -4,6 +4,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -137,8 +138,8 @@ def _auth_services(settings: Settings, db: Database, keys: KeyCache) -> AuthServ
 def _client_services(settings: Settings, nats: NatsConnection, scheduler: MaintenanceScheduler) -> ClientServices:
     return ClientServices(
         ensure_lane=_lane_ensurer(settings, nats),
-        move_lanes=scheduler.trigger("lanes"),
-        wake_parked=scheduler.trigger("ai-budgets"),
+        move_lanes=partial(scheduler.trigger, "lanes"),
+        wake_parked=partial(scheduler.trigger, "ai-budgets"),
     )
 
 
