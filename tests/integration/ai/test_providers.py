@@ -131,7 +131,7 @@ async def fake() -> AsyncIterator[FakeProvider]:
 
 @pytest.fixture(autouse=True)
 def _quick_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imago.ai.provider_client._RETRY_PAUSE", timedelta(milliseconds=10))
+    monkeypatch.setattr("imago.ai.provider_client.RETRY_PAUSE", timedelta(milliseconds=10))
 
 
 @pytest.fixture(params=["gemini", "openrouter"])
