@@ -425,7 +425,7 @@ def _assert_no_secret_in_files(documented: Documented) -> None:
                 examined += 1
     assert examined > 20
     logs = "".join(path.read_text(errors="replace") for path in data_dir.rglob("*.log"))
-    assert "a request is no valid HTTP" in logs, "this test does not find the logs"
+    assert "request.invalid-http" in logs, "this test does not find the logs"
 
 
 def _wait_for(name: bytes, events: list[bytes]) -> None:

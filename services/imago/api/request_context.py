@@ -6,6 +6,7 @@ from aiohttp import web
 
 from imago.core.clients.audit import Actor
 from imago.core.clients.model import Client
+from imago.core.clients.scopes import Scope
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Principal:
     """Who sent a request: a client by one of its keys or tokens, or a platform key (`client` is None)."""
 
     client: Client | None
-    scopes: frozenset[str]
+    scopes: frozenset[Scope]
     key_id: str | None = None
     by_token: bool = False
     name: str = "client"

@@ -41,7 +41,8 @@ from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
 from imago.core.lanes.model import is_dedicated
-from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.core.uploads.model import InlineThumbnail
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
 from imago.nats.connection import NatsConnection, NatsUnavailable

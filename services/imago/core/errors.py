@@ -4,13 +4,11 @@ from collections.abc import Mapping
 
 
 class Problem(Exception):
-    """A request that is refused: `code` is stable, `detail` is for a person, `extra` for a program.
+    """A refused request: `code` is stable, `detail` is for a person, `extra` for a program.
 
-    `status` is the HTTP status it answers with; it stands here, with its code, so that a code has one meaning
-    wherever it is raised. `retry_after` is in seconds.
+    `retry_after` is in seconds. `imago.api.errors` assigns HTTP statuses.
     """
 
-    status = 400
     code = "bad-request"
     title = "Bad request"
 
@@ -30,7 +28,6 @@ class Problem(Exception):
 class Unauthenticated(Problem):
     """No key, a malformed one, or one that is unknown, expired or revoked."""
 
-    status = 401
     code = "unauthenticated"
     title = "Authentication needed"
 
@@ -38,7 +35,6 @@ class Unauthenticated(Problem):
 class MissingScope(Problem):
     """The key is good, but doesn't hold the scope that the route asks for."""
 
-    status = 403
     code = "missing-scope"
     title = "Scope missing"
 
@@ -46,7 +42,6 @@ class MissingScope(Problem):
 class KeyNeeded(Problem):
     """A token where only a key will do."""
 
-    status = 403
     code = "key-needed"
     title = "A key is needed"
 
@@ -54,7 +49,6 @@ class KeyNeeded(Problem):
 class NotATenant(Problem):
     """A platform key (admin, operator) on a route that works on a client's own data."""
 
-    status = 403
     code = "not-a-tenant"
     title = "Only for a client's key"
 
@@ -62,7 +56,6 @@ class NotATenant(Problem):
 class NotFound(Problem):
     """Nothing of this client's has that id; another client's answers the same."""
 
-    status = 404
     code = "not-found"
     title = "Not found"
 
@@ -70,7 +63,6 @@ class NotFound(Problem):
 class NoThumbnail(Problem):
     """The thumbnail could not be made, and won't be."""
 
-    status = 404
     code = "no-thumbnail"
     title = "No thumbnail"
 
@@ -78,7 +70,6 @@ class NoThumbnail(Problem):
 class NotReady(Problem):
     """What is asked for is still being made."""
 
-    status = 409
     code = "not-ready"
     title = "Not ready yet"
 
@@ -86,7 +77,6 @@ class NotReady(Problem):
 class Conflict(Problem):
     """The request doesn't fit what is there."""
 
-    status = 409
     code = "conflict"
     title = "Conflict"
 
@@ -94,7 +84,6 @@ class Conflict(Problem):
 class StageDisabled(Problem):
     """A stage that the server has switched off."""
 
-    status = 409
     code = "stage-disabled"
     title = "Stage disabled"
 
@@ -102,7 +91,6 @@ class StageDisabled(Problem):
 class IdempotencyInFlight(Problem):
     """Another request with the same Idempotency-Key is still under way."""
 
-    status = 409
     code = "idempotency-in-flight"
     title = "Same request under way"
 
@@ -110,7 +98,6 @@ class IdempotencyInFlight(Problem):
 class IdempotencyMismatch(Problem):
     """The Idempotency-Key was used for another file."""
 
-    status = 422
     code = "idempotency-mismatch"
     title = "Idempotency-Key used for another request"
 
@@ -118,7 +105,6 @@ class IdempotencyMismatch(Problem):
 class ClientOwned(Problem):
     """The client belongs to another owner."""
 
-    status = 409
     code = "client-owned"
     title = "Client has another owner"
 
@@ -126,7 +112,6 @@ class ClientOwned(Problem):
 class TooLarge(Problem):
     """The file is larger than the server takes."""
 
-    status = 413
     code = "file-too-large"
     title = "File too large"
 
@@ -134,7 +119,6 @@ class TooLarge(Problem):
 class RequestTooLarge(Problem):
     """A body of JSON is larger than any that makes sense."""
 
-    status = 413
     code = "request-too-large"
     title = "Request too large"
 
@@ -142,7 +126,6 @@ class RequestTooLarge(Problem):
 class TooManyPixels(Problem):
     """The image has more pixels than the server decodes."""
 
-    status = 413
     code = "too-many-pixels"
     title = "Too many pixels"
 
@@ -150,7 +133,6 @@ class TooManyPixels(Problem):
 class QuotaExceeded(Problem):
     """The upload would pass the client's quota; the numbers are in the answer."""
 
-    status = 413
     code = "quota-exceeded"
     title = "Quota exceeded"
 
@@ -158,7 +140,6 @@ class QuotaExceeded(Problem):
 class UnsupportedMediaType(Problem):
     """The bytes are no image of a format that Imago takes."""
 
-    status = 415
     code = "unsupported-media-type"
     title = "Not a supported image"
 
@@ -166,7 +147,6 @@ class UnsupportedMediaType(Problem):
 class Unprocessable(Problem):
     """A field is missing, has a wrong name or a wrong value."""
 
-    status = 422
     code = "validation-failed"
     title = "Validation failed"
 
@@ -174,7 +154,6 @@ class Unprocessable(Problem):
 class UnreadableImage(Problem):
     """The format is known, but the header can't be read."""
 
-    status = 422
     code = "unreadable-image"
     title = "Unreadable image"
 
@@ -182,7 +161,6 @@ class UnreadableImage(Problem):
 class EmptyFile(Problem):
     """The file has no bytes."""
 
-    status = 422
     code = "empty-file"
     title = "Empty file"
 
@@ -190,7 +168,6 @@ class EmptyFile(Problem):
 class RateLimited(Problem):
     """Too many requests; `Retry-After` says when the next one fits."""
 
-    status = 429
     code = "rate-limited"
     title = "Too many requests"
 
@@ -198,7 +175,6 @@ class RateLimited(Problem):
 class TooManyUploads(Problem):
     """The client has as many uploads under way as it may; the limits are in the answer."""
 
-    status = 429
     code = "too-many-uploads"
     title = "Too many uploads at once"
 
@@ -206,7 +182,6 @@ class TooManyUploads(Problem):
 class InternalError(Problem):
     """A bug of Imago's; what it was stands in the log under the request's id."""
 
-    status = 500
     code = "internal-error"
     title = "Internal error"
 
@@ -214,7 +189,6 @@ class InternalError(Problem):
 class Unavailable(Problem):
     """A part that the request needs is away; nothing was done."""
 
-    status = 503
     code = "unavailable"
     title = "Temporarily unavailable"
 
@@ -222,7 +196,6 @@ class Unavailable(Problem):
 class RequestTimeout(Problem):
     """The request's body came too slowly."""
 
-    status = 408
     code = "request-timeout"
     title = "Upload too slow"
 
@@ -230,7 +203,6 @@ class RequestTimeout(Problem):
 class UploadExpired(Problem):
     """The upload took so long that what it had stored was given up."""
 
-    status = 408
     code = "upload-expired"
     title = "Upload expired"
 
@@ -238,7 +210,6 @@ class UploadExpired(Problem):
 class UrlRefused(Problem):
     """The URL is none that Imago fetches: not the public web, or written in a way that nobody needs."""
 
-    status = 422
     code = "url-refused"
     title = "URL refused"
 
@@ -246,7 +217,6 @@ class UrlRefused(Problem):
 class FetchTooLarge(Problem):
     """The page is larger than Imago reads, once it is decompressed."""
 
-    status = 422
     code = "fetch-too-large"
     title = "Page too large"
 
@@ -254,7 +224,6 @@ class FetchTooLarge(Problem):
 class NotAPage(Problem):
     """What the URL answers is no page of text."""
 
-    status = 422
     code = "not-a-page"
     title = "Not a page of text"
 
@@ -262,7 +231,6 @@ class NotAPage(Problem):
 class NoText(Problem):
     """The page holds no text that could be worked on, or none that could be found within the limits."""
 
-    status = 422
     code = "no-text"
     title = "No text found"
 
@@ -270,7 +238,6 @@ class NoText(Problem):
 class FetchFailed(Problem):
     """The page's server can't be reached, or doesn't give the page."""
 
-    status = 502
     code = "fetch-failed"
     title = "Page not to be had"
 
@@ -278,7 +245,6 @@ class FetchFailed(Problem):
 class FetchTimeout(Problem):
     """The page's server is too slow."""
 
-    status = 504
     code = "fetch-timeout"
     title = "Page too slow"
 
@@ -286,7 +252,6 @@ class FetchTimeout(Problem):
 class AiFailed(Problem):
     """The AI provider can't do it, however often it is asked."""
 
-    status = 502
     code = "ai-failed"
     title = "AI provider failed"
 
@@ -294,7 +259,6 @@ class AiFailed(Problem):
 class AiBudgetUsedUp(Problem):
     """The client's AI calls of this month are used up; the limit and when the next month begins are in the answer."""
 
-    status = 429
     code = "ai-budget-exhausted"
     title = "AI calls used up"
 
@@ -302,6 +266,5 @@ class AiBudgetUsedUp(Problem):
 class AiUnavailable(Problem):
     """The AI provider is away or asks for a pause; the same request may work later."""
 
-    status = 503
     code = "ai-unavailable"
     title = "AI provider unavailable"

@@ -1,8 +1,8 @@
 """Connections and transactions: one `Database` per process, on PostgreSQL or SQLite.
 
-Every transaction says on whose behalf it runs. On PostgreSQL that sets `imago.client` or `imago.scope`, which the
-row-level security policies read; on SQLite it has no effect. Writes on SQLite begin IMMEDIATE, so that two of them
-queue for the lock instead of failing when the second one upgrades.
+Every transaction has a `RowScope`. On PostgreSQL it sets `imago.client` or `imago.scope`, which the row-level security
+policies read; on SQLite it has no effect. Writes on SQLite use BEGIN IMMEDIATE, so that concurrent writers wait for the
+lock instead of failing when they upgrade to it.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from imago.db.scoped_connection import ScopedConnection, watch_pool
+from imago.db.scoped_connection import ScopedConnection, ping_idle_connections
 from imago.settings.database import DatabaseSettings
 from imago.startup import StartupError
 
 
 class DatabaseUnavailable(Exception):
-    """The database can't be reached or doesn't answer in time; nothing was committed that we know of."""
+    """The database is unreachable, does not answer in time or has no resources left; no commit was confirmed."""
 
 
 @dataclass(frozen=True)
 class RowScope:
-    """On whose behalf a transaction runs: one client's by its id, or the system's (None)."""
+    """The rows that a transaction may access: those of the client with this id, or all of them (None)."""
 
     client_id: int | None
 
@@ -39,39 +39,39 @@ SYSTEM = RowScope(None)
 
 _DRIVERS = {"postgresql+asyncpg": "postgresql", "sqlite+aiosqlite": "sqlite"}
 
-# How PostgreSQL's lists of sessions name ours.
+# The name of Imago's sessions in `pg_stat_activity`.
 APPLICATION_NAME = "imago"
 
-# SQLite waits this long for another process's write to end; writes take milliseconds.
+# How long SQLite waits for another process's write; a write takes milliseconds.
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 
-# What a driver raises when the server is away; each of them is one `DatabaseUnavailable`.
-_AWAY: tuple[type[BaseException], ...] = (
+# The errors of drivers that mean that the server is unavailable; they become `DatabaseUnavailable`.
+_UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     sa.exc.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # The server has said its last words on this connection (FATAL), and its end has not come through yet.
+    # The server has sent a FATAL error on this connection, and has not closed it yet.
     asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.QueryCanceledError,
-    # No connection, memory or disk left; its disk fails; it ended a session that was silent for too long.
+    # Out of connections, memory or disk space; disk errors; sessions that timed out.
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.IdleSessionTimeoutError,
-    # A standby that nobody promoted yet, or a primary that was demoted.
+    # A standby that was not promoted yet, or a demoted primary.
     asyncpg.ReadOnlySQLTransactionError,
-    # Rolled back by the server for somebody else's sake; trying again is what it asks for.
+    # Rolled back because of a conflict with another transaction; both errors ask for a retry.
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
 
-# What SQLite says where another process writes for too long, or its disk is full, fails or can't be written to.
-_SQLITE_AWAY = frozenset(
+# SQLite's codes for a lock held too long and for a disk that is full, failing or read-only.
+_SQLITE_UNAVAILABLE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -84,23 +84,23 @@ _SQLITE_AWAY = frozenset(
 
 
 class Database:
-    """The engine and its two kinds of transaction."""
+    """An engine with its connection pool, and read and write transactions on it."""
 
     def __init__(self, url: str, *, pool_size: int = 10, timeout: float = 10.0) -> None:
         try:
             self.url = sa.make_url(url)
             self.is_sqlite = _DRIVERS[self.url.drivername] == "sqlite"
         except (sa.exc.ArgumentError, KeyError):
-            # The URL itself may hold a password.
+            # Not the URL itself, which can contain a password.
             raise StartupError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
         self._timeout = timeout
         self.on_connection_wait: Callable[[float], None] | None = None
-        """Told how long the pool took to give a connection, in seconds; also where it gave none in time."""
+        """Called with the seconds that a checkout from the pool took, including checkouts that failed."""
         self.engine: AsyncEngine = self._create(pool_size)
 
     @classmethod
     def from_settings(cls, settings: DatabaseSettings, *, timeout: float | None = None) -> "Database":
-        """Build the database that the settings name, with another deadline if one is given; nothing connects yet."""
+        """Return the database of the settings without connecting; `timeout` overrides the settings' timeout."""
         return cls(
             settings.database_url,
             pool_size=settings.database_pool_size,
@@ -109,36 +109,35 @@ class Database:
 
     @asynccontextmanager
     async def read(self, scope: RowScope = SYSTEM) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that only reads; raise DatabaseUnavailable where the server is away."""
+        """Open a read transaction; raise DatabaseUnavailable."""
         async with self._transaction(scope, write=False) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self, scope: RowScope = SYSTEM) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that may write and commits at the end of the block.
+        """Open a write transaction, committed at the end of the block; raise DatabaseUnavailable.
 
-        Raises DatabaseUnavailable where the server is away; when that happens at the commit, whether it was done is
-        unknown, as with any database.
+        If the error occurs during the commit, the transaction may or may not be committed.
         """
         async with self._transaction(scope, write=True) as connection:
             yield connection
 
     @asynccontextmanager
     async def asyncpg_connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Give a connection of PostgreSQL's driver, on which each statement is a transaction on nobody's behalf.
+        """Check out a connection of asyncpg, on which each statement is its own transaction without a row scope.
 
-        For tables without row-level security, where a transaction's further round trips would cost more than the
-        statement. Raises DatabaseUnavailable.
+        For tables without row-level security whose statements are cheaper than a transaction's extra round trips.
+        PostgreSQL only. Raises DatabaseUnavailable.
         """
         async with translate_errors():
             connection = await self._connect()
             try:
-                yield _driver_of(connection)
+                yield _asyncpg_of(connection)
             finally:
                 await connection.close()
 
     async def check(self) -> None:
-        """Raise DatabaseUnavailable unless the database answers a query."""
+        """Run a query; raise DatabaseUnavailable if the database does not answer."""
         async with self.read() as connection:
             await connection.execute(sa.text("SELECT 1"))
 
@@ -147,7 +146,7 @@ class Database:
         await self.engine.dispose()
 
     def pool_state(self) -> tuple[int, int]:
-        """Return the number of connections in use, and how many the pool may open."""
+        """Return the number of connections in use, and the size of the pool."""
         pool = self.engine.pool
         if isinstance(pool, sa.pool.QueuePool):
             return pool.checkedout(), pool.size()
@@ -161,14 +160,14 @@ class Database:
                 if self.is_sqlite:
                     await connection.execution_options(imago_write=write)
                 else:
-                    _driver_of(connection).scope = (
+                    _asyncpg_of(connection).scope = (
                         ("imago.scope", "system") if scope.client_id is None else ("imago.client", int(scope.client_id))
                     )
                 async with connection.begin():
                     yield connection
             finally:
                 if not self.is_sqlite and not connection.invalidated:
-                    _driver_of(connection).scope = None
+                    _asyncpg_of(connection).scope = None
                 await connection.close()
 
     async def _connect(self) -> AsyncConnection:
@@ -184,7 +183,7 @@ class Database:
         options: dict[str, Any] = {
             "json_serializer": lambda value: orjson.dumps(value).decode(),
             "json_deserializer": orjson.loads,
-            # Statements must not show a tenant's data, or a digest, in an error or a log.
+            # Errors and logs must not contain clients' data or key digests.
             "hide_parameters": True,
         }
         if self.is_sqlite:
@@ -210,60 +209,63 @@ class Database:
                     "application_name": APPLICATION_NAME,
                     "timezone": "UTC",
                     "jit": "off",
-                    # A page of a list is a few rows by an index. The server's defaults are for disks that seek, and
-                    # for reports: starting two processes to look through everything took longer than the page.
+                    # A page of a list is a few rows of an index. The server's defaults assume disks that seek, and
+                    # chose parallel scans, which took longer to start than the page takes.
                     "random_page_cost": "1.1",
                     "max_parallel_workers_per_gather": "0",
-                    # A process that is frozen (or cut off) inside a transaction holds its locks; the server ends it,
-                    # and `database.sessions` those that it doesn't see.
+                    # A process that froze or lost its network inside a transaction holds its locks until the server
+                    # ends the session. `db.frozen_sessions` ends those that this timeout does not cover.
                     "idle_in_transaction_session_timeout": str(int(self._timeout * 1000)),
                 },
             },
             **options,
         )
-        watch_pool(engine.sync_engine)
+        ping_idle_connections(engine.sync_engine)
         return engine
 
 
-def _driver_of(connection: AsyncConnection) -> Any:
+def _asyncpg_of(connection: AsyncConnection) -> Any:
     return connection.sync_connection.connection.driver_connection if connection.sync_connection else None
 
 
 @asynccontextmanager
 async def translate_errors() -> AsyncIterator[None]:
-    """Turn what drivers raise while the server is away into DatabaseUnavailable."""
+    """Raise DatabaseUnavailable for the errors of drivers that mean that the server is unavailable."""
     try:
         yield
-    except _AWAY as error:
+    except _UNAVAILABLE as error:
         raise DatabaseUnavailable(type(error).__name__) from error
     except sa.exc.DBAPIError as error:
-        if _is_away(error):
+        if _is_unavailable(error):
             raise DatabaseUnavailable(type(error.orig).__name__) from error
         raise
 
 
-def _is_away(error: sa.exc.DBAPIError) -> bool:
+def _is_unavailable(error: sa.exc.DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     original: BaseException | None = error.orig
     while original is not None:
-        if isinstance(original, _AWAY):
+        if isinstance(original, _UNAVAILABLE):
             return True
-        # The lowest byte is the primary code, the others tell more of it (https://www.sqlite.org/rescode.html).
-        if isinstance(original, sqlite3.Error) and (getattr(original, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY:
+        # The lowest byte of an extended result code is its primary code (https://www.sqlite.org/rescode.html).
+        if (
+            isinstance(original, sqlite3.Error)
+            and (getattr(original, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_UNAVAILABLE
+        ):
             return True
         original = original.__cause__
     return False
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
-    # The driver must not begin transactions of its own: `_begin_sqlite` chooses between DEFERRED and IMMEDIATE.
+    # Keep the driver from starting transactions: `_begin_sqlite` chooses between DEFERRED and IMMEDIATE.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     for pragma in (
         f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
-        # A power failure may lose the last transactions, never the database; see docs/reliability.md.
+        # A power failure can lose the last transactions but not corrupt the database; see docs/reliability.md.
         "synchronous=NORMAL",
         "foreign_keys=ON",
     ):

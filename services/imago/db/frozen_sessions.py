@@ -1,9 +1,9 @@
-"""Sessions of processes that froze (stopped, paused with their machine) in the middle of a transaction.
+"""Ends the sessions of processes that froze (stopped, or paused with their machine) inside a transaction.
 
-PostgreSQL ends a session that is idle in a transaction by itself (`idle_in_transaction_session_timeout`). A process
-that froze between preparing a statement and executing it is `active` in the server's eyes, waits for its client
-(`ClientRead`), and nothing of the server's before `transaction_timeout` (PostgreSQL 17) ends it: measured on 15, where
-`statement_timeout` doesn't either. Its locks would stay until the process goes on.
+PostgreSQL itself ends a session that is idle in a transaction (`idle_in_transaction_session_timeout`). A process that
+froze between preparing and executing a statement is different: its session is `active` and waits for its client
+(`ClientRead`), and no server setting before `transaction_timeout` (PostgreSQL 17) ends it. On 15, measured,
+`statement_timeout` does not either. Its locks would remain until the process continues.
 """
 
 from datetime import timedelta
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from imago.db.engine import APPLICATION_NAME, SYSTEM, Database
 
-# Our own role's sessions alone: ending others' needs rights that the runtime role doesn't have.
-_END = sa.text(
+# Only sessions of the same role: the runtime role lacks the privilege to terminate others.
+_TERMINATE = sa.text(
     """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
     FROM pg_stat_activity
@@ -26,12 +26,12 @@ _END = sa.text(
 
 
 async def end_frozen_sessions(db: Database, *, frozen_for: timedelta) -> int:
-    """End the sessions of Imago whose process went silent within a statement, and their locks; return how many.
+    """End Imago's sessions whose process has been silent inside a statement for `frozen_for`; return their number.
 
-    SQLite has no sessions: nothing to do. Raises DatabaseUnavailable.
+    Does nothing on SQLite, which has no sessions. Raises DatabaseUnavailable.
     """
     if db.is_sqlite:
         return 0
     async with db.write(SYSTEM) as connection:
-        ended = await connection.scalar(_END, {"name": APPLICATION_NAME, "frozen_for": frozen_for})
+        ended = await connection.scalar(_TERMINATE, {"name": APPLICATION_NAME, "frozen_for": frozen_for})
     return int(ended or 0)

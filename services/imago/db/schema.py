@@ -1,4 +1,4 @@
-"""Which schema the database has and which this code needs; without Alembic, which takes long to import."""
+"""The schema revisions of the database and of this code, without importing Alembic, which is slow to import."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,17 @@ _REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 
 def known_revisions() -> list[str]:
-    """Return the revisions that this version of the code knows, in their order; their files' names begin with them."""
+    """Return the revisions that this version has migrations for, oldest first, from the names of the files."""
     return sorted(path.stem.partition("_")[0] for path in _VERSIONS.glob("[0-9]*.py"))
 
 
 def head_revision() -> str:
-    """Return the revision that this version of the code needs."""
+    """Return the revision that this version needs."""
     return known_revisions()[-1]
 
 
 async def current_revision(db: Database) -> str | None:
-    """Return the revision that the database is at; None for an empty one."""
+    """Return the revision of the database, or None if it is empty."""
     async with db.read() as connection:
         if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table(_REVISION.name)):
             return None
@@ -32,9 +32,9 @@ async def current_revision(db: Database) -> str | None:
 
 
 async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:
-    """Wait until the schema is at the revision this code needs or a later one; raise TimeoutError otherwise.
+    """Wait until the schema has the revision that this version needs, or a later one; raise TimeoutError.
 
-    A database that is away is waited for, too.
+    Keeps waiting while the database is unavailable.
     """
     async with asyncio.timeout(timeout):
         while True:
@@ -46,5 +46,5 @@ async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) ->
 
 async def _is_new_enough(db: Database) -> bool:
     revision = await current_revision(db)
-    # A revision that we don't know is a newer release's, which keeps the previous one working.
+    # An unknown revision is that of a newer release, whose schema the previous release can use.
     return revision is not None and (revision == head_revision() or revision not in known_revisions())

@@ -1,8 +1,7 @@
-"""What PostgreSQL's connections do beyond SQLAlchemy's: a transaction begins and gets its scope in one round trip, and
-a pooled connection is only asked whether it lives when it has been idle.
+"""PostgreSQL connections that begin a transaction and set its row scope in one round trip, and are pinged only if idle.
 
-SQLAlchemy's own ways take a round trip for BEGIN, one for the scope, and three for each ping (it wraps them in a
-transaction); together they cost more than most of our statements (docs/performance.md).
+SQLAlchemy itself takes one round trip for BEGIN, one for the scope, and three for each ping, which it wraps in a
+transaction. Together they take longer than most statements of Imago (docs/performance.md).
 """
 
 import time
@@ -11,15 +10,18 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 
-# A connection that was used this lately is taken as alive. If the server went away meanwhile, its socket mostly says
-# so, and otherwise one statement fails as any would that the server's end overtakes.
-_TRUSTED_SECONDS = 5.0
+# A connection that was used within this time is not pinged. If the server failed in between, the socket is usually
+# closed; otherwise one statement fails, as it would if the server failed during it.
+_PING_AFTER_SECONDS = 5.0
 
 _IDLE_SINCE = "imago_idle_since"
 
 
 class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types.
-    """A connection whose transactions begin with `scope`: a setting and its value, both ours, or None."""
+    """A connection whose transactions set `scope`: the name and value of a setting, or None for no setting.
+
+    Neither may come from a user, because both are part of the statement's text.
+    """
 
     __slots__ = ("scope",)
 
@@ -28,7 +30,7 @@ class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
         self.scope: tuple[str, int | str] | None = None
 
     def transaction(self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False) -> Any:
-        """Return a transaction, with its scope where it is an ordinary one; SQLAlchemy's all begin by this."""
+        """Return a transaction that sets the scope, unless it has other options. SQLAlchemy calls this."""
         if isolation not in (None, "read_committed") or readonly or deferrable:
             return super().transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
         return _ScopedTransaction(self)
@@ -42,7 +44,7 @@ class _ScopedTransaction:
         begin = "BEGIN"
         if self._connection.scope is not None:
             name, value = self._connection.scope
-            # Without parameters both statements go in one message; the values are a number of ours or `system`.
+            # Without parameters, both statements are sent in one message. The value is an integer or `system`.
             begin += f"; SELECT set_config('{name}', '{value}', true)"
         try:
             await self._connection.execute(begin)
@@ -50,12 +52,12 @@ class _ScopedTransaction:
             try:
                 await self._connection.execute("ROLLBACK")
             except Exception:
-                # Nobody knows what state it is in, so nobody gets it again.
+                # Its state is unknown, so it must not return to the pool.
                 self._connection.terminate()
             raise
         except BaseException:
-            # A task that was cancelled in between doesn't know whether the server began. The next transaction must not
-            # begin inside this one, where this one's scope would hold beside its own.
+            # After a cancellation, the server may or may not have begun the transaction. The next one must not run
+            # inside it, where the scopes of both would apply.
             self._connection.terminate()
             raise
 
@@ -66,21 +68,21 @@ class _ScopedTransaction:
         await self._connection.execute("ROLLBACK")
 
 
-def watch_pool(engine: sa.Engine) -> None:
-    """Have the pool replace dead connections: closed ones, and those that are idle and don't answer."""
-    sa.event.listen(engine, "checkin", _note_idle)
-    sa.event.listen(engine, "checkout", _check_alive)
+def ping_idle_connections(engine: sa.Engine) -> None:
+    """Make the pool replace connections that are closed, or that were idle and do not answer."""
+    sa.event.listen(engine, "checkin", _record_idle_since)
+    sa.event.listen(engine, "checkout", _ping_if_idle)
 
 
-def _note_idle(_connection: Any, record: Any) -> None:
+def _record_idle_since(_connection: Any, record: Any) -> None:
     record.info[_IDLE_SINCE] = time.monotonic()
 
 
-def _check_alive(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+def _ping_if_idle(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
     driver = record.driver_connection
     if driver.is_closed():
         raise sa.exc.DisconnectionError("the server closed the connection")
-    if time.monotonic() - record.info.get(_IDLE_SINCE, time.monotonic()) > _TRUSTED_SECONDS:
+    if time.monotonic() - record.info.get(_IDLE_SINCE, time.monotonic()) > _PING_AFTER_SECONDS:
         try:
             dbapi_connection.run_async(lambda connection: connection.execute("SELECT 1"))
         except (
@@ -90,4 +92,4 @@ def _check_alive(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
             asyncpg.InterfaceError,
             asyncpg.InternalClientError,
         ) as error:
-            raise sa.exc.DisconnectionError("the connection is dead") from error
+            raise sa.exc.DisconnectionError("the connection does not answer") from error

@@ -1,7 +1,7 @@
-"""The tables, as SQLAlchemy Core sees them on PostgreSQL and on SQLite alike; the migrations create them.
+"""The tables for SQLAlchemy Core, on PostgreSQL and SQLite; the migrations create them.
 
-`image_search` is missing here on purpose: it is a `tsvector` table on PostgreSQL and an FTS5 table on SQLite, and
-`database.search` alone speaks to it.
+`image_search` is not here: it is a `tsvector` table on PostgreSQL and an FTS5 table on SQLite, and only
+`imago.core.images.search` uses it.
 """
 
 from collections.abc import Callable
@@ -25,32 +25,32 @@ metadata = sa.MetaData(naming_convention=NAMING)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment: `timestamptz` on PostgreSQL; on SQLite naive text in UTC, which sorts like the moments."""
+    """An aware datetime: `timestamptz` on PostgreSQL, and on SQLite text in UTC, which sorts chronologically."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive datetimes; strip the zone where the database keeps none."""
+        """Convert to UTC, and remove the time zone on SQLite; raise ValueError for a naive datetime."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment without a time zone")
+            raise ValueError("datetime without a time zone")
         utc = value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back aware moments in UTC."""
+        """Return an aware datetime in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        """Do nothing to what PostgreSQL's driver gives, which is aware and in UTC."""
+        """Return None on PostgreSQL, whose driver returns aware datetimes in UTC."""
         return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
 
 
-# SQLite only makes INTEGER PRIMARY KEY an alias of its rowid; AUTOINCREMENT keeps deleted ids from coming back.
+# On SQLite only INTEGER PRIMARY KEY is an alias of the rowid; AUTOINCREMENT prevents the reuse of deleted ids.
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
@@ -71,12 +71,12 @@ clients = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("scopes", Json, nullable=False),
-    sa.Column("limits", Json, nullable=False),  # Only what differs from the plan's.
+    sa.Column("limits", Json, nullable=False),  # Only those that override the plan.
     sa.Column("lane", sa.Text, nullable=False),
     sa.Column("stages", Json, nullable=False),
     sa.Column("ocr_languages", Json, nullable=False),
     sa.Column("description_language", sa.Text, nullable=False),
-    sa.Column("ai_budget_policy", sa.Text),  # None: the server's.
+    sa.Column("ai_budget_policy", sa.Text),  # None: the server's default.
     sa.Column("managed_by", sa.Text),
     sa.Column("owner", sa.Text),
     sa.Column("active", sa.Boolean, nullable=False),
@@ -88,7 +88,7 @@ clients = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Apart from `clients`, so that every upload doesn't rewrite (and lock) the row that authentication reads.
+# Separate from `clients`, so that an upload does not update and lock the row that authentication reads.
 client_usage = sa.Table(
     "client_usage",
     metadata,
@@ -146,7 +146,7 @@ images = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("started_at", UtcDateTime),
     sa.Column("done_at", UtcDateTime),
-    # What lists filter by, copied from the EXIF result: the camera folded for search, the camera's local time.
+    # Copied from the EXIF result for the filters of lists: the camera, case-folded, and its local time.
     sa.Column("camera", sa.Text),
     sa.Column("taken_at", sa.DateTime),
     sa.Column("has_gps", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -170,8 +170,8 @@ images = sa.Table(
 
 _HELD = sa.text("status = 'retrying' AND error_code = 'ai-budget-exhausted'")
 
-# One row per image and stage: where its present run stands. `run` grows with each reprocess, `claim` with each try of
-# a worker, `epoch` with each publication of a run; a result is only accepted from the run and claim of this row.
+# One row per image and stage: the state of its current run. Reprocessing increments `run`, each claim of a worker
+# `claim`, and each republication of the run `epoch`. A result is accepted only from the run and claim of this row.
 image_stages = sa.Table(
     "image_stages",
     metadata,
@@ -202,11 +202,11 @@ image_stages = sa.Table(
         sqlite_where=sa.text("status IN ('pending', 'running', 'retrying')"),
     ),
     sa.Index("ix_image_stages_stream_sequence", "stream", "sequence"),
-    # What waits for a client's next month of AI calls; mostly nothing.
+    # Stages that wait for an AI budget; usually none.
     sa.Index("ix_image_stages_held", "client_id", postgresql_where=_HELD, sqlite_where=_HELD),
 )
 
-# The unique key is what makes a result exactly one; the rows of runs before the last good one are deleted.
+# The primary key ensures a single result per run. The results of runs before the last successful one are deleted.
 stage_results = sa.Table(
     "stage_results",
     metadata,
@@ -227,7 +227,7 @@ image_tags = sa.Table(
     sa.Index("ix_image_tags_client_id_tag_image_id", "client_id", "tag", "image_id"),
 )
 
-# What a transaction announces. A work row names no subject: it takes the client's lane when it is published.
+# Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -248,8 +248,8 @@ outbox = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Objects to delete: at once, and once more at `final_at`, because a worker that was at work while its image was deleted
-# may still have written a thumbnail.
+# Objects to delete: immediately, and again at `final_at`, because a worker that was processing the image when it was
+# deleted may have stored a thumbnail afterwards.
 tombstones = sa.Table(
     "tombstones",
     metadata,
@@ -292,8 +292,8 @@ dead_letters = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# What a client's calls to AI providers came to in a calendar month (UTC); `calls` counts reservations too. The cost is
-# in millionths of a US dollar, of the calls whose price is known.
+# A client's calls to AI providers per calendar month (UTC); `calls` includes reservations. The cost is in millionths of
+# a US dollar, of the calls with a known price.
 ai_usage = sa.Table(
     "ai_usage",
     metadata,
@@ -306,7 +306,8 @@ ai_usage = sa.Table(
     sa.Column("unpriced_calls", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# One row per call, reserved while `outcome` is null. Without a foreign key to the image: it was paid for all the same.
+# One row per call; `outcome` is null while the call is reserved. No foreign key to the image: a call is billed even if
+# its image is deleted.
 ai_calls = sa.Table(
     "ai_calls",
     metadata,
@@ -333,7 +334,7 @@ ai_calls = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Who does a chore of upkeep at the moment; the name is the chore's.
+# The process that currently runs each periodic task of `imago.maintenance`.
 leases = sa.Table(
     "leases",
     metadata,
@@ -342,7 +343,7 @@ leases = sa.Table(
     sa.Column("until", UtcDateTime, nullable=False),
 )
 
-# Who did what to which client; without a foreign key, so that it outlives the client.
+# Administrative actions on clients. No foreign key, so that the log outlives the client.
 audit_log = sa.Table(
     "audit_log",
     metadata,
@@ -357,7 +358,7 @@ audit_log = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# UNLOGGED on PostgreSQL; see `database.rates`.
+# UNLOGGED on PostgreSQL; see `imago.core.clients.rate_limits`.
 rate_limits = sa.Table(
     "rate_limits",
     metadata,

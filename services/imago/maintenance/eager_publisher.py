@@ -14,7 +14,7 @@ from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.nats.connection import NatsUnavailable
 from imago.nats.publisher import Ack, Publisher
 from imago.telemetry import metrics
-from imago.telemetry.tracing import publishing
+from imago.telemetry.tracing import publish_spans
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +77,8 @@ class EagerPublisher:
 async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
     """Publish rows and note where they lie; return how many were published."""
     failpoints.reach("announcer.publishing")
-    with publishing(rows) as carrying:
-        published = published_rows(rows, await publisher.publish_many(carrying), by=by)
+    with publish_spans(rows) as traced:
+        published = published_rows(rows, await publisher.publish_many(traced), by=by)
     failpoints.reach("announcer.published")
     if published:
         async with db.write(SYSTEM) as connection:

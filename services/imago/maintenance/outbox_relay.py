@@ -13,7 +13,7 @@ from imago.maintenance.eager_publisher import published_rows
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
 from imago.telemetry import metrics
-from imago.telemetry.tracing import publishing
+from imago.telemetry.tracing import publish_spans
 
 # Rows are locked while they are published, so a batch is what NATS takes in a fraction of a second.
 BATCH = 200
@@ -64,8 +64,8 @@ class OutboxRelay:
         return len(published), len(rows)
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
-        with publishing(rows) as carrying:
-            outcomes = await self._publisher.publish_many(carrying)
+        with publish_spans(rows) as traced:
+            outcomes = await self._publisher.publish_many(traced)
         left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, NatsUnavailable)]
         return published_rows(rows, outcomes, by="relay"), left
 

@@ -1,1 +1,1 @@
-"""JetStream: topology, publisher, consumer loop, dead letters, and the embedded server."""
+"""NATS JetStream: the connection, streams, publisher, consumers, shared breaker state and the embedded server."""

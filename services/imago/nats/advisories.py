@@ -1,4 +1,4 @@
-"""The advisories about messages that a consumer gave up, kept in a stream so that none is missed."""
+"""JetStream's advisories about messages that a consumer gave up, captured in a stream so that none is missed."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ CONSUMER = "imago"
 
 @dataclass(frozen=True)
 class Advisory:
-    """A message that no consumer will deliver again: where it lies, and how often it was delivered."""
+    """The message that a consumer will not deliver again, by its stream and sequence."""
 
     kind: str
     stream: str
@@ -27,13 +27,13 @@ class Advisory:
 
 @dataclass(frozen=True)
 class AdvisoryMessage:
-    """An advisory to be acknowledged when it was dealt with; `advisory` is None for one that can't be read."""
+    """An advisory to acknowledge once it is handled; `advisory` is None if it can't be parsed."""
 
     advisory: Advisory | None
     message: Msg
 
     async def ack(self) -> None:
-        """Say that it was dealt with."""
+        """Acknowledge the advisory."""
         await self.message.ack()
 
 
@@ -48,7 +48,7 @@ async def ensure_consumer(nats: NatsConnection) -> None:
 
 
 async def read_advisories(nats: NatsConnection, *, limit: int = 100, timeout: float = 1.0) -> list[AdvisoryMessage]:
-    """Return the advisories that wait, at most `limit`; raise BusUnavailable."""
+    """Return up to `limit` pending advisories; raise NatsUnavailable."""
     try:
         await ensure_consumer(nats)
         subscription = await nats.js.pull_subscribe_bind(consumer=CONSUMER, stream=ADVISORIES_STREAM)
@@ -64,7 +64,7 @@ async def read_advisories(nats: NatsConnection, *, limit: int = 100, timeout: fl
 
 
 def parse(data: bytes) -> Advisory | None:
-    """Read an advisory of JetStream (`io.nats.jetstream.advisory.v1.max_deliver` or `.terminated`)."""
+    """Parse an advisory of type `io.nats.jetstream.advisory.v1.max_deliver` or `.terminated`."""
     try:
         body = orjson.loads(data)
         return Advisory(

@@ -1,8 +1,8 @@
-"""Circuit breakers shared by all processes, in the JetStream bucket `imago_breakers`.
+"""Circuit breakers that all processes share, in the JetStream key-value bucket `imago_breakers`.
 
-Changes are compare-and-set, so of two processes one tries a provider and the other waits. While NATS is away each
-process goes by its own memory of the breakers, which at first lets everything through: a call too many is better than
-none at all. That is counted.
+Updates are compare-and-set, so of two processes only one probes a provider. While NATS is unavailable, each process
+uses its own copy of the breakers, which starts closed: an extra call to a failing provider is better than no calls at
+all. A counter records such use.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ from imago.nats.connection import NatsConnection, NatsUnavailable
 
 log = structlog.get_logger(__name__)
 
-# For reading a state and writing it; a call to a provider takes seconds and shouldn't wait longer for its breaker.
-_PATIENCE_SECONDS = 2.0
+# For a read and a write of the state. A call to a provider takes seconds and must not wait longer for its breaker.
+_TIMEOUT_SECONDS = 2.0
 
-# Who loses this often against others has been overtaken by their news.
-_TRIES = 5
+# A writer that loses this many races gives up: the winners' updates are newer than its own.
+_MAX_ATTEMPTS = 5
 
 _Change = Callable[[BreakerState, float], BreakerState]
 
 
 class SharedBreaker:
-    """The breakers of all providers; `probe` is how long a try may take before another process may try, too."""
+    """The breakers of all providers; after `probe`, another process may probe a provider whose probe has no result."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class SharedBreaker:
         self._bucket: tuple[JetStreamContext, KeyValue] | None = None
 
     async def wait(self, provider: str) -> timedelta | None:
-        """Return how long the provider is to be left alone; None lets the caller call it, or try it."""
+        """Return how long to wait before calling the provider, or None if the caller may call or probe it now."""
         seconds = 0.0
 
         def take(state: BreakerState, now: float) -> BreakerState:
@@ -71,58 +71,66 @@ class SharedBreaker:
         return timedelta(seconds=seconds) if seconds else None
 
     async def succeeded(self, provider: str) -> None:
-        """Close the breaker, or forget the failures; costs nothing while all is well."""
+        """Close the breaker and reset its failures; no request to NATS if the breaker is closed without failures."""
         if self._known.get(provider, BreakerState()) != BreakerState():
             await self._change(provider, after_success)
 
     async def failed(self, provider: str, *, retry_after: timedelta | None = None) -> timedelta:
-        """Count a failure, and return how long the provider is to be left alone from now on."""
+        """Count a failure, and return how long to wait before the next call."""
         seconds = None if retry_after is None else retry_after.total_seconds()
         state = await self._change(provider, lambda state, now: after_failure(state, now, retry_after=seconds))
         return timedelta(seconds=seconds_to_wait(state, self._clock()))
 
     async def released(self, provider: str) -> None:
-        """Let somebody else try the provider; costs nothing while all is well."""
+        """Let another caller probe the provider; no request to NATS if the breaker is closed."""
         if self._known.get(provider, BreakerState()).tripped:
             await self._change(provider, without_probe)
 
     async def _change(self, provider: str, change: _Change) -> BreakerState:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 state = await self._change_shared(provider, change)
         except (NatsError, OSError, NatsUnavailable, TimeoutError) as error:
-            log.warning("the breakers' state is out of reach, going by this process' own", error=type(error).__name__)
-            self._bucket = None
-            if self._observer is not None:
-                self._observer.breaker_blind()
-            state = change(self._known.get(provider, BreakerState()), self._clock())
+            state = self._change_local(provider, change, error)
         if state.tripped != self._known.get(provider, BreakerState()).tripped:
-            log.warning("a provider's breaker is open" if state.tripped else "a breaker is closed", provider=provider)
+            log.warning("breaker.opened" if state.tripped else "breaker.closed", provider=provider)
         self._known[provider] = state
         if self._observer is not None:
             self._observer.breaker({name: known.tripped for name, known in self._known.items()})
         return state
 
+    def _change_local(self, provider: str, change: _Change, error: Exception) -> BreakerState:
+        log.warning(
+            "breaker.state-unavailable",
+            provider=provider,
+            error=type(error).__name__,
+            message="NATS is unavailable; using this process's own copy of the breaker",
+        )
+        self._bucket = None
+        if self._observer is not None:
+            self._observer.breaker_blind()
+        return change(self._known.get(provider, BreakerState()), self._clock())
+
     async def _change_shared(self, provider: str, change: _Change) -> BreakerState:
         bucket = await self._open()
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 entry = await bucket.get(provider)
                 state, revision = BreakerState.from_json(_decoded(entry.value)), entry.revision
             except KeyNotFoundError:
                 state, revision = BreakerState(), None
-            wanted = change(state, self._clock())
-            if wanted == state:
+            changed = change(state, self._clock())
+            if changed == state:
                 return state
             try:
-                data = orjson.dumps(wanted.to_json())
+                data = orjson.dumps(changed.to_json())
                 if revision is None:
                     await bucket.create(provider, data)
                 else:
                     await bucket.update(provider, data, last=revision)
             except KeyWrongLastSequenceError:
                 continue
-            return wanted
+            return changed
         return state
 
     async def _open(self) -> KeyValue:

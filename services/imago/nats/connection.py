@@ -1,4 +1,4 @@
-"""The connection to NATS: several servers, every kind of credential, and reconnecting that never gives up."""
+"""The connection to NATS: several servers, every kind of credential, and reconnects without a limit."""
 
 import asyncio
 import contextlib
@@ -16,23 +16,23 @@ from imago.settings.nats import NatsSettings
 
 log = structlog.get_logger(__name__)
 
-# A server that answers slower than this while connecting is taken for away.
+# A server that takes longer to accept a connection counts as unavailable.
 CONNECT_TIMEOUT = 5
 RECONNECT_WAIT = 1
-# Two pings without an answer mean a dead connection: after 20 s at most, not the library's four minutes.
+# The library closes a connection after two unanswered pings: after 20 s, instead of four minutes by its defaults.
 PING_INTERVAL = 10
-# `drain` waits for the subscriptions' pending messages; ours have none worth waiting for.
+# Limits `close`, too. Its subscriptions have no pending messages that are worth a longer wait.
 DRAIN_TIMEOUT = 5
-# The library buffers what is published while it reconnects; JetStream's answers time out long before that is useful.
+# The library buffers publications while it reconnects, but their acknowledgements time out long before it sends them.
 PENDING_SIZE = 2**20
 
 
 class NatsUnavailable(Exception):
-    """NATS can't be reached or JetStream doesn't answer in time; whether a message was stored is unknown."""
+    """NATS is unreachable or JetStream did not answer in time; a published message may or may not be stored."""
 
 
 class NatsConnection:
-    """One connection with its JetStream context; connects in the background where the first try fails."""
+    """A connection with its JetStream context; it connects and reconnects in the background."""
 
     def __init__(self, settings: NatsSettings, *, name: str) -> None:
         self._settings = settings
@@ -45,12 +45,12 @@ class NatsConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands at this moment."""
+        """Whether the connection is established."""
         return self.client.is_connected
 
     @property
     def js(self) -> JetStreamContext:
-        """The JetStream context; raises BusUnavailable before the first connection."""
+        """The JetStream context; raises NatsUnavailable before the first connection is established."""
         if self._js is None:
             raise NatsUnavailable("not connected yet")
         return self._js
@@ -61,11 +61,11 @@ class NatsConnection:
             raise NatsUnavailable("not connected")
 
     async def start(self) -> None:
-        """Begin to connect without waiting for it: a process must start while NATS is away."""
+        """Start connecting and return immediately, so that a process can start while NATS is unavailable."""
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
 
     async def wait_connected(self, timeout: float | None = None) -> None:
-        """Wait until the first connection stands; raise BusUnavailable after `timeout` seconds."""
+        """Wait until the connection is established; raise NatsUnavailable after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -73,18 +73,18 @@ class NatsConnection:
             raise NatsUnavailable("NATS did not answer") from None
 
     async def close(self) -> None:
-        """Close the connection within a few seconds, whatever state it is in."""
+        """Close the connection in any state, within `DRAIN_TIMEOUT` seconds."""
         self._closing = True
         await end_tasks(self._connecting)
-        # Not `drain`: after a timed-out fetch it waits for its whole timeout (FACTS, reproduced).
+        # Not `drain`: after a fetch that timed out, it always waits for its whole timeout.
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 await self.client.close()
 
     async def _on_closed(self) -> None:
-        """Connect anew where the library gave up, as it does on some errors of the server (an expired credential)."""
+        """Reconnect when the library gives up, as it does on some server errors (such as an expired credential)."""
         if not self._closing and self._ready.is_set():
-            log.warning("the connection to NATS was closed, connecting anew")
+            log.warning("nats.connection-closed", message="the NATS client gave up; reconnecting")
             self._ready.clear()
             self.client = Client()
             await self.start()
@@ -97,13 +97,13 @@ class NatsConnection:
                 await self.client.connect(**options)
             except (NatsError, OSError, TimeoutError) as error:
                 if first:
-                    log.warning("NATS is away, trying again", error=type(error).__name__)
+                    log.warning("nats.connect-failed", error=type(error).__name__, message="retrying")
                 first = False
                 await asyncio.sleep(RECONNECT_WAIT)
                 continue
             self._js = self.client.jetstream(timeout=self._settings.nats_timeout)
             self._ready.set()
-            log.debug("connected to NATS", server=_server(self.client))
+            log.debug("nats.connected", server=_server(self.client))
             return
 
 
@@ -111,7 +111,7 @@ def _options(settings: NatsSettings, *, name: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "servers": list(settings.nats_url),
         "name": f"imago-{name}",
-        # Each component has its own NATS user with rights on its own inbox alone (DESIGN, section 5).
+        # Each component has its own NATS user, which may subscribe only to its prefix.
         "inbox_prefix": f"_INBOX_imago_{name}",
         "connect_timeout": CONNECT_TIMEOUT,
         "reconnect_time_wait": RECONNECT_WAIT,
@@ -120,8 +120,8 @@ def _options(settings: NatsSettings, *, name: str) -> dict[str, Any]:
         "drain_timeout": DRAIN_TIMEOUT,
         "pending_size": PENDING_SIZE,
         "error_cb": _on_error,
-        "disconnected_cb": _logged("disconnected from NATS"),
-        "reconnected_cb": _logged("reconnected to NATS"),
+        "disconnected_cb": _logged("nats.disconnected"),
+        "reconnected_cb": _logged("nats.reconnected"),
     }
     if settings.nats_user is not None:
         options["user"] = settings.nats_user
@@ -145,8 +145,8 @@ def _server(client: Client) -> str:
 
 
 async def _on_error(error: Exception) -> None:
-    # The text of a connection error may hold the server's URL with its password.
-    log.warning("NATS error", error=type(error).__name__)
+    # The text of a connection error can contain the server's URL with its password.
+    log.warning("nats.error", error=type(error).__name__)
 
 
 def _logged(event: str) -> Callable[[], Awaitable[None]]:

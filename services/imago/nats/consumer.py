@@ -1,8 +1,8 @@
-"""The pull loop of a worker: messages of several stages and lanes, as many at once as there are job slots.
+"""A worker's pull loop: fetches messages of several stages and lanes, and runs as many as there are job slots.
 
-Each pair of stage and lane is polled by a task of its own that holds at most one message; the slots are given to the
-held messages by the rules of the lanes, so premium is served first although no message can be put back into a poll.
-While it waits for a slot, a held message is kept from being delivered again.
+Each pair of stage and lane has its own polling task, which holds at most one message. A free slot goes to one of the
+held messages by the rules of the lanes, so premium is served first although a fetched message can't be put back.
+While a message waits for its slot, progress reports keep JetStream from redelivering it.
 """
 
 import asyncio
@@ -28,29 +28,29 @@ from imago.nats.streams import existing_lanes
 
 log = structlog.get_logger(__name__)
 
-# How long one poll lingers at the server. Stopping waits for the polls that are out, so it is short; idle polling
-# costs one request per source in this time.
+# How long a poll waits at the server. Short, because `stop` waits for open polls; an idle poller sends one request in
+# this time.
 POLL_SECONDS = 2.0
 
-# A poll that hasn't returned after this many of its own timeouts is stuck (nats.py #933, #986): bind again.
-WATCHDOG_POLLS = 3
-# After this many times of that in a row the process is no use: it exits and is started anew.
-WATCHDOG_STRIKES = 3
+# A poll that does not return within this many of its timeouts is stuck (nats.py #933, #986): subscribe again.
+STUCK_AFTER_POLLS = 3
+# After this many stuck polls in a row, the process exits to be restarted.
+MAX_STUCK_POLLS = 3
 
-# A consumer that is missing, or a server that is away, is asked for again after this.
-REBIND_SECONDS = 1.0
+# Delay before subscribing again when a consumer is missing or NATS is unavailable.
+RETRY_SECONDS = 1.0
 
-# With `*` in WORKER_LANES: how often new clients' lanes are looked for.
+# With `*` in WORKER_LANES: how often to look for new dedicated lanes.
 DISCOVERY_SECONDS = 10.0
 
 
 class ConsumerStalled(Exception):
-    """Polls stopped returning, and binding again did not help."""
+    """Polls do not return, not even after new subscriptions."""
 
 
 @dataclass
 class Delivery:
-    """A message in a worker's hands; exactly one of `ack`, `nak` and `term` settles it."""
+    """A message delivered to this worker; the first of `ack`, `nak` and `term` settles it."""
 
     stage: Stage
     lane: str
@@ -64,29 +64,24 @@ class Delivery:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The message's headers, the trace context among them."""
+        """The message's headers, including the trace context."""
         return dict(self.message.headers or {})
 
-    @property
-    def deliveries(self) -> int:
-        """How often the message was delivered, this time included."""
-        return self.message.metadata.num_delivered
-
     async def ack(self) -> None:
-        """Say that the message is done with."""
+        """Remove the message from the stream: its work is done."""
         await self._settle(self.message.ack)
 
     async def nak(self, delay: timedelta = timedelta(0)) -> None:
-        """Ask for the message again after a delay."""
+        """Return the message, to be redelivered after a delay."""
         seconds = max(delay.total_seconds(), 0.0)
         await self._settle(lambda: self.message.nak(delay=seconds or None))
 
     async def term(self) -> None:
-        """Say that the message can never be worked on."""
+        """Remove a message that can never be processed."""
         await self._settle(self.message.term)
 
     async def in_progress(self) -> None:
-        """Say that the work goes on, so that the message isn't delivered again."""
+        """Report progress, which postpones the redelivery by the consumer's `ack_wait`."""
         if not self.settled:
             with contextlib.suppress(NatsError, OSError):
                 await self.message.in_progress()
@@ -98,17 +93,17 @@ class Delivery:
         try:
             await send()
         except (NatsError, OSError) as error:
-            # Harmless: it comes again, and the database says that it is done.
-            log.info("could not settle a message", stage=self.stage, error=type(error).__name__)
+            # The message is redelivered, and the claim finds that its work is done.
+            log.info("message.settle-failed", stage=self.stage, lane=self.lane, error=type(error).__name__)
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
 class WorkConsumer:
-    """Pulls the messages of a worker's stages from its lanes and hands them to `handler`, until it is stopped.
+    """Pulls the messages of a worker's stages from its lanes and passes them to `handler` until it is stopped.
 
-    `handler` settles the delivery; an exception it lets through is logged and the message comes again.
+    `handler` settles the delivery. If it raises, the error is logged and the message is redelivered.
     """
 
     def __init__(
@@ -127,58 +122,58 @@ class WorkConsumer:
         self._heartbeat = heartbeat
         self._handler = handler
         self.slots = JobSlots(max_jobs)
-        self._sources: dict[tuple[Stage, str], asyncio.Task[None]] = {}
+        self._pollers: dict[tuple[Stage, str], asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._going = asyncio.Event()
-        self._going.set()
+        self._pulling = asyncio.Event()
+        self._pulling.set()
 
     def pause(self) -> None:
-        """Stop pulling for now: the database is away, and every claim would fail."""
-        self._going.clear()
+        """Stop pulling for now, because every claim would fail: the database is unavailable."""
+        self._pulling.clear()
 
     def resume(self) -> None:
-        """Pull again."""
-        self._going.set()
+        """Start pulling again."""
+        self._pulling.set()
 
     async def run(self) -> None:
-        """Pull and work until `stop`; raise ConsumerStalled where pulling doesn't work any more."""
+        """Pull and process messages until `stop` is called; raise ConsumerStalled if polls are stuck."""
         for lane in self._lanes.named:
             self._add_lane(lane)
-        helpers: list[asyncio.Task[object]] = [asyncio.create_task(self._stopping.wait())]
+        others: list[asyncio.Task[object]] = [asyncio.create_task(self._stopping.wait())]
         if self._lanes.any_dedicated:
-            helpers.append(asyncio.create_task(self._discover()))
+            others.append(asyncio.create_task(self._discover_lanes()))
         try:
             while not self._stopping.is_set():
-                watched: list[asyncio.Task[object]] = [*self._sources.values(), *helpers]
+                watched: list[asyncio.Task[object]] = [*self._pollers.values(), *others]
                 done, _ = await asyncio.wait(watched, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    # A source only ends by itself with an error.
+                    # These tasks end only with an error, or because of `stop`.
                     task.result()
         finally:
             self._stopping.set()
-            self._going.set()
-            await end_tasks(*helpers)
-            # The polls that are out are waited for, because what one of them gets must be given back.
-            await asyncio.gather(*self._sources.values(), return_exceptions=True)
+            self._pulling.set()
+            await end_tasks(*others)
+            # Open polls run to their end, because a message that one of them receives must be returned.
+            await asyncio.gather(*self._pollers.values(), return_exceptions=True)
 
     async def stop(self, *, grace: float) -> None:
-        """Stop pulling, give running jobs `grace` seconds to end, and cancel those that are left."""
+        """Stop pulling, wait up to `grace` seconds for running jobs, and cancel the rest."""
         self._stopping.set()
-        self._going.set()
+        self._pulling.set()
         if self._jobs:
-            _, late = await asyncio.wait(self._jobs, timeout=grace)
-            for job in late:
+            _, unfinished = await asyncio.wait(self._jobs, timeout=grace)
+            for job in unfinished:
                 job.cancel()
-            if late:
-                await asyncio.wait(late)
+            if unfinished:
+                await asyncio.wait(unfinished)
 
     def _add_lane(self, lane: str) -> None:
         for stage in self._stages:
-            if (stage, lane) not in self._sources:
-                self._sources[stage, lane] = asyncio.create_task(self._serve(stage, lane), name=f"pull-{stage}-{lane}")
+            if (stage, lane) not in self._pollers:
+                self._pollers[stage, lane] = asyncio.create_task(self._poll(stage, lane), name=f"pull-{stage}-{lane}")
 
-    async def _discover(self) -> None:
+    async def _discover_lanes(self) -> None:
         while True:
             with contextlib.suppress(NatsError, OSError, NatsUnavailable):
                 for lane in await existing_lanes(self._nats.js):
@@ -186,25 +181,25 @@ class WorkConsumer:
                         self._add_lane(lane)
             await asyncio.sleep(DISCOVERY_SECONDS)
 
-    async def _serve(self, stage: Stage, lane: str) -> None:
-        strikes = 0
+    async def _poll(self, stage: Stage, lane: str) -> None:
+        stuck = 0
         while not self._stopping.is_set():
             subscription: JetStreamContext.PullSubscription | None = None
             try:
                 await self._nats.wait_connected(POLL_SECONDS)
                 subscription = await self._nats.js.pull_subscribe_bind(consumer=stage, stream=work_stream(lane))
                 while not self._stopping.is_set():
-                    await self._going.wait()
+                    await self._pulling.wait()
                     await self._pull(subscription, stage, lane)
-                    strikes = 0
-            except _Stuck:
-                strikes += 1
-                log.warning("a poll did not return, binding again", stage=stage, lane=lane, strikes=strikes)
-                if strikes >= WATCHDOG_STRIKES:
+                    stuck = 0
+            except _PollStuck:
+                stuck += 1
+                log.warning("consumer.poll-stuck", stage=stage, lane=lane, count=stuck, message="subscribing again")
+                if stuck >= MAX_STUCK_POLLS:
                     raise ConsumerStalled(f"{stage} on {lane}") from None
             except (NatsError, OSError, NatsUnavailable) as error:
-                log.info("can't pull, trying again", stage=stage, lane=lane, error=type(error).__name__)
-                await self._rest(REBIND_SECONDS)
+                log.info("consumer.pull-failed", stage=stage, lane=lane, error=type(error).__name__)
+                await self._sleep(RETRY_SECONDS)
             finally:
                 if subscription is not None:
                     with contextlib.suppress(NatsError, OSError):
@@ -212,55 +207,55 @@ class WorkConsumer:
 
     async def _pull(self, subscription: JetStreamContext.PullSubscription, stage: Stage, lane: str) -> None:
         try:
-            async with asyncio.timeout(POLL_SECONDS * WATCHDOG_POLLS):
+            async with asyncio.timeout(POLL_SECONDS * STUCK_AFTER_POLLS):
                 messages = await subscription.fetch(1, timeout=POLL_SECONDS)
         except NatsTimeout:
-            # Nothing there. The library's TimeoutError is also asyncio's, so it must be told apart by its own type.
+            # No message. This is a subclass of asyncio's TimeoutError, so it has to be caught first.
             return
         except TimeoutError as error:
-            raise _Stuck from error
+            raise _PollStuck from error
         for message in messages:
-            await self._take(Delivery(stage, lane, message))
+            await self._start_job(Delivery(stage, lane, message))
 
-    async def _take(self, delivery: Delivery) -> None:
-        if self._stopping.is_set() or not self._going.is_set():
+    async def _start_job(self, delivery: Delivery) -> None:
+        if self._stopping.is_set() or not self._pulling.is_set():
             await delivery.nak()
             return
-        keeping = asyncio.create_task(self._keep(delivery))
+        reporting = asyncio.create_task(self._report_progress(delivery))
         try:
             await self.slots.acquire(delivery.lane)
         finally:
-            keeping.cancel()
+            reporting.cancel()
         if self._stopping.is_set():
             self.slots.release()
             await delivery.nak()
             return
-        job = asyncio.create_task(self._work(delivery))
+        job = asyncio.create_task(self._run_job(delivery))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _keep(self, delivery: Delivery) -> None:
+    async def _report_progress(self, delivery: Delivery) -> None:
         while True:
             await asyncio.sleep(self._heartbeat)
             await delivery.in_progress()
 
-    async def _work(self, delivery: Delivery) -> None:
+    async def _run_job(self, delivery: Delivery) -> None:
         try:
             await self._handler(delivery)
         except asyncio.CancelledError:
             await delivery.nak()
             raise
         except Exception:
-            log.exception("a job failed outside its stage", stage=delivery.stage, lane=delivery.lane)
-            await delivery.nak(timedelta(seconds=REBIND_SECONDS))
+            log.exception("job.failed", stage=delivery.stage, lane=delivery.lane)
+            await delivery.nak(timedelta(seconds=RETRY_SECONDS))
         finally:
             self.slots.release()
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
 
-class _Stuck(Exception):
-    """A poll did not return in several of its timeouts."""
+class _PollStuck(Exception):
+    """A poll did not return within `STUCK_AFTER_POLLS` of its timeouts."""

@@ -1,4 +1,4 @@
-"""The NATS server of `imago dev`: a real one, from a PyPI wheel, on loopback with its data under the data directory."""
+"""The nats-server of `imago dev`: on loopback, from a PyPI wheel, with its data in the data directory."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,15 @@ import aiohttp
 from imago.startup import StartupError
 
 READY_SECONDS = 15.0
-
-_PORTS = (20_000, 32_000)
-_PORT_TRIES = 100
 STOP_SECONDS = 5.0
+
+# Below the ephemeral ports of outgoing connections (from 32768 on Linux).
+_PORTS = (20_000, 32_000)
+_PORT_ATTEMPTS = 100
 
 
 class EmbeddedNats:
-    """A nats-server process with JetStream, a user and a password of its own, on free ports of 127.0.0.1."""
+    """A nats-server process with JetStream and a random password, on free ports of 127.0.0.1."""
 
     def __init__(self, data_dir: Path, *, port: int = 0, before_exec: Callable[[], None] | None = None) -> None:
         self._directory = data_dir
@@ -36,17 +37,17 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """Where clients connect; without the password."""
+        """The URL for clients, without credentials."""
         return f"nats://127.0.0.1:{self._port}"
 
     @property
     def monitor_url(self) -> str:
-        """Where the server tells about itself over HTTP."""
+        """The URL of the server's HTTP monitoring endpoint."""
         return f"http://127.0.0.1:{self._monitor_port}"
 
     @property
     def pid(self) -> int | None:
-        """The server's process id while it runs."""
+        """The server's process id, or None if it was not started or was stopped."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
@@ -61,7 +62,7 @@ class EmbeddedNats:
                 "--log",
                 str(log_file),
                 stdin=asyncio.subprocess.DEVNULL,
-                # Ctrl-C goes to the whole foreground group; the server must outlive the workers that drain.
+                # Ctrl-C signals the whole foreground process group, and the server must outlive draining workers.
                 start_new_session=True,
                 preexec_fn=self._before_exec,
             )
@@ -75,13 +76,13 @@ class EmbeddedNats:
             raise StartupError(f"nats-server did not become ready; see {log_file}") from None
 
     async def wait(self) -> int:
-        """Wait until the server ends, and return its exit code."""
+        """Wait until the server exits, and return its exit code."""
         if self._process is None:
             raise StartupError("nats-server was not started")
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Stop the server: asked first, killed after a few seconds."""
+        """Terminate the server; kill it after `STOP_SECONDS`."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -99,10 +100,10 @@ class EmbeddedNats:
         async with aiohttp.ClientSession() as session:
             while True:
                 if process.returncode is not None:
-                    raise StartupError(f"nats-server exited immediately; see {self._directory / 'nats-server.log'}")
+                    raise StartupError(f"nats-server exited; see {self._directory / 'nats-server.log'}")
                 with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{self.monitor_url}/healthz") as answer:
-                        if answer.status == 200:
+                    async with session.get(f"{self.monitor_url}/healthz") as response:
+                        if response.status == 200:
                             return
                 await asyncio.sleep(0.02)
 
@@ -132,7 +133,7 @@ authorization {{
 
 
 def find_server() -> str:
-    """Return nats-server's path: the wheel's, beside this Python, else the one on PATH; raise StartupError."""
+    """Return the path of nats-server, from the environment of this Python or from PATH; raise StartupError."""
     beside = Path(sys.executable).parent / "nats-server"
     if beside.exists():
         return str(beside)
@@ -143,15 +144,14 @@ def find_server() -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody uses at this moment, and that the system gives to nobody else by itself.
+    """Return an unused port of 127.0.0.1 that the system does not assign to outgoing connections.
 
-    Below the range that outgoing connections take their ports from (from 32768 on Linux), so that a server that died
-    finds its port free when it is started again.
+    A server that crashed can therefore bind the same port again when it is restarted.
     """
-    chance = random.SystemRandom()
-    for _ in range(_PORT_TRIES):
-        port = chance.randrange(*_PORTS)
+    randomness = random.SystemRandom()
+    for _ in range(_PORT_ATTEMPTS):
+        port = randomness.randrange(*_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise StartupError("no free port found")
+    raise StartupError("no free port")

@@ -1,7 +1,7 @@
-"""Reading the stream of events, from a place in it onwards, through whatever happens to NATS meanwhile.
+"""Reads the stream of events from a position onwards, across reconnects and restarts of NATS.
 
-A reader has a consumer of its own that the server forgets after a while without reads; the reader alone remembers how
-far it came, and makes another one from there. So every event is read at least once as long as the stream keeps it.
+Each reader has an ephemeral consumer, which the server deletes after a while without reads. The reader keeps its own
+position and recreates the consumer from there, so it reads every event at least once while the stream retains it.
 """
 
 import asyncio
@@ -18,24 +18,25 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from imago.core.outbox.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
 from imago.nats.connection import NatsConnection, NatsUnavailable
 
-# The server deletes a reader's consumer after this long without a read, so a process that died leaves nothing.
-_FORGOTTEN_AFTER = 60.0
+# The server deletes a consumer after this many seconds without a read, so a crashed process leaves none behind.
+_INACTIVE_THRESHOLD = 60.0
 
-# As many events a request asks for; the inbox holds no more than that.
+# Events per pull request; the inbox never holds more.
 _BATCH = 500
 
-# How much longer than a request lasts its end may take to be told.
-_SILENCE_SECONDS = 5.0
+# How long after its expiry the server may take to report the end of a pull request.
+_EXPIRY_GRACE_SECONDS = 5.0
 
-_SLICE_SECONDS = 1.0
+# How often to check for a reconnect while waiting for an event.
+_WAIT_SECONDS = 1.0
 
-# What the server ends a request with that brought nothing (more): no messages, and its deadline.
-_QUIET = ("404", "408")
+# Statuses that end a pull request normally: no messages, and request expired.
+_NO_MORE = ("404", "408")
 
 
 @dataclass(frozen=True)
 class StreamedEvent:
-    """An event as it lies in the stream; `client` is the token of its subject, `data` its JSON."""
+    """An event of the stream; `client` is the client token of its subject, `data` its JSON."""
 
     sequence: int
     client: str
@@ -45,7 +46,7 @@ class StreamedEvent:
 
 @dataclass(frozen=True)
 class EventStreamState:
-    """Which stream there is now, by the moment it was made (microseconds since 1970), and what it holds."""
+    """When the stream was created (microseconds since 1970), and its first and last sequence."""
 
     created: int
     first: int
@@ -53,7 +54,7 @@ class EventStreamState:
 
 
 async def event_stream_state(nats: NatsConnection) -> EventStreamState:
-    """Return what the stream of events holds now; raise BusUnavailable."""
+    """Return the current state of the stream of events; raise NatsUnavailable."""
     try:
         info = await nats.js.stream_info(EVENTS_STREAM)
     except (NatsError, OSError) as error:
@@ -63,42 +64,42 @@ async def event_stream_state(nats: NatsConnection) -> EventStreamState:
 
 
 class EventReader:
-    """Reads events behind a sequence, all clients' or (`subjects`) one's; not to be shared between tasks."""
+    """Reads events after a sequence, of all clients or of `subjects`. Not safe for concurrent use."""
 
     def __init__(self, nats: NatsConnection, *, after: int, subjects: str = EVENTS_SUBJECTS) -> None:
         self._nats = nats
         self._subjects = subjects
         self.position = after
-        """The sequence of the last event that was read."""
+        """The sequence of the last event read."""
         self._consumer: str | None = None
         self._inbox: Subscription | None = None
-        self._awaited = 0
+        self._requested = 0
 
     async def read(self, *, timeout: float) -> StreamedEvent | None:
-        """Return the next event, or None where none came in time; raise BusUnavailable."""
+        """Return the next event, or None after `timeout` seconds without one; raise NatsUnavailable."""
         try:
             inbox = self._inbox or await self._bind()
-            if not self._awaited:
-                await self._ask(inbox, timeout)
+            if not self._requested:
+                await self._request(inbox, timeout)
             message = await self._next(inbox, timeout)
         except (NatsError, OSError, TimeoutError) as error:
             await self.close()
             raise NatsUnavailable(type(error).__name__) from error
         status = (message.headers or {}).get("Status")
         if status is None:
-            self._awaited -= 1
+            self._requested -= 1
             event = parse(message)
             self.position = event.sequence
             return event
-        self._awaited = 0
-        if status not in _QUIET:
-            # The consumer was deleted, or nobody knows it any more: a restarted server has forgotten it.
+        self._requested = 0
+        if status not in _NO_MORE:
+            # The consumer no longer exists: it was deleted, or the server was restarted.
             await self.close()
             raise NatsUnavailable(f"status {status}")
         return None
 
     async def pending(self) -> int:
-        """Return how many events are still to be read; raise BusUnavailable."""
+        """Return the number of events not read yet; raise NatsUnavailable."""
         try:
             if self._inbox is None:
                 await self._bind()
@@ -109,10 +110,10 @@ class EventReader:
         return info.num_pending or 0
 
     async def close(self) -> None:
-        """Let the consumer go."""
+        """Delete the consumer."""
         inbox, consumer = self._inbox, self._consumer
         self._inbox = self._consumer = None
-        self._awaited = 0
+        self._requested = 0
         with contextlib.suppress(NatsError, OSError, NatsUnavailable, TimeoutError):
             if inbox is not None:
                 await inbox.unsubscribe()
@@ -127,7 +128,7 @@ class EventReader:
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self.position + 1,
                 ack_policy=AckPolicy.NONE,
-                inactive_threshold=_FORGOTTEN_AFTER,
+                inactive_threshold=_INACTIVE_THRESHOLD,
                 mem_storage=True,
                 num_replicas=1,
             ),
@@ -137,30 +138,30 @@ class EventReader:
         return self._inbox
 
     async def _next(self, inbox: Subscription, timeout: float) -> Msg:
-        """Wait for what the server says next; raise TimeoutError where it has forgotten us.
+        """Return the server's next message; raise the library's TimeoutError if the pull request was lost.
 
-        Asked for with a deadline, it says when that is over, so silence beyond it means that it is gone. A connection
-        that was made anew is enough to know that: the request died with the one before.
+        The server reports the expiry of a pull request, so silence after the expiry means that the request was lost.
+        So does a reconnect, because a request does not survive its connection.
         """
         loop = asyncio.get_running_loop()
-        deadline, connection = loop.time() + timeout + _SILENCE_SECONDS, self._nats.client.stats["reconnects"]
+        deadline, reconnects = loop.time() + timeout + _EXPIRY_GRACE_SECONDS, self._nats.client.stats["reconnects"]
         while True:
             try:
-                return await inbox.next_msg(timeout=_SLICE_SECONDS)
+                return await inbox.next_msg(timeout=_WAIT_SECONDS)
             except NatsTimeout:
-                if loop.time() > deadline or self._nats.client.stats["reconnects"] != connection:
+                if loop.time() > deadline or self._nats.client.stats["reconnects"] != reconnects:
                     raise
 
-    async def _ask(self, inbox: Subscription, timeout: float) -> None:
-        # The library's `fetch` either asks for one message at a time or waits for its whole timeout; here events are
-        # taken as they come, of a request for many.
+    async def _request(self, inbox: Subscription, timeout: float) -> None:
+        # Not the library's `fetch`, which returns either one message or a whole batch at its timeout: here a single
+        # request is for many events, and each is returned as it arrives.
         request = orjson.dumps({"batch": _BATCH, "expires": int(timeout * 1e9)})
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{self._consumer}"
         await self._nats.client.publish(subject, request, reply=inbox.subject)
-        self._awaited = _BATCH
+        self._requested = _BATCH
 
 
 def parse(message: Msg) -> StreamedEvent:
-    """Read an event's place, client and name from its subject `imago.events.<client>.<image>.<name…>`."""
+    """Parse an event; its subject is `imago.events.<client>.<image>.<name…>`."""
     _, _, client, _, name = message.subject.split(".", 4)
     return StreamedEvent(message.metadata.sequence.stream, client, name, message.data)

@@ -1,4 +1,4 @@
-"""Job slots of a worker process: how many jobs run at once, and whose message gets the next free slot."""
+"""The job slots of a worker process: how many jobs run concurrently, and which lane gets the next free slot."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from imago.core.lanes.chooser import LaneChooser
 
 
 class JobSlots:
-    """A semaphore whose waiters are served by the rules of the lanes instead of by their arrival."""
+    """A semaphore that serves its waiters by lane (`LaneChooser`) instead of first come, first served."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -17,39 +17,39 @@ class JobSlots:
 
     @property
     def busy(self) -> int:
-        """The number of slots taken."""
+        """The number of slots in use."""
         return self.count - self._free
 
     async def acquire(self, lane: str) -> None:
         """Wait for a slot for a message of a lane."""
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(lane, deque()).append(ticket)
-        self._hand_out()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(lane, deque()).append(waiter)
+        self._assign()
         try:
-            await ticket
+            await waiter
         except asyncio.CancelledError:
-            if ticket.done() and not ticket.cancelled():
-                # The slot had been handed over at the very same moment.
+            if waiter.done() and not waiter.cancelled():
+                # The waiter was cancelled after it had been given a slot.
                 self.release()
             raise
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Return a slot."""
         self._free += 1
-        self._hand_out()
+        self._assign()
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         while self._free:
-            self._forget_cancelled()
+            self._drop_cancelled()
             if not self._waiting:
                 return
             lane = self._chooser.choose(self._waiting.keys())
             self._free -= 1
             self._waiting[lane].popleft().set_result(None)
 
-    def _forget_cancelled(self) -> None:
-        for lane, tickets in list(self._waiting.items()):
-            while tickets and tickets[0].done():
-                tickets.popleft()
-            if not tickets:
+    def _drop_cancelled(self) -> None:
+        for lane, waiters in list(self._waiting.items()):
+            while waiters and waiters[0].done():
+                waiters.popleft()
+            if not waiters:
                 del self._waiting[lane]

@@ -1,4 +1,4 @@
-"""How much work waits in the streams: by lane and stage, with the numbers that KEDA scales by."""
+"""The lag of the work streams by lane and stage: the same numbers that KEDA scales by."""
 
 import contextlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from imago.nats.streams import existing_lanes
 
 @dataclass(frozen=True)
 class QueueLag:
-    """Messages of a stage in a lane: not yet delivered, and in a worker's hands. Their sum is KEDA's lag."""
+    """The messages of a stage in a lane: pending, and delivered but not acknowledged. KEDA's lag is their sum."""
 
     lane: str
     stage: Stage
@@ -23,16 +23,19 @@ class QueueLag:
 
 
 async def queue_lag(nats: NatsConnection) -> list[QueueLag]:
-    """Ask the consumers of all work streams; one that is missing is the reconciler's to make. Raises BusUnavailable."""
+    """Return the lag of every consumer of the work streams; raise NatsUnavailable.
+
+    A missing consumer is left out: the stream reconciler creates it.
+    """
     if not nats.connected:
         raise NatsUnavailable("not connected")
-    found = []
+    lags = []
     try:
         for lane in await existing_lanes(nats.js):
             for stage in STAGES:
                 with contextlib.suppress(NotFoundError):
                     info = await nats.js.consumer_info(work_stream(lane), stage)
-                    found.append(QueueLag(lane, stage, info.num_pending or 0, info.num_ack_pending or 0))
+                    lags.append(QueueLag(lane, stage, info.num_pending or 0, info.num_ack_pending or 0))
     except (NatsError, OSError, TimeoutError) as error:
         raise NatsUnavailable(type(error).__name__) from error
-    return found
+    return lags

@@ -1,4 +1,4 @@
-"""Removes a client's messages from every stream."""
+"""Deletes a client's messages from every stream."""
 
 from uuid import UUID
 
@@ -18,25 +18,27 @@ from imago.nats.streams import delete_lane, existing_lanes
 
 
 async def purge_client(js: JetStreamContext, client: UUID) -> int:
-    """Purge a client's events, dead letters and work, and its own lane's stream; return how many messages there were.
+    """Delete a client's events, dead letters, work and dedicated lane, and return the number of messages deleted.
 
-    Idempotent. Raises nats' errors.
+    Idempotent. Raises the errors of the NATS client.
     """
-    own = client_token(client)
-    places = [(EVENTS_STREAM, client_event_subjects(client)), (DEAD_STREAM, client_dead_subjects(client))]
+    dedicated = client_token(client)
+    targets = [(EVENTS_STREAM, client_event_subjects(client)), (DEAD_STREAM, client_dead_subjects(client))]
     lanes = await existing_lanes(js)
-    places += [(work_stream(lane), client_work_subjects(lane, client)) for lane in lanes if lane != own]
-    count = 0
-    for stream, subjects in places:
-        try:
-            info = await js.stream_info(stream, subjects_filter=subjects)
-            found = sum((info.state.subjects or {}).values())
-            if found:
-                await js.purge_stream(stream, subject=subjects)
-            count += found
-        except NotFoundError:
-            continue
-    if own in lanes:
-        count += (await js.stream_info(work_stream(own))).state.messages
-        await delete_lane(js, own)
-    return count
+    targets += [(work_stream(lane), client_work_subjects(lane, client)) for lane in lanes if lane != dedicated]
+    purged = sum([await _purge_subjects(js, stream, subjects) for stream, subjects in targets])
+    if dedicated in lanes:
+        purged += (await js.stream_info(work_stream(dedicated))).state.messages
+        await delete_lane(js, dedicated)
+    return purged
+
+
+async def _purge_subjects(js: JetStreamContext, stream: str, subjects: str) -> int:
+    try:
+        info = await js.stream_info(stream, subjects_filter=subjects)
+        messages = sum((info.state.subjects or {}).values())
+        if messages:
+            await js.purge_stream(stream, subject=subjects)
+    except NotFoundError:
+        return 0
+    return messages

@@ -1,7 +1,7 @@
-"""Which streams, consumers and buckets there are, and the one function that makes them so.
+"""The configuration of all streams, consumers and buckets, and the functions that create and update them.
 
-KEDA reads the lag of exactly these consumers and errors where one is missing, so workers never create any: the API
-and the operator call `ensure()`, which changes nothing where everything is right (DESIGN, section 5).
+Only the API, the operator and `imago topology` call these functions. Workers never create a consumer: KEDA reads the
+lag of exactly these consumers and reports an error for a missing one, so all have to exist before a worker starts.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -21,7 +21,7 @@ from nats.js.api import (
     StreamConfig,
     StreamInfo,
 )
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from imago.core.jobs.stages import STAGES, Stage
 from imago.core.lanes.model import SHARED_LANES
@@ -42,34 +42,35 @@ from imago.settings import Settings
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-# An optimisation only: exactness rests on the database.
+# Deduplication is only an optimisation: the database ensures that each result is stored once.
 DEDUPE_WINDOW = 120.0
 
-# A guard above our own count of tries: deliveries also count naks that were no tries (a lease not over, a shutdown).
+# Only a safety net: the attempts in the database end a run. Deliveries also count naks that are not attempts, such as
+# those of a shutdown or of another worker's lease.
 MAX_DELIVER = 1000
 
-# Reaching it looks like an empty fetch, so it is far above what all workers together hold.
+# At this limit, fetches return nothing, so it is far above the number of messages that all workers can hold.
 MAX_ACK_PENDING = 10_000
 
 
 class StreamsUnavailable(Exception):
-    """NATS can't be reached, or JetStream doesn't answer in time; the text names the kind of trouble."""
+    """NATS is unreachable or JetStream did not answer in time; the text is the name of the error."""
 
 
 class StreamConflict(Exception):
-    """A stream or consumer exists with a setting that JetStream can't change; a person has to decide."""
+    """JetStream rejects the configuration of a stream or consumer; an operator has to resolve the conflict."""
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """The settings that streams and consumers are made with: copies of each stream, seconds until a redelivery."""
+    """The replicas of each stream, and the seconds until an unacknowledged message is redelivered."""
 
     replicas: int = 1
     ack_wait: float = 30.0
 
 
 def work_stream_config(lane: str, options: StreamOptions) -> StreamConfig:
-    """Return the work stream of a lane."""
+    """Return the configuration of a lane's work stream."""
     return StreamConfig(
         name=work_stream(lane),
         subjects=[work_subjects(lane)],
@@ -83,7 +84,7 @@ def work_stream_config(lane: str, options: StreamOptions) -> StreamConfig:
 
 
 def shared_stream_configs(lanes: Iterable[str], options: StreamOptions) -> tuple[StreamConfig, ...]:
-    """Return the streams that exist once: events, dead letters, and the advisories about the lanes' work streams."""
+    """Return the configurations of the other streams: events, dead letters, and advisories about the work streams."""
     streams = (
         (EVENTS_STREAM, [EVENTS_SUBJECTS], DAY),
         (DEAD_STREAM, [DEAD_SUBJECTS], 30 * DAY),
@@ -105,10 +106,10 @@ def shared_stream_configs(lanes: Iterable[str], options: StreamOptions) -> tuple
 
 
 def advisory_subjects(lanes: Iterable[str]) -> list[str]:
-    """Return the subjects of the advisories about lanes' consumers that gave a message up.
+    """Return the subjects of the advisories that a consumer of a lane gave up a message.
 
-    Each stream is named: a wildcard can't stand for a part of a token, and one over all streams of the account would
-    take in other people's advisories and clash with whoever else captures theirs.
+    Each stream is named, because a wildcard can't match part of a token, and a wildcard for all streams of the account
+    would capture the advisories of other applications and overlap with their streams.
     """
     return sorted(
         f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{work_stream(lane)}.*"
@@ -118,9 +119,9 @@ def advisory_subjects(lanes: Iterable[str]) -> list[str]:
 
 
 def consumer_config(lane: str, stage: Stage, options: StreamOptions) -> ConsumerConfig:
-    """Return the durable pull consumer of a stage on a lane's stream.
+    """Return the configuration of a stage's durable pull consumer on a lane's stream.
 
-    There is no `backoff`: it would override `ack_wait` and spoil `nak(delay)` (FACTS: measured).
+    It has no `backoff`, because that overrides both `ack_wait` and the delay of `nak(delay)`.
     """
     return ConsumerConfig(
         name=stage,
@@ -140,33 +141,33 @@ async def ensure_streams(
     lanes: Iterable[str] = SHARED_LANES,
     options: StreamOptions | None = None,
 ) -> None:
-    """Create what is missing and change what differs; idempotent, and safe to run in several processes at once.
+    """Create missing streams, consumers and buckets, and update those that differ.
 
-    Raises TopologyConflict where JetStream refuses a change.
+    Idempotent, and safe to run concurrently in several processes. Raises StreamConflict if JetStream rejects a change.
     """
-    wanted = options or StreamOptions()
-    every_lane = tuple(dict.fromkeys((*SHARED_LANES, *lanes, *await existing_lanes(js))))
-    for config in shared_stream_configs(every_lane, wanted):
+    options = options or StreamOptions()
+    all_lanes = tuple(dict.fromkeys((*SHARED_LANES, *lanes, *await existing_lanes(js))))
+    for config in shared_stream_configs(all_lanes, options):
         await _ensure_stream(js, config)
-    for lane in every_lane:
-        await ensure_lane(js, lane, options=wanted)
+    for lane in all_lanes:
+        await ensure_lane(js, lane, options=options)
     try:
         await js.key_value(BREAKERS_BUCKET)
     except NotFoundError:
-        await js.create_key_value(KeyValueConfig(bucket=BREAKERS_BUCKET, history=1, replicas=wanted.replicas))
+        await js.create_key_value(KeyValueConfig(bucket=BREAKERS_BUCKET, history=1, replicas=options.replicas))
 
 
 async def ensure_lane(js: JetStreamContext, lane: str, *, options: StreamOptions) -> None:
-    """Create or update one lane's stream and its consumers."""
+    """Create or update the stream and consumers of a lane."""
     await _ensure_stream(js, work_stream_config(lane, options))
     for stage in STAGES:
         await _ensure_consumer(js, work_stream(lane), consumer_config(lane, stage, options))
 
 
 async def delete_lane(js: JetStreamContext, lane: str) -> None:
-    """Delete the stream of a dedicated lane; nothing happens where it is gone already."""
+    """Delete the stream of a dedicated lane, if it exists."""
     if lane in SHARED_LANES:
-        raise ValueError(f"the lane {lane} is shared")
+        raise ValueError(f"lane {lane} is shared")
     try:
         await js.delete_stream(work_stream(lane))
     except NotFoundError:
@@ -174,12 +175,12 @@ async def delete_lane(js: JetStreamContext, lane: str) -> None:
 
 
 async def lane_exists(js: JetStreamContext, lane: str) -> bool:
-    """Tell whether a lane has its work stream."""
+    """Return whether a lane's work stream exists."""
     return await _exists(js, work_stream(lane))
 
 
 async def existing_lanes(js: JetStreamContext) -> tuple[str, ...]:
-    """Return the lanes that have a work stream now."""
+    """Return the lanes whose work stream exists."""
     lanes = [lane_of_stream(info.config.name or "") for info in await _all_streams(js)]
     return tuple(lane for lane in lanes if lane is not None)
 
@@ -189,7 +190,7 @@ async def _all_streams(js: JetStreamContext) -> list[StreamInfo]:
     while True:
         page = await js.streams_info(offset=len(found))
         found.extend(page)
-        # A server answers with at most 256 streams at a time.
+        # A response holds at most 256 streams.
         if len(page) < 256:
             return found
 
@@ -201,8 +202,10 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     except NotFoundError:
         try:
             await js.add_stream(config)
-        except BadRequestError as error:
-            # Another process was first, with the same or with older settings.
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
+            # Another process may have created it in between, with the same or with older settings.
             if not await _exists(js, name):
                 raise StreamConflict(f"stream {name}: {error.description}") from error
             await _ensure_stream(js, config)
@@ -210,7 +213,9 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
     if _differs(present, config, _STREAM_FIELDS):
         try:
             await js.update_stream(config)
-        except BadRequestError as error:
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
             raise StreamConflict(f"stream {name}: {error.description}") from error
 
 
@@ -230,16 +235,27 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
         present = None
     if present is None or _differs(present, config, _CONSUMER_FIELDS):
         try:
-            # Creating a durable that exists updates it.
+            # This updates a durable consumer that exists.
             await js.add_consumer(stream, config)
-        except BadRequestError as error:
+        except APIError as error:
+            if not _is_rejection(error):
+                raise
             raise StreamConflict(f"consumer {stream}/{name}: {error.description}") from error
 
 
-class StreamManager:
-    """The topology for who has no other business with NATS, the operator: a connection of its own, and what to make.
+# JetStream rejects some configurations with status 500 instead of 400: changes that it can't make to an existing stream
+# (such as its storage type), and replicas on a server without a cluster.
+_REJECTION_CODES = frozenset({10052, 10074})
 
-    All methods raise TopologyUnavailable where NATS doesn't answer, and TopologyConflict.
+
+def _is_rejection(error: APIError) -> bool:
+    return isinstance(error, BadRequestError) or error.err_code in _REJECTION_CODES
+
+
+class StreamManager:
+    """Manages streams over its own connection, for the operator, which uses NATS for nothing else.
+
+    The methods raise StreamsUnavailable and StreamConflict.
     """
 
     def __init__(self, settings: Settings, *, name: str) -> None:
@@ -247,7 +263,7 @@ class StreamManager:
         self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
 
     async def start(self) -> None:
-        """Begin to connect, without waiting for it."""
+        """Start connecting, and return immediately."""
         await self._nats.start()
 
     async def close(self) -> None:
@@ -255,30 +271,30 @@ class StreamManager:
         await self._nats.close()
 
     async def ensure_all(self) -> None:
-        """Make everything that exists what it should be."""
-        async with self._asking() as js:
+        """Create or update all streams, consumers and buckets, including those of existing dedicated lanes."""
+        async with self._jetstream() as js:
             await ensure_streams(js, options=self._options)
 
     async def ensure_lane(self, lane: str) -> None:
-        """Make a lane and its consumers, and have the advisories about them kept."""
-        async with self._asking() as js:
+        """Create or update a lane; a new one is also added to the captured advisories."""
+        async with self._jetstream() as js:
             if await lane_exists(js, lane):
                 await ensure_lane(js, lane, options=self._options)
             else:
                 await ensure_streams(js, lanes=(lane,), options=self._options)
 
     async def delete_lane(self, lane: str) -> None:
-        """Delete a lane's stream; nothing happens where it is gone."""
-        async with self._asking() as js:
+        """Delete the stream of a dedicated lane, if it exists."""
+        async with self._jetstream() as js:
             await delete_lane(js, lane)
 
     async def lane_exists(self, lane: str) -> bool:
-        """Tell whether a lane has its stream."""
-        async with self._asking() as js:
+        """Return whether a lane's work stream exists."""
+        async with self._jetstream() as js:
             return await lane_exists(js, lane)
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[JetStreamContext]:
+    async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
         if not self._nats.connected:
             raise StreamsUnavailable("not connected")
         try:
@@ -291,7 +307,7 @@ _STREAM_FIELDS = ("subjects", "retention", "storage", "max_age", "duplicate_wind
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 
 
-def _differs(present: object, wanted: object, fields: Iterable[str]) -> bool:
+def _differs(present: object, desired: object, fields: Iterable[str]) -> bool:
     return any(
-        getattr(wanted, field) is not None and getattr(present, field) != getattr(wanted, field) for field in fields
+        getattr(desired, field) is not None and getattr(present, field) != getattr(desired, field) for field in fields
     )

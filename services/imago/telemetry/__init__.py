@@ -1,1 +1,1 @@
-"""Logs, metrics and traces."""
+"""Logs, metrics, health checks and traces."""

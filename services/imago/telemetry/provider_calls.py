@@ -1,4 +1,4 @@
-"""What is seen of calls to AI providers: metrics, and spans that join the present trace."""
+"""Metrics and spans of calls to AI providers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ _tracer = trace.get_tracer("imago")
 
 
 class ProviderCalls:
-    """The observer of calls for Prometheus and OpenTelemetry."""
+    """Reports calls to Prometheus and OpenTelemetry (`CallObserver`)."""
 
     @contextmanager
     def span(self, provider: str, model: str, kind: CallKind) -> Iterator[None]:
-        """Run a block in a span, by OpenTelemetry's conventions for generative AI; no content is in it."""
+        """Run the block in a span without content, by OpenTelemetry's conventions for generative AI."""
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
@@ -28,7 +28,7 @@ class ProviderCalls:
             yield
 
     def called(self, provider: str, kind: CallKind, *, outcome: str, seconds: float) -> None:
-        """Count a request and its time."""
+        """Count a request, and observe its duration."""
         metrics.AI_CALLS.labels(provider, kind, outcome).inc()
         metrics.AI_CALL_SECONDS.labels(provider, kind).observe(seconds)
 
@@ -42,22 +42,22 @@ class ProviderCalls:
             metrics.AI_COST.labels(provider, kind).inc(usage.cost_microusd / 1_000_000)
 
     def invalid(self, provider: str, kind: CallKind) -> None:
-        """Count an answer that fits no schema."""
+        """Count a response that does not match the schema."""
         metrics.AI_INVALID_ANSWERS.labels(provider, kind).inc()
 
     def fell_back(self, kind: CallKind, *, to: str) -> None:
-        """Count an answer that another provider than the first gave."""
+        """Count a response from a fallback provider."""
         metrics.AI_FALLBACKS.labels(kind, to).inc()
 
     def budget_exhausted(self, kind: CallKind, policy: BudgetPolicy) -> None:
-        """Count a call that a client's budget didn't allow."""
+        """Count a call that exceeds a client's budget."""
         metrics.AI_BUDGET_EXHAUSTED.labels(kind, policy).inc()
 
     def breaker(self, states: Mapping[str, bool]) -> None:
-        """Show which breakers are open."""
+        """Set which breakers are open."""
         for provider, is_open in states.items():
             metrics.AI_BREAKER_OPEN.labels(provider).set(is_open)
 
     def breaker_blind(self) -> None:
-        """Count a look at a breaker that had to do with this process' own memory."""
+        """Count a use of a breaker's local copy."""
         metrics.AI_BREAKER_BLIND.inc()

@@ -1,4 +1,4 @@
-"""`METRICS_PORT` of processes that serve nothing else: workers and the operator."""
+"""The HTTP server on `METRICS_PORT`, for processes without another one: workers and the operator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from imago.telemetry.health import Check, run_checks
 
-# Returns the metrics and their content type, in the format that an Accept header asks for.
+# Takes an Accept header, and returns the metrics and their content type.
 Exposition = Callable[[str], tuple[bytes, str]]
 
 _SHUTDOWN_SECONDS = 1.0
@@ -19,21 +19,20 @@ _SHUTDOWN_SECONDS = 1.0
 async def metrics_server(
     host: str, port: int, *, exposition: Exposition, checks: Mapping[str, Check] | None = None
 ) -> AsyncIterator[int]:
-    """Serve `/metrics`, `/health` and `/health/detailed` while the block lasts, and give the port.
+    """Serve `/metrics`, `/health` and `/health/detailed` for the duration of the block, and yield the port.
 
-    Port 0 takes a free one. Raises OSError where the address can't be listened on.
+    Port 0 selects a free port. Raises OSError if the address can't be bound.
     """
-    parts = checks or {}
 
     async def health(_request: web.Request) -> web.Response:
         return _json({"status": "ok"})
 
     async def detailed(_request: web.Request) -> web.Response:
-        ok, body = await run_checks(parts)
+        ok, body = await run_checks(checks or {})
         return _json(body, status=200 if ok else 503)
 
     async def metrics(request: web.Request) -> web.Response:
-        # In a thread: hundreds of series take a while to print, and the loop has heartbeats to send.
+        # In a thread, because formatting hundreds of series must not delay the heartbeats that the loop sends.
         body, content_type = await asyncio.to_thread(exposition, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -1,4 +1,4 @@
-"""Gauges that one process sets for all: what a chore under a lease saw last, and nothing where it isn't the holder."""
+"""Gauges that only one process exposes: the one that holds the lease of the task that sets them."""
 
 import math
 import os
@@ -10,36 +10,36 @@ Labels = tuple[str, ...]
 
 
 class Snapshot:
-    """The values of some gauges, replaced as a whole, so that what is gone doesn't go on being told.
+    """The values of some gauges, replaced as a whole, so that series without a current value disappear.
 
-    Processes that share a directory (`imago dev`) can't take a label back; there its value becomes 0, and nothing is
-    forgotten: the value set last is the one that is shown, whoever set it.
+    Processes that share a directory (`imago dev`) can't remove a series. There its value becomes 0 instead, and `clear`
+    does nothing, because the value set last is exposed, whichever process set it.
     """
 
     def __init__(self, *gauges: Gauge) -> None:
         self._known: dict[Gauge, set[Labels]] = {gauge: set() for gauge in gauges}
 
     def replace(self, gauge: Gauge, values: Mapping[Labels, float]) -> None:
-        """Show these values of a gauge, by the values of its labels, and no others."""
-        gone = self._known[gauge] - set(values)
-        for labels in gone:
-            self._drop(gauge, labels)
+        """Set the values of a gauge by labels, and remove its other series."""
+        removed = self._known[gauge] - set(values)
+        for labels in removed:
+            self._remove(gauge, labels)
         for labels, value in values.items():
             (gauge.labels(*labels) if labels else gauge).set(value)
-        self._known[gauge] = set(values) | (gone if _shared() else set())
+        self._known[gauge] = set(values) | (removed if _shared() else set())
 
     def clear(self) -> None:
-        """Show nothing: another process does it now, and two answers would be one too many."""
+        """Remove all series: another process exposes them now."""
         if _shared():
             return
         for gauge, known in self._known.items():
             for labels in known:
-                self._drop(gauge, labels)
+                self._remove(gauge, labels)
             known.clear()
 
-    def _drop(self, gauge: Gauge, labels: Labels) -> None:
+    def _remove(self, gauge: Gauge, labels: Labels) -> None:
         if not labels:
-            # There is no taking back of a gauge without labels; NaN fails every comparison, and `max` passes it over.
+            # A gauge without labels can't be removed. NaN fails every comparison, and `max` ignores it.
             gauge.set(math.nan)
         elif _shared():
             gauge.labels(*labels).set(0)

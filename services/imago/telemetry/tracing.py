@@ -1,8 +1,8 @@
-"""OpenTelemetry traces: off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set; one trace from upload to last stage.
+"""OpenTelemetry tracing, if `OTEL_EXPORTER_OTLP_ENDPOINT` is set: one trace from an upload to its last stage.
 
-The trace goes through the outbox: a row keeps the headers of the request that caused it, its publication is a span
-between that request and the stage, and what a stage announces carries on the trace it was given. The request's id goes
-the same way, so that logs of one upload are found without traces too.
+The outbox propagates the trace: a row stores the headers of its request, its publication is a span between the request
+and the stage, and the messages of a stage continue the same trace. The request id is propagated in the same way, so
+that the logs of an upload can be found without tracing.
 """
 
 import os
@@ -21,16 +21,16 @@ _tracer = trace.get_tracer("imago")
 
 REQUEST_ID_HEADER = "imago-request-id"
 
-_CARRIED = frozenset({"traceparent", "tracestate", REQUEST_ID_HEADER})
+_PROPAGATED = frozenset({"traceparent", "tracestate", REQUEST_ID_HEADER})
 
-# Probes and scrapes tell nothing, and the path of a signed URL is the right to the file.
+# Probes and scrapes are noise, and the path of a signed URL grants access to its file.
 _UNTRACED = "/health,/metrics,/files/signed/"
 
 
 def configure_tracing(settings: TelemetrySettings, *, service: str) -> None:
-    """Send traces to the collector that the settings name, and instrument aiohttp; without one, do nothing.
+    """Export traces to the collector in the settings, and instrument aiohttp; do nothing without a collector.
 
-    Must run before the application is built: the instrumentation replaces `aiohttp.web.Application`.
+    Call it before the application is built, because the instrumentation replaces `aiohttp.web.Application`.
     """
     if not settings.otel_exporter_otlp_endpoint:
         return
@@ -51,7 +51,7 @@ def configure_tracing(settings: TelemetrySettings, *, service: str) -> None:
 
 
 def trace_headers() -> dict[str, str]:
-    """Return the present trace context and request id as headers; without a trace or a request, they are missing."""
+    """Return the current trace context and request id as headers, without those that are not set."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
     request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -59,19 +59,19 @@ def trace_headers() -> dict[str, str]:
 
 
 def propagated_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of a message's headers that go on to what follows from it."""
-    return {key.lower(): value for key, value in headers.items() if key.lower() in _CARRIED}
+    """Return the headers of a message that its follow-up messages inherit, with lower-case names."""
+    return {key.lower(): value for key, value in headers.items() if key.lower() in _PROPAGATED}
 
 
 def request_id_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the id of the request that a message came from, as logs name it; empty where it came from none."""
+    """Return the request id in a message's headers as a log field, or no field."""
     request_id = propagated_headers(headers).get(REQUEST_ID_HEADER)
     return {} if request_id is None else {"request_id": request_id}
 
 
 @contextmanager
 def consumer_span(name: str, headers: Mapping[str, str], **attributes: str | int) -> Iterator[None]:
-    """Run a block in a span that goes on with the trace that headers carry."""
+    """Run the block in a span that continues the trace in the headers."""
     with _tracer.start_as_current_span(
         name,
         context=propagate.extract(propagated_headers(headers)),
@@ -82,8 +82,8 @@ def consumer_span(name: str, headers: Mapping[str, str], **attributes: str | int
 
 
 @contextmanager
-def publishing(rows: Sequence[OutboxRow]) -> Iterator[Sequence[OutboxRow]]:
-    """Give the rows to publish while the block does it: those of a trace each in a span, which their headers carry."""
+def publish_spans(rows: Sequence[OutboxRow]) -> Iterator[Sequence[OutboxRow]]:
+    """Run the block, which publishes the yielded rows, with a span for each row that has a trace."""
     with ExitStack() as spans:
         yield [replace(row, headers=_in_span(row, spans)) for row in rows]
 

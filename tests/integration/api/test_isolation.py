@@ -13,9 +13,9 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.web_urldispatcher import AbstractRoute
 
-from imago.api.app import _add
+from imago.api.app import add_routes
 from imago.api.auth import key_cache
-from imago.api.auth.permissions import Access, access_of
+from imago.api.auth.permissions import Permission, permission_of
 from imago.api.auth.tokens import Tokens
 from imago.core.clients import keys
 from imago.core.clients.audit import IMAGO
@@ -64,14 +64,14 @@ class House:
     bad: dict[str, dict[str, str]]
     scopeless: str
 
-    def rules(self) -> list[tuple[AbstractRoute, str, Access]]:
+    def rules(self) -> list[tuple[AbstractRoute, str, Permission]]:
         """Return every route with its path and what it asks for."""
         app = self.api.http.server.app  # type: ignore[union-attr]
         found = []
         for route in app.router.routes():
-            rule = access_of(route.handler)
+            rule = permission_of(route.handler)
             assert route.resource is not None
-            assert rule is not None, f"{route.resource.canonical} doesn't say who may call it"
+            assert rule is not None, f"{route.resource.canonical} does not declare who may call it"
             found.append((route, route.resource.canonical, rule))
         return found
 
@@ -153,7 +153,7 @@ async def test_no_key_and_no_bad_key_or_token_opens_a_route_that_is_not_public(h
 
 
 async def test_each_kind_of_good_key_opens_what_its_scopes_say(house: House) -> None:
-    kinds: dict[str, tuple[str, Callable[[Access], bool]]] = {
+    kinds: dict[str, tuple[str, Callable[[Permission], bool]]] = {
         "administrator": (ADMIN_KEY, lambda rule: rule.platform and rule.allows({"admin"})),
         "operator": (OPERATOR_KEY, lambda rule: rule.platform and rule.allows({"clients:manage"})),
         "tenant without scopes": (house.scopeless, lambda rule: not rule.platform and rule.allows(())),
@@ -191,8 +191,8 @@ async def test_a_route_that_does_not_say_who_may_call_it_cannot_be_added() -> No
     async def forgot(_: web.Request) -> web.Response:
         return web.Response()
 
-    with pytest.raises(TypeError, match="doesn't say who may call it"):
-        _add(web.Application(), [table])
+    with pytest.raises(TypeError, match="does not declare who may call it"):
+        add_routes(web.Application(), [table])
 
 
 async def foreign_ids_are_unknown(house: House) -> None:

@@ -1,4 +1,4 @@
-"""The document: valid OpenAPI 3, complete, and true as far as generated requests can tell."""
+"""The OpenAPI document: valid, complete, and consistent with the responses to generated requests."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from openapi_spec_validator import OpenAPIV30SpecValidator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -19,10 +19,10 @@ from tests.integration.api.conftest import ADMIN_KEY, OPERATOR_KEY, Api, serve
 from tests.support.images import encoded
 
 
-async def test_the_document_is_valid_openapi_3(api: Api) -> None:
+async def test_the_document_is_valid_openapi_3_1(api: Api) -> None:
     async with api.http.get("/openapi.json") as answer:
         document = await answer.json()
-    OpenAPIV30SpecValidator(document).validate()
+    OpenAPIV31SpecValidator(document).validate()
 
 
 async def test_every_route_is_in_the_document(api: Api) -> None:
@@ -34,6 +34,24 @@ async def test_every_route_is_in_the_document(api: Api) -> None:
         if route.resource is not None
     }
     assert {(path, method) for path, item in paths.items() for method in item} == served
+
+
+async def test_no_description_has_a_line_that_renders_as_code(api: Api) -> None:
+    async with api.http.get("/openapi.json") as answer:
+        document = await answer.json()
+    indented = [text for text in _descriptions(document) if any(line.startswith("    ") for line in text.splitlines())]
+    assert not indented
+
+
+def _descriptions(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("description"), str):
+            yield part["description"]
+        for value in part.values():
+            yield from _descriptions(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _descriptions(value)
 
 
 async def test_the_document_is_the_same_however_often_it_is_made(sqlite_db: Database, tmp_path: Path) -> None:
@@ -48,8 +66,9 @@ async def test_the_document_is_the_same_however_often_it_is_made(sqlite_db: Data
 
 
 # What may be refused though it fits its schema, by the messages of the refusal: JSON Schema can't say it.
-_CURSOR = "Not a cursor."  # A cursor is only good if a list gave it.
-_TEXT = "Must not hold NUL or surrogates."  # Neither does PostgreSQL store the one, nor UTF-8 the other.
+_CURSOR = "Invalid cursor."  # A cursor is only good if a list gave it.
+_TEXT = "Must not contain NUL or surrogates."  # Neither does PostgreSQL store the one, nor UTF-8 the other.
+_INTEGER = "Not a valid integer."  # JSON Schema counts 1.0 as an integer.
 _TIME = "Not a valid aware datetime."  # RFC 3339 has leap seconds and a year 0, Python has neither.
 REFUSED_FOR_MORE_THAN_THEIR_SCHEMA = {
     ("GET", "/images"): {_CURSOR, _TEXT, _TIME, "Not a valid naive datetime."},
@@ -59,23 +78,25 @@ REFUSED_FOR_MORE_THAN_THEIR_SCHEMA = {
         *("unsupported-media-type", "empty-file", "The form can't be read."),
         "idempotency-mismatch",
     },
-    ("PATCH", "/images/{id}"): {_TEXT, "Name `description`, `tags` or both."},
+    ("PATCH", "/images/{id}"): {_TEXT, "Specify `description`, `tags` or both."},
     # A URL must lead to a page of the public web, and no name has an address here.
     ("POST", "/ai/summarize"): {_TEXT, "url-refused", "fetch-failed"},
-    ("POST", "/ai/draft-task"): {_TEXT, "Must hold more than white space.", "no-text"},
-    ("POST", "/auth/clients"): {_TEXT},
+    ("POST", "/ai/draft-task"): {_TEXT, "Must not be blank.", "no-text"},
+    ("POST", "/auth/clients"): {_TEXT, _INTEGER},
     ("GET", "/auth/clients"): {_CURSOR, _TEXT},
-    ("PATCH", "/auth/clients/{id}"): {_TEXT, "Name at least one member to change."},
-    ("PUT", "/auth/clients/{id}"): {_TEXT},
+    ("PATCH", "/auth/clients/{id}"): {_TEXT, _INTEGER, "Specify at least one member to change."},
+    ("PUT", "/auth/clients/{id}"): {_TEXT, _INTEGER},
     ("GET", "/auth/clients/{id}"): {_TEXT},
     ("DELETE", "/auth/clients/{id}"): {_TEXT},
     ("DELETE", "/auth/clients/{id}/keys/{key_id}"): {_TEXT},
-    ("PUT", "/auth/clients/{id}/keys/{key_id}"): {_TEXT, _TIME, "Name the digest, or when the key expires."},
+    ("PUT", "/auth/clients/{id}/keys/{key_id}"): {_TEXT, _TIME, "Specify `sha256`, `expires_at` or both."},
+    ("POST", "/auth/clients/{id}/rotate-key"): {_INTEGER},
+    ("POST", "/auth/token"): {_INTEGER},
     ("GET", "/admin/audit"): {_CURSOR, _TEXT, _TIME},
-    ("GET", "/admin/dead-letters"): {_CURSOR, _TEXT, _TIME, "Not an id of a client."},
+    ("GET", "/admin/dead-letters"): {_CURSOR, _TEXT, _TIME, "Not the id or uuid of a client."},
     ("POST", "/admin/dead-letters/replay"): {
-        *(_TEXT, _TIME, "Not an id of a client."),
-        "Name either `ids`, or at least one filter.",
+        *(_TEXT, _TIME, _INTEGER, "Not the id or uuid of a client."),
+        "Specify either `ids` or at least one filter.",
     },
 }
 

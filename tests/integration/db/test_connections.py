@@ -1,4 +1,4 @@
-"""Pooled connections: replaced when the server ended them, asked when they were idle, lent out without a scope."""
+"""Pooled connections are replaced when dead, pinged when idle, and keep no row scope between transactions."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
-from imago.db import scoped_connection as postgres
+from imago.db import scoped_connection
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement
 from tests.support.samples import make_client
@@ -15,37 +15,33 @@ from tests.support.samples import make_client
 SCOPES = PreparedStatement(
     sa.select(
         sa.func.current_setting(sa.text("'imago.client'"), sa.true()).label("client"),
-        sa.func.current_setting(sa.text("'imago.scope'"), sa.true()).label("everything"),
+        sa.func.current_setting(sa.text("'imago.scope'"), sa.true()).label("scope"),
     )
 )
 
-_OTHERS = sa.text(
+TERMINATE_OTHERS = sa.text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
 )
 
 
-@pytest.fixture
-def postgres_db(db: Database) -> Database:
-    """The database where it is PostgreSQL: SQLite has neither a server nor a pool of ours."""
-    if db.is_sqlite:
-        pytest.skip("SQLite has no server that could end a connection")
-    return db
+# SQLite has no server that could end a connection, and no row scopes.
+pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
 
-async def test_connections_that_the_server_ended_are_replaced_unseen(postgres_db: Database) -> None:
-    async with postgres_db.read() as first, postgres_db.read() as second:
+async def test_a_connection_that_the_server_closed_is_replaced(db: Database) -> None:
+    async with db.read() as first, db.read() as second:
         await first.execute(sa.text("SELECT 1"))
         await second.execute(sa.text("SELECT 1"))
         drivers = [(await each.get_raw_connection()).driver_connection for each in (first, second)]
-    async with postgres_db.read() as ending:
-        assert await ending.scalar(_OTHERS) == 1
+    async with db.read() as terminating:
+        assert await terminating.scalar(TERMINATE_OTHERS) == 1
 
         async def closed() -> bool:
             return [driver is not None and driver.is_closed() for driver in drivers].count(True) == 1
 
         await until(closed, what="the server to close the connection")
-        async with postgres_db.read() as replaced:
+        async with db.read() as replaced:
             assert await replaced.scalar(sa.text("SELECT 1")) == 1
 
 
@@ -54,58 +50,80 @@ async def _backend(db: Database) -> int:
         return int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
 
 
-async def test_a_connection_that_was_idle_for_long_is_asked_and_used_again(
-    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def pings(monkeypatch: pytest.MonkeyPatch) -> list[asyncpg.Connection]:
+    """The connections that were pinged, in order."""
+    pinged: list[asyncpg.Connection] = []
+    execute = asyncpg.Connection.execute
+
+    async def recorded(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
+        if statement == "SELECT 1":
+            pinged.append(connection)
+        return await execute(connection, statement, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", recorded)
+    return pinged
+
+
+async def test_an_idle_connection_is_pinged_once_and_used_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch, pings: list[asyncpg.Connection]
 ) -> None:
-    monkeypatch.setattr(postgres, "_TRUSTED_SECONDS", -1.0)
-    assert await _backend(postgres_db) == await _backend(postgres_db)
+    before = await _backend(db)
+    monkeypatch.setattr(scoped_connection, "_PING_AFTER_SECONDS", 0.05)
+    await asyncio.sleep(0.1)
+    assert await _backend(db) == before
+    assert [connection.get_server_pid() for connection in pings] == [before]
 
 
-async def test_a_connection_that_died_while_idle_without_its_socket_saying_so_is_replaced(
-    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+async def test_a_connection_in_recent_use_is_not_pinged(db: Database, pings: list[asyncpg.Connection]) -> None:
+    assert await _backend(db) == await _backend(db)
+    assert pings == []
+
+
+async def test_an_idle_connection_that_does_not_answer_its_ping_is_replaced(
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a NAT or a load balancer that forgot the connection."""
-    monkeypatch.setattr(postgres, "_TRUSTED_SECONDS", -1.0)
-    before = await _backend(postgres_db)
-    whole, asked = asyncpg.Connection.execute, []
+    """The socket stays open behind a NAT or a load balancer that has dropped the connection."""
+    monkeypatch.setattr(scoped_connection, "_PING_AFTER_SECONDS", -1.0)
+    before = await _backend(db)
+    execute, pinged = asyncpg.Connection.execute, []
 
-    async def dead_at_first(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
-        asked.append(connection)
-        if len(asked) == 1:
+    async def first_times_out(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
+        pinged.append(connection)
+        if len(pinged) == 1:
             raise TimeoutError
-        return await whole(connection, statement, *arguments)
+        return await execute(connection, statement, *arguments)
 
-    monkeypatch.setattr(asyncpg.Connection, "execute", dead_at_first)
-    assert await _backend(postgres_db) != before
-    assert asked, "the idle connection was not asked"
+    monkeypatch.setattr(asyncpg.Connection, "execute", first_times_out)
+    assert await _backend(db) != before
+    assert pinged, "the idle connection was not pinged"
 
 
-async def test_a_connection_whose_server_has_said_its_last_words_is_told_as_away_and_replaced(
-    postgres_db: Database,
-) -> None:
-    before = await _backend(postgres_db)
-    async with postgres_db.engine.connect() as connection:
+async def test_a_connection_with_a_fatal_error_is_unavailable_and_then_replaced(db: Database) -> None:
+    before = await _backend(db)
+    async with db.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
-    # What a session sends when its server dies; its end comes through a moment later, and others may ask meanwhile.
+    # What a session sends when its server stops. It closes the connection a moment later; until then, the connection
+    # can still be checked out.
     fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0"
     driver._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
     assert not driver.is_closed()
     with pytest.raises(DatabaseUnavailable):
-        await _scopes(postgres_db, SYSTEM)
-    assert await _backend(postgres_db) != before
+        await _scopes(db, SYSTEM)
+    assert await _backend(db) != before
 
 
 async def _scopes(db: Database, scope: RowScope) -> tuple[str | None, str | None]:
     async with db.read(scope) as connection:
         (scopes,) = await SCOPES.fetch(connection, {})
-    return scopes.client or None, scopes.everything or None
+    return scopes.client or None, scopes.scope or None
 
 
-async def test_a_transaction_that_was_cancelled_while_it_began_leaves_no_scope_to_the_next(
-    postgres_db: Database, monkeypatch: pytest.MonkeyPatch
+async def test_a_transaction_cancelled_while_it_began_leaves_no_scope_to_the_next(
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = await make_client(postgres_db)
+    client = await make_client(db)
     execute = asyncpg.Connection.execute
 
     async def cancelled_while_beginning(connection: asyncpg.Connection, statement: str, *arguments: object) -> object:
@@ -117,18 +135,18 @@ async def test_a_transaction_that_was_cancelled_while_it_began_leaves_no_scope_t
     with monkeypatch.context() as patched:
         patched.setattr(asyncpg.Connection, "execute", cancelled_while_beginning)
         with pytest.raises(asyncio.CancelledError):
-            await _scopes(postgres_db, SYSTEM)
-    assert await _scopes(postgres_db, RowScope(client.id)) == (str(client.id), None)
+            await _scopes(db, SYSTEM)
+    assert await _scopes(db, RowScope(client.id)) == (str(client.id), None)
 
 
-async def test_a_transaction_that_fails_gives_back_a_connection_without_transaction_or_scope(
-    postgres_db: Database,
+async def test_a_failed_transaction_returns_its_connection_without_transaction_or_scope(
+    db: Database,
 ) -> None:
-    client = await make_client(postgres_db)
+    client = await make_client(db)
     with pytest.raises(sa.exc.DBAPIError):
-        async with postgres_db.write(RowScope(client.id)) as connection:
+        async with db.write(RowScope(client.id)) as connection:
             await connection.execute(sa.text("SELECT 1 / 0"))
-    async with postgres_db.engine.connect() as connection:
+    async with db.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         assert not driver.is_in_transaction()

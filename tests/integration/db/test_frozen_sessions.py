@@ -1,7 +1,8 @@
-"""Processes that froze in the middle of a statement don't keep their locks."""
+"""Processes that froze inside a statement lose their sessions and locks."""
 
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from devtools.waiting import until
@@ -10,24 +11,26 @@ from imago.db.frozen_sessions import end_frozen_sessions
 from imago.db.tables import clients
 from tests.support.samples import make_client
 
+on_postgresql = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
-async def test_a_session_that_froze_between_preparing_and_executing_is_ended_and_its_locks_with_it(
-    db: Database,
-) -> None:
-    if db.is_sqlite:
-        assert await end_frozen_sessions(db, frozen_for=timedelta(0)) == 0
-        return
+
+async def test_sqlite_has_no_sessions_to_end(sqlite_db: Database) -> None:
+    assert await end_frozen_sessions(sqlite_db, frozen_for=timedelta(0)) == 0
+
+
+@on_postgresql
+async def test_a_session_that_froze_between_preparing_and_executing_is_ended_with_its_locks(db: Database) -> None:
     client = await make_client(db)
     async with db.engine.connect() as held:
         await held.execute(sa.select(clients).where(clients.c.id == client.id).with_for_update())
         raw = (await held.get_raw_connection()).driver_connection
         assert raw is not None
-        # A process that freezes here has sent Parse and Describe and no Sync: to the server it is active.
+        # A process that freezes here has sent Parse and Describe but no Sync, so its session is active.
         await raw.prepare("SELECT count(*) FROM clients")
         state = sa.text("SELECT state FROM pg_stat_activity WHERE pid = :pid")
         async with db.read() as connection:
             assert await connection.scalar(state, {"pid": raw.get_server_pid()}) == "active"
-        assert await end_frozen_sessions(db, frozen_for=timedelta(minutes=1)) == 0, "it has not been silent for long"
+        assert await end_frozen_sessions(db, frozen_for=timedelta(minutes=1)) == 0, "it froze just now"
         assert await end_frozen_sessions(db, frozen_for=timedelta(0)) == 1
 
         async def gone() -> bool:
@@ -41,9 +44,8 @@ async def test_a_session_that_froze_between_preparing_and_executing_is_ended_and
         assert await connection.scalar(query) == client.id
 
 
-async def test_sessions_that_only_wait_are_left_alone(db: Database) -> None:
-    if db.is_sqlite:
-        return
+@on_postgresql
+async def test_idle_sessions_are_not_ended(db: Database) -> None:
     async with db.engine.connect() as idle:
         await idle.execute(sa.text("SELECT 1"))
         assert await end_frozen_sessions(db, frozen_for=timedelta(0)) == 0

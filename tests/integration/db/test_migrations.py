@@ -1,4 +1,4 @@
-"""What surrounds a migration: those who wait for it, and a release that was rolled back from a newer schema."""
+"""Migrations: their numbering, processes that wait for them, and a release rolled back from a newer schema."""
 
 import asyncio
 import sys
@@ -15,8 +15,8 @@ from imago.db.migrations import upgrade
 from imago.db.schema import current_revision, head_revision, known_revisions
 
 
-def test_the_files_of_migrations_are_numbered_in_alembic_s_order() -> None:
-    """What waits for the schema reads their names, without Alembic."""
+def test_migration_files_are_numbered_in_the_order_of_alembic() -> None:
+    """`imago.db.schema` derives the order from the file names."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     scripts = list(ScriptDirectory.from_config(config).walk_revisions("base", "head"))
@@ -28,7 +28,7 @@ async def set_revision(db: Database, revision: str) -> None:
         await connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
 
 
-async def test_migrating_from_a_newer_release_changes_nothing(db: Database) -> None:
+async def test_migrating_a_newer_schema_changes_nothing(db: Database) -> None:
     owner = db if db.is_sqlite else Database(db.engine.url.set(username=OWNER).render_as_string(hide_password=False))
     try:
         await set_revision(owner, "9999_newer")
@@ -49,14 +49,14 @@ async def imago(url: str, *arguments: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-async def test_waiting_for_the_schema_ends_when_another_process_has_migrated(tmp_path: Path) -> None:
+async def test_waiting_for_the_schema_ends_after_another_process_has_migrated(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/imago.db"
     waiting = asyncio.create_task(imago(url, "migrate", "--wait", "--timeout", "60"))
     assert await imago(url, "migrate") == (0, f"schema {head_revision()}\n")
     assert await waiting == (0, f"schema {head_revision()}\n")
 
 
-async def test_waiting_gives_up_in_one_line(tmp_path: Path) -> None:
+async def test_waiting_times_out_with_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "imago.db"
     code, output = await imago(f"sqlite+aiosqlite:///{path}", "migrate", "--wait", "--timeout", "0.5")
     assert (code, output) == (

@@ -1,4 +1,4 @@
-"""Statements that are built once: the same on both databases; on PostgreSQL too, inside the transaction given."""
+"""Prepared statements behave the same on both databases, and run inside the transaction of their connection."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -24,26 +24,28 @@ RENAME = PreparedStatement(
 )
 NAMES = PreparedStatement(sa.select(images.c.original_name).order_by(images.c.id))
 
+on_postgresql = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
-def grave(key: str) -> dict[str, object]:
+
+def tombstone(key: str) -> dict[str, object]:
     now = utc_now()
     return {"object_key": key, "created_at": now, "due_at": now, "final_at": now + timedelta(hours=1)}
 
 
-async def test_rows_have_the_values_and_types_that_went_in(db: Database) -> None:
-    given = grave("a")
+async def test_rows_have_the_values_and_types_that_were_inserted(db: Database) -> None:
+    values = tombstone("a")
     async with db.write(SYSTEM) as connection:
-        assert await ADD.scalar(connection, given) is not None
+        assert await ADD.scalar(connection, values) is not None
         row = await BY_KEY.one_or_none(connection, {"of_key": "a"})
         assert row is not None
-        assert (row.object_key, row.created_at, row.final_at) == ("a", given["created_at"], given["final_at"])
+        assert (row.object_key, row.created_at, row.final_at) == ("a", values["created_at"], values["final_at"])
         assert await BY_KEY.one_or_none(connection, {"of_key": "b"}) is None
         assert await BY_KEY.scalar(connection, {"of_key": "b"}) is None
 
 
-async def test_many_are_executed_in_order_and_give_their_rows(db: Database) -> None:
+async def test_sets_of_values_are_executed_in_order_and_return_their_rows(db: Database) -> None:
     async with db.write(SYSTEM) as connection:
-        added = await ADD.fetchmany(connection, [grave("a"), grave("b"), grave("c")])
+        added = await ADD.fetchmany(connection, [tombstone("a"), tombstone("b"), tombstone("c")])
         assert sorted((row.id, row.object_key) for row in added) == [
             (row.id, key) for row, key in zip(sorted(added, key=lambda row: row.id), "abc", strict=True)
         ]
@@ -54,38 +56,37 @@ async def test_many_are_executed_in_order_and_give_their_rows(db: Database) -> N
         assert await ADD.fetchmany(connection, []) == ()
 
 
-async def test_what_they_did_goes_with_the_transaction(db: Database) -> None:
+async def test_their_changes_are_rolled_back_with_the_transaction(db: Database) -> None:
     async def add_and_fail() -> None:
         async with db.write(SYSTEM) as connection:
-            await ADD.scalar(connection, grave("a"))
+            await ADD.scalar(connection, tombstone("a"))
             raise LookupError
 
     with pytest.raises(LookupError):
         await add_and_fail()
     async with db.write(SYSTEM) as connection:
         assert await BY_KEY.one_or_none(connection, {"of_key": "a"}) is None
-        await ADD.scalar(connection, grave("kept"))
+        await ADD.scalar(connection, tombstone("kept"))
     async with db.read(SYSTEM) as connection:
         assert await BY_KEY.one_or_none(connection, {"of_key": "kept"}) is not None
 
 
-async def test_the_first_statement_of_a_transaction_has_its_scope(db: Database) -> None:
-    if db.is_sqlite:
-        return
+@on_postgresql
+async def test_the_first_statement_of_a_transaction_has_its_row_scope(db: Database) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
-    image, _ = await make_image(db, mine), await make_image(db, other)
+    for client in (mine, other):
+        await make_image(db, client)
     async with db.read(RowScope(mine.id)) as connection:
         assert len(await NAMES.fetch(connection, {})) == 1
     async with db.read(RowScope(uuid4().int % 10**6 + 10**6)) as connection:
         assert await NAMES.fetch(connection, {}) == []
     async with db.engine.connect() as connection:
-        assert await NAMES.fetch(connection, {}) == [], "the scope outlived its transaction"
-    assert image is not None
+        assert await NAMES.fetch(connection, {}) == [], "the row scope outlived its transaction"
 
 
-async def test_after_a_failure_nothing_more_is_executed_and_the_connection_is_used_again(db: Database) -> None:
+async def test_a_failed_statement_rolls_back_the_transaction_and_the_connection_is_reused(db: Database) -> None:
     async with db.write(SYSTEM) as connection:
-        await ADD.scalar(connection, grave("a"))
+        await ADD.scalar(connection, tombstone("a"))
     missing = PreparedStatement(sa.insert(tombstones), columns=("object_key",))
 
     async def rename_and_fail() -> None:
@@ -99,9 +100,8 @@ async def test_after_a_failure_nothing_more_is_executed_and_the_connection_is_us
         assert await BY_KEY.one_or_none(connection, {"of_key": "a"}) is not None
 
 
-async def test_a_statement_whose_text_depends_on_its_values_is_refused(db: Database) -> None:
-    if db.is_sqlite:
-        return
+@on_postgresql
+async def test_a_statement_whose_text_depends_on_its_values_is_rejected(db: Database) -> None:
     listed = PreparedStatement(sa.select(tombstones.c.id).where(tombstones.c.object_key.in_(["a", "b"])))
     async with db.read(SYSTEM) as connection:
         with pytest.raises(TypeError):

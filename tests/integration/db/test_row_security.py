@@ -1,4 +1,4 @@
-"""PostgreSQL's row-level security: what the queries' own conditions forget, the database still refuses."""
+"""PostgreSQL's row-level security rejects access to other clients' rows even if a query forgets its condition."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
-from imago.core.images.changes import delete_image, reprocess, set_user_words
+from imago.core.images.changes import delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from imago.db.tables import (
@@ -33,15 +33,15 @@ from tests.support.forgetting import forgetting_the_client
 from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
 
-# Nothing of a client's is in these; `image_search` is no table of the metadata (see `database.search`).
-WITHOUT = {"leases", "rate_limits"}
+# These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.search`).
+UNPROTECTED = {"leases", "rate_limits"}
 
 
 # SQLite has no row-level security.
 pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
 
-async def test_every_table_of_clients_is_protected_and_the_runtime_role_is_bound(db: Database) -> None:
+async def test_every_table_with_clients_data_has_a_policy_that_binds_the_runtime_role(db: Database) -> None:
     async with db.read() as connection:
         role = (
             await connection.execute(
@@ -57,11 +57,11 @@ async def test_every_table_of_clients_is_protected_and_the_runtime_role_is_bound
             sa.text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user")
         )
     assert owned == 0, "the runtime role owns tables"
-    unprotected = {name for name in metadata.tables if not protected[name]} - WITHOUT
+    unprotected = {name for name in metadata.tables if not protected[name]} - UNPROTECTED
     assert not unprotected, "a new table needs a policy in its migration, or a reason above"
 
 
-async def test_without_a_scope_nothing_is_seen_and_nothing_is_written(db: Database) -> None:
+async def test_without_a_row_scope_no_row_is_visible_or_writable(db: Database) -> None:
     client = await make_client(db)
     await make_image(db, client)
     async with db.engine.connect() as connection:
@@ -73,7 +73,7 @@ async def test_without_a_scope_nothing_is_seen_and_nothing_is_written(db: Databa
             await connection.execute(sa.insert(client_usage).values(client_id=client.id))
 
 
-async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> None:
+async def test_a_client_sees_and_changes_only_its_own_rows(db: Database) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
     for client in (mine, other):
         await make_image(db, client)
@@ -87,8 +87,8 @@ async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> Non
             assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0, table.name
         changed = await connection.execute(sa.update(images).values(original_name="taken"))
         assert changed.rowcount == 1
-        gone = await connection.execute(sa.delete(images))
-        assert gone.rowcount == 1
+        deleted = await connection.execute(sa.delete(images))
+        assert deleted.rowcount == 1
     async with db.read() as connection:
         assert await connection.scalar(sa.select(images.c.original_name)) == "photo.jpg"
     with pytest.raises(sa.exc.DBAPIError, match="row-level security"):
@@ -104,18 +104,18 @@ async def test_a_client_sees_and_touches_its_own_rows_alone(db: Database) -> Non
             )
 
 
-async def test_a_scope_ends_with_its_transaction(db: Database) -> None:
+async def test_a_row_scope_ends_with_its_transaction(db: Database) -> None:
     client = await make_client(db)
     async with db.read(RowScope(client.id)) as connection:
         assert await connection.scalar(sa.select(sa.func.count()).select_from(clients)) == 1
     async with db.engine.connect() as connection:
-        # The pool gives the same connection again.
+        # The pool returns the same connection.
         assert await connection.scalar(sa.select(sa.func.count()).select_from(clients)) == 0
 
 
-def _words(wanted: ImageFilter) -> "Read":
+def _list(filter_: ImageFilter) -> "Read":
     async def read(db: Database, client: Client, _: int) -> Any:
-        return (await list_images(db, client.id, wanted, limit=50)).items
+        return (await list_images(db, client.id, filter_, limit=50)).items
 
     return read
 
@@ -123,10 +123,10 @@ def _words(wanted: ImageFilter) -> "Read":
 Read = Callable[[Database, Client, int], Awaitable[Any]]
 
 READS: dict[str, Read] = {
-    "list": _words(ImageFilter()),
-    "by sha256": _words(ImageFilter(sha256="ab" * 32)),
-    "by tag": _words(ImageFilter(tag="secret")),
-    "full text": _words(ImageFilter(q="photo")),
+    "list": _list(ImageFilter()),
+    "by sha256": _list(ImageFilter(sha256="ab" * 32)),
+    "by tag": _list(ImageFilter(tag="secret")),
+    "full text": _list(ImageFilter(q="photo")),
     "tags": lambda db, client, _: image_reads.list_tags(db, client.id, limit=50),
     "one": lambda db, client, image: get_image(db, client.id, image),
     "stages": lambda db, client, image: image_reads.get_stages(db, client.id, image),
@@ -134,31 +134,29 @@ READS: dict[str, Read] = {
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_with_every_condition_on_the_client_struck_out_there_is_still_no_foreign_row(
-    db: Database, name: str
-) -> None:
+async def test_without_the_condition_on_the_client_a_read_still_returns_no_foreign_row(db: Database, name: str) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
     foreign = await make_image(db, other, sha256="ab" * 32)
-    await set_user_words(db, other, foreign.id, tags=["secret"])
+    await set_user_metadata(db, other, foreign.id, tags=["secret"])
     own_view = await _outcome(READS[name], db, other, foreign.id)
-    assert own_view, "the owner itself must see something, or this shows nothing"
-    with forgetting_the_client(db) as struck:
+    assert own_view, "the owner sees no row, so this test would prove nothing"
+    with forgetting_the_client(db) as removed:
         assert not await _outcome(READS[name], db, mine, foreign.id)
-    assert struck, "no condition was struck out: the pattern no longer fits what SQLAlchemy writes"
+    assert removed, "no condition was removed: the pattern no longer matches SQLAlchemy's SQL"
 
 
-async def test_with_every_condition_struck_out_nothing_foreign_is_changed(db: Database) -> None:
+async def test_without_the_condition_on_the_client_a_write_still_changes_no_foreign_row(db: Database) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
     foreign = await make_image(db, other)
-    with forgetting_the_client(db) as struck:
+    with forgetting_the_client(db) as removed:
         for attempt in (
             delete_image(db, mine, foreign.id, headers={}),
-            set_user_words(db, mine, foreign.id, tags=["mine"]),
+            set_user_metadata(db, mine, foreign.id, tags=["mine"]),
             reprocess(db, mine, foreign.id, None, stages_off=frozenset(), headers={}),
         ):
             with pytest.raises(NotFound):
                 await attempt
-    assert struck
+    assert removed
     async with db.read() as connection:
         row = (await connection.execute(sa.select(images))).one()
         runs = set(await connection.scalars(sa.select(image_stages.c.run)))

@@ -17,7 +17,7 @@ from imago.core.images.model import original_key
 from imago.core.lanes.model import client_token
 from imago.core.outbox.subjects import client_event_subjects, work_stream
 from imago.core.times import utc_now
-from imago.core.uploads.accept import Uploads
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images, metadata, outbox, tombstones
 from imago.maintenance.client_eraser import ClientEraser

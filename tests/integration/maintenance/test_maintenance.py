@@ -14,7 +14,7 @@ from imago.core.jobs.stages import STAGES
 from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.subjects import work_stream
 from imago.core.times import utc_now
-from imago.core.uploads.accept import Uploads
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import clients, image_stages, tombstones, upload_intents
 from imago.db.tables import outbox as outbox_table

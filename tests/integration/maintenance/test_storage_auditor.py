@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image
 from imago.core.images.model import original_key
-from imago.core.uploads.accept import AcceptedImage, Uploads
+from imago.core.uploads.model import AcceptedImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images
 from imago.maintenance.object_cleaner import ObjectCleaner

@@ -1,4 +1,4 @@
-"""Breakers that processes share through a real NATS server."""
+"""Circuit breakers that processes share through a real NATS server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,11 +18,11 @@ from imago.nats.streams import ensure_streams
 from imago.settings import Settings
 from imago.telemetry.provider_calls import ProviderCalls
 
-SOON = timedelta(seconds=30)
+PROBE = timedelta(seconds=30)
 
 
-class Seen(ProviderCalls):
-    """An observer that remembers."""
+class RecordingObserver(ProviderCalls):
+    """An observer that records breakers."""
 
     def __init__(self) -> None:
         self.blind = 0
@@ -36,7 +36,7 @@ class Seen(ProviderCalls):
 
 
 class Clock:
-    """A clock that stands until it is told."""
+    """A clock that only tests advance."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -57,51 +57,51 @@ async def connected(url: str, **settings: object) -> AsyncIterator[NatsConnectio
 @pytest.fixture
 async def pair(
     nats_server: NatsServer, nats: NatsConnection
-) -> AsyncIterator[tuple[SharedBreaker, SharedBreaker, Clock, Seen]]:
-    """Two processes' views of one breaker, each over a connection of its own."""
+) -> AsyncIterator[tuple[SharedBreaker, SharedBreaker, Clock, RecordingObserver]]:
+    """Two processes with the same breakers, each with its own connection."""
     await ensure_streams(nats.js)
-    clock, seen = Clock(), Seen()
+    clock, observed = Clock(), RecordingObserver()
     async with connected(nats_server.url) as one, connected(nats_server.url) as other:
         yield (
-            SharedBreaker(one, probe=SOON, clock=clock, observer=seen),
-            SharedBreaker(other, probe=SOON, clock=clock),
+            SharedBreaker(one, probe=PROBE, clock=clock, observer=observed),
+            SharedBreaker(other, probe=PROBE, clock=clock),
             clock,
-            seen,
+            observed,
         )
 
 
-async def test_what_one_process_learns_the_other_knows(
-    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen],
+async def test_a_breaker_opens_and_closes_for_all_processes(
+    pair: tuple[SharedBreaker, SharedBreaker, Clock, RecordingObserver],
 ) -> None:
-    one, other, clock, seen = pair
+    one, other, clock, observed = pair
     assert await other.wait("gemini") is None
     assert await one.failed("gemini", retry_after=timedelta(seconds=40)) == timedelta(seconds=40)
     assert await other.wait("gemini") == timedelta(seconds=40)
     assert await other.wait("openrouter") is None
     clock.now += 41
-    # Both ask at once: one tries, the other waits.
+    # Concurrently: one probes, the other waits.
     waits = await asyncio.gather(one.wait("gemini"), other.wait("gemini"))
     assert sorted(wait is None for wait in waits) == [False, True]
-    tried, waiting = (one, other) if waits[0] is None else (other, one)
+    probing, waiting = (one, other) if waits[0] is None else (other, one)
     assert await waiting.wait("gemini") is not None
-    await tried.succeeded("gemini")
+    await probing.succeeded("gemini")
     assert await waiting.wait("gemini") is None
-    assert seen.blind == 0
+    assert observed.blind == 0
 
 
-async def test_failures_of_all_processes_count_together(
-    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen],
+async def test_failures_of_all_processes_are_added_up(
+    pair: tuple[SharedBreaker, SharedBreaker, Clock, RecordingObserver],
 ) -> None:
-    one, other, _, seen = pair
+    one, other, _, observed = pair
     failures = [breaker.failed("gemini") for breaker in (one, other) for _ in range(THRESHOLD)]
     await asyncio.gather(*failures)
     assert await one.wait("gemini") is not None
     assert await other.wait("gemini") is not None
-    assert seen.states == {"gemini": True}
+    assert observed.states == {"gemini": True}
 
 
-async def test_a_try_that_told_nothing_lets_another_try(
-    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen],
+async def test_a_probe_without_a_result_lets_another_process_probe(
+    pair: tuple[SharedBreaker, SharedBreaker, Clock, RecordingObserver],
 ) -> None:
     one, other, clock, _ = pair
     await one.failed("gemini", retry_after=timedelta(seconds=10))
@@ -112,54 +112,54 @@ async def test_a_try_that_told_nothing_lets_another_try(
     assert await other.wait("gemini") is None
 
 
-async def test_rubbish_in_the_bucket_is_a_closed_breaker(
-    pair: tuple[SharedBreaker, SharedBreaker, Clock, Seen], nats: NatsConnection
+async def test_an_unreadable_state_is_a_closed_breaker(
+    pair: tuple[SharedBreaker, SharedBreaker, Clock, RecordingObserver], nats: NatsConnection
 ) -> None:
     bucket = await nats.js.key_value(BREAKERS_BUCKET)
     await bucket.put("gemini", b"\xff not json")
     one, other, _, _ = pair
     assert await one.wait("gemini") is None
-    await one.failed("gemini", retry_after=SOON)
+    await one.failed("gemini", retry_after=PROBE)
     assert await other.wait("gemini") is not None
 
 
-async def test_while_nats_is_away_each_process_goes_by_itself_and_that_is_counted(tmp_path: Path) -> None:
+async def test_without_nats_each_process_uses_its_own_copy_and_counts_it(tmp_path: Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
-    clock, seen = Clock(), Seen()
+    clock, observed = Clock(), RecordingObserver()
     try:
         async with connected(server.url) as nats, connected(server.url) as elsewhere:
             await ensure_streams(nats.js)
-            breaker = SharedBreaker(nats, probe=SOON, clock=clock, observer=seen)
-            other = SharedBreaker(elsewhere, probe=SOON, clock=clock)
+            breaker = SharedBreaker(nats, probe=PROBE, clock=clock, observer=observed)
+            other = SharedBreaker(elsewhere, probe=PROBE, clock=clock)
             assert await breaker.wait("gemini") is None
-            assert seen.blind == 0
+            assert observed.blind == 0
             server.kill()
-            # Open by default, closed by its own experience.
+            # The copy starts closed, and opens after failures of this process.
             assert await breaker.wait("gemini") is None
-            assert seen.blind == 1
-            await breaker.failed("gemini", retry_after=SOON)
-            assert await breaker.wait("gemini") == SOON
+            assert observed.blind == 1
+            await breaker.failed("gemini", retry_after=PROBE)
+            assert await breaker.wait("gemini") == PROBE
             assert await other.wait("gemini") is None
             server.start()
 
             async def shared() -> bool:
-                before = seen.blind
-                await breaker.failed("gemini", retry_after=SOON)
-                return seen.blind == before
+                before = observed.blind
+                await breaker.failed("gemini", retry_after=PROBE)
+                return observed.blind == before
 
             await until(shared, what="the breaker to be shared again", interval=0.2)
 
             async def known() -> bool:
                 return await other.wait("gemini") is not None
 
-            await until(known, what="the other process to know of it", interval=0.2)
+            await until(known, what="the other process to see the failure", interval=0.2)
     finally:
         server.stop()
 
 
-# What a worker that calls providers may do with the breakers, beside a worker's other rights (docs/operate.md).
-BREAKER_RIGHTS = """
+# The additional permissions of a worker that calls providers (charts/imago/templates/nats.yaml has them, too).
+BREAKER_PERMISSIONS = """
   publish: { allow: [
     "$JS.API.STREAM.INFO.KV_imago_breakers", "$JS.API.STREAM.MSG.GET.KV_imago_breakers",
     "$JS.API.DIRECT.GET.KV_imago_breakers.>", "$KV.imago_breakers.>" ] }
@@ -167,10 +167,10 @@ BREAKER_RIGHTS = """
 """
 
 
-async def test_breakers_need_these_rights_and_no_more(tmp_path: Path) -> None:
+async def test_breakers_need_only_their_permissions(tmp_path: Path) -> None:
     users = f"""authorization {{ users: [
       {{ user: api, password: a }},
-      {{ user: worker, password: w, permissions: {{ {BREAKER_RIGHTS} }} }} ] }}"""
+      {{ user: worker, password: w, permissions: {{ {BREAKER_PERMISSIONS} }} }} ] }}"""
     server = NatsServer(tmp_path, users)
     server.start()
     try:
@@ -179,11 +179,11 @@ async def test_breakers_need_these_rights_and_no_more(tmp_path: Path) -> None:
             connected(server.url, nats_user="worker", nats_password="w") as nats,
         ):
             await ensure_streams(admin.js)
-            seen = Seen()
-            breaker = SharedBreaker(nats, probe=SOON, observer=seen)
-            await breaker.failed("gemini", retry_after=SOON)
-            assert await SharedBreaker(admin, probe=SOON).wait("gemini") is not None
+            observed = RecordingObserver()
+            breaker = SharedBreaker(nats, probe=PROBE, observer=observed)
+            await breaker.failed("gemini", retry_after=PROBE)
+            assert await SharedBreaker(admin, probe=PROBE).wait("gemini") is not None
             assert await breaker.wait("gemini") is not None
-            assert seen.blind == 0
+            assert observed.blind == 0
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""Every way to connect to NATS, on real servers; and the rights that each component needs and no more."""
+"""Every kind of NATS credential on real servers, and the minimal permissions of each component."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from nats.errors import Error as NatsError
 
 from devtools.nats import NatsServer
 from devtools.waiting import until
@@ -47,12 +48,12 @@ def row(subject: str = "imago.work.standard.exif.0") -> OutboxRow:
     return OutboxRow(1, OutboxKind.WORK, subject, {"v": 1}, {}, uuid4().hex)
 
 
-async def works(nats: NatsConnection) -> None:
+async def assert_works(nats: NatsConnection) -> None:
     await ensure_streams(nats.js)
     assert (await Publisher(nats, timeout=5).publish(row())).sequence > 0
 
 
-async def refused(**settings: object) -> None:
+async def assert_rejected(**settings: object) -> None:
     with pytest.raises(NatsUnavailable):
         async with connected(timeout=1.5, **settings):
             pass
@@ -61,42 +62,42 @@ async def refused(**settings: object) -> None:
 async def test_user_and_password(tmp_path: Path) -> None:
     with running(tmp_path, "authorization { user: imago, password: right }") as server:
         async with connected(nats_url=(server.url,), nats_user="imago", nats_password="right") as nats:
-            await works(nats)
-        await refused(nats_url=(server.url,), nats_user="imago", nats_password="wrong")
-        await refused(nats_url=(server.url,))
+            await assert_works(nats)
+        await assert_rejected(nats_url=(server.url,), nats_user="imago", nats_password="wrong")
+        await assert_rejected(nats_url=(server.url,))
 
 
 async def test_a_token(tmp_path: Path) -> None:
     with running(tmp_path, "authorization { token: right }") as server:
         async with connected(nats_url=(server.url,), nats_token="right") as nats:
-            await works(nats)
-        await refused(nats_url=(server.url,), nats_token="wrong")
+            await assert_works(nats)
+        await assert_rejected(nats_url=(server.url,), nats_token="wrong")
 
 
 async def test_a_creds_file(tmp_path: Path) -> None:
-    operator, stranger = Operator(), Operator()
+    operator, other = Operator(), Operator()
     operator.write_creds(tmp_path / "right.creds")
-    stranger.write_creds(tmp_path / "wrong.creds")
+    other.write_creds(tmp_path / "wrong.creds")
     with running(tmp_path / "nats", operator.server_config()) as server:
         async with connected(nats_url=(server.url,), nats_creds_file=tmp_path / "right.creds") as nats:
-            await works(nats)
-        await refused(nats_url=(server.url,), nats_creds_file=tmp_path / "wrong.creds")
+            await assert_works(nats)
+        await assert_rejected(nats_url=(server.url,), nats_creds_file=tmp_path / "wrong.creds")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
-async def test_tls_with_a_certificate_of_the_client(tmp_path: Path) -> None:
-    ours, theirs = Certificates(tmp_path / "ours"), Certificates(tmp_path / "theirs")
-    config = f'tls {{ cert_file: "{ours.server}", key_file: "{ours.server_key}", ca_file: "{ours.ca}", verify: true }}'
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl creates the certificates")
+async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
+    own, foreign = Certificates(tmp_path / "own"), Certificates(tmp_path / "foreign")
+    config = f'tls {{ cert_file: "{own.server}", key_file: "{own.server_key}", ca_file: "{own.ca}", verify: true }}'
     with running(tmp_path / "nats", config) as server:
         url = (server.url.replace("nats://", "tls://"),)
-        pair = {"nats_tls_cert": ours.client, "nats_tls_key": ours.client_key}
-        async with connected(nats_url=url, nats_tls_ca=ours.ca, **pair) as nats:
-            await works(nats)
-        await refused(nats_url=url, nats_tls_ca=ours.ca)
-        await refused(nats_url=url, nats_tls_ca=theirs.ca, **pair)
+        pair = {"nats_tls_cert": own.client, "nats_tls_key": own.client_key}
+        async with connected(nats_url=url, nats_tls_ca=own.ca, **pair) as nats:
+            await assert_works(nats)
+        await assert_rejected(nats_url=url, nats_tls_ca=own.ca)
+        await assert_rejected(nats_url=url, nats_tls_ca=foreign.ca, **pair)
 
 
-async def test_a_credential_that_becomes_right_connects_without_a_restart(tmp_path: Path) -> None:
+async def test_a_credential_that_becomes_valid_connects_without_a_restart(tmp_path: Path) -> None:
     server = NatsServer(tmp_path, "authorization { user: imago, password: old }")
     server.start()
     try:
@@ -108,23 +109,23 @@ async def test_a_credential_that_becomes_right_connects_without_a_restart(tmp_pa
         server.config = "authorization { user: imago, password: new }"
         server.start()
         await nats.wait_connected(10)
-        await works(nats)
+        await assert_works(nats)
         await nats.close()
     finally:
         server.stop()
 
 
-async def test_a_server_that_was_away_for_long_is_found_again(tmp_path: Path) -> None:
+async def test_a_connection_returns_after_a_long_outage(tmp_path: Path) -> None:
     with running(tmp_path, "") as server:
         async with connected(nats_url=(server.url,)) as nats:
-            await works(nats)
+            await assert_works(nats)
             server.kill()
 
             async def noticed() -> bool:
                 return not nats.connected
 
-            await until(noticed, what="the connection to be found broken")
-            # As long as it takes the library's own number of tries, 60 by default, at its shortest pauses.
+            await until(noticed, what="the lost connection to be noticed")
+            # With its defaults, the library would give up in this time: after 60 attempts with the shortest delays.
             await asyncio.sleep(5)
             server.start()
 
@@ -133,7 +134,7 @@ async def test_a_server_that_was_away_for_long_is_found_again(tmp_path: Path) ->
                     return (await Publisher(nats, timeout=2).publish(row())).sequence > 0
                 return False
 
-            await until(published, what="publishing to go on")
+            await until(published, what="publishing to succeed again")
 
 
 @pytest.fixture
@@ -157,19 +158,19 @@ def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
         server.stop()
 
 
-async def test_a_cluster_loses_a_node_and_nothing_else(cluster: list[NatsServer]) -> None:
+async def test_a_cluster_that_loses_a_node_loses_no_message(cluster: list[NatsServer]) -> None:
     urls = tuple(server.url for server in cluster)
     async with connected(nats_url=urls) as nats:
 
-        async def made() -> bool:
+        async def created() -> bool:
             try:
                 await ensure_streams(nats.js, options=StreamOptions(replicas=3))
             except Exception:
-                # A cluster that has just met elects its leaders first.
+                # A new cluster elects its leaders first.
                 return False
             return True
 
-        await until(made, what="the streams to be made", timeout=30, interval=0.5)
+        await until(created, what="the streams to be created", timeout=30, interval=0.5)
         info = await nats.js.stream_info("IMAGO_WORK_STANDARD")
         assert (info.config.num_replicas, len(info.cluster.replicas if info.cluster else [])) == (3, 2)
         publisher = Publisher(nats, timeout=2)
@@ -186,7 +187,7 @@ async def test_a_cluster_loses_a_node_and_nothing_else(cluster: list[NatsServer]
         connected_to = nats.client.connected_url
         assert connected_to is not None
         next(server for server in cluster if server.port == connected_to.port).kill()
-        await until(publish, what="publishing to go on through another node", timeout=10, interval=0.1)
+        await until(publish, what="publishing to succeed on another node", timeout=10, interval=0.1)
         for _ in range(50):
             await publish()
         info = await nats.js.stream_info("IMAGO_WORK_STANDARD")
@@ -194,8 +195,8 @@ async def test_a_cluster_loses_a_node_and_nothing_else(cluster: list[NatsServer]
         assert info.state.last_seq >= max(acked)
 
 
-# What a worker's NATS user may do (docs/operate.md has the same list).
-WORKER_RIGHTS = """
+# The permissions of a worker's NATS user (charts/imago/templates/nats.yaml has the same list).
+WORKER_PERMISSIONS = """
   publish: { allow: [
     "$JS.API.CONSUMER.INFO.*.exif", "$JS.API.CONSUMER.MSG.NEXT.*.exif", "$JS.ACK.*.exif.>",
     "$JS.API.STREAM.LIST", "imago.events.>", "imago.dead.>" ] }
@@ -203,10 +204,10 @@ WORKER_RIGHTS = """
 """
 
 
-async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(tmp_path: Path) -> None:
+async def test_a_worker_needs_only_its_permissions_and_can_not_manage_streams(tmp_path: Path) -> None:
     users = f"""authorization {{ users: [
       {{ user: api, password: a }},
-      {{ user: worker, password: w, permissions: {{ {WORKER_RIGHTS} }} }} ] }}"""
+      {{ user: worker, password: w, permissions: {{ {WORKER_PERMISSIONS} }} }} ] }}"""
     with running(tmp_path, users) as server:
         api = {"nats_url": (server.url,), "nats_user": "api", "nats_password": "a"}
         worker = {"nats_url": (server.url,), "nats_user": "worker", "nats_password": "w"}
@@ -234,7 +235,7 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
                 info = await admin.js.consumer_info("IMAGO_WORK_STANDARD", "exif")
                 return len(done) == 2 and info.num_ack_pending == 0
 
-            await until(twice, what="the worker to give back and then acknowledge a message")
+            await until(twice, what="the worker to return and then acknowledge a message")
             await Publisher(nats, timeout=5).publish(row("imago.events.0.0.stage.done"))
             await Publisher(nats, timeout=5).publish(row("imago.dead.standard.exif.0"))
             for forbidden in (
@@ -244,13 +245,13 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
                 ensure_streams(nats.js, options=StreamOptions(ack_wait=1)),
                 Publisher(nats, timeout=1).publish(row("imago.work.standard.exif.0")),
             ):
-                with pytest.raises((nats.errors.Error, NatsUnavailable, TimeoutError)):
+                with pytest.raises((NatsError, NatsUnavailable, TimeoutError)):
                     async with asyncio.timeout(1.5):
                         await forbidden
             assert (await admin.js.stream_info("IMAGO_WORK_STANDARD")).state.consumer_count == 4
             spy = await nats.client.subscribe("_INBOX_imago_api.>")
             await admin.js.account_info()
-            with pytest.raises(nats.errors.Error):
+            with pytest.raises(NatsError):
                 await spy.next_msg(timeout=0.5)
             await consumer.stop(grace=1)
             await running_
@@ -259,7 +260,7 @@ async def test_a_worker_needs_no_more_than_its_rights_and_has_none_over_streams(
 async def test_no_password_reaches_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(tmp_path, "authorization { user: imago, password: right }") as server:
         url = server.url.replace("nats://", "nats://imago:secret-in-url@")
-        await refused(nats_url=(url,))
-        await refused(nats_url=(server.url,), nats_user="imago", nats_password="secret-in-setting")
-    told = capsys.readouterr()
-    assert "secret-in" not in told.out + told.err
+        await assert_rejected(nats_url=(url,))
+        await assert_rejected(nats_url=(server.url,), nats_user="imago", nats_password="secret-in-setting")
+    captured = capsys.readouterr()
+    assert "secret-in" not in captured.out + captured.err

@@ -1,4 +1,4 @@
-"""Every query of every dashboard is run by a real Prometheus that scrapes a real instance after real work."""
+"""Prometheus scrapes a real instance after real work, and runs every query of every dashboard."""
 
 import contextlib
 import json
@@ -24,11 +24,11 @@ from tests.support.apart import apart
 from tests.support.images import encoded, picture
 from tests.support.providers import OPENROUTER_KEY, VISION, fake_provider, says, throttles
 
-# Queries that may be empty here, by the beginning of their metric's name, and why.
+# Prefixes of metrics whose queries may return nothing here, and the reason.
 MAY_BE_EMPTY = {
-    "kube_": "kube-state-metrics runs in Kubernetes alone",
-    "imago_operator_": "the operator runs in Kubernetes alone",
-    "imago_ai_fallbacks_": "with a second provider to fall back on, no work would wait for the first one",
+    "kube_": "kube-state-metrics runs only in Kubernetes",
+    "imago_operator_": "the operator runs only in Kubernetes",
+    "imago_ai_fallbacks_": "with a fallback provider, no stage would be parked for the first one",
 }
 
 VARIABLES = {"$namespace": ".*", "$client": ".*", "$__rate_interval": "30s"}
@@ -44,13 +44,13 @@ QUERIES = sorted(
 
 
 class Prometheus:
-    """A Prometheus in a process of its own that scrapes one address every second."""
+    """A Prometheus process that scrapes one address every second."""
 
     def __init__(self, folder: Path, target: str) -> None:
         cache = platformdirs.user_cache_path("imago") / "prometheus"
         program = shutil.which("prometheus") or shutil.which("prometheus", path=cache)
         if program is None:
-            pytest.skip("Prometheus is missing (`make setup` unpacks Debian's)")
+            pytest.skip("Prometheus is not installed (`make setup` unpacks Debian's)")
         config = folder / "prometheus.yaml"
         job = {"job_name": "imago", "static_configs": [{"targets": [target]}]}
         config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
@@ -66,30 +66,30 @@ class Prometheus:
             self._process = subprocess.Popen([program, *options], stdout=log, stderr=log)
 
     def query(self, text: str) -> list[dict[str, Any]]:
-        """Return what an instant query finds; fail with Prometheus' words if it doesn't parse."""
+        """Return the result of an instant query; fail with the error of Prometheus if it does not parse."""
         address = f"{self._url}?{urllib.parse.urlencode({'query': text})}"
         try:
-            with urllib.request.urlopen(address, timeout=10) as answer:
-                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-                return found
+            with urllib.request.urlopen(address, timeout=10) as response:
+                result: list[dict[str, Any]] = json.load(response)["data"]["result"]
+                return result
         except urllib.error.HTTPError as error:
             pytest.fail(f"{text}\n{error.read().decode()}")
 
     def wait_for_scrape(self) -> None:
-        """Wait until the target was scraped."""
+        """Wait until the target has been scraped."""
         deadline = time.monotonic() + 30
         while True:
-            assert self._process.poll() is None, f"Prometheus ended:\n{self._log.read_text()}"
+            assert self._process.poll() is None, f"Prometheus exited:\n{self._log.read_text()}"
             assert time.monotonic() < deadline, f"nothing was scraped in 30 s:\n{self._log.read_text()}"
-            # Until it is ready it answers queries with 503.
+            # It answers queries with 503 until it is ready.
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
                 urllib.request.urlopen(self._ready, timeout=10).close()
-                if any(found["value"][1] == "1" for found in self.query("up")):
+                if any(series["value"][1] == "1" for series in self.query("up")):
                     return
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the process."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -100,12 +100,12 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that has seen an instance before, while and after images succeeded, failed and had to wait."""
+    """A Prometheus that scrapes an instance while images succeed, fail and are parked."""
     folder = tmp_path_factory.mktemp("dashboards")
     with contextlib.ExitStack() as stack:
         ai = {"AI_PROVIDER": "openrouter", "AI_MODEL": "some/model", "OPENROUTER_API_KEY": OPENROUTER_KEY}
-        # It answers once, at the second try, and asks all others to wait for an hour.
-        answers = says("no JSON, and for no price"), says(VISION, cost=0.001), throttles(3600)
+        # It returns one valid response, to the repair request, and then a rate limit of an hour.
+        answers = says("not JSON, and without a price"), says(VISION, cost=0.001), throttles(3600)
         provider = stack.enter_context(apart(fake_provider(*answers)))
         ai["OPENROUTER_BASE_URL"] = f"{provider.url}/v1"
         instance = Instance(folder / "data", OBSERVE_INTERVAL="1", **ai)
@@ -116,10 +116,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         stack.callback(server.stop)
         server.wait_for_scrape()
         whole = encoded(image=picture(640, 480))
-        for name, data in (("good", encoded()), ("broken", whole[: len(whole) // 2]), ("late", whole)):
+        for name, data in (("good", encoded()), ("broken", whole[: len(whole) // 2]), ("parked", whole)):
             path = folder / f"{name}.jpg"
             path.write_bytes(data)
-            wait = () if name == "late" else ("--wait",)
+            wait = () if name == "parked" else ("--wait",)
             instance.imago("upload", path, *wait, check=False)
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://127.0.0.1:{instance.port}/images/1", timeout=10).close()
@@ -132,14 +132,14 @@ def _run(query: str) -> str:
     return query
 
 
-def _excused(query: str) -> bool:
+def _may_be_empty(query: str) -> bool:
     return all(metric.startswith(tuple(MAY_BE_EMPTY)) for metric in re.findall(r"(\w+)\{", query))
 
 
-def test_every_query_parses_and_shows_something(prometheus: Prometheus) -> None:
-    empty = {query for query in QUERIES if not _excused(query)}
+def test_every_query_parses_and_returns_data(prometheus: Prometheus) -> None:
+    empty = {query for query in QUERIES if not _may_be_empty(query)}
     assert len(empty) > 30
-    # The observer, the upkeep and the second scrape come in their own time.
+    # The metrics collector, the other periodic tasks and the second scrape take a while.
     deadline = time.monotonic() + 30
     while empty and time.monotonic() < deadline:
         empty = {query for query in empty if not prometheus.query(_run(query))}
@@ -147,14 +147,14 @@ def test_every_query_parses_and_shows_something(prometheus: Prometheus) -> None:
     assert not empty, "no data for:\n" + "\n".join(sorted(empty))
 
 
-def test_queries_without_a_source_here_parse(prometheus: Prometheus) -> None:
-    excused = [query for query in QUERIES if _excused(query)]
-    assert excused
-    for query in excused:
+def test_queries_that_may_be_empty_parse(prometheus: Prometheus) -> None:
+    optional = [query for query in QUERIES if _may_be_empty(query)]
+    assert optional
+    for query in optional:
         prometheus.query(_run(query))
 
 
-def test_the_failure_shows_as_a_dead_letter(prometheus: Prometheus) -> None:
+def test_the_failed_image_appears_as_a_dead_letter(prometheus: Prometheus) -> None:
     (query,) = (target for target, _ in DEAD.queries)
     found = prometheus.query(_run(query))
     assert any(float(series["value"][1]) >= 1 for series in found), found

@@ -1,4 +1,4 @@
-"""One trace from a client's upload to the AI provider, received as a collector receives it."""
+"""One trace from a client's upload to the AI provider, as a collector receives it."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ STAGES = ("thumbnail", "exif", "ocr", "vision")
 
 @dataclass(frozen=True)
 class Span:
-    """What a collector gets of a span."""
+    """A span as a collector receives it."""
 
     service: str
     name: str
@@ -35,13 +35,13 @@ class Span:
 
 @dataclass
 class Collector:
-    """Takes traces as OTLP over HTTP."""
+    """Receives traces as OTLP over HTTP."""
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)
 
-    async def take(self, request: web.Request) -> web.Response:
-        """Take a batch."""
+    async def receive(self, request: web.Request) -> web.Response:
+        """Receive a batch of spans."""
         for group in ExportTraceServiceRequest.FromString(await request.read()).resource_spans:
             names = {item.key: item.value.string_value for item in group.resource.attributes}
             self.spans += [
@@ -60,20 +60,20 @@ class Collector:
 
 @asynccontextmanager
 async def collector() -> AsyncIterator[Collector]:
-    """Run one."""
-    taking = Collector()
+    """Run a collector."""
+    receiving = Collector()
     app = web.Application(client_max_size=16 * 2**20)
-    app.router.add_post("/v1/traces", taking.take)
+    app.router.add_post("/v1/traces", receiving.receive)
     server = TestServer(app)
     await server.start_server()
-    taking.url = str(server.make_url("/")).rstrip("/")
-    yield taking
+    receiving.url = str(server.make_url("/")).rstrip("/")
+    yield receiving
     await server.close()
 
 
 @dataclass(frozen=True)
 class Traced:
-    """An upload with a trace of its client's, when all is done."""
+    """An upload of a client that traces, after all stages have ended."""
 
     trace: str
     caller: str
@@ -84,7 +84,7 @@ class Traced:
 
 
 def upload(instance: Instance, trace: str, caller: str) -> str:
-    """Upload a photo as a client does that traces, and return its image's uuid."""
+    """Upload a photo with a trace context, and return the UUID of its image."""
     boundary = secrets.token_hex(16)
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
     body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + encoded() + f"\r\n--{boundary}--\r\n".encode()
@@ -94,21 +94,21 @@ def upload(instance: Instance, trace: str, caller: str) -> str:
         "traceparent": f"00-{trace}-{caller}-01",
     }
     request = urllib.request.Request(f"http://127.0.0.1:{instance.port}/images/upload", body, headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return str(json.load(answer)["uuid"])
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return str(json.load(response)["uuid"])
 
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    """An upload of a client that traces, when its image is done and the trace has come to the collector."""
+    """An upload of a client that traces, after its image is done and the collector has all spans."""
     folder = tmp_path_factory.mktemp("traced")
     trace, caller = secrets.token_hex(16), secrets.token_hex(8)
     with ExitStack() as stack:
-        taking = stack.enter_context(apart(collector()))
+        receiving = stack.enter_context(apart(collector()))
         provider = stack.enter_context(apart(fake_provider(says(VISION, cost=0.001))))
         instance = Instance(
             folder / "data",
-            OTEL_EXPORTER_OTLP_ENDPOINT=taking.url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiving.url,
             OTEL_BSP_SCHEDULE_DELAY="100",
             AI_PROVIDER="openrouter",
             AI_MODEL="some/model",
@@ -119,18 +119,18 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         stack.callback(instance.kill)
         stack.callback(instance.stop)
         uuid = upload(instance, trace, caller)
-        wanted = {f"stage {stage}" for stage in STAGES}
+        expected = {f"stage {stage}" for stage in STAGES}
         deadline = time.monotonic() + 60
-        while not wanted <= {span.name for span in taking.of(trace)}:
-            assert time.monotonic() < deadline, f"these spans came in 60 s: {[span.name for span in taking.of(trace)]}"
+        while not expected <= {span.name for span in receiving.of(trace)}:
+            assert time.monotonic() < deadline, f"spans received in 60 s: {[span.name for span in receiving.of(trace)]}"
             time.sleep(0.1)
-        yield Traced(trace, caller, uuid, taking.of(trace), provider, instance.logs())
+        yield Traced(trace, caller, uuid, receiving.of(trace), provider, instance.logs())
 
 
-def test_it_goes_from_the_request_through_the_outbox_and_the_stream_to_every_stage(traced: Traced) -> None:
+def test_the_trace_connects_the_request_the_publications_and_every_stage(traced: Traced) -> None:
     known = {span.id: span for span in traced.spans}
     (request,) = (span for span in traced.spans if span.service == "imago-api" and span.name.startswith("POST"))
-    assert request.parent == traced.caller, "the request is no part of what its client does"
+    assert request.parent == traced.caller, "the request is not a child of the client's span"
     for stage in STAGES:
         (work,) = (span for span in traced.spans if span.name == f"stage {stage}")
         assert work.service == f"imago-worker-{'exif' if stage == 'thumbnail' else stage}"
@@ -139,24 +139,24 @@ def test_it_goes_from_the_request_through_the_outbox_and_the_stream_to_every_sta
         assert published.parent == request.id
 
 
-def test_the_call_to_the_provider_is_part_of_it_and_tells_the_provider_nothing(traced: Traced) -> None:
+def test_the_provider_call_is_in_the_trace_but_the_provider_receives_no_trace_context(traced: Traced) -> None:
     known = {span.id: span for span in traced.spans}
-    (asked,) = traced.provider.received
+    (request,) = traced.provider.received
     (call,) = (span for span in traced.spans if span.name == "chat some/model")
-    above, span = [], call
+    ancestors, span = [], call
     while span.parent in known:
         span = known[span.parent]
-        above.append(span.name)
-    assert "stage vision" in above
-    assert "traceparent" not in {name.lower() for name in asked.headers}
+        ancestors.append(span.name)
+    assert "stage vision" in ancestors
+    assert "traceparent" not in {name.lower() for name in request.headers}
 
 
-def test_logs_of_every_process_name_the_trace_the_request_and_the_image(traced: Traced) -> None:
-    ours = [line for line in traced.logs if line.get("trace_id") == traced.trace]
-    (answered,) = (line for line in ours if line["event"] == "request")
-    assert answered["image"] == traced.uuid
-    tried = {line["stage"]: line for line in ours if line["event"] == "stage.attempted"}
-    assert set(tried) == set(STAGES)
-    for line in tried.values():
-        assert (line["request_id"], line["image"]) == (answered["request_id"], traced.uuid)
-        assert line["client"] == answered["client"]
+def test_the_logs_of_every_process_contain_the_trace_the_request_and_the_image(traced: Traced) -> None:
+    lines = [line for line in traced.logs if line.get("trace_id") == traced.trace]
+    (handled,) = (line for line in lines if line["event"] == "request.completed")
+    assert handled["image"] == traced.uuid
+    attempts = {line["stage"]: line for line in lines if line["event"] == "stage.attempted"}
+    assert set(attempts) == set(STAGES)
+    for line in attempts.values():
+        assert (line["request_id"], line["image"]) == (handled["request_id"], traced.uuid)
+        assert line["client"] == handled["client"]

@@ -27,7 +27,7 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import Throttled, TransientFailure
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox.work_message import WorkMessage
-from imago.core.uploads.accept import AcceptedImage
+from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import Database
 from imago.db.tables import stage_results
 from imago.imaging.sandbox.pool import ChildPool

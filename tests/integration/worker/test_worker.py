@@ -24,7 +24,7 @@ from imago.core.jobs.completion import StageCompletion
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import Stage, StageStatus
-from imago.core.uploads.accept import AcceptedImage
+from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable, RowScope
 from imago.db.tables import stage_results
 from imago.maintenance.eager_publisher import EagerPublisher

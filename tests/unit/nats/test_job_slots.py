@@ -1,4 +1,4 @@
-"""Slots go to the lanes by their rules, whatever happens to those who wait."""
+"""Job slots are assigned to lanes by their rules, also if waiters are cancelled."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 from imago.nats.job_slots import JobSlots
 
 
-async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_takes_none_with_it() -> None:
+async def test_a_waiter_cancelled_before_a_slot_is_free_takes_none() -> None:
     slots = JobSlots(1)
     await slots.acquire("premium")
     waiter = asyncio.create_task(slots.acquire("standard"))
@@ -19,7 +19,7 @@ async def test_a_waiter_that_is_cancelled_as_a_slot_comes_free_takes_none_with_i
     assert slots.busy == 1
 
 
-async def test_a_slot_handed_over_to_a_cancelled_waiter_comes_back() -> None:
+async def test_a_waiter_cancelled_after_it_was_assigned_a_slot_returns_it() -> None:
     slots = JobSlots(1)
     await slots.acquire("premium")
     waiter = asyncio.create_task(slots.acquire("standard"))
@@ -42,5 +42,5 @@ async def test_standard_gets_one_slot_in_eight_however_long_the_jobs_take() -> N
             slots.release()
 
     await asyncio.gather(*(lane(name) for name in ("premium", "premium", "standard", "standard")))
-    # The first premium job began before standard waited.
+    # The first premium job started before a standard job was waiting.
     assert served[1:81].count("standard") == 10

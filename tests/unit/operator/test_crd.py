@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from devtools.photos import ROOT
-from imago.api.clients.request_schemas import LONGEST_GRACE
+from imago.api.clients.requests import MAX_GRACE_SECONDS
 from imago.core.clients.model import PIPELINE_STAGES, Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
@@ -70,7 +70,7 @@ def test_enums_and_defaults_are_those_of_the_core() -> None:
     assert SPEC["pipeline"]["properties"]["stages"]["default"] == stages
     assert set(SPEC["priority"]["properties"]["lane"]["enum"]) == {*SHARED_LANES, DEDICATED}
     grace = SPEC["apiKey"]["properties"]["rotation"]["properties"]["gracePeriod"]
-    assert f"{LONGEST_GRACE // 3600}h" in grace["x-kubernetes-validations"][0]["rule"]
+    assert f"{MAX_GRACE_SECONDS // 3600}h" in grace["x-kubernetes-validations"][0]["rule"]
 
 
 def test_the_operators_defaults_are_those_of_the_schema() -> None:

@@ -1,4 +1,4 @@
-"""A line that can't be written is never what a request or a job fails over."""
+"""A log line that can't be written never fails a request or a job."""
 
 import io
 import json
@@ -29,40 +29,40 @@ def closed_pipe() -> io.TextIOWrapper:
     return io.TextIOWrapper(os.fdopen(writing, "wb", buffering=0), write_through=True)
 
 
-def test_nobody_reads_the_log_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     with closed_pipe() as broken:
         monkeypatch.setattr(sys, "stderr", broken)
-        structlog.get_logger("test").info("request")
+        structlog.get_logger("test").info("request.handled")
         monkeypatch.undo()
 
 
-def test_the_disk_of_the_log_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     with io.TextIOWrapper(Path("/dev/full").open("wb", buffering=0), write_through=True) as full:
         monkeypatch.setattr(sys, "stderr", full)
-        structlog.get_logger("test").info("request")
+        structlog.get_logger("test").info("request.handled")
         monkeypatch.undo()
 
 
-def test_standard_error_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As Python has it in `imago api 2>&-`.
+def test_a_closed_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python sets it to None in `imago api 2>&-`.
     monkeypatch.setattr(sys, "stderr", None)
-    structlog.get_logger("test").info("request")
+    structlog.get_logger("test").info("request.handled")
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("value", ["\ud800 is half a character", 2**70, {1: "a number"}, {(1, 2): "a pair"}, {b"k": 1}])
-def test_whatever_a_line_holds_it_is_written(capsys: pytest.CaptureFixture[str], value: object) -> None:
-    structlog.get_logger("test").info("told", value=value)
+@pytest.mark.parametrize("value", ["\ud800 is a lone surrogate", 2**70, {1: "a number"}, {(1, 2): "a pair"}, {b"k": 1}])
+def test_a_value_without_a_json_form_is_logged(capsys: pytest.CaptureFixture[str], value: object) -> None:
+    structlog.get_logger("test").info("test.logged", value=value)
     (line,) = capsys.readouterr().err.splitlines()
-    assert json.loads(line)["event"] == "told"
+    assert json.loads(line)["event"] == "test.logged"
 
 
-def test_what_has_no_json_is_told_without_its_secrets(capsys: pytest.CaptureFixture[str]) -> None:
-    structlog.get_logger("test").info("told", error=ValueError("postgres://user:hunter2@host/db"))
+def test_a_value_without_a_json_form_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.get_logger("test").info("test.logged", error=ValueError("postgres://user:hunter2@host/db"))
     assert "hunter2" not in capsys.readouterr().err
 
 
-async def test_a_request_is_answered_though_nobody_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_succeeds_if_its_log_line_can_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     async def handler(_request: web.Request) -> web.Response:
         return web.json_response({"ok": True})
 
@@ -71,8 +71,8 @@ async def test_a_request_is_answered_though_nobody_reads_the_log(monkeypatch: py
     async with TestClient(TestServer(app)) as client:
         with closed_pipe() as broken:
             monkeypatch.setattr(sys, "stderr", broken)
-            # Its own may have been made under another test's configuration.
+            # The module's logger may be cached with the configuration of another test.
             monkeypatch.setattr("imago.api.middlewares.observation.log", structlog.get_logger("test"))
-            answer = await client.get("/x")
+            response = await client.get("/x")
             monkeypatch.undo()
-        assert answer.status == 200
+        assert response.status == 200

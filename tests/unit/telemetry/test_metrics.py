@@ -1,4 +1,4 @@
-"""Labels are bounded, gauges that one process sets for all are taken back, and formats are what scrapers ask for."""
+"""Labels are bounded, gauges of a lost lease are removed, and the format is the one that the scraper requests."""
 
 import math
 from collections.abc import Iterator
@@ -17,43 +17,43 @@ from imago.telemetry.snapshot import Snapshot
 
 
 @pytest.fixture
-def named() -> Iterator[None]:
+def labelled() -> Iterator[None]:
     metrics.set_client_labels(("atelier", "studio"))
     yield
     metrics.set_client_labels(())
 
 
-def test_only_named_clients_have_a_label_of_their_own(named: None) -> None:
+def test_only_clients_in_the_setting_have_their_own_label(labelled: None) -> None:
     assert metrics.client_label("atelier") == "atelier"
-    assert metrics.client_label("somebody else") == "other"
+    assert metrics.client_label("unknown") == "other"
     assert metrics.client_labels() == ("atelier", "studio", "other")
 
 
-def test_at_most_fifty_clients_can_be_named() -> None:
+def test_at_most_fifty_clients_can_have_a_label() -> None:
     assert len(Settings(metrics_clients=",".join(f"client-{n}" for n in range(50))).metrics_clients) == 50
-    with pytest.raises(ValidationError, match="METRICS_CLIENTS takes 50 names at most"):
+    with pytest.raises(ValidationError, match="METRICS_CLIENTS takes at most 50 names"):
         Settings(metrics_clients=",".join(f"client-{n}" for n in range(51)))
 
 
-def test_a_snapshot_drops_what_is_gone_and_forgets_all_of_it() -> None:
+def test_a_snapshot_removes_series_without_a_value_and_clears_all() -> None:
     registry = CollectorRegistry()
-    labelled = Gauge("lanes", "Lanes.", ["lane"], registry=registry)
+    by_lane = Gauge("lanes", "Lanes.", ["lane"], registry=registry)
     plain = Gauge("objects", "Objects.", registry=registry)
-    snapshot = Snapshot(labelled, plain)
-    snapshot.replace(labelled, {("standard",): 3, ("premium",): 1})
-    snapshot.replace(labelled, {("standard",): 2})
+    snapshot = Snapshot(by_lane, plain)
+    snapshot.replace(by_lane, {("standard",): 3, ("premium",): 1})
+    snapshot.replace(by_lane, {("standard",): 2})
     snapshot.replace(plain, {(): 7})
     assert registry.get_sample_value("lanes", {"lane": "standard"}) == 2
     assert registry.get_sample_value("lanes", {"lane": "premium"}) is None
     assert registry.get_sample_value("objects") == 7
     snapshot.clear()
     assert registry.get_sample_value("lanes", {"lane": "standard"}) is None
-    forgotten = registry.get_sample_value("objects")
-    assert forgotten is not None
-    assert math.isnan(forgotten)
+    cleared = registry.get_sample_value("objects")
+    assert cleared is not None
+    assert math.isnan(cleared)
 
 
-def test_the_format_is_what_the_scraper_asks_for() -> None:
+def test_the_format_is_the_one_that_the_scraper_requests() -> None:
     text, plain = metrics.exposition("")
     assert plain.startswith("text/plain")
     assert not text.endswith(b"# EOF\n")
@@ -62,7 +62,7 @@ def test_the_format_is_what_the_scraper_asks_for() -> None:
     assert text.endswith(b"# EOF\n")
 
 
-def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> None:
+def test_the_slots_of_a_worker_are_set_for_each_stage_and_lane_that_it_serves() -> None:
     metrics.init_worker_series("vision", [Stage.VISION], jobs=7, lanes=WorkerLanes.parse("standard,*"))
     capacity = {
         (sample.labels["stage"], sample.labels["lane"]): sample.value
@@ -75,25 +75,25 @@ def test_a_workers_slots_are_shown_for_each_stage_and_lane_that_it_serves() -> N
     }
 
 
-def test_what_alerts_ask_the_increase_of_is_there_before_it_first_happens() -> None:
+def test_counters_of_alerts_exist_before_their_first_increment() -> None:
     metrics.init_api_series()
     metrics.init_worker_series("ocr", [Stage.OCR], jobs=1, lanes=WorkerLanes.parse("standard"))
-    shown = metrics.exposition()[0].decode()
+    exposed = metrics.exposition()[0].decode()
     for series in (
         'imago_http_requests_total{method="POST",route="/images/upload",status="503"} 0.0',
         'imago_ai_budget_exhausted_total{kind="summarize",policy="reject"} 0.0',
         'imago_ai_budget_exhausted_total{kind="ocr",policy="hold"} 0.0',
         'imago_child_exits_total{cause="SIGKILL"} 0.0',
     ):
-        assert series in shown
+        assert series in exposed
 
 
-def test_an_observation_in_a_trace_points_to_it_where_openmetrics_is_asked_for() -> None:
+def test_an_observation_has_its_trace_as_exemplar_in_openmetrics() -> None:
     with TracerProvider().get_tracer("tests").start_as_current_span("a request") as span:
         metrics.HTTP_SECONDS.labels("GET", "/exemplary").observe(0.02, exemplar=metrics.exemplar())
     trace = f"{span.get_span_context().trace_id:032x}"
-    shown = metrics.exposition("application/openmetrics-text; version=1.0.0")[0].decode()
-    (line,) = (line for line in shown.splitlines() if trace in line)
+    exposed = metrics.exposition("application/openmetrics-text; version=1.0.0")[0].decode()
+    (line,) = (line for line in exposed.splitlines() if trace in line)
     assert 'route="/exemplary"' in line
     assert f'# {{trace_id="{trace}"}} 0.02' in line
     assert trace not in metrics.exposition("text/plain")[0].decode()

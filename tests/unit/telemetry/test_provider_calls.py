@@ -1,4 +1,4 @@
-"""Calls to providers as metrics and traces show them."""
+"""Metrics and spans of calls to AI providers."""
 
 import pytest
 from opentelemetry import trace
@@ -14,7 +14,7 @@ from imago.telemetry.provider_calls import ProviderCalls
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_a_call_is_a_span_of_the_trace_of_its_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_is_a_span_in_the_trace_of_its_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for module in (provider_calls, tracing):
@@ -41,15 +41,15 @@ def test_calls_tokens_costs_and_breakers_are_counted() -> None:
     calls.fell_back(kind, to="test-provider")
     calls.budget_exhausted(kind, BudgetPolicy.HOLD)
     calls.breaker({"test-provider": True})
-    told = exposition()[0].decode().splitlines()
+    exposed = exposition()[0].decode().splitlines()
     labels = 'kind="draft-task",provider="test-provider"'
-    assert 'imago_ai_calls_total{kind="draft-task",outcome="ok",provider="test-provider"} 1.0' in told
-    assert f"imago_ai_call_duration_seconds_sum{{{labels}}} 1.5" in told
-    assert 'imago_ai_tokens_total{direction="input",kind="draft-task",provider="test-provider"} 301.0' in told
-    assert f"imago_ai_cost_usd_total{{{labels}}} 2.5" in told
-    assert f"imago_ai_unpriced_calls_total{{{labels}}} 1.0" in told
-    assert f"imago_ai_invalid_answers_total{{{labels}}} 1.0" in told
-    assert f"imago_ai_fallbacks_total{{{labels}}} 1.0" in told
-    assert any(line.startswith('imago_ai_budget_exhausted_total{kind="draft-task",policy="hold"}') for line in told)
-    assert 'imago_ai_breaker_open{provider="test-provider"} 1.0' in told
+    assert 'imago_ai_calls_total{kind="draft-task",outcome="ok",provider="test-provider"} 1.0' in exposed
+    assert f"imago_ai_call_duration_seconds_sum{{{labels}}} 1.5" in exposed
+    assert 'imago_ai_tokens_total{direction="input",kind="draft-task",provider="test-provider"} 301.0' in exposed
+    assert f"imago_ai_cost_usd_total{{{labels}}} 2.5" in exposed
+    assert f"imago_ai_unpriced_calls_total{{{labels}}} 1.0" in exposed
+    assert f"imago_ai_invalid_answers_total{{{labels}}} 1.0" in exposed
+    assert f"imago_ai_fallbacks_total{{{labels}}} 1.0" in exposed
+    assert any(line.startswith('imago_ai_budget_exhausted_total{kind="draft-task",policy="hold"}') for line in exposed)
+    assert 'imago_ai_breaker_open{provider="test-provider"} 1.0' in exposed
     calls.breaker({"test-provider": False})

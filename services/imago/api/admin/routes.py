@@ -1,22 +1,28 @@
-"""What administrators do about work that failed."""
+"""Dead letters and the audit log, for administrators."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from aiohttp import web
 
-from imago.api.answer_schemas import DeadLettersAnswer, ReplayAnswer
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import ADMIN, access
-from imago.api.clients.answer_schemas import AuditAnswer
-from imago.api.clients.request_schemas import AuditQuery
-from imago.api.clients.shapes import audit_record
-from imago.api.images.shapes import dead_letter
+from imago.api.admin.requests import AuditQuery, DeadLetterQuery, ReplayBody
+from imago.api.admin.responses import (
+    AuditLogResponse,
+    DeadLettersResponse,
+    ReplayResponse,
+    audit_log_response,
+    dead_letters_response,
+    replay_response,
+)
+from imago.api.auth.permissions import ADMIN, allow
+from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import decode_id, encode_cursor
+from imago.api.paging import decode_id
 from imago.api.request_context import actor_of
-from imago.api.request_schemas import DeadLetterQuery, ReplayBody, entity_ref
+from imago.api.requests import entity_ref
 from imago.api.services import DATABASE, OUTBOX_PUBLISHER, SETTINGS
 from imago.core.clients.audit import AuditAction, AuditFilter, list_records
 from imago.core.errors import Unprocessable
@@ -36,7 +42,7 @@ from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
-# One request replays this many at most, so that it ends; the answer says how many are left.
+# The most letters that one request replays, so that it ends in reasonable time.
 MAX_REPLAYS = 1000
 
 _BATCH = 100
@@ -46,74 +52,56 @@ _BATCH = 100
 @documented(
     tag="admin",
     summary="List dead letters",
-    answers={200: (DeadLettersAnswer, "A page of dead letters, newest first.")},
-    problems=(Unprocessable,),
+    responses={200: (DeadLettersResponse, "A page of dead letters, newest first.")},
+    errors=(Unprocessable,),
 )
 @reads_query(DeadLetterQuery)
-@access(ADMIN)
+@allow(ADMIN)
 async def dead_letters(request: web.Request) -> web.Response:
-    """Lists the runs of stages that ended without a result, with their errors."""
+    """List the runs of stages that failed for good, with their errors."""
     query = request["querystring"]
     letters, before = await list_letters(
         request.app[DATABASE], _filter(query), limit=query["limit"], before=decode_id(query.get("cursor"))
     )
-    return json_answer(
-        {
-            "items": [dead_letter(letter) for letter in letters],
-            "next_cursor": None if before is None else encode_cursor(before),
-        }
-    )
+    return json_response(dead_letters_response(letters, before))
 
 
 @routes.post("/admin/dead-letters/replay")
 @documented(
     tag="admin",
     summary="Replay dead letters",
-    answers={202: (ReplayAnswer, "The stages have new runs.")},
-    problems=(Unprocessable,),
+    responses={202: (ReplayResponse, "The stages have new runs.")},
+    errors=(Unprocessable,),
 )
 @reads_json(ReplayBody)
-@access(ADMIN)
+@allow(ADMIN)
 async def replay_dead_letters(request: web.Request) -> web.Response:
-    """Gives dead stages a new run: those of the letters in `ids`, or of all letters that the filters leave.
+    """Request a new run of the stages of dead letters: those in `ids`, or all that match the filters.
 
-    A letter is replayed once; one that was replayed before, or whose stage has gone on since, is skipped. A request
-    replays 1,000 letters at most and says how many of the filter's are left.
+    A letter can be replayed once; it is skipped if it was replayed before, or if its stage has had another run since.
+    A request replays at most 1,000 letters and reports how many of the matching ones remain.
     """
-    db, body = request.app[DATABASE], request["json"]
-    counts = dict.fromkeys(ReplayOutcome, 0)
+    body = request["json"]
     if "ids" in body:
-        for letter in dict.fromkeys(body["ids"]):
-            counts[await _replay(request, letter)] += 1
-        remaining = 0
+        counts, remaining = await _replay_all(request, dict.fromkeys(body["ids"])), 0
     else:
-        wanted = _filter(body)
-        # Letters of the very runs that this request begins are not its own: it would run in a circle.
-        after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
-        while left:
-            batch = await list_unreplayed(db, wanted, limit=min(_BATCH, left), after=after, up_to=up_to)
-            if not batch:
-                break
-            for letter in batch:
-                counts[await _replay(request, letter)] += 1
-            after, left = batch[-1], left - len(batch)
-        remaining = await count_unreplayed(db, wanted, after=after, up_to=up_to)
-    answer = {str(outcome): count for outcome, count in counts.items()}
-    await record_replay(db, actor_of(request), {**answer, "filter": _audited(body)})
-    return json_answer({**answer, "remaining": remaining}, status=202)
+        counts, remaining = await _replay_matching(request, _filter(body))
+    details = {str(outcome): counts[outcome] for outcome in ReplayOutcome}
+    await record_replay(request.app[DATABASE], actor_of(request), {**details, "filter": _audited(body)})
+    return json_response(replay_response(counts, remaining), status=202)
 
 
 @routes.get("/admin/audit", allow_head=False)
 @documented(
     tag="admin",
-    summary="List administrative acts",
-    answers={200: (AuditAnswer, "A page of the audit log, newest first.")},
-    problems=(Unprocessable,),
+    summary="List audit records",
+    responses={200: (AuditLogResponse, "A page of the audit log, newest first.")},
+    errors=(Unprocessable,),
 )
 @reads_query(AuditQuery)
-@access(ADMIN)
+@allow(ADMIN)
 async def audit_log(request: web.Request) -> web.Response:
-    """Lists what was done to clients, keys and dead letters, by whom and when; it outlives the clients."""
+    """List the administrative actions on clients, keys and dead letters. Records of erased clients are kept."""
     query = request["querystring"]
     records, before = await list_records(
         request.app[DATABASE],
@@ -126,8 +114,25 @@ async def audit_log(request: web.Request) -> web.Response:
         limit=query["limit"],
         before=decode_id(query.get("cursor")),
     )
-    cursor = None if before is None else encode_cursor(before)
-    return json_answer({"items": [audit_record(record) for record in records], "next_cursor": cursor})
+    return json_response(audit_log_response(records, before))
+
+
+async def _replay_matching(request: web.Request, letters: LetterFilter) -> tuple[Counter[ReplayOutcome], int]:
+    """Replay the oldest letters that match; return the number of each outcome, and of letters that remain."""
+    db, counts = request.app[DATABASE], Counter[ReplayOutcome]()
+    # Runs that this request creates may fail in turn. Without the upper bound it could replay their letters forever.
+    after, left, up_to = 0, MAX_REPLAYS, await newest_letter(db)
+    while left:
+        batch = await list_unreplayed(db, letters, limit=min(_BATCH, left), after=after, up_to=up_to)
+        if not batch:
+            break
+        counts += await _replay_all(request, batch)
+        after, left = batch[-1], left - len(batch)
+    return counts, await count_unreplayed(db, letters, after=after, up_to=up_to)
+
+
+async def _replay_all(request: web.Request, letters: Iterable[int]) -> Counter[ReplayOutcome]:
+    return Counter([await _replay(request, letter) for letter in letters])
 
 
 async def _replay(request: web.Request, letter: int) -> ReplayOutcome:
@@ -149,7 +154,7 @@ def _filter(values: dict[str, Any]) -> LetterFilter:
     if "client" in values:
         client = entity_ref(values["client"])
         if client is None:
-            text = "Not an id of a client."
+            text = "Not the id or uuid of a client."
             raise Unprocessable(text, extra={"errors": {"client": [text]}})
     return LetterFilter(
         client=client,

@@ -1,15 +1,15 @@
-"""Summaries of pages and drafts of tasks, by the text provider."""
+"""Summaries of web pages and drafts of tasks, by the text provider."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
 
 from aiohttp import web
 
-from imago.api.answer_schemas import SummaryAnswer, TaskDraftAnswer
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import client_of, needs
+from imago.api.ai.requests import DraftTaskBody, SummarizeBody
+from imago.api.ai.responses import SummaryResponse, TaskDraftResponse, summary_response, task_draft_response
+from imago.api.auth.permissions import allow_clients, client_of
+from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json
-from imago.api.request_schemas import DraftTaskBody, SummarizeBody
 from imago.api.services import AI, SETTINGS
 from imago.core.ai_usage.model import BUDGET_CODE, CallContext, CallKind, next_month
 from imago.core.ai_usage.text_tasks import TextProvider
@@ -28,13 +28,13 @@ from imago.core.errors import (
     UrlRefused,
 )
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
-from imago.core.times import iso_utc, utc_now
+from imago.core.times import utc_now
 
 routes = web.RouteTableDef()
 
 T = TypeVar("T")
 
-# For failures of a provider that names no delay.
+# After a failure for which the provider names no delay.
 _RETRY_SECONDS = 10
 
 
@@ -42,8 +42,8 @@ _RETRY_SECONDS = 10
 @documented(
     tag="ai",
     summary="Summarize a web page",
-    answers={200: (SummaryAnswer, "The summary.")},
-    problems=(
+    responses={200: (SummaryResponse, "The summary.")},
+    errors=(
         Unprocessable,
         UrlRefused,
         FetchTooLarge,
@@ -57,40 +57,32 @@ _RETRY_SECONDS = 10
     ),
 )
 @reads_json(SummarizeBody)
-@needs(Scope.AI_USE)
+@allow_clients(Scope.AI_USE)
 async def summarize(request: web.Request) -> web.Response:
-    """Fetches a page of the public web, finds its text and summarizes that. `url` is the one finally read."""
+    """Fetch a page of the public web, extract its text and summarize it."""
     client, body = client_of(request), request["json"]
     page = await request.app[AI].pages.read(body["url"])
     language = body.get("language", client.pipeline.description_language)
     texts = _texts(request, CallKind.SUMMARIZE)
     summary = await _by_provider(texts.summarize(page, language=language), client)
-    return json_answer(
-        {
-            "title": page.title,
-            "url": page.url,
-            "language": summary.language,
-            "summary": summary.summary,
-            "model_used": summary.model_used,
-        }
-    )
+    return json_response(summary_response(page, summary))
 
 
 @routes.post("/ai/draft-task")
 @documented(
     tag="ai",
     summary="Draft a task",
-    answers={200: (TaskDraftAnswer, "The draft, in the description's language.")},
-    problems=(Unprocessable, AiBudgetUsedUp, AiFailed, AiUnavailable),
+    responses={200: (TaskDraftResponse, "The draft, in the description's language.")},
+    errors=(Unprocessable, AiBudgetUsedUp, AiFailed, AiUnavailable),
 )
 @reads_json(DraftTaskBody)
-@needs(Scope.AI_USE)
+@allow_clients(Scope.AI_USE)
 async def draft_task(request: web.Request) -> web.Response:
-    """Makes a structured task out of a few sentences. `model_used` is `offline/draft` where no model wrote it."""
+    """Turn a few sentences into a structured task."""
     client, body = client_of(request), request["json"]
     texts = _texts(request, CallKind.DRAFT_TASK)
     draft = await _by_provider(texts.draft_task(body["description"], context=body["context"]), client)
-    return json_answer(draft.to_json())
+    return json_response(task_draft_response(draft))
 
 
 def _texts(request: web.Request, kind: CallKind) -> TextProvider:
@@ -100,10 +92,10 @@ def _texts(request: web.Request, kind: CallKind) -> TextProvider:
 
 
 async def _by_provider(work: Awaitable[T], client: Client) -> T:
-    """Await a provider's work; raise its failures as problems.
+    """Await a provider's work and translate its failures.
 
-    AiBudgetUsedUp whether the client's policy is to hold or to reject, since a request can't be held for a month;
-    AiUnavailable where waiting may help, else AiFailed.
+    Raises AiBudgetUsedUp even if the client's policy is to hold work, since a request can't be held for a month;
+    AiUnavailable if a retry may succeed; otherwise AiFailed.
     """
     try:
         return await work
@@ -122,7 +114,7 @@ def _used_up(client: Client) -> AiBudgetUsedUp:
     now = utc_now()
     begins = next_month(now)
     return AiBudgetUsedUp(
-        "This client's AI calls of the month are used up.",
-        extra={"limit": client.limits.ai_calls_per_month, "resets_at": iso_utc(begins)},
+        "This client's AI calls for this month are used up.",
+        extra={"limit": client.limits.ai_calls_per_month, "resets_at": begins},
         retry_after=(begins - now).total_seconds(),
     )

@@ -1,11 +1,11 @@
-"""Finds out who asks, and whether the route lets them."""
+"""Authenticates requests by key or token, and checks the permission that the route requires."""
 
 import hmac
 
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
-from imago.api.auth.permissions import ADMIN, Access, Handler, access_of
+from imago.api.auth.permissions import ADMIN, Handler, Permission, permission_of, platform_key_refused
 from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL, Principal
 from imago.api.services import AUTH, SETTINGS
 from imago.core.clients.scopes import Scope
@@ -16,33 +16,33 @@ from imago.settings import Settings
 
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request through to its handler where its key may call it."""
+    """Pass a request to its handler if its key may call the route."""
     if isinstance(request.match_info.route, SystemRoute) or request.method == "OPTIONS":
-        # No such path or method, or a browser's preflight: it is answered without asking for a key.
+        # An unknown path or method, or a browser's preflight, which sends no key.
         return await handler(request)
-    rule = access_of(request.match_info.handler) or ADMIN
-    if not rule.public:
+    permission = permission_of(request.match_info.handler) or ADMIN
+    if not permission.public:
         principal = await authenticated(request)
-        _check(rule, principal)
+        _check(permission, principal)
         request[PRINCIPAL] = principal
     return await handler(request)
 
 
-def _check(rule: Access, principal: Principal) -> None:
-    if not rule.platform and principal.client is None:
-        raise NotATenant("This route works on a client's own data; use a client's key.")
-    if not rule.allows(principal.scopes):
-        raise MissingScope(f"The key lacks the scope {rule.scope}.", extra={"scope": str(rule.scope)})
+def _check(permission: Permission, principal: Principal) -> None:
+    if not permission.platform and principal.client is None:
+        raise platform_key_refused()
+    if not permission.allows(principal.scopes):
+        raise MissingScope(f"The key lacks the scope {permission.scope}.", extra={"scope": str(permission.scope)})
 
 
 async def still_allowed(request: web.Request) -> bool:
-    """Tell whether a request that was let through would be now; for answers that last.
+    """Return whether a request that was authenticated before still would be; for responses that stay open.
 
-    While the database is away nobody is shut out: nothing says that the key was revoked.
+    While the database is unavailable the answer is yes, since nothing indicates that the key was revoked.
     """
     try:
         principal = await authenticated(request)
-        _check(access_of(request.match_info.handler) or ADMIN, principal)
+        _check(permission_of(request.match_info.handler) or ADMIN, principal)
     except (Unauthenticated, NotATenant, MissingScope):
         return False
     except DatabaseUnavailable:
@@ -51,7 +51,7 @@ async def still_allowed(request: web.Request) -> bool:
 
 
 async def authenticated(request: web.Request) -> Principal:
-    """Return who a request's key or token belongs to; raise Unauthenticated."""
+    """Return the principal of a request's key or token; raise Unauthenticated."""
     keys = request.app[AUTH].keys
     text = request.headers.get("X-API-Key", "")
     if not text:
@@ -64,7 +64,7 @@ async def authenticated(request: web.Request) -> Principal:
         raise RateLimited("Too many requests without a valid key.", retry_after=blocked)
     stored = await keys.authenticate(text)
     if stored is None:
-        # One answer for malformed, unknown, expired and revoked keys: which it was is nobody else's business.
+        # The same error for malformed, unknown, expired and revoked keys, so that it reveals nothing about them.
         raise Unauthenticated("The key is not valid.")
     return Principal(stored.client, frozenset(stored.client.scopes), stored.key_id)
 
@@ -74,7 +74,7 @@ def _platform(text: str, settings: Settings) -> Principal | None:
         ("admin", settings.admin_api_key, Scope.ADMIN),
         ("operator", settings.operator_api_key, Scope.CLIENTS_MANAGE),
     ):
-        # A header may hold bytes that are no UTF-8; they are compared like any others.
+        # A header may contain bytes that are not valid UTF-8.
         sent = text.encode(errors="surrogateescape")
         if secret is not None and hmac.compare_digest(sent, secret.get_secret_value().encode()):
             return Principal(None, frozenset({scope}), name=name)
@@ -87,7 +87,7 @@ async def _by_token(request: web.Request) -> Principal:
     if scheme.lower() != "bearer" or not text.strip():
         raise Unauthenticated("Send a client's key in the header X-API-Key, or a token as Authorization: Bearer.")
     token = auth.tokens.verify(text.strip()) if auth.tokens is not None else None
-    # The key behind a token is asked for each time: a token dies with its key, and its client.
+    # The key is looked up for each request, since a token is valid only as long as its key and its client.
     stored = await auth.keys.usable(token.key_id) if token is not None else None
     if token is None or stored is None or stored.client.uuid != token.client:
         raise Unauthenticated("The token is not valid.")

@@ -1,7 +1,6 @@
-"""From a key as it is sent to the client it belongs to, with a small cache in between.
+"""A cache of keys with their clients, limited in size and age.
 
-The cache is bounded in size and in age: a revoked key, a changed scope or a deactivated client takes effect on every
-replica within `MAX_AGE` seconds.
+A revoked key, a changed scope or a deactivated client takes effect on every replica within `MAX_AGE` seconds.
 """
 
 import time
@@ -18,7 +17,7 @@ MAX_ENTRIES = 10_000
 
 
 class KeyCache:
-    """Finds usable keys; unknown ids are remembered too, so that guessing doesn't reach the database each time."""
+    """Looks up usable keys; unknown ids are cached too, so that guesses do not each query the database."""
 
     def __init__(self, db: Database, *, pepper: str) -> None:
         self._db = db
@@ -27,29 +26,29 @@ class KeyCache:
         self._uses: dict[str, datetime] = {}
 
     async def authenticate(self, text: str) -> StoredKey | None:
-        """Return the key that a text is, if it is one of ours and usable now; raise DatabaseUnavailable."""
+        """Return the stored key for a key's text if it is valid and usable now; raise DatabaseUnavailable."""
         key = keys.parse(text)
         if key is None:
             return None
         stored = await self._find(key.key_id)
         digest = keys.digest_at_rest(key.wire_digest, self._pepper)
-        # Compared for unknown ids as well, so that the time doesn't tell which ids exist.
+        # Compared for unknown ids as well, so that the response time does not reveal which ids exist.
         equal = keys.digests_equal(stored.digest if stored else bytes(32), digest)
         return self._used(stored) if stored is not None and equal else None
 
     def knows(self, text: str) -> bool:
-        """Tell whether a key has been found here lately, right or wrong; asks no database."""
+        """Return whether the key's id is cached and exists, without checking the secret or querying the database."""
         key = keys.parse(text)
         entry = self._entries.get(key.key_id) if key is not None else None
         return entry is not None and entry[1] is not None
 
     async def usable(self, key_id: str) -> StoredKey | None:
-        """Return the key with an id if it is usable now: who holds a token of ours needs no secret."""
+        """Return the key with an id if it is usable now; for tokens, which prove the possession of the key."""
         stored = await self._find(key_id)
         return self._used(stored) if stored is not None else None
 
     async def write_uses(self) -> int:
-        """Write down when the keys were last used, all at once instead of at each request; return how many."""
+        """Store when the keys were last used, in one batch instead of at each request; return the number of keys."""
         uses, self._uses = self._uses, {}
         if uses:
             try:

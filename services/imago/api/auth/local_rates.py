@@ -1,4 +1,4 @@
-"""Request rates in this process's memory: of addresses, of an embedded Imago, of reads while the database is away."""
+"""Rate limits in this process's memory: of addresses, of clients in `imago dev`, of reads during a database outage."""
 
 import time
 from collections import OrderedDict
@@ -9,18 +9,18 @@ MAX_SUBJECTS = 50_000
 
 
 class LocalRates:
-    """Keeps the subjects that asked last; one that is pushed out begins with a full burst again."""
+    """Limits the rates of the most recent subjects; one that was evicted starts again with a full burst."""
 
     def __init__(self, *, max_subjects: int = MAX_SUBJECTS) -> None:
         self._tats: OrderedDict[str, int] = OrderedDict()
         self._max = max_subjects
 
     async def spend(self, subject: str, rate: Rate) -> Verdict:
-        """Take one request of a subject, or refuse it."""
+        """Charge a request to a subject, or refuse it."""
         return self.take(subject, rate)
 
     def take(self, subject: str, rate: Rate) -> Verdict:
-        """Do the same without waiting for anything."""
+        """Charge a request to a subject, or refuse it, without awaiting anything."""
         now = _now()
         before = self._tats.get(subject)
         after = arrival(before, now, rate)
@@ -33,7 +33,7 @@ class LocalRates:
         return verdict(after - now, rate, allowed=True)
 
     def exhausted(self, subject: str, rate: Rate) -> Verdict | None:
-        """Return the refusal that a request would get now, or None; nothing is taken."""
+        """Return the refusal that a request would get now, or None; charges nothing."""
         now = _now()
         before = self._tats.get(subject)
         if arrival(before, now, rate) is not None:

@@ -1,6 +1,6 @@
-"""Who may call a route: declared beside each handler, enforced by the authentication middleware.
+"""Who may call a route: declared by a decorator of its handler, enforced by the authentication middleware.
 
-A handler without a declaration can't be added to the application, so a new route can't forget it.
+A handler without a declaration can't be added to the application, so a new route can't omit it.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -17,56 +17,58 @@ from imago.core.errors import NotATenant
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Handler)
 
-_ATTRIBUTE = "__imago_access__"
+_ATTRIBUTE = "__imago_permission__"
 
 
 @dataclass(frozen=True)
-class Access:
-    """What a route asks for: nothing (`public`), a key of the platform, or a client's; with a scope if one is named.
-
-    `or_scope` opens it as well.
-    """
+class Permission:
+    """What a route requires: no key (`public`), a platform key, or a client's key; with one of two scopes, if any."""
 
     public: bool = False
     platform: bool = False
     scope: Scope | None = None
     or_scope: Scope | None = None
 
-    def allows(self, scopes: Collection[str]) -> bool:
-        """Tell whether these scopes open the route."""
-        return self.scope is None or self.scope in scopes or (self.or_scope is not None and self.or_scope in scopes)
+    def allows(self, scopes: Collection[Scope]) -> bool:
+        """Return whether a key with these scopes may call the route."""
+        return self.scope is None or self.scope in scopes or self.or_scope in scopes
 
 
-PUBLIC = Access(public=True)
-ADMIN = Access(platform=True, scope=Scope.ADMIN)
-MANAGER = Access(platform=True, scope=Scope.CLIENTS_MANAGE)
-ADMIN_OR_MANAGER = Access(platform=True, scope=Scope.ADMIN, or_scope=Scope.CLIENTS_MANAGE)
-ANY_CLIENT = Access()
+PUBLIC = Permission(public=True)
+ADMIN = Permission(platform=True, scope=Scope.ADMIN)
+MANAGER = Permission(platform=True, scope=Scope.CLIENTS_MANAGE)
+ADMIN_OR_MANAGER = Permission(platform=True, scope=Scope.ADMIN, or_scope=Scope.CLIENTS_MANAGE)
+ANY_CLIENT = Permission()
 
 
-def access(rule: Access) -> Callable[[H], H]:
+def allow(permission: Permission) -> Callable[[H], H]:
     """Declare who may call a handler."""
 
     def declare(handler: H) -> H:
-        setattr(handler, _ATTRIBUTE, rule)
+        setattr(handler, _ATTRIBUTE, permission)
         return handler
 
     return declare
 
 
-def needs(scope: Scope) -> Callable[[H], H]:
-    """Declare that a handler works on a client's data and asks for a scope."""
-    return access(Access(scope=scope))
+def allow_clients(scope: Scope) -> Callable[[H], H]:
+    """Declare that a handler works on a client's data and requires a scope."""
+    return allow(Permission(scope=scope))
 
 
-def access_of(handler: object) -> Access | None:
+def permission_of(handler: object) -> Permission | None:
     """Return what a handler declares."""
     return getattr(handler, _ATTRIBUTE, None)
 
 
 def client_of(request: web.Request) -> Client:
-    """Return the client that asks; raise NotATenant for a key of the platform."""
+    """Return the client that a request was authenticated as; raise NotATenant for a platform key."""
     client = request[PRINCIPAL].client
     if client is None:
-        raise NotATenant("This route works on a client's own data; use a client's key.")
+        raise platform_key_refused()
     return client
+
+
+def platform_key_refused() -> NotATenant:
+    """Return the error for a platform key on a route that needs a client's."""
+    return NotATenant("This route works on a client's own data; use a client's key.")

@@ -1,11 +1,11 @@
-"""How often one may ask: a client by its plan, across replicas; who shows no good key by its address, per process."""
+"""Rate limits: of clients by their plan, across replicas; of requests without a valid key by address, per process."""
 
 import math
 
 from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
-from imago.api.auth.permissions import Handler, access_of
+from imago.api.auth.permissions import Handler, permission_of
 from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL
 from imago.api.services import AUTH, SETTINGS, AuthServices
 from imago.core.clients.gcra import Rate, Verdict
@@ -18,7 +18,7 @@ from imago.telemetry import metrics
 
 VERDICT: web.RequestKey[Verdict] = web.RequestKey("rate verdict", Verdict)
 
-# Probes and scrapes come from the platform, and must get through when everything else is too much.
+# Probes and scrapes come from the platform and must succeed under any load.
 _UNCOUNTED = frozenset({"/health", "/health/ready", "/health/detailed", "/metrics"})
 _FILES = "/files/signed/"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,18 +26,18 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @web.middleware
 async def address_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count requests without a key, and failed keys, by address; goes around authentication."""
+    """Limit requests to public routes, and failed authentications, by address; wraps authentication."""
     if request.path in _UNCOUNTED:
         return await handler(request)
-    rule = access_of(request.match_info.handler)
-    if isinstance(request.match_info.route, SystemRoute) or (rule is not None and rule.public):
+    permission = permission_of(request.match_info.handler)
+    if isinstance(request.match_info.route, SystemRoute) or (permission is not None and permission.public):
         _count(request)
         return await handler(request)
     rates, rate = request.app[AUTH].address_rates, _anonymous(request.app[SETTINGS])
     failures = f"failures {_subject(request)}"
     refused = rates.exhausted(failures, rate)
     if refused is not None:
-        # Keys that are known here get through all the same: others behind this address did nothing wrong.
+        # Cached keys are still accepted: other clients may share this address.
         request[ADDRESS_BLOCKED] = refused.retry_after
     try:
         return await handler(request)
@@ -50,18 +50,18 @@ async def address_limits(request: web.Request, handler: Handler) -> web.StreamRe
 
 @web.middleware
 async def client_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Charge a request to its client; goes inside authentication."""
+    """Limit the requests of each client; runs inside authentication."""
     principal = request.get(PRINCIPAL)
     if principal is not None and principal.client is not None:
         verdict = await _charge(request.app[AUTH], principal.client, reading=request.method in _READS)
         request[VERDICT] = verdict
         if not verdict.allowed:
-            raise _refusal("client", "The client's requests of this minute are used up.", verdict)
+            raise _refusal("client", "The client's rate limit is exceeded.", verdict)
     return await handler(request)
 
 
 async def rate_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell a client where it stands (draft-ietf-httpapi-ratelimit-headers): the burst, what is left, until when."""
+    """Send a client its limit, the remaining requests and the reset (draft-ietf-httpapi-ratelimit-headers)."""
     verdict = request.get(VERDICT)
     if verdict is not None:
         response.headers["RateLimit-Limit"] = str(verdict.limit)
@@ -75,7 +75,7 @@ async def _charge(auth: AuthServices, client: Client, *, reading: bool) -> Verdi
     try:
         return await auth.client_rates.spend(subject, rate)
     except DatabaseUnavailable:
-        # A write would fail anyway. What can still be read is read, at the client's rate in each process.
+        # A write would fail anyway. Reads that need no database are limited per process instead.
         if not reading:
             raise
         metrics.RATE_FALLBACK.inc()
@@ -85,7 +85,7 @@ async def _charge(auth: AuthServices, client: Client, *, reading: bool) -> Verdi
 def _count(request: web.Request) -> None:
     rates, settings, subject = request.app[AUTH].address_rates, request.app[SETTINGS], _subject(request)
     if request.path.startswith(_FILES):
-        # A page of thumbnails is a burst of these, and each shows a token.
+        # A page of thumbnails is a burst of these, and each has a token.
         verdict = rates.take(f"files {subject}", Rate(settings.files_per_minute, settings.files_burst))
     else:
         verdict = rates.take(f"anonymous {subject}", _anonymous(settings))
@@ -102,6 +102,6 @@ def _subject(request: web.Request) -> str:
     return subject_of(client_address(request.remote or "", forwarded, request.app[SETTINGS].trusted_networks))
 
 
-def _refusal(of: str, text: str, verdict: Verdict) -> RateLimited:
-    metrics.RATE_LIMITED.labels(of).inc()
+def _refusal(subject: str, text: str, verdict: Verdict) -> RateLimited:
+    metrics.RATE_LIMITED.labels(subject).inc()
     return RateLimited(text, retry_after=verdict.retry_after)

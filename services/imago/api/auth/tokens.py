@@ -1,4 +1,4 @@
-"""Short-lived tokens (JWT, HS256) for browsers, made from a key and dying with it."""
+"""Short-lived tokens (JWT, HS256) for browsers, issued for a key and valid only as long as it is."""
 
 import time
 from collections.abc import Collection
@@ -10,16 +10,16 @@ import jwt
 from imago.core.clients.scopes import CLIENT_SCOPES, Scope
 
 DEFAULT_SECONDS = 900
-LONGEST_SECONDS = 3600
+MAX_SECONDS = 3600
 
 _ALGORITHM = "HS256"
 _ISSUER = "imago"
-_NEEDED = ["exp", "iat", "iss", "sub", "kid", "scope"]
+_REQUIRED_CLAIMS = ["exp", "iat", "iss", "sub", "kid", "scope"]
 
 
 @dataclass(frozen=True)
 class Token:
-    """What a token says: whose it is, which key it was made with, and what it may at most."""
+    """The claims of a token: its client, its key, and the scopes that it is limited to."""
 
     client: UUID
     key_id: str
@@ -27,13 +27,13 @@ class Token:
 
 
 class Tokens:
-    """Makes and reads tokens under `JWT_SECRET_KEY`."""
+    """Issues and verifies tokens with `JWT_SECRET_KEY`."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
     def issue(self, *, client: UUID, key_id: str, scopes: Collection[Scope], seconds: int) -> str:
-        """Return a token that lives for so long."""
+        """Return a token that expires after `seconds`."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -47,10 +47,10 @@ class Tokens:
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
     def verify(self, text: str) -> Token | None:
-        """Read a token; None where it is not ours, changed, or over."""
+        """Return the claims of a token, or None if it is invalid or has expired."""
         try:
             claims = jwt.decode(
-                text, self._secret, algorithms=[_ALGORITHM], issuer=_ISSUER, options={"require": _NEEDED}
+                text, self._secret, algorithms=[_ALGORITHM], issuer=_ISSUER, options={"require": _REQUIRED_CLAIMS}
             )
             scopes = frozenset(Scope(name) for name in str(claims["scope"]).split())
             return Token(UUID(claims["sub"]), str(claims["kid"]), scopes & CLIENT_SCOPES)

@@ -1,4 +1,4 @@
-"""Clients and their keys, for the administrator and for the operator."""
+"""Managing clients and their keys, by administrators and by the operator."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,17 +6,8 @@ from uuid import UUID
 
 from aiohttp import web
 
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import ADMIN, ADMIN_OR_MANAGER, MANAGER, access
-from imago.api.clients import shapes as client_shapes
-from imago.api.clients.answer_schemas import (
-    ClientDetailAnswer,
-    ClientsAnswer,
-    KeyAnswer,
-    NewClientAnswer,
-    RotatedAnswer,
-)
-from imago.api.clients.request_schemas import (
+from imago.api.auth.permissions import ADMIN, ADMIN_OR_MANAGER, MANAGER, allow
+from imago.api.clients.requests import (
     ClientsQuery,
     EraseQuery,
     KeyBody,
@@ -26,10 +17,23 @@ from imago.api.clients.request_schemas import (
     PutClientBody,
     RotateBody,
 )
+from imago.api.clients.responses import (
+    ClientDetailResponse,
+    ClientsResponse,
+    KeyResponse,
+    NewClientResponse,
+    RotatedKeyResponse,
+    client_detail_response,
+    clients_response,
+    key_response,
+    new_client_response,
+    rotated_key_response,
+)
+from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import decode_id, encode_cursor
+from imago.api.paging import decode_id
 from imago.api.request_context import PRINCIPAL, actor_of
-from imago.api.request_schemas import entity_ref
+from imago.api.requests import entity_ref
 from imago.api.services import CLIENTS, DATABASE, SETTINGS
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.ai_usage.model import BudgetPolicy
@@ -57,34 +61,42 @@ from imago.db.engine import Database
 
 routes = web.RouteTableDef()
 
+_UUID_PARAMETER = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The uuid, which the caller chooses",
+    "schema": {"type": "string", "format": "uuid"},
+}
+
 
 @routes.post("/auth/clients")
 @documented(
     tag="auth",
     summary="Create a client",
-    answers={201: (NewClientAnswer, "The client, and its key: the only time it is shown.")},
-    problems=(Unprocessable,),
+    responses={201: (NewClientResponse, "The client with its key, which is shown only here.")},
+    errors=(Unprocessable,),
 )
 @reads_json(NewClientBody)
-@access(ADMIN)
+@allow(ADMIN)
 async def create(request: web.Request) -> web.Response:
-    """Creates a client with the limits of its plan, and shows its first key once."""
+    """Create a client with its first key. Its limits are the plan's where the body does not override them."""
     key, new = keys.generate(), _new_client(request["json"])
     client = await create_client(request.app[DATABASE], new, key=key, pepper=_pepper(request), by=actor_of(request))
-    return json_answer({**client_shapes.client(client), "api_key": key.reveal()}, status=201)
+    return json_response(new_client_response(client, key), status=201)
 
 
 @routes.get("/auth/clients", allow_head=False)
 @documented(
     tag="auth",
     summary="List clients",
-    answers={200: (ClientsAnswer, "A page of clients, the oldest first.")},
-    problems=(Unprocessable,),
+    responses={200: (ClientsResponse, "A page of clients, the oldest first.")},
+    errors=(Unprocessable,),
 )
 @reads_query(ClientsQuery)
-@access(ADMIN)
+@allow(ADMIN)
 async def clients(request: web.Request) -> web.Response:
-    """Lists all clients, deactivated ones too."""
+    """List all clients, including deactivated ones."""
     query = request["querystring"]
     found, after = await list_clients(
         request.app[DATABASE],
@@ -93,38 +105,40 @@ async def clients(request: web.Request) -> web.Response:
         active=query.get("active"),
         plan=Plan(query["plan"]) if "plan" in query else None,
     )
-    cursor = None if after is None else encode_cursor(after)
-    return json_answer({"items": [client_shapes.client(row) for row in found], "next_cursor": cursor})
+    return json_response(clients_response(found, after))
 
 
 @routes.get("/auth/clients/{id}", allow_head=False)
 @documented(
     tag="auth",
-    summary="Show a client",
-    answers={200: (ClientDetailAnswer, "The client, its usage, its keys, its erasure.")},
-    problems=(NotFound,),
+    summary="Get a client",
+    responses={200: (ClientDetailResponse, "The client with its usage, its keys and its erasure.")},
+    errors=(NotFound,),
 )
-@access(ADMIN_OR_MANAGER)
+@allow(ADMIN_OR_MANAGER)
 async def client(request: web.Request) -> web.Response:
-    """Shows a client with its usage and its keys; while it is erased, how far that is."""
-    return json_answer(await _detail(request.app[DATABASE], await _visible(request)))
+    """Return a client with its usage and its keys and, while it is being erased, the progress."""
+    return json_response(await _detail(request.app[DATABASE], await _visible(request)))
 
 
 @routes.patch("/auth/clients/{id}")
 @documented(
     tag="auth",
     summary="Change a client",
-    answers={200: (ClientDetailAnswer, "The client as it is now.")},
-    problems=(NotFound, Conflict, Unprocessable),
+    responses={200: (ClientDetailResponse, "The changed client.")},
+    errors=(NotFound, Conflict, Unprocessable),
 )
 @reads_json(PatchClientBody)
-@access(ADMIN)
+@allow(ADMIN)
 async def patch(request: web.Request) -> web.Response:
-    """Changes a client; within seconds on every replica. Work that waits in a lane the client leaves is moved."""
+    """Change a client; every replica applies the change within seconds.
+
+    If the lane changes, work that waits in the previous lane is moved.
+    """
     body, row = request["json"], await _visible(request)
     if "lane" in body:
         await _ensure_lane(request, body["lane"], row.client)
-    wanted = ClientPatch(
+    changes = ClientPatch(
         name=body.get("name"),
         plan=Plan(body["plan"]) if "plan" in body else None,
         scopes=parse_client_scopes(body["scopes"]) if "scopes" in body else None,
@@ -134,46 +148,47 @@ async def patch(request: web.Request) -> web.Response:
         owner=body.get("owner"),
         active=body.get("active"),
     )
-    changed = await patch_client(request.app[DATABASE], row.client.id, wanted, by=actor_of(request))
-    return json_answer(await _changed(request, changed))
+    changed = await patch_client(request.app[DATABASE], row.client.id, changes, by=actor_of(request))
+    return json_response(await _changed(request, changed))
 
 
 @routes.delete("/auth/clients/{id}")
 @documented(
     tag="auth",
     summary="Deactivate or erase a client",
-    answers={
-        202: (ClientDetailAnswer, "The erasure has begun; the client shows how far it is until it is gone."),
+    responses={
+        202: (ClientDetailResponse, "The erasure has begun; until it ends, the client shows its progress."),
         204: (None, "The client is deactivated."),
     },
-    problems=(ClientOwned, NotFound, Unprocessable),
+    errors=(ClientOwned, NotFound, Unprocessable),
 )
 @reads_query(EraseQuery)
-@access(ADMIN_OR_MANAGER)
+@allow(ADMIN_OR_MANAGER)
 async def delete(request: web.Request) -> web.Response:
-    """Deactivates a client, whose images stay; `erase=true` erases it with rows, objects, thumbnails and messages."""
+    """Deactivate a client and keep its images, or erase the client with all of its data (`erase=true`)."""
     db, row = request.app[DATABASE], await _owned(request)
     if not request["querystring"]["erase"]:
         await deactivate_client(db, row.client.id, by=actor_of(request))
         return web.Response(status=204)
     await request_erasure(db, row.client.id, by=actor_of(request))
-    return json_answer(await _detail(db, await _visible(request)), status=202)
+    return json_response(await _detail(db, await _visible(request)), status=202)
 
 
 @routes.put("/auth/clients/{id}")
 @documented(
     tag="auth",
-    summary="Create or replace the operator's client",
-    answers={
-        200: (ClientDetailAnswer, "The client as it is now."),
-        201: (ClientDetailAnswer, "The client, created; its keys are registered apart."),
+    summary="Create or replace a client of the operator",
+    responses={
+        200: (ClientDetailResponse, "The replaced client."),
+        201: (ClientDetailResponse, "The new client; its keys are registered separately."),
     },
-    problems=(ClientOwned, Conflict, NotFound, Unprocessable),
+    errors=(ClientOwned, Conflict, NotFound, Unprocessable),
+    parameters=(_UUID_PARAMETER,),
 )
 @reads_json(PutClientBody)
-@access(MANAGER)
+@allow(MANAGER)
 async def put(request: web.Request) -> web.Response:
-    """Makes the owner's client what is given, under a uuid of the caller's choice; repeating it changes nothing."""
+    """Create or replace the owner's client under a uuid that the caller chooses. The request is idempotent."""
     body, uuid = request["json"], _uuid(request)
     new = _new_client(body, uuid=uuid, owner=body["owner"])
     await _ensure_lane(request, body.get("lane", ""), uuid)
@@ -186,21 +201,21 @@ async def put(request: web.Request) -> web.Response:
         active=body["active"],
         by=actor_of(request),
     )
-    return json_answer(await _changed(request, changed), status=201 if changed.created else 200)
+    return json_response(await _changed(request, changed), status=201 if changed.created else 200)
 
 
 @routes.put("/auth/clients/{id}/keys/{key_id}")
 @documented(
     tag="auth",
-    summary="Register a key of the operator's client",
-    answers={200: (KeyAnswer, "The key, as it is now."), 201: (KeyAnswer, "The key, registered.")},
-    problems=(ClientOwned, NotFound, Conflict, Unprocessable),
+    summary="Register a key of a client of the operator",
+    responses={200: (KeyResponse, "The changed key."), 201: (KeyResponse, "The registered key.")},
+    errors=(ClientOwned, NotFound, Conflict, Unprocessable),
 )
 @reads_json(KeyBody)
 @reads_query(OwnerQuery)
-@access(MANAGER)
+@allow(MANAGER)
 async def put_key(request: web.Request) -> web.Response:
-    """Registers a key by the SHA-256 of its secret, or changes when it expires; the secret itself never comes here."""
+    """Register a key by the SHA-256 of its secret, or change when it expires. The secret itself is never sent."""
     row, key_id = await _owned(request), request.match_info["key_id"]
     if not keys.valid_key_id(key_id):
         raise NotFound("No such key.")
@@ -208,20 +223,20 @@ async def put_key(request: web.Request) -> web.Response:
     digest = None if sent is None else keys.digest_at_rest(bytes.fromhex(sent), _pepper(request))
     registration = KeyRegistration(key_id, digest, request["json"].get("expires_at"))
     state, created = await register_key(request.app[DATABASE], row.client.id, registration, by=actor_of(request))
-    return json_answer(client_shapes.key(state), status=201 if created else 200)
+    return json_response(key_response(state), status=201 if created else 200)
 
 
 @routes.delete("/auth/clients/{id}/keys/{key_id}")
 @documented(
     tag="auth",
-    summary="Revoke a key of the operator's client",
-    answers={204: (None, "The key opens nothing any more, within seconds on every replica.")},
-    problems=(ClientOwned, NotFound, Unprocessable),
+    summary="Revoke a key of a client of the operator",
+    responses={204: (None, "The key is revoked; every replica rejects it within seconds.")},
+    errors=(ClientOwned, NotFound, Unprocessable),
 )
 @reads_query(OwnerQuery)
-@access(MANAGER)
+@allow(MANAGER)
 async def delete_key(request: web.Request) -> web.Response:
-    """Revokes a key for good; repeating it changes nothing."""
+    """Revoke a key permanently. The request is idempotent."""
     row, key_id = await _owned(request), request.match_info["key_id"]
     await revoke_key(request.app[DATABASE], row.client.id, key_id, by=actor_of(request))
     return web.Response(status=204)
@@ -230,14 +245,14 @@ async def delete_key(request: web.Request) -> web.Response:
 @routes.post("/auth/clients/{id}/rotate-key")
 @documented(
     tag="auth",
-    summary="Give a client another key",
-    answers={200: (RotatedAnswer, "The new key: the only time it is shown.")},
-    problems=(NotFound, Conflict, Unprocessable),
+    summary="Rotate a client's key",
+    responses={200: (RotatedKeyResponse, "The new key, which is shown only here.")},
+    errors=(NotFound, Conflict, Unprocessable),
 )
 @reads_json(RotateBody)
-@access(ADMIN)
+@allow(ADMIN)
 async def rotate(request: web.Request) -> web.Response:
-    """Makes a new key and lets those of before expire, at once or after `grace_seconds`."""
+    """Create a key and let the previous ones expire, immediately or after `grace_seconds`."""
     row, key = await _visible(request), keys.generate()
     until = await rotate_key(
         request.app[DATABASE],
@@ -247,11 +262,11 @@ async def rotate(request: web.Request) -> web.Response:
         grace=timedelta(seconds=request["json"]["grace_seconds"]),
         by=actor_of(request),
     )
-    return json_answer(client_shapes.rotated(row.client, key, until))
+    return json_response(rotated_key_response(row.client, key, until))
 
 
 async def _visible(request: web.Request) -> ClientRow:
-    """Return the client of the path; the operator sees its own alone, and others like unknown ones."""
+    """Return the client of the path; for the operator, clients that it doesn't manage don't exist. Raises NotFound."""
     ref = entity_ref(request.match_info["id"])
     row = await get_client_row(request.app[DATABASE], ref) if ref is not None else None
     if row is None or (Scope.ADMIN not in request[PRINCIPAL].scopes and not managed_by_operator(row.client)):
@@ -260,16 +275,16 @@ async def _visible(request: web.Request) -> ClientRow:
 
 
 async def _owned(request: web.Request) -> ClientRow:
-    """Return the client of the path where it is the owner's that the query names, if it names one."""
+    """Return the client of the path; raise ClientOwned if the query names another owner than the client's."""
     row, owner = await _visible(request), request["querystring"].get("owner")
     if owner is not None:
         require_owner(row.client.owner, owner)
     return row
 
 
-async def _detail(db: Database, row: ClientRow) -> dict[str, Any]:
+async def _detail(db: Database, row: ClientRow) -> ClientDetailResponse:
     number = row.client.id
-    return client_shapes.client_detail(
+    return client_detail_response(
         row,
         stored=await get_usage(db, number),
         ai=await get_ai_usage(db, number),
@@ -278,12 +293,12 @@ async def _detail(db: Database, row: ClientRow) -> dict[str, Any]:
     )
 
 
-async def _changed(request: web.Request, changed: ClientChange) -> dict[str, Any]:
+async def _changed(request: web.Request, changed: ClientChange) -> ClientDetailResponse:
     db, services = request.app[DATABASE], request.app[CLIENTS]
     if changed.lane_before not in (None, changed.client.lane) and services.move_lanes is not None:
         services.move_lanes()
     if services.wake_parked is not None:
-        # A higher limit, another plan or policy may let go on what waits for its budget.
+        # Work that waits for its budget may be able to run with a higher limit, or another plan or policy.
         services.wake_parked()
     row = await get_client_row(db, changed.client.id)
     if row is None:
@@ -292,7 +307,7 @@ async def _changed(request: web.Request, changed: ClientChange) -> dict[str, Any
 
 
 async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID) -> None:
-    """Make a lane of the client's own before anything is sent there; raise Unavailable while NATS is away."""
+    """Create the stream of a client's dedicated lane before work is sent to it; raise Unavailable without NATS."""
     uuid = client if isinstance(client, UUID) else client.uuid
     lane = resolve_lane(choice, plan_lane=PLAN_LANES[Plan.STANDARD], client=uuid)
     ensure_lane = request.app[CLIENTS].ensure_lane
@@ -301,17 +316,17 @@ async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID)
 
 
 def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | None = None) -> NewClient:
-    wanted, ordinary = _unique(body.get("pipeline", {})), Pipeline()
+    pipeline, defaults = _unique(body.get("pipeline", {})), Pipeline()
     return NewClient(
         name=body["name"],
         plan=Plan(body["plan"]),
         scopes=parse_client_scopes(body["scopes"]) if "scopes" in body else CLIENT_SCOPES,
         limits=body.get("limits", {}),
         pipeline=Pipeline(
-            stages=tuple(Stage(name) for name in wanted.get("stages", ordinary.stages)),
-            ocr_languages=tuple(wanted.get("ocr_languages", ())),
-            description_language=wanted.get("description_language", ordinary.description_language),
-            ai_budget_policy=BudgetPolicy(policy) if (policy := wanted.get("ai_budget_policy")) else None,
+            stages=tuple(Stage(name) for name in pipeline.get("stages", defaults.stages)),
+            ocr_languages=tuple(pipeline.get("ocr_languages", ())),
+            description_language=pipeline.get("description_language", defaults.description_language),
+            ai_budget_policy=BudgetPolicy(policy) if (policy := pipeline.get("ai_budget_policy")) else None,
         ),
         uuid=uuid,
         managed_by=None if owner is None else OPERATOR,

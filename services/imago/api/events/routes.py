@@ -1,4 +1,4 @@
-"""GET /images/events: what happens to a client's images, as Server-Sent Events."""
+"""GET /images/events: the events of a client's images, as Server-Sent Events."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable
 from aiohttp import web
 
 from imago.api.auth.authentication import still_allowed
-from imago.api.auth.permissions import client_of, needs
+from imago.api.auth.permissions import allow_clients, client_of
 from imago.api.events.hub import Sent
-from imago.api.openapi.decorators import documented
+from imago.api.openapi.decorators import TEXT, documented
 from imago.api.request_context import REQUEST_ID
 from imago.api.services import EVENTS, SETTINGS
 from imago.core.clients.scopes import Scope
@@ -19,63 +19,61 @@ from imago.nats.connection import NatsUnavailable
 
 routes = web.RouteTableDef()
 
-# A stream outlives the request that opened it: a key that is revoked ends it within this and the key cache's age.
+# A stream outlives the authentication of its request: a revoked key ends it within this plus the key cache's age.
 RECHECK_SECONDS = 2.0
 
-# A listener that takes nothing for this long is gone, or as good as gone.
+# A listener that reads nothing for this long has most likely disconnected.
 WRITE_SECONDS = 20.0
 
-# How long browsers wait before they come back after a broken stream.
+# How long browsers wait before they reconnect.
 _RETRY_MS = 2000
 
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
-    "type": "string",
-    "maxLength": 100,
-    "pattern": "^[!-~]*$",
-    "description": "The id of the last event that was seen: the stream goes on behind it",
+    "description": "The id of the last event that was received; the stream resumes after it",
+    "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]*$"},
 }
 
 
 @routes.get("/images/events", allow_head=False)
 @documented(
     tag="images",
-    summary="Listen to events",
-    answers={200: (None, "A stream of events that doesn't end by itself.")},
-    problems=(RateLimited, Unavailable),
+    summary="Stream events",
+    responses={200: (TEXT, "A stream of events that stays open.")},
+    media_type="text/event-stream",
+    errors=(RateLimited, Unavailable),
     parameters=(_LAST_EVENT_ID,),
 )
-@needs(Scope.IMAGES_READ)
-async def events(request: web.Request) -> web.StreamResponse:
-    """Streams `image.created`, `stage.done`, `stage.retrying`, `stage.dead`, `image.done` and `image.deleted`.
+@allow_clients(Scope.IMAGES_READ)
+async def stream_events(request: web.Request) -> web.StreamResponse:
+    """Stream `image.created`, `stage.done`, `stage.retrying`, `stage.dead`, `image.done` and `image.deleted`.
 
-    Every event comes at least once, those of different images in no certain order; `event_id` tells repetitions. With
-    Last-Event-ID the stream goes on where another one broke off, for up to 24 hours; where that place is unknown,
-    `event: reset` comes first, and a client should read its images anew.
+    Every event is delivered at least once, and repetitions have the same `event_id`. Events of different images come in
+    no particular order. With Last-Event-ID a stream resumes after that event for up to 24 hours; if the position is
+    unknown, `event: reset` comes first, and the client should read its images again.
     """
     hub, client = request.app.get(EVENTS), client_of(request)
     if hub is None:
-        raise Unavailable("This process serves no events.")
+        raise Unavailable("This server has no event stream.")
     heartbeat = request.app[SETTINGS].events_heartbeat
-    heard = hub.listen(
+    events = hub.listen(
         client, after=request.headers.get("Last-Event-ID") or None, pause=min(heartbeat, RECHECK_SECONDS)
     )
-    async with contextlib.aclosing(heard) as stream:
-        # Before the headers go out, so that what is away is a 503 and not a stream that ends at once.
+    async with contextlib.aclosing(events) as stream:
+        # Before the headers are sent, so that an outage is a 503 and not a stream that ends immediately.
         await anext(stream)
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-store, no-transform",
-                # nginx, and with it many an ingress, would keep events back until a buffer is full.
+                # nginx, and ingresses built on it, would hold events back until a buffer is full.
                 "X-Accel-Buffering": "no",
                 "X-Request-ID": request[REQUEST_ID],
             }
         )
         await response.prepare(request)
-        # Once the headers are out there is no other answer: whatever is wrong ends the stream, and its client comes
-        # back with the id of the last event it got.
+        # After the headers no error can be sent: the stream ends, and the client resumes it with Last-Event-ID.
         with contextlib.suppress(ConnectionError, NatsUnavailable):
             await _relay(request, response, stream, heartbeat)
             await _bounded(request, response.write_eof())
@@ -107,14 +105,14 @@ async def _relay(
 
 
 async def _bounded(request: web.Request, writing: Awaitable[None]) -> None:
-    """Wait for a write; break the connection off where its other side takes nothing."""
+    """Await a write; abort the connection if the listener reads nothing for `WRITE_SECONDS`."""
     try:
         async with asyncio.timeout(WRITE_SECONDS):
             await writing
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionResetError("the listener takes nothing") from None
+        raise ConnectionResetError("the listener reads nothing") from None
 
 
 def _encoded(sent: Sent) -> bytes:

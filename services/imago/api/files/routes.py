@@ -1,9 +1,9 @@
-"""GET /files/signed/{token}: objects of local storage, for whoever holds a token."""
+"""GET /files/signed/{token}: objects of local storage, served to the bearer of a token."""
 
 from aiohttp import web
 
-from imago.api.auth.permissions import PUBLIC, access
-from imago.api.openapi.decorators import documented
+from imago.api.auth.permissions import PUBLIC, allow
+from imago.api.openapi.decorators import BINARY, documented
 from imago.api.services import LOCAL_FILE, SETTINGS
 from imago.core.errors import NotFound
 from imago.objects.disposition import content_disposition
@@ -15,33 +15,34 @@ routes = web.RouteTableDef()
 @routes.get("/files/signed/{token}")
 @documented(
     tag="files",
-    summary="Open a signed URL",
-    answers={
-        200: (None, "The object."),
-        206: (None, "The part of it that was asked for."),
-        304: (None, "Unchanged."),
-        416: (None, "No such range."),
+    summary="Read an object by a signed URL",
+    responses={
+        200: (BINARY, "The object."),
+        206: (BINARY, "The requested range of the object."),
+        304: (None, "The object is unchanged."),
+        416: (None, "The requested range doesn't exist."),
     },
-    problems=(NotFound,),
+    media_type="*/*",
+    errors=(NotFound,),
 )
-@access(PUBLIC)
+@allow(PUBLIC)
 async def signed(request: web.Request) -> web.StreamResponse:
     """Serves the object that a token names, inert: its type and name come from the token, and nothing in it may run."""
     secret, local_file = request.app[SETTINGS].signed_url_secret, request.app.get(LOCAL_FILE)
     if secret is None or local_file is None:
         raise NotFound("No such file.")
-    opened = read_token(request.match_info["token"], secret.get_secret_value())
-    if opened is None:
-        # Expired, tampered with or made up: one answer for all.
+    granted = read_token(request.match_info["token"], secret.get_secret_value())
+    if granted is None:
+        # The same response for expired, tampered and invented tokens.
         raise NotFound("No such file.")
-    path = local_file(opened.key)
+    path = local_file(granted.key)
     if not path.is_file():
         raise NotFound("No such file.")
     return web.FileResponse(
         path,
         headers={
-            "Content-Type": opened.content_type,
-            "Content-Disposition": content_disposition(opened.disposition, opened.filename),
+            "Content-Type": granted.content_type,
+            "Content-Disposition": content_disposition(granted.disposition, granted.filename),
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "cross-origin",

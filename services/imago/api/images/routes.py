@@ -1,4 +1,4 @@
-"""What a client reads and changes of its images."""
+"""Reading, searching, reprocessing and deleting images."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,37 +6,43 @@ from uuid import UUID
 
 from aiohttp import web
 
-from imago.api.answer_schemas import (
-    AiAnswer,
-    ExifAnswer,
-    ImageAnswer,
-    ImagesAnswer,
-    OcrAnswer,
-    StatusAnswer,
-    TagsAnswer,
-    UrlAnswer,
+from imago.api.auth.permissions import allow_clients, client_of
+from imago.api.images.requests import ImageQuery, ReprocessBody, UserWordsBody
+from imago.api.images.responses import (
+    AiResponse,
+    ExifResponse,
+    ImageResponse,
+    ImagesResponse,
+    OcrResponse,
+    SignedUrlResponse,
+    StatusResponse,
+    TagsResponse,
+    ai_response,
+    exif_response,
+    image_response,
+    images_response,
+    ocr_response,
+    status_response,
+    tags_response,
 )
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import client_of, needs
-from imago.api.images import shapes
+from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import decode_id, decode_tag, encode_cursor
-from imago.api.request_schemas import ImageQuery, PageQuery, ReprocessBody, UserWordsBody, entity_ref
+from imago.api.paging import PageQuery, decode_id, decode_tag
+from imago.api.requests import entity_ref
 from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SETTINGS, STORE
-from imago.core.clients.quotas import quota_json
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
-from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
+from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
-from imago.core.times import iso_utc, utc_now
+from imago.core.times import utc_now
 from imago.objects.store import Disposition, UrlRequest
 from imago.telemetry.tracing import trace_headers
 
 routes = web.RouteTableDef()
 
-# A thumbnail takes a fraction of a second where workers run.
+# A running worker makes a thumbnail in a fraction of a second.
 _THUMBNAIL_RETRY_SECONDS = 2
 
 _EXTENSIONS = {"image/webp": "webp", "image/jpeg": "jpg"}
@@ -46,122 +52,110 @@ _EXTENSIONS = {"image/webp": "webp", "image/jpeg": "jpg"}
 @documented(
     tag="images",
     summary="List images",
-    answers={200: (ImagesAnswer, "A page of images, newest first.")},
-    problems=(Unprocessable,),
+    responses={200: (ImagesResponse, "A page of images, newest first.")},
+    errors=(Unprocessable,),
 )
 @reads_query(ImageQuery)
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def list_(request: web.Request) -> web.Response:
-    """Lists the client's images, newest first; every filter that is given must hold."""
+    """List the client's images, newest first. An image must match all filters."""
     client = client_of(request)
     query: dict[str, Any] = dict(request["querystring"])
     limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
     page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
-    return json_answer(
-        {
-            "items": [shapes.image_detail(image) for image in page.items],
-            "next_cursor": encode_cursor(page.next_before) if page.next_before is not None else None,
-            "quota": quota_json(page.usage, client.limits),
-        }
-    )
+    return json_response(images_response(page, client.limits))
 
 
 @routes.get("/images/tags/all", allow_head=False)
 @documented(
     tag="images",
     summary="List tags",
-    answers={200: (TagsAnswer, "A page of tags with the number of images that have each, the most frequent first.")},
-    problems=(Unprocessable,),
+    responses={200: (TagsResponse, "A page of tags with the number of their images, the most frequent first.")},
+    errors=(Unprocessable,),
 )
 @reads_query(PageQuery)
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def tags(request: web.Request) -> web.Response:
-    """Lists the tags of the client's images, the model's and people's alike."""
-    client = client_of(request)
-    query = request["querystring"]
-    limit = query["limit"]
-    found = await list_tags(request.app[DATABASE], client.id, limit=limit + 1, after=decode_tag(query.get("cursor")))
-    shown = found[:limit]
-    following = encode_cursor([shown[-1][1], shown[-1][0]]) if len(found) > limit else None
-    return json_answer({"items": [{"tag": tag, "count": count} for tag, count in shown], "next_cursor": following})
+    """List the tags of the client's images, those of the model and of users alike."""
+    client, query = client_of(request), request["querystring"]
+    limit, after = query["limit"], decode_tag(query.get("cursor"))
+    found = await list_tags(request.app[DATABASE], client.id, limit=limit + 1, after=after)
+    return json_response(tags_response(found, limit=limit))
 
 
 @routes.get("/images/{id}", allow_head=False)
-@documented(tag="images", summary="Show an image", answers={200: (ImageAnswer, "The image.")}, problems=(NotFound,))
-@needs(Scope.IMAGES_READ)
+@documented(tag="images", summary="Get an image", responses={200: (ImageResponse, "The image.")}, errors=(NotFound,))
+@allow_clients(Scope.IMAGES_READ)
 async def show(request: web.Request) -> web.Response:
-    """Shows an image with all that was found out; a part is null until its stage has a result."""
+    """Return an image with the results of its stages. A result is null until its stage is done."""
     image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
-    return json_answer(shapes.image_detail(image))
+    return json_response(image_response(image))
 
 
 @routes.get("/images/{id}/status", allow_head=False)
 @documented(
     tag="images",
-    summary="Show where an image stands",
-    answers={200: (StatusAnswer, "The image's status and each stage's.")},
-    problems=(NotFound,),
+    summary="Get an image's status",
+    responses={200: (StatusResponse, "The status of the image and of each of its stages.")},
+    errors=(NotFound,),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def status(request: web.Request) -> web.Response:
-    """Shows where an image and each of its stages stand."""
-    return json_answer(shapes.image_status(*await _stages(request)))
+    """Return the status of an image and of each of its stages."""
+    return json_response(status_response(*await _stages(request)))
 
 
 @routes.get("/images/{id}/exif", allow_head=False)
 @documented(
     tag="images",
-    summary="Show an image's EXIF",
-    answers={200: (ExifAnswer, "What the exif stage found.")},
-    problems=(NotFound,),
+    summary="Get an image's EXIF data",
+    responses={200: (ExifResponse, "The result of the exif stage.")},
+    errors=(NotFound,),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def exif(request: web.Request) -> web.Response:
-    """Shows camera, exposure, time and place."""
-    image, stages = await _stages(request)
-    return json_answer({"stage_status": str(stages[Stage.EXIF].status), "exif": shapes.exif(image)})
+    """Return the camera, exposure, time and place."""
+    return json_response(exif_response(*await _stages(request)))
 
 
 @routes.get("/images/{id}/ocr", allow_head=False)
 @documented(
     tag="images",
-    summary="Show an image's text",
-    answers={200: (OcrAnswer, "What the ocr stage found.")},
-    problems=(NotFound,),
+    summary="Get an image's text",
+    responses={200: (OcrResponse, "The result of the ocr stage.")},
+    errors=(NotFound,),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def ocr(request: web.Request) -> web.Response:
-    """Shows the text that was read in the image."""
-    image, stages = await _stages(request)
-    return json_answer({"stage_status": str(stages[Stage.OCR].status), "ocr": shapes.ocr(image)})
+    """Return the text that is visible in the image."""
+    return json_response(ocr_response(*await _stages(request)))
 
 
 @routes.get("/images/{id}/ai", allow_head=False)
 @documented(
     tag="images",
-    summary="Show an image's description and tags",
-    answers={200: (AiAnswer, "What the vision stage found.")},
-    problems=(NotFound,),
+    summary="Get an image's description and tags",
+    responses={200: (AiResponse, "The result of the vision stage.")},
+    errors=(NotFound,),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def ai(request: web.Request) -> web.Response:
-    """Shows what the vision model says is in the image."""
-    image, stages = await _stages(request)
-    return json_answer({"stage_status": str(stages[Stage.VISION].status), "ai": shapes.ai(image)})
+    """Return the vision model's description and tags of the image."""
+    return json_response(ai_response(*await _stages(request)))
 
 
 @routes.get("/images/{id}/download-url", allow_head=False)
 @documented(
     tag="images",
     summary="Get a URL of the original",
-    answers={200: (UrlAnswer, "A URL that opens the original for a while, without a key.")},
-    problems=(NotFound,),
+    responses={200: (SignedUrlResponse, "A URL of the original that needs no key until it expires.")},
+    errors=(NotFound,),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def download_url(request: web.Request) -> web.Response:
-    """Gives a signed URL of the file as it was uploaded."""
+    """Return a signed URL of the file as it was uploaded."""
     image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
     return await _signed(request, image.object_key, image.content_type, image.original_name, "attachment")
 
@@ -170,17 +164,17 @@ async def download_url(request: web.Request) -> web.Response:
 @documented(
     tag="images",
     summary="Get a URL of the thumbnail",
-    answers={200: (UrlAnswer, "A URL that opens the thumbnail for a while, without a key.")},
-    problems=(NotFound, NotReady, NoThumbnail),
+    responses={200: (SignedUrlResponse, "A URL of the thumbnail that needs no key until it expires.")},
+    errors=(NotFound, NotReady, NoThumbnail),
 )
-@needs(Scope.IMAGES_READ)
+@allow_clients(Scope.IMAGES_READ)
 async def thumbnail_url(request: web.Request) -> web.Response:
-    """Gives a signed URL of the thumbnail; 409 until it is made, 404 where it can't be."""
+    """Return a signed URL of the thumbnail: 409 until it exists, 404 if it could not be made."""
     image, stages = await _stages(request)
     if image.thumbnail_key is None or image.thumbnail_type is None:
         if stages[Stage.THUMBNAIL].status is StageStatus.DEAD:
-            raise NoThumbnail("No thumbnail could be made of this image.")
-        raise NotReady("The thumbnail is being made.", retry_after=_THUMBNAIL_RETRY_SECONDS)
+            raise NoThumbnail("The thumbnail of this image could not be made.")
+        raise NotReady("The thumbnail is not ready yet.", retry_after=_THUMBNAIL_RETRY_SECONDS)
     name = f"thumbnail.{_EXTENSIONS.get(image.thumbnail_type, 'img')}"
     return await _signed(request, image.thumbnail_key, image.thumbnail_type, name, "inline")
 
@@ -189,13 +183,13 @@ async def thumbnail_url(request: web.Request) -> web.Response:
 @documented(
     tag="images",
     summary="Run stages again",
-    answers={202: (StatusAnswer, "The stages will run; results stay until they are replaced.")},
-    problems=(NotFound, StageDisabled, Unprocessable),
+    responses={202: (StatusResponse, "The stages are queued; results stay until they are replaced.")},
+    errors=(NotFound, StageDisabled, Unprocessable),
 )
 @reads_json(ReprocessBody)
-@needs(Scope.IMAGES_WRITE)
+@allow_clients(Scope.IMAGES_WRITE)
 async def reprocess_(request: web.Request) -> web.Response:
-    """Runs stages again whatever was done before; without `stages`, those of the client's pipeline."""
+    """Run stages again, whatever their status; by default those of the client's pipeline."""
     client = client_of(request)
     names = request["json"].get("stages")
     rows = await reprocess(
@@ -207,37 +201,38 @@ async def reprocess_(request: web.Request) -> web.Response:
         headers=trace_headers(),
     )
     request.app[OUTBOX_PUBLISHER].publish_soon(rows)
-    return json_answer(shapes.image_status(*await _stages(request)), status=202)
+    return json_response(status_response(*await _stages(request)), status=202)
 
 
 @routes.patch("/images/{id}")
 @documented(
     tag="images",
-    summary="Set a person's words",
-    answers={200: (ImageAnswer, "The image with the words.")},
-    problems=(NotFound, Unprocessable),
+    summary="Set the user's description and tags",
+    responses={200: (ImageResponse, "The image with the user's description and tags.")},
+    errors=(NotFound, Unprocessable),
 )
 @reads_json(UserWordsBody)
-@needs(Scope.IMAGES_WRITE)
+@allow_clients(Scope.IMAGES_WRITE)
 async def set_words(request: web.Request) -> web.Response:
-    """Sets a person's own description and tags, kept apart from the model's; null clears."""
-    client = client_of(request)
-    body = request["json"]
-    await set_user_words(
+    """Set the user's own description and tags, which are kept apart from the model's; null removes them."""
+    client, body = client_of(request), request["json"]
+    await set_user_metadata(
         request.app[DATABASE],
         client,
         _ref(request),
         description=body.get("description", UNSET),
         tags=body.get("tags", UNSET),
     )
-    return json_answer(shapes.image_detail(await request.app[IMAGES].one(client.id, _ref(request))))
+    return json_response(image_response(await request.app[IMAGES].one(client.id, _ref(request))))
 
 
 @routes.delete("/images/{id}")
-@documented(tag="images", summary="Delete an image", answers={204: (None, "The image is gone.")}, problems=(NotFound,))
-@needs(Scope.IMAGES_DELETE)
+@documented(
+    tag="images", summary="Delete an image", responses={204: (None, "The image is deleted.")}, errors=(NotFound,)
+)
+@allow_clients(Scope.IMAGES_DELETE)
 async def delete(request: web.Request) -> web.Response:
-    """Deletes an image with all that was found out, and gives its quota back."""
+    """Delete an image with its results, and release its quota."""
     rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
     request.app[OUTBOX_PUBLISHER].publish_soon(rows)
     return web.Response(status=204)
@@ -246,7 +241,7 @@ async def delete(request: web.Request) -> web.Response:
 def _ref(request: web.Request) -> int | UUID:
     ref = entity_ref(request.match_info["id"])
     if ref is None:
-        # What can't be an id is an unknown one.
+        # Anything that can't be an id is answered like an unknown id.
         raise NotFound("No such image.")
     return ref
 
@@ -264,4 +259,5 @@ async def _signed(
     if url.startswith("/"):
         base = settings.public_url or f"{request.scheme}://{request.host}"
         url = base.rstrip("/") + url
-    return json_answer({"url": url, "expires_at": iso_utc(expires_at)})
+    response: SignedUrlResponse = {"url": url, "expires_at": expires_at}
+    return json_response(response)

@@ -1,1 +1,1 @@
-"""What happens to every request around its handler, one concern a module."""
+"""Middlewares and signals that apply to every request, one concern per module."""

@@ -1,4 +1,4 @@
-"""Request ids, metrics and the log line of each request."""
+"""Request ids, metrics and the access log."""
 
 import re
 import secrets
@@ -17,15 +17,15 @@ log = structlog.get_logger("imago.api.request")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-# Probes and scrapes come every few seconds and say nothing.
+# Probes and scrapes arrive every few seconds and are not worth a line each.
 _SILENT = frozenset({"/health", "/health/ready", "/metrics"})
 
 
 @web.middleware
 async def observation(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give a request its id, count and time it, and log it."""
-    given = request.headers.get("X-Request-ID", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    """Assign a request its id, measure it, and log it."""
+    sent = request.headers.get("X-Request-ID", "")
+    request_id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
     request[REQUEST_ID] = request_id
     route = _template(request)
     started = time.monotonic()
@@ -48,7 +48,7 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
             principal = request.get(PRINCIPAL)
             image = {"image": request[IMAGE]} if IMAGE in request else {}
             log.info(
-                "request",
+                "request.completed",
                 request_id=request_id,
                 method=request.method,
                 route=route,
@@ -61,7 +61,7 @@ async def observation(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @lru_cache(maxsize=4096)
 def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    # Finding a series by its labels takes as long as counting in it.
+    # Looking up a series by its labels takes as long as incrementing it.
     return metrics.HTTP_REQUESTS.labels(method, route, status), metrics.HTTP_SECONDS.labels(method, route)
 
 

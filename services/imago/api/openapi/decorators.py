@@ -1,75 +1,54 @@
-"""Documents a handler for the OpenAPI document, beside it."""
+"""Decorators that declare a handler's requests and responses, with aiohttp-apispec."""
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp_apispec import docs, json_schema, querystring_schema
 from marshmallow import Schema
 
-from imago.api.answer_schemas import ProblemAnswer
-from imago.api.auth.permissions import ADMIN, Access, H, access_of
-from imago.core.errors import (
-    InternalError,
-    MissingScope,
-    NotATenant,
-    Problem,
-    RateLimited,
-    RequestTooLarge,
-    Unauthenticated,
-    Unavailable,
-)
+from imago.api.auth.permissions import H
+from imago.core.errors import Problem
+
+# The type that builds a response, or a schema of OpenAPI where no type does.
+ResponseSchema = type | Mapping[str, Any]
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+BINARY: Mapping[str, Any] = {"type": "string", "format": "binary"}
 
 
 def documented(
     *,
     tag: str,
     summary: str,
-    answers: dict[int, tuple[type[Schema] | None, str]],
-    problems: tuple[type[Problem], ...] = (),
-    parameters: tuple[dict[str, Any], ...] = (),
+    responses: Mapping[int, tuple[ResponseSchema | None, str]],
+    media_type: str = "application/json",
+    errors: tuple[type[Problem], ...] = (),
+    parameters: tuple[Mapping[str, Any], ...] = (),
+    request_body: Mapping[str, Any] | None = None,
 ) -> Callable[[H], H]:
-    """Describe a handler: its answers by status, and the problems it can refuse with; goes above `needs`."""
+    """Describe a handler: its responses by status, with their type and a description, and the errors that it raises.
+
+    The errors that middlewares raise are added to the document, not here. `parameters` are those without a schema.
+    """
 
     def describe(handler: H) -> H:
-        responses: dict[int, dict[str, Any]] = {}
-        for status, (schema, text) in answers.items():
-            responses[status] = {"description": text, **({"schema": schema} if schema else {})}
-        codes: dict[int, list[str]] = {}
-        large = (RequestTooLarge,) if _reads_json(handler) else ()
-        for problem in (*problems, *large, *_of_every(access_of(handler) or ADMIN)):
-            codes.setdefault(problem.status, []).append(f"`{problem.code}`")
-        for status, names in codes.items():
-            responses[status] = {"schema": ProblemAnswer, "description": ", ".join(dict.fromkeys(names))}
-        documented_handler: H = docs(
+        described: H = docs(
             tags=[tag],
             summary=summary,
-            description=(handler.__doc__ or summary).strip(),
-            responses=responses,
+            description=inspect.getdoc(handler),
+            responses={status: _response(text, media_type, schema) for status, (schema, text) in responses.items()},
+            errors=errors,
             parameters=list(parameters),
+            request_body=request_body,
         )(handler)
-        return documented_handler
+        return described
 
     return describe
 
 
-def _reads_json(handler: object) -> bool:
-    return any(schema["location"] == "json" for schema in getattr(handler, "__schemas__", ()))
-
-
-def _of_every(rule: Access) -> Iterator[type[Problem]]:
-    """Give the problems that any route may answer with that asks for this."""
-    yield from (Problem, RateLimited, InternalError)
-    if rule.public:
-        return
-    yield from (Unauthenticated, Unavailable)
-    if not rule.platform:
-        yield NotATenant
-    if rule.scope is not None:
-        yield MissingScope
-
-
 def reads_json(schema: type[Schema]) -> Callable[[H], H]:
-    """Validate a JSON body by a schema and leave it in `request["json"]`."""
+    """Validate a JSON body by a schema and store it in `request["json"]`."""
 
     def declare(handler: H) -> H:
         declared: H = json_schema(schema())(handler)
@@ -79,10 +58,15 @@ def reads_json(schema: type[Schema]) -> Callable[[H], H]:
 
 
 def reads_query(schema: type[Schema]) -> Callable[[H], H]:
-    """Validate the query by a schema and leave it in `request["querystring"]`."""
+    """Validate the query by a schema and store it in `request["querystring"]`."""
 
     def declare(handler: H) -> H:
         declared: H = querystring_schema(schema())(handler)
         return declared
 
     return declare
+
+
+def _response(description: str, media_type: str, schema: ResponseSchema | None) -> dict[str, Any]:
+    content = {} if schema is None else {"content": {media_type: {"schema": schema}}}
+    return {"description": description, **content}

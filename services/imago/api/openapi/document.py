@@ -1,181 +1,198 @@
-"""Turns aiohttp-apispec's Swagger 2.0 document into the OpenAPI 3 document that is served.
+"""Builds the OpenAPI 3.1 document with apispec, from what handlers declare by decorators.
 
-The library emits Swagger 2.0 alone, and its forks that claim OpenAPI 3 gave invalid documents; so what the newer form
-has in other places is moved there, and what the older one can't say (nullable values, media types by status, the
-upload's form, the security scheme) is added.
+marshmallow schemas describe requests, which they also validate; the types that build responses describe them.
 """
 
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import orjson
+from aiohttp import web
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
 
 from imago import __version__
+from imago.api.auth.permissions import ADMIN, Permission, permission_of
+from imago.api.errors import STATUSES, ProblemResponse
+from imago.api.openapi.response_schemas import response_schemas
+from imago.core.errors import (
+    InternalError,
+    MissingScope,
+    NotATenant,
+    Problem,
+    RateLimited,
+    RequestTooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 
 Json = dict[str, Any]
 
-# Requests and answers by operation, recorded from a running instance; a test holds a running instance against them.
+# Requests and responses by operation, recorded from a running instance; a test compares a running instance with them.
 EXAMPLES: dict[str, Json] = orjson.loads((resources.files("imago.api.openapi") / "examples.json").read_bytes())
 
-_METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
+_DESCRIPTION = """Imago stores images and extracts their metadata: camera, time and place, visible text, a description
+and tags. Upload an image, then read the results of its stages as they finish."""
 
-_DESCRIPTION = """Imago stores images and finds out what is in them: camera, place and time, visible text, a description
-and tags. Upload an image, then read its parts as its stages finish."""
+_TAGS = ("images", "files", "ai", "auth", "admin", "service")
 
-# Answers that aren't JSON.
-_BINARY = {"type": "string", "format": "binary"}
-_MEDIA: dict[tuple[str, str], Json] = {
-    ("/metrics", "200"): {"text/plain": {"schema": {"type": "string"}}},
-    ("/files/signed/{token}", "200"): {"*/*": {"schema": _BINARY}},
-    ("/files/signed/{token}", "206"): {"*/*": {"schema": _BINARY}},
-    ("/images/events", "200"): {"text/event-stream": {"schema": {"type": "string"}}},
-    ("/docs", "200"): {"text/html": {"schema": {"type": "string"}}},
-    ("/docs/assets/{name}", "200"): {"*/*": {"schema": _BINARY}},
-    ("/openapi.json", "200"): {"application/json": {"schema": {"type": "object"}}},
-}
-
-_UPLOAD_BODY: Json = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {**_BINARY, "description": "JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF"}},
-            }
-        }
-    },
-}
-
-_PATH_PARAMETERS: dict[str, Json] = {
+_PATH_PARAMETERS: Mapping[str, Json] = {
     "id": {
-        "name": "id",
-        "in": "path",
-        "required": True,
         "description": "The integer id or the uuid",
         "schema": {"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "format": "uuid"}]},
     },
     "key_id": {
-        "name": "key_id",
-        "in": "path",
-        "required": True,
         "description": "The second part of a key: 8 letters and digits",
         "schema": {"type": "string", "pattern": "^[0-9A-Za-z]{8}$"},
     },
-    "name": {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
-    "token": {"name": "token", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "name": {"schema": {"type": "string", "minLength": 1}},
+    "token": {"schema": {"type": "string", "minLength": 1}},
 }
 
 
-# Where the caller chooses the uuid, an integer names nothing.
-_UUID_ALONE = frozenset({("put", "/auth/clients/{id}")})
+@dataclass(frozen=True)
+class _Operation:
+    """A documented route: `declared` is what aiohttp-apispec's decorators store."""
+
+    method: str
+    path: str
+    permission: Permission
+    declared: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        words = [part.strip("{}").replace("-", "_") for part in self.path.split("/") if part]
+        return "_".join([self.method, *(words or ["root"])])
+
+    @property
+    def examples(self) -> Json:
+        return EXAMPLES.get(f"{self.method.upper()} {self.path}", {})
+
+    def schema(self, location: str) -> Any:
+        """Return the marshmallow schema of a part of the request, or None."""
+        return next((each["schema"] for each in self.declared["schemas"] if each["location"] == location), None)
 
 
-def to_openapi(swagger: Json, *, public: frozenset[tuple[str, str]]) -> Json:
-    """Return the OpenAPI 3.0 document; `public` are the (method, path) pairs that need no key."""
-    schemas = {name: _schema(schema) for name, schema in swagger.get("definitions", {}).items()}
-    return {
-        "openapi": "3.0.3",
-        "info": {"title": "Imago", "version": __version__, "description": _DESCRIPTION, "license": {"name": "MIT"}},
-        "servers": [{"url": "/"}],
-        "security": [{"ApiKey": []}, {"Token": []}],
-        "tags": [{"name": name} for name in ("images", "files", "ai", "auth", "admin", "service")],
-        "paths": {
-            path: {
-                method: _operation(path, method, operation, public=(method, path) in public)
-                for method, operation in item.items()
-                if method in _METHODS
-            }
-            for path, item in sorted(swagger.get("paths", {}).items())
-        },
-        "components": {
-            "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {
-                "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "Token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-            },
-        },
-    }
+def build_document(app: web.Application) -> Json:
+    """Return the OpenAPI document of an application whose routes have all been added."""
+    spec = APISpec(
+        "Imago",
+        __version__,
+        openapi_version="3.1.0",
+        plugins=[MarshmallowPlugin()],
+        info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=[{"url": "/"}],
+        security=[{"ApiKey": []}, {"Token": []}],
+        tags=[{"name": name} for name in _TAGS],
+    )
+    spec.components.security_scheme("ApiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key"})
+    spec.components.security_scheme("Token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    operations = sorted(_operations(app), key=lambda each: (each.path, each.method))
+    references, schemas = response_schemas([ProblemResponse, *_response_types(operations)])
+    for name, schema in schemas.items():
+        spec.components.schema(name, schema)
+    for operation in operations:
+        spec.path(path=operation.path, operations={operation.method: _operation_object(operation, references)})
+    return spec.to_dict()
 
 
-def _operation(path: str, method: str, operation: Json, *, public: bool) -> Json:
-    parameters = [_parameter(item) for item in operation.get("parameters", []) if item.get("in") in ("query", "header")]
-    parameters += [_path_parameter(method, path, name) for name in _PATH_PARAMETERS if f"{{{name}}}" in path]
-    examples = EXAMPLES.get(f"{method.upper()} {path}", {})
+def _operations(app: web.Application) -> Iterator[_Operation]:
+    for route in app.router.routes():
+        # The only place where aiohttp-apispec's decorators store what they are given; it has no function to read it.
+        declared = getattr(route.handler, "__apispec__", None)
+        if route.resource is not None and declared is not None:
+            permission = permission_of(route.handler) or ADMIN
+            yield _Operation(route.method.lower(), route.resource.canonical, permission, declared)
+
+
+def _response_types(operations: Iterable[_Operation]) -> Iterator[type]:
+    for operation in operations:
+        for response in operation.declared["responses"].values():
+            for media in response.get("content", {}).values():
+                if isinstance(media["schema"], type):
+                    yield media["schema"]
+
+
+def _operation_object(operation: _Operation, references: Mapping[type, Json]) -> Json:
+    declared = operation.declared
     result: Json = {
-        "operationId": operation.get("operationId") or _operation_id(method, path),
-        "tags": operation.get("tags", []),
-        "summary": operation.get("summary", ""),
-        "description": operation.get("description", ""),
+        "operationId": operation.id,
+        "tags": declared["tags"],
+        "summary": declared["summary"],
+        "description": declared["description"],
+        "parameters": list(_parameters(operation)),
         "responses": {
-            str(status): _response(path, str(status), answer, examples.get("responses", {}))
-            for status, answer in operation["responses"].items()
+            **{
+                status: _response_object(response, references, operation.examples.get("responses", {}).get(str(status)))
+                for status, response in declared["responses"].items()
+            },
+            **_error_responses((*declared["errors"], *_middleware_errors(operation)), references[ProblemResponse]),
         },
     }
-    if parameters:
-        result["parameters"] = parameters
-    bodies = [item for item in operation.get("parameters", []) if item.get("in") == "body"]
-    if path == "/images/upload":
-        result["requestBody"] = _UPLOAD_BODY
-    elif bodies:
-        # A body may be left out where nothing in it is needed.
-        schema = _schema(bodies[0]["schema"])
-        body = {"schema": schema, **({"example": examples["request"]} if "request" in examples else {})}
-        result["requestBody"] = {"required": True, "content": {"application/json": body}}
-    if public:
+    body = _request_body(operation)
+    if body is not None:
+        result["requestBody"] = body
+    if operation.permission.public:
         result["security"] = []
     return result
 
 
-def _operation_id(method: str, path: str) -> str:
-    words = [part.strip("{}").replace("-", "_") for part in path.split("/") if part]
-    return "_".join([method, *words]) if words else f"{method}_root"
+def _parameters(operation: _Operation) -> Iterator[Json]:
+    query = operation.schema("querystring")
+    if query is not None:
+        yield {"in": "query", "schema": query}
+    declared = operation.declared["parameters"]
+    yield from (dict(parameter) for parameter in declared)
+    names = {parameter["name"] for parameter in declared}
+    for name, parameter in _PATH_PARAMETERS.items():
+        if f"{{{name}}}" in operation.path and name not in names:
+            yield {"name": name, "in": "path", "required": True, **parameter}
 
 
-def _path_parameter(method: str, path: str, name: str) -> Json:
-    if name == "id" and (method, path) in _UUID_ALONE:
-        uuid = {"type": "string", "format": "uuid"}
-        return {**_PATH_PARAMETERS[name], "description": "The uuid, of the caller's choice", "schema": uuid}
-    return _PATH_PARAMETERS[name]
+def _request_body(operation: _Operation) -> Json | None:
+    schema = operation.schema("json")
+    if schema is None:
+        declared: Json | None = operation.declared["request_body"]
+        return declared
+    example = {"example": operation.examples["request"]} if "request" in operation.examples else {}
+    return {
+        "required": True,
+        "description": inspect.getdoc(type(schema)),
+        "content": {"application/json": {"schema": schema, **example}},
+    }
 
 
-def _parameter(item: Json) -> Json:
-    schema = _schema({key: value for key, value in item.items() if key not in _OUTSIDE_SCHEMA})
-    result: Json = {"name": item["name"], "in": item["in"], "required": bool(item.get("required")), "schema": schema}
-    if "description" in item:
-        result["description"] = item["description"]
-    return result
+def _response_object(response: Json, references: Mapping[type, Json], example: Any) -> Json:
+    if "content" not in response:
+        return response
+    ((media_type, media),) = response["content"].items()
+    schema = references[media["schema"]] if isinstance(media["schema"], type) else media["schema"]
+    content = {"schema": schema, **({"example": example} if example is not None else {})}
+    return {**response, "content": {media_type: content}}
 
 
-_OUTSIDE_SCHEMA = frozenset({"name", "in", "required", "description", "collectionFormat"})
+def _error_responses(errors: Iterable[type[Problem]], schema: Json) -> dict[int, Json]:
+    codes: dict[int, list[str]] = {}
+    for error in dict.fromkeys(errors):
+        codes.setdefault(STATUSES[error].value, []).append(f"`{error.code}`")
+    return {
+        status: {"description": ", ".join(names), "content": {"application/problem+json": {"schema": schema}}}
+        for status, names in codes.items()
+    }
 
 
-def _response(path: str, status: str, answer: Json, examples: Json) -> Json:
-    result: Json = {"description": answer.get("description") or "An answer."}
-    if (path, status) in _MEDIA:
-        result["content"] = _MEDIA[path, status]
-    elif "schema" in answer:
-        is_problem = answer["schema"].get("$ref", "").endswith("/Problem") or "ProblemAnswer" in str(answer["schema"])
-        media = "application/problem+json" if is_problem else "application/json"
-        example = {"example": examples[status]} if status in examples else {}
-        result["content"] = {media: {"schema": _schema(answer["schema"]), **example}}
-    return result
-
-
-def _schema(schema: Any) -> Any:
-    """Rewrite references and nullable values, at every depth."""
-    if isinstance(schema, list):
-        return [_schema(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {key: _schema(value) for key, value in schema.items() if key not in ("x-nullable", "$ref")}
-    if "$ref" in schema:
-        ref = {"$ref": schema["$ref"].replace("#/definitions/", "#/components/schemas/")}
-        if not schema.get("x-nullable") and not result:
-            return ref
-        result["allOf"] = [ref]
-    if schema.get("x-nullable"):
-        result["nullable"] = True
-        if isinstance(result.get("enum"), list) and None not in result["enum"]:
-            result["enum"] = [*result["enum"], None]
-    return result
+def _middleware_errors(operation: _Operation) -> Iterator[type[Problem]]:
+    """Yield the errors that middlewares raise for a route."""
+    if operation.schema("json") is not None:
+        yield RequestTooLarge
+    yield from (Problem, RateLimited, InternalError)
+    if operation.permission.public:
+        return
+    yield from (Unauthenticated, Unavailable)
+    if not operation.permission.platform:
+        yield NotATenant
+    if operation.permission.scope is not None:
+        yield MissingScope

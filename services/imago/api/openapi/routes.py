@@ -1,23 +1,23 @@
-"""/openapi.json and /docs: the document, and the pages that show it without the internet."""
+"""/openapi.json, and /docs: Swagger UI, which needs no internet access."""
 
 from pathlib import Path
 from typing import Any
 
-import aiohttp_apispec
 from aiohttp import web
+from swagger_ui_bundle import swagger_ui_path
 
-from imago.api.answers import json_answer
-from imago.api.auth.permissions import PUBLIC, access
-from imago.api.openapi.decorators import documented
+from imago.api.auth.permissions import PUBLIC, allow
+from imago.api.json import json_response
+from imago.api.openapi.decorators import BINARY, TEXT, documented
 from imago.core.errors import NotFound
 
 routes = web.RouteTableDef()
 
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict[str, Any])
 
-# Swagger UI comes in aiohttp-apispec's wheel.
-_ASSETS = Path(aiohttp_apispec.__file__).parent / "static"
-_SERVED = {
+# Not the copy in aiohttp-apispec's wheel: Swagger UI 4 doesn't render OpenAPI 3.1.
+_ASSETS = Path(swagger_ui_path)
+_CONTENT_TYPES = {
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui-standalone-preset.js": "text/javascript",
@@ -51,40 +51,49 @@ _START = """SwaggerUIBundle({
 });
 """
 
-# Swagger UI styles its elements inline; nothing else is let in.
+# Swagger UI needs inline styles.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
 
 
 @routes.get("/openapi.json", allow_head=False)
-@documented(tag="service", summary="This document", answers={200: (None, "The OpenAPI document.")})
-@access(PUBLIC)
+@documented(tag="service", summary="OpenAPI document", responses={200: ({"type": "object"}, "The OpenAPI document.")})
+@allow(PUBLIC)
 async def document(request: web.Request) -> web.Response:
-    """Gives the OpenAPI 3 document of the API."""
-    return json_answer(request.app[DOCUMENT])
+    """Return this OpenAPI 3.1 document."""
+    return json_response(request.app[DOCUMENT])
 
 
 @routes.get("/docs", allow_head=False)
-@documented(tag="service", summary="The documentation", answers={200: (None, "A page to read and try the API.")})
-@access(PUBLIC)
+@documented(
+    tag="service",
+    summary="API documentation",
+    responses={200: (TEXT, "A page to read and try the API.")},
+    media_type="text/html",
+)
+@allow(PUBLIC)
 async def page(_request: web.Request) -> web.Response:
-    """Shows the API to people."""
+    """Return a page that renders this document."""
     return web.Response(text=_PAGE, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
 
 
 @routes.get("/docs/assets/{name}", allow_head=False)
 @documented(
-    tag="service", summary="What the documentation needs", answers={200: (None, "A file.")}, problems=(NotFound,)
+    tag="service",
+    summary="File of the API documentation",
+    responses={200: (BINARY, "The file.")},
+    media_type="*/*",
+    errors=(NotFound,),
 )
-@access(PUBLIC)
+@allow(PUBLIC)
 async def asset(request: web.Request) -> web.StreamResponse:
-    """Serves what the page needs."""
+    """Return a script, style sheet or icon of the documentation."""
     name = request.match_info["name"]
     if name == "start.js":
         return web.Response(text=_START, content_type="text/javascript")
-    if name not in _SERVED:
+    if name not in _CONTENT_TYPES:
         raise NotFound("No such file.")
     return web.FileResponse(
-        _ASSETS / name, headers={"Content-Type": _SERVED[name], "Cache-Control": "public, max-age=3600"}
+        _ASSETS / name, headers={"Content-Type": _CONTENT_TYPES[name], "Cache-Control": "public, max-age=3600"}
     )

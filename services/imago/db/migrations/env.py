@@ -1,4 +1,4 @@
-"""Alembic's entry point; `imago.db.migrations.upgrade` is the only way here."""
+"""Alembic's entry point, called only by `imago.db.migrations.upgrade`."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -7,5 +7,5 @@ from imago.db.tables import metadata
 
 connection: Connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
-# The transaction, and the lock in it, are the caller's.
+# The caller holds the lock and commits the transaction.
 context.run_migrations()

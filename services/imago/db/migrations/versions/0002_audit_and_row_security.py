@@ -1,8 +1,8 @@
 """The audit log; row-level security on PostgreSQL.
 
-Every transaction sets `imago.client` (a client's id) or `imago.scope` (`system`); without either nothing is seen. The
-policies are forced, so that they bind the owner of the tables too; superusers and roles with BYPASSRLS are bound by
-nothing. `image_search` stays without (`database.search`), and so do tables that hold nothing of a client's.
+Every transaction sets `imago.client` (a client's id) or `imago.scope` (`system`); without either, no row is visible.
+The policies are forced, so that they also apply to the owner of the tables; superusers and roles with BYPASSRLS bypass
+them. `image_search` (`imago.core.images.search`) and tables without clients' data have no policy.
 """
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 Moment = sa.DateTime(timezone=True)
 
-# Sub-selects are evaluated once a query instead of once a row.
+# A sub-select is evaluated once per query instead of once per row.
 SYSTEM = "(SELECT current_setting('imago.scope', true)) = 'system'"
 CLIENT = "(SELECT nullif(current_setting('imago.client', true), '')::bigint)"
 
@@ -57,7 +57,7 @@ def upgrade() -> None:
         _protect(table, f"client_id = {CLIENT} OR {SYSTEM}")
     _protect("clients", f"id = {CLIENT} OR {SYSTEM}")
     _protect("audit_log", SYSTEM)
-    # A client's transaction buries its own objects and needs to see no grave.
+    # A client's transaction inserts tombstones for its objects, and never reads any.
     _protect("tombstones", SYSTEM)
     op.execute(f"CREATE POLICY bury ON tombstones FOR INSERT WITH CHECK ({CLIENT} IS NOT NULL)")
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table; UNLOGGED and with room in its pages, because its rows are rewritten at every request."""
+    """Create the table: UNLOGGED and with free space in its pages, because every request updates a row."""
     op.create_table(
         "rate_limits",
         sa.Column("subject", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""Calls to AI providers: what they cost, a client's month of them, and what waits for the next."""
+"""Calls to AI providers and their cost, monthly totals of clients, and the index of stages that wait for a budget."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,7 @@ RESERVED = sa.text("outcome IS NULL")
 
 
 def upgrade() -> None:
-    """Create the tables with their policies, and the column and the index that go with them."""
+    """Create the tables with their policies, the column and the index."""
     op.create_table(
         "ai_usage",
         sa.Column("client_id", BigId, nullable=False),

@@ -1,4 +1,4 @@
-"""Finding images by when they ended: the upload-to-done metric counts them from the database."""
+"""An index of images by the time they ended, which the upload-to-done metric reads."""
 
 from alembic import op
 

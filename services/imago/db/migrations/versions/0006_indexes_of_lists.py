@@ -1,7 +1,7 @@
-"""Indexes for lists: by camera, by place, and by text where most images have the word.
+"""Indexes for lists by camera, by place, and by a word that most images contain.
 
-They are in the order of the pages (newest first), so that a page reads about as many rows as it shows. The index of
-`image_search` by client alone is the beginning of the new one.
+They follow the order of the pages (newest first), so that a page reads about as many rows as it returns. The index of
+`image_search` by client is a prefix of the new one.
 """
 
 import sqlalchemy as sa

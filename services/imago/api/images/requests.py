@@ -1,0 +1,55 @@
+"""Request schemas about images."""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from imago.api.paging import PageQuery
+from imago.api.requests import LocalTime, Moment, StrictSchema, matching, text_field
+from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
+from imago.core.jobs.stages import STAGES, ImageStatus
+
+_MAX_DESCRIPTION = 10_000
+
+
+class ImageQuery(PageQuery):
+    """The filters of a list of images; an image must match all of them."""
+
+    status = fields.String(validate=validate.OneOf([str(status) for status in ImageStatus]))
+    tag = text_field(MAX_TAG_LENGTH * 4, min_length=1, metadata={"description": "A tag of the model or the user"})
+    q = text_field(
+        500,
+        min_length=1,
+        metadata={"description": "Words of the name, the text or a description; the last word may be a prefix"},
+    )
+    camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
+    taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})
+    taken_to = LocalTime(metadata={"description": "The camera's local time, inclusive"})
+    has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})
+    sha256 = fields.String(validate=matching(r"^[0-9a-f]{64}$"))
+    created_from = Moment(metadata={"description": "With an offset, inclusive"})
+    created_to = Moment(metadata={"description": "With an offset, inclusive"})
+
+
+class ReprocessBody(StrictSchema):
+    """The stages to run again; by default those of the client's pipeline."""
+
+    stages = fields.List(
+        fields.String(validate=validate.OneOf([str(stage) for stage in STAGES])),
+        validate=validate.Length(min=1, max=len(STAGES)),
+    )
+
+
+class UserWordsBody(StrictSchema):
+    """The user's own description and tags of an image; null removes them."""
+
+    description = text_field(_MAX_DESCRIPTION, allow_none=True)
+    tags = fields.List(
+        text_field(MAX_TAG_LENGTH, min_length=1), validate=validate.Length(max=MAX_TAGS), allow_none=True
+    )
+
+    @validates_schema
+    def _require_member(self, data: dict[str, Any], **_: Any) -> None:
+        # An empty body is more likely a mistake, such as a wrong content type, than a request to change nothing.
+        if not data:
+            raise ValidationError("Specify `description`, `tags` or both.")

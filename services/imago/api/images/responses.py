@@ -1,0 +1,226 @@
+"""Responses about images."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from typing_extensions import TypedDict
+
+from imago.api.json import StoredJson
+from imago.api.paging import next_cursor
+from imago.core.clients.model import Limits
+from imago.core.clients.quotas import QuotaUsage, quota_usage
+from imago.core.images.queries import ImageRow, Page, StageRow
+from imago.core.images.results import ExifResult, OcrReading, VisionResult
+from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
+
+# The results of stages are sent as the JSON text that the database stores.
+StoredExif = Annotated[orjson.Fragment, StoredJson(ExifResult)]
+StoredReading = Annotated[orjson.Fragment, StoredJson(OcrReading)]
+StoredVision = Annotated[orjson.Fragment, StoredJson(VisionResult)]
+
+
+class UserWordsResponse(TypedDict):
+    """The user's own description and tags, kept apart from the model's."""
+
+    description: str | None
+    tags: list[str] | None
+
+
+class ImageResponse(TypedDict):
+    """An image with the results of its stages; a result is null until its stage is done."""
+
+    id: int
+    uuid: UUID
+    original_name: str
+    content_type: str
+    format: str
+    width: int
+    """Pixels, before the EXIF orientation is applied."""
+    height: int
+    """Pixels, before the EXIF orientation is applied."""
+    frames: int
+    size_bytes: int
+    sha256: str
+    duplicate_of: int | None
+    """The id of an earlier image of this client with the same bytes."""
+    created_at: datetime
+    processing_status: ImageStatus
+    exif: StoredExif | None
+    ocr: StoredReading | None
+    ai: StoredVision | None
+    user: UserWordsResponse
+
+
+class ImagesResponse(TypedDict):
+    """A page of images."""
+
+    items: list[ImageResponse]
+    next_cursor: str | None
+    quota: QuotaUsage
+
+
+class StageStateResponse(TypedDict):
+    """The state of a stage of an image."""
+
+    status: StageStatus
+    run: int
+    """How many times the stage has been requested."""
+    attempts: int
+    """How many times the current run has been attempted."""
+    error_code: str | None
+    error_text: str | None
+    started_at: datetime | None
+    done_at: datetime | None
+
+
+class StageStatesResponse(TypedDict):
+    """The state of each stage of an image."""
+
+    thumbnail: StageStateResponse
+    exif: StageStateResponse
+    ocr: StageStateResponse
+    vision: StageStateResponse
+
+
+class StatusResponse(TypedDict):
+    """The processing status of an image."""
+
+    id: int
+    status: ImageStatus
+    started_at: datetime | None
+    done_at: datetime | None
+    stages: StageStatesResponse
+
+
+class ExifResponse(TypedDict):
+    """The result of the exif stage."""
+
+    stage_status: StageStatus
+    exif: StoredExif | None
+
+
+class OcrResponse(TypedDict):
+    """The result of the ocr stage."""
+
+    stage_status: StageStatus
+    ocr: StoredReading | None
+
+
+class AiResponse(TypedDict):
+    """The result of the vision stage."""
+
+    stage_status: StageStatus
+    ai: StoredVision | None
+
+
+class SignedUrlResponse(TypedDict):
+    """A URL of a stored object that needs no key until it expires."""
+
+    url: str
+    expires_at: datetime
+
+
+class TagResponse(TypedDict):
+    """A tag and the number of images that have it."""
+
+    tag: str
+    count: int
+
+
+class TagsResponse(TypedDict):
+    """A page of tags."""
+
+    items: list[TagResponse]
+    next_cursor: str | None
+
+
+def image_response(image: ImageRow) -> ImageResponse:
+    """Return an image, as it is and as an item of a list."""
+    return {
+        "id": image.id,
+        "uuid": image.uuid,
+        "original_name": image.original_name,
+        "content_type": image.content_type,
+        "format": image.format,
+        "width": image.width,
+        "height": image.height,
+        "frames": image.frames,
+        "size_bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "duplicate_of": image.duplicate_of,
+        "created_at": image.created_at,
+        "processing_status": image.status,
+        "exif": _stored(image.exif),
+        "ocr": _stored(image.ocr),
+        "ai": _stored(image.vision),
+        "user": {"description": image.user_description, "tags": image.user_tags},
+    }
+
+
+def images_response(page: Page, limits: Limits) -> ImagesResponse:
+    """Return a page of images with the client's quota."""
+    return {
+        "items": [image_response(image) for image in page.items],
+        "next_cursor": next_cursor(page.next_before),
+        "quota": quota_usage(page.usage, limits),
+    }
+
+
+def status_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> StatusResponse:
+    """Return the status of an image and of each of its stages."""
+    return {
+        "id": image.id,
+        "status": image.status,
+        "started_at": image.started_at,
+        "done_at": image.done_at,
+        "stages": {
+            "thumbnail": _stage_state(stages[Stage.THUMBNAIL]),
+            "exif": _stage_state(stages[Stage.EXIF]),
+            "ocr": _stage_state(stages[Stage.OCR]),
+            "vision": _stage_state(stages[Stage.VISION]),
+        },
+    }
+
+
+def exif_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> ExifResponse:
+    """Return the result of the exif stage."""
+    return {"stage_status": stages[Stage.EXIF].status, "exif": _stored(image.exif)}
+
+
+def ocr_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> OcrResponse:
+    """Return the result of the ocr stage."""
+    return {"stage_status": stages[Stage.OCR].status, "ocr": _stored(image.ocr)}
+
+
+def ai_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> AiResponse:
+    """Return the result of the vision stage."""
+    return {"stage_status": stages[Stage.VISION].status, "ai": _stored(image.vision)}
+
+
+def tags_response(tags: Sequence[tuple[str, int]], *, limit: int) -> TagsResponse:
+    """Return a page of `limit` pairs of tag and count; one more pair means that another page follows."""
+    shown = tags[:limit]
+    last = None
+    if len(tags) > limit:
+        tag, count = shown[-1]
+        last = [count, tag]
+    return {"items": [{"tag": tag, "count": count} for tag, count in shown], "next_cursor": next_cursor(last)}
+
+
+def _stage_state(row: StageRow) -> StageStateResponse:
+    return {
+        "status": row.status,
+        "run": row.run,
+        "attempts": row.attempts,
+        "error_code": row.error_code,
+        "error_text": row.error_text,
+        "started_at": row.started_at,
+        "done_at": row.done_at,
+    }
+
+
+def _stored(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
