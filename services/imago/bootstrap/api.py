@@ -4,6 +4,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -41,7 +42,8 @@ from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
 from imago.core.lanes.model import is_dedicated
-from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.core.uploads.model import InlineThumbnail
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -103,8 +105,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                 auth=_auth(settings, db, keys),
                 clients=ClientServices(
                     ensure_lane=_lane_ensurer(settings, nats),
-                    move_lanes=scheduler.trigger("lanes"),
-                    wake_parked=scheduler.trigger("ai-budgets"),
+                    move_lanes=partial(scheduler.trigger, "lanes"),
+                    wake_parked=partial(scheduler.trigger, "ai-budgets"),
                 ),
                 uploads=UploadServices(
                     settings,

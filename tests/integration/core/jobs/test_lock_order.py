@@ -27,8 +27,9 @@ from imago.core.jobs.completion import StageCompletion, complete_stages
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.rows import Published, mark_published
 from imago.core.outbox.work_message import WorkMessage
-from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads
 from imago.core.uploads.expiry import expire_intents
+from imago.core.uploads.model import AcceptedImage, NewImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import client_usage, image_stages, images, upload_intents
 from tests.support.samples import make_client, make_image
