@@ -4,6 +4,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -104,8 +105,8 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
                 auth=_auth(settings, db, keys),
                 clients=ClientServices(
                     ensure_lane=_lane_ensurer(settings, nats),
-                    move_lanes=scheduler.trigger("lanes"),
-                    wake_parked=scheduler.trigger("ai-budgets"),
+                    move_lanes=partial(scheduler.trigger, "lanes"),
+                    wake_parked=partial(scheduler.trigger, "ai-budgets"),
                 ),
                 uploads=UploadServices(
                     settings,

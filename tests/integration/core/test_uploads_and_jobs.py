@@ -43,7 +43,7 @@ from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.core.jobs.stream_repair import find_open_stages, republish
-from imago.core.leases import take_lease
+from imago.core.leases import release_leases, take_lease
 from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
@@ -75,18 +75,18 @@ def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkM
 
 
 async def claimed(db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3) -> Claim:
-    held = await claim_stage(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
-    assert isinstance(held, Claim), held
-    return held
+    claim = await claim_stage(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    assert isinstance(claim, Claim), claim
+    return claim
 
 
-async def finish(db: Database, held: Claim) -> StageEnded:
-    return await complete_stage(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
+async def finish(db: Database, claim: Claim) -> StageEnded:
+    return await complete_stage(db, claim, RESULTS[claim.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
-async def fail(db: Database, held: Claim, failure: Exception, *, tries: int = 3) -> FailedAttempt:
+async def fail(db: Database, claim: Claim, failure: Exception, *, tries: int = 3) -> FailedAttempt:
     base = timedelta(seconds=1)
-    return await fail_stage(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
+    return await fail_stage(db, claim, failure, max_tries=tries, base=base, cap=base, headers={})
 
 
 async def expire_leases(db: Database) -> None:
@@ -277,12 +277,12 @@ async def test_results_are_stored_and_the_last_stage_ends_the_image(db: Database
     assert (await get_usage(db, client.id)).storage_bytes == 1077, "the thumbnail counts"
 
 
-async def test_stages_that_end_at_the_same_moment_end_the_image_once(db: Database) -> None:
+async def test_stages_that_end_concurrently_end_the_image_once(db: Database) -> None:
     client = await make_client(db)
     for _ in range(5):
         image = await make_image(db, client)
-        held = [await claimed(db, client, image.uuid, stage) for stage in STAGES]
-        ended = await asyncio.gather(*(finish(db, item) for item in held))
+        claims = [await claimed(db, client, image.uuid, stage) for stage in STAGES]
+        ended = await asyncio.gather(*(finish(db, claim) for claim in claims))
         assert sum(item.image_done_after is not None for item in ended) == 1
         assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
 
@@ -296,22 +296,22 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     assert second.retry_in is not None
 
 
-async def test_a_lease_begins_when_the_claim_has_its_lock(db: Database) -> None:
+async def test_a_lease_starts_when_the_claim_gets_its_lock(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     async with db.write() as connection:
         await lock_image(connection, image.uuid)
         claiming = asyncio.create_task(claimed(db, client, image.uuid, Stage.OCR))
-        # For as long as another stage's transaction on the same image may well last.
+        # A transaction of another stage of the image may take this long.
         await asyncio.sleep(0.5)
-        let_go = utc_now()
+        unlocked = utc_now()
     await claiming
     async with db.read() as connection:
         until = await connection.scalar(sa.select(image_stages.c.lease_until).where(image_stages.c.stage == Stage.OCR))
-    assert until >= let_go + LEASE, "what was waited for the lock came off the lease"
+    assert until >= unlocked + LEASE, "waiting for the lock must not shorten the lease"
 
 
-async def test_a_late_writer_is_refused(db: Database) -> None:
+async def test_a_late_result_is_rejected(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     frozen = await claimed(db, client, image.uuid, Stage.OCR)
@@ -325,7 +325,7 @@ async def test_a_late_writer_is_refused(db: Database) -> None:
         await fail(db, frozen, TransientFailure("late", "late"))
 
 
-async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
+async def test_a_message_of_an_ended_run_is_dropped(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
@@ -335,13 +335,13 @@ async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
     assert gone == ClaimRejected("image gone")
 
 
-async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Database) -> None:
+async def test_a_poison_file_uses_its_attempts_and_becomes_one_dead_letter(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for attempt in (1, 2, 3):
-        held = await claimed(db, client, image.uuid, Stage.VISION)
-        assert held.attempts == attempt
-        failed = await fail(db, held, TransientFailure("child-died", "It died."))
+        claim = await claimed(db, client, image.uuid, Stage.VISION)
+        assert claim.attempts == attempt
+        failed = await fail(db, claim, TransientFailure("child-died", "It died."))
         await expire_leases(db)
     assert failed.decision == Die()
     assert {item.kind for item in failed.outbox} == {"dead", "event"}
@@ -350,7 +350,7 @@ async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Dat
     assert [(letter.stage, letter.attempts, letter.error_code) for letter in letters] == [("vision", 3, "child-died")]
 
 
-async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Database) -> None:
+async def test_a_file_that_kills_its_workers_is_dead_without_a_fourth_attempt(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for _ in range(3):
@@ -363,16 +363,16 @@ async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Dat
     assert (stages[Stage.OCR].status, stages[Stage.OCR].error_code) == (StageStatus.DEAD, "worker-lost")
 
 
-async def test_a_try_that_is_given_back_doesnt_count(db: Database) -> None:
+async def test_a_released_attempt_does_not_count(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for _ in range(5):
-        held = await claimed(db, client, image.uuid, Stage.OCR)
-        assert held.attempts == 1
-        await release_claim(db, held)
+        claim = await claimed(db, client, image.uuid, Stage.OCR)
+        assert claim.attempts == 1
+        await release_claim(db, claim)
 
 
-async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Database) -> None:
+async def test_an_unknown_claim_is_released_only_if_it_is_the_workers_own(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     ours = await claimed(db, client, image.uuid, Stage.OCR)
@@ -380,17 +380,17 @@ async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Dat
     assert (await claimed(db, client, image.uuid, Stage.OCR)).attempts == 1
     await expire_leases(db)
     theirs = await claimed(db, client, image.uuid, Stage.OCR)
-    # Had our commit failed, the number that we meant to take would be the next worker's.
+    # If the commit had failed, the next worker's claim would have the same number.
     never_committed = replace(theirs, lease_until=theirs.lease_until - timedelta(microseconds=1))
     await release_unknown_claim(db, ClaimUnknown(never_committed))
     assert await extend_claim(db, theirs, lease=LEASE)
 
 
-async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Database) -> None:
+async def test_a_throttled_stage_is_parked_in_the_outbox_under_a_new_epoch(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
-    held = await claimed(db, client, image.uuid, Stage.VISION)
-    failed = await fail(db, held, Throttled("throttled", "Wait.", timedelta(minutes=10)))
+    claim = await claimed(db, client, image.uuid, Stage.VISION)
+    failed = await fail(db, claim, Throttled("throttled", "Wait.", timedelta(minutes=10)))
     assert failed.decision == Park(timedelta(minutes=10), counted=False)
     async with db.read() as connection:
         epochs = list(await connection.scalars(sa.select(outbox.c.epoch).where(outbox.c.stage == "vision")))
@@ -399,7 +399,7 @@ async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Databas
     assert (stages[Stage.VISION].status, stages[Stage.VISION].attempts) == (StageStatus.RETRYING, 0)
 
 
-async def test_a_transient_failure_is_retried_and_told(db: Database) -> None:
+async def test_a_transient_failure_is_retried_and_reported(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     failed = await fail(db, await claimed(db, client, image.uuid, Stage.OCR), TransientFailure("x", "y"))
@@ -407,12 +407,12 @@ async def test_a_transient_failure_is_retried_and_told(db: Database) -> None:
     assert [item.payload["name"] for item in failed.outbox] == ["stage.retrying"]
 
 
-async def test_an_image_with_a_dead_stage_is_partial_and_with_all_dead_failed(db: Database) -> None:
+async def test_an_image_with_a_dead_stage_is_partial_and_with_only_dead_stages_failed(db: Database) -> None:
     client = await make_client(db)
     partial, failed = await make_image(db, client), await make_image(db, client)
     for stage in STAGES:
-        held = await claimed(db, client, partial.uuid, stage)
-        await (finish(db, held) if stage is Stage.EXIF else fail(db, held, PermanentFailure("bad", "Bad.")))
+        claim = await claimed(db, client, partial.uuid, stage)
+        await (finish(db, claim) if stage is Stage.EXIF else fail(db, claim, PermanentFailure("bad", "Bad.")))
         await fail(db, await claimed(db, client, failed.uuid, stage), PermanentFailure("bad", "Bad."))
     assert (await get_image(db, client.id, partial.id)).status is ImageStatus.PARTIAL
     assert (await get_image(db, client.id, failed.id)).status is ImageStatus.FAILED
@@ -549,17 +549,23 @@ async def test_ids_are_not_reused(db: Database) -> None:
     assert (await make_image(db, client)).id > first.id
 
 
-async def test_a_chore_is_one_processes_until_its_lease_ends(db: Database) -> None:
-    assert await take_lease(db, "chore", "a", ttl=LEASE)
-    assert not await take_lease(db, "chore", "b", ttl=LEASE)
-    assert await take_lease(db, "chore", "a", ttl=timedelta(seconds=-1))
-    assert await take_lease(db, "chore", "b", ttl=LEASE)
+async def test_a_lease_belongs_to_one_holder_until_it_expires(db: Database) -> None:
+    assert await take_lease(db, "task", "a", ttl=LEASE)
+    assert not await take_lease(db, "task", "b", ttl=LEASE)
+    assert await take_lease(db, "task", "a", ttl=timedelta(seconds=-1))
+    assert await take_lease(db, "task", "b", ttl=LEASE)
 
 
-async def test_a_stage_without_a_message_is_found_and_announced_anew(db: Database) -> None:
+async def test_released_leases_can_be_taken_immediately(db: Database) -> None:
+    assert await take_lease(db, "task", "a", ttl=LEASE)
+    await release_leases(db, "a")
+    assert await take_lease(db, "task", "b", ttl=LEASE)
+
+
+async def test_a_stage_without_a_message_is_found_and_republished_once(db: Database) -> None:
     client = await make_client(db)
     await make_image(db, client)
-    assert await find_open_stages(db, quiet_for=timedelta(0), limit=10) == [], "the outbox has them"
+    assert await find_open_stages(db, quiet_for=timedelta(0), limit=10) == [], "their messages are in the outbox"
     async with db.write() as connection:
         await connection.execute(sa.delete(outbox))
     found = await find_open_stages(db, quiet_for=timedelta(0), limit=10)
@@ -568,7 +574,7 @@ async def test_a_stage_without_a_message_is_found_and_announced_anew(db: Databas
     assert row is not None
     assert row.work is not None
     assert row.work.epoch == 2
-    assert await republish(db, found[0]) is None, "the epoch has moved on"
+    assert await republish(db, found[0]) is None, "its epoch has changed"
 
 
 async def test_every_client_has_a_usage_row(db: Database) -> None:
