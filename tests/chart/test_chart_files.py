@@ -6,7 +6,7 @@ from hack import chart_files
 def test_the_readme_the_schema_and_the_copies_are_current() -> None:
     stale = [path for path, text in chart_files.files().items() if not path.exists() or path.read_text() != text]
     assert not stale, "run `make chart`"
-    assert not chart_files.stray(), "run `make chart`"
+    assert not chart_files.obsolete_copies(), "run `make chart`"
 
 
 def test_every_map_of_values_rejects_unknown_names() -> None:

@@ -1,12 +1,12 @@
-"""The cluster tier: one Kubernetes for the session, real as far as this machine lets it be.
+"""The cluster tier: one real Kubernetes for the session.
 
-Two levels. `control_plane` is a real API server with its controllers, and needs no more than the programs that
-`hack/cluster-binaries.sh` builds. `node` adds containerd and a kubelet, so that pods run; it needs root and namespaces
-of its own, which `make test-cluster` makes around the whole run. A test asks for the level it needs, and is skipped
-with the reason where that isn't to be had.
+There are two levels. `control_plane` is a real API server with its controllers, and requires only the programs that
+`hack/cluster-binaries.sh` builds. `node` adds containerd and a kubelet, so that pods run; it requires root and separate
+Linux namespaces, in which `make test-cluster` runs the whole session. A test requests the level it needs, and is
+skipped with a reason if that is not available.
 
-The same tests take a cluster that is there already: `IMAGO_TEST_KUBECONFIG` names a kubeconfig whose current context
-is `imago-test`, or one of kind's (`make test-kind` makes it).
+The tests also run on an existing cluster: `IMAGO_TEST_KUBECONFIG` names a kubeconfig whose current context is
+`imago-test`, or one of kind (created by `make test-kind`).
 """
 
 import contextlib
@@ -47,7 +47,7 @@ _STATE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test of the tier 15 minutes: the first one pays for the start of the cluster."""
+    """Give each test of the tier 15 minutes, because the first one includes the start of the cluster."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
@@ -55,21 +55,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Write down what is on the cluster when a test fails, before its fixtures clean up."""
+    """Record the state of the cluster when a test fails, before its fixtures clean up."""
     report = yield
     plane = item.session.stash.get(_RUNNING, None)
     if report.failed and plane is not None:
         _LOGS.mkdir(parents=True, exist_ok=True)
         with (_LOGS / f"{item.name}-{report.when}.txt").open("w") as file:
-            for question in _STATE:
+            for command in _STATE:
                 with contextlib.suppress(KubectlError, subprocess.TimeoutExpired):
-                    file.write(f"$ kubectl {question}\n{plane.kubectl(*question.split(), timeout=20)}\n")
+                    file.write(f"$ kubectl {command}\n{plane.kubectl(*command.split(), timeout=20)}\n")
     return report
 
 
 @pytest.fixture(scope="session")
 def figures() -> Iterator[Figures]:
-    """The figures of this run."""
+    """The measurements of this run."""
     gathered = Figures("cluster")
     yield gathered
     gathered.write(_BUILD)
@@ -79,9 +79,9 @@ def figures() -> Iterator[Figures]:
 def own_control_plane(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[ControlPlane]:
-    """A control plane of this run's own, whose processes a test may kill and start again."""
-    if given(request.config):
-        pytest.skip("the processes of a cluster that was there already aren't ours to touch")
+    """The control plane of this run, whose processes tests may kill and start again."""
+    if uses_existing_cluster(request.config):
+        pytest.skip("tests do not touch the processes of an existing cluster")
     inside = namespaces.inside()
     shutil.rmtree(_LOGS, ignore_errors=True)
     directory = (namespaces.run_directory() if inside else tmp_path_factory.mktemp("kubernetes")) / "cluster"
@@ -96,15 +96,15 @@ def own_control_plane(
         _keep_logs(directory)
 
 
-def given(config: pytest.Config) -> bool:
-    """Whether the tests run on a cluster that isn't of this run's own making: a kubeconfig's, or kind's."""
+def uses_existing_cluster(config: pytest.Config) -> bool:
+    """Return whether the tests run on an existing cluster: of a kubeconfig, or of kind."""
     return "IMAGO_TEST_KUBECONFIG" in os.environ or config.getoption("cluster_name") == CONTEXT
 
 
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> Access:
-    """A Kubernetes API with its controllers: of this run, kind's, or the one that `IMAGO_TEST_KUBECONFIG` names."""
-    if not given(request.config):
+    """A Kubernetes API with its controllers: of this run, of kind, or the one in `IMAGO_TEST_KUBECONFIG`."""
+    if not uses_existing_cluster(request.config):
         plane: ControlPlane = request.getfixturevalue("own_control_plane")
         return plane
     path = os.environ.get("IMAGO_TEST_KUBECONFIG") or request.getfixturevalue("kind_cluster").kubeconfig_path
@@ -115,9 +115,9 @@ def control_plane(request: pytest.FixtureRequest) -> Access:
 
 @pytest.fixture(scope="session")
 def node(own_control_plane: ControlPlane) -> Iterator[Node]:
-    """A node beside the control plane, with DNS, so that pods run."""
+    """A node of the control plane, with DNS, that runs pods."""
     if not namespaces.inside():
-        pytest.skip("a node needs namespaces of its own: run `make test-cluster`, as root on Linux")
+        pytest.skip("a node needs separate namespaces: run `make test-cluster`, as root on Linux")
     try:
         with node_beside(own_control_plane) as beside:
             yield beside
@@ -127,8 +127,8 @@ def node(own_control_plane: ControlPlane) -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def pods(control_plane: Access, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Access:
-    """A Kubernetes on whose nodes pods run, and that has the images of the parts around Imago."""
-    if not given(request.config):
+    """A Kubernetes that runs pods and has the images of Imago's dependencies."""
+    if not uses_existing_cluster(request.config):
         request.getfixturevalue("node")
     elif "IMAGO_TEST_KUBECONFIG" not in os.environ:
         archive = tmp_path_factory.mktemp("images") / "parts.tar"
@@ -141,8 +141,8 @@ def pods(control_plane: Access, request: pytest.FixtureRequest, tmp_path_factory
 
 @pytest.fixture(scope="session")
 def keda(pods: Access, request: pytest.FixtureRequest) -> Access:
-    """A Kubernetes with pods and KEDA; where one was there already, KEDA has to be on it."""
-    if given(request.config):
+    """A Kubernetes that runs pods, with KEDA; an existing cluster must have KEDA."""
+    if uses_existing_cluster(request.config):
         if pods.get("crd", "scaledobjects.keda.sh") is None:
             pytest.skip("the cluster has no KEDA")
     else:
@@ -155,7 +155,7 @@ def keda(pods: Access, request: pytest.FixtureRequest) -> Access:
 
 @pytest.fixture
 def namespace(control_plane: Access) -> Iterator[str]:
-    """A namespace for one test, gone after it with all that is in it."""
+    """A namespace for one test, deleted afterwards with its objects."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
@@ -163,7 +163,7 @@ def namespace(control_plane: Access) -> Iterator[str]:
 
 
 def _keep_logs(directory: Path) -> None:
-    """Copy all logs to `build/cluster-logs`, since the folder of the run goes with it."""
+    """Copy all logs to `build/cluster-logs`, because the directory of the run is deleted."""
     _LOGS.mkdir(parents=True, exist_ok=True)
     for log in directory.rglob("*.log"):
         if log.is_file():
@@ -184,7 +184,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def operator_process(
     control_plane: Access, platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """The operator, under its own ServiceAccount."""
+    """The operator's process, with its own ServiceAccount."""
     directory: Path = tmp_path_factory.mktemp("operator")
     try:
         install(control_plane, WATCHED, RELEASE)

@@ -1,4 +1,4 @@
-"""Imago installed from the chart on a test's cluster, and what tests do with it."""
+"""Imago installed from the chart on a test cluster, and helpers for its tests."""
 
 import base64
 import contextlib
@@ -25,23 +25,23 @@ NAMESPACE = "imago"
 RELEASE = "imago"
 TAG, NEXT_TAG = "test", "next"
 WORKERS = ("exif", "ocr", "vision")
-# The chart's own are minutes, and pods may not be taken away in less than the longest stage takes.
+# Shorter than the chart's defaults, which are minutes. Scaling down must not be faster than the longest stage.
 STAGE_SECONDS = 30
 COOLDOWN_SECONDS = 10
 POLLING_SECONDS = 2
-MOST_OCR_PODS = 3
+MAX_OCR_PODS = 3
 
 
 @dataclass(frozen=True)
-class Url:
-    """Where an API answers; what `tests.faults.client` calls an API process."""
+class ApiAddress:
+    """The URL of an API, in place of the API processes that `tests.faults.client` expects."""
 
     url: str
 
 
 @dataclass
 class Installation:
-    """A release of the chart, seen from outside."""
+    """A release of the chart."""
 
     access: Access
     helm: Config
@@ -50,26 +50,26 @@ class Installation:
     installed_seconds: float = 0.0
 
     @property
-    def apis(self) -> list[Url]:
-        """The one address of all API pods: that of their Service."""
-        return [Url(f"http://{self.address}")]
+    def apis(self) -> list[ApiAddress]:
+        """The address of the API's Service."""
+        return [ApiAddress(f"http://{self.address}")]
 
     @property
     def admin_key(self) -> str:
-        """The administrator's key, out of the Secret that the chart made."""
+        """The administrator's key, from the Secret that the chart generated."""
         return self.secret(f"{RELEASE}-secrets", "admin-api-key")
 
     def secret(self, name: str, key: str, namespace: str = NAMESPACE) -> str:
         """Return one value of a Secret."""
         found = self.access.get("secret", name, namespace)
-        assert found is not None, f"there is no Secret {namespace}/{name}"
+        assert found is not None, f"Secret {namespace}/{name} does not exist"
         return base64.b64decode(found["data"][key]).decode()
 
     def install(self) -> None:
-        """Install the release, and wait as `helm install --wait` does."""
-        began = time.monotonic()
+        """Install the release and wait, as `helm install --wait` does."""
+        started = time.monotonic()
         self.helm.install(str(CHART), RELEASE, self.values, wait="watcher", timeout=420)
-        self.installed_seconds = time.monotonic() - began
+        self.installed_seconds = time.monotonic() - started
         service = self.access.get("service", f"{RELEASE}-api", NAMESPACE)
         assert service is not None
         self.address = service["spec"]["clusterIP"]
@@ -79,20 +79,20 @@ class Installation:
         self.helm.upgrade(str(CHART), RELEASE, merged(self.values, more), wait="watcher", timeout=420)
 
     def upgrade_to(self, chart: Path) -> None:
-        """Upgrade the release to another chart with the values that it has."""
+        """Upgrade the release to another chart with the same values."""
         self.helm.upgrade(str(chart), RELEASE, reuse_values=True, wait="watcher", timeout=420)
 
     def rollback(self) -> None:
-        """Take the release back to what it was before, as `helm rollback` does."""
+        """Roll back the release to its previous revision, as `helm rollback` does."""
         self.helm.rollback(RELEASE, wait="watcher", timeout=420)
 
     def pods(self, component: str) -> list[dict[str, Any]]:
-        """The pods of a component: api, worker-exif, operator and so on."""
+        """Return the pods of a component: api, worker-exif, operator and so on."""
         selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
         return self.access.list("pods", NAMESPACE, selector)
 
     def running(self, component: str) -> list[dict[str, Any]]:
-        """The pods of a component that are ready and not on their way out."""
+        """Return the pods of a component that are ready and not terminating."""
         return [pod for pod in self.pods(component) if _ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
     def wait_idle(self, *, timeout: float = 240) -> None:
@@ -102,7 +102,7 @@ class Installation:
         )
 
     async def new_client(self, session: aiohttp.ClientSession, name: str, **more: Any) -> dict[str, Any]:
-        """Make a client with the administrator's key; its limits are no limits."""
+        """Create a client with the administrator's key, with limits that no test reaches."""
         body = {
             "name": name,
             "plan": "standard",
@@ -110,49 +110,49 @@ class Installation:
             **more,
         }
         headers = {"X-API-Key": self.admin_key}
-        async with session.post(f"{self.apis[0].url}/auth/clients", json=body, headers=headers) as answer:
-            made: dict[str, Any] = await answer.json()
-            assert answer.status == 201, made
-            return made
+        async with session.post(f"{self.apis[0].url}/auth/clients", json=body, headers=headers) as response:
+            client: dict[str, Any] = await response.json()
+            assert response.status == 201, client
+            return client
 
 
 @dataclass
 class Timeline:
-    """What Deployments wanted and had, from second to second, while the context lasted."""
+    """The desired and ready pods of Deployments over time."""
 
     namespace: str = NAMESPACE
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     events: list[tuple[float, str, int, int]] = field(default_factory=list)
 
-    def first(self, deployment: str, *, wanted: int = 0, ready: int = 0, after: float = 0.0) -> float | None:
-        """Return the second at which a Deployment first wanted, or had, so many pods."""
-        for at, name, had_wanted, had_ready in self.events:
-            if at >= after and name == deployment and had_wanted >= wanted and had_ready >= ready:
+    def first(self, deployment: str, *, desired: int = 0, ready: int = 0, after: float = 0.0) -> float | None:
+        """Return when a Deployment first had at least this many desired and ready pods, in seconds."""
+        for at, name, event_desired, event_ready in self.events:
+            if at >= after and name == deployment and event_desired >= desired and event_ready >= ready:
                 return at
         return None
 
-    def most(self, deployment: str, *, after: float = 0.0) -> int:
-        """Return the most pods that a Deployment wanted."""
-        return max((wanted for at, name, wanted, _ in self.events if name == deployment and at >= after), default=0)
+    def highest(self, deployment: str, *, after: float = 0.0) -> int:
+        """Return the highest number of desired pods of a Deployment."""
+        return max((desired for at, name, desired, _ in self.events if name == deployment and at >= after), default=0)
 
-    def to_zero(self, deployment: str) -> float | None:
-        """Return the second at which a Deployment last went to no pods at all."""
-        zeros = [at for at, name, wanted, ready in self.events if name == deployment and wanted == ready == 0]
+    def scaled_to_zero(self, deployment: str) -> float | None:
+        """Return when a Deployment was last scaled to zero pods, in seconds."""
+        zeros = [at for at, name, desired, ready in self.events if name == deployment and desired == ready == 0]
         return zeros[-1] if zeros else None
 
-    def told(self) -> str:
-        """The changes, one a line, for a person."""
+    def describe(self) -> str:
+        """Return the changes as text, one per line."""
         lines, last = [], {}
-        for at, name, wanted, ready in self.events:
-            if last.get(name) != (wanted, ready):
-                lines.append(f"{at:7.1f} s  {name}: {ready}/{wanted}")
-                last[name] = (wanted, ready)
+        for at, name, desired, ready in self.events:
+            if last.get(name) != (desired, ready):
+                lines.append(f"{at:7.1f} s  {name}: {ready}/{desired}")
+                last[name] = (desired, ready)
         return "\n".join(lines)
 
 
 @contextlib.contextmanager
-def watched(access: Access) -> Iterator[Timeline]:
-    """Watch the Deployments of the release while the context lasts."""
+def watch_deployments(access: Access) -> Iterator[Timeline]:
+    """Watch the Deployments of the release during the context."""
     timeline = Timeline()
     template = '{.metadata.name} {.spec.replicas} {.status.readyReplicas}{"\\n"}'
     command = [find("kubectl"), f"--kubeconfig={access.kubeconfig}", f"--namespace={NAMESPACE}"]
@@ -162,9 +162,9 @@ def watched(access: Access) -> Iterator[Timeline]:
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            name, wanted, *ready = line.split()
-            now = time.monotonic() - timeline.began
-            timeline.events.append((now, name, int(wanted), int(ready[0]) if ready else 0))
+            name, desired, *ready = line.split()
+            now = time.monotonic() - timeline.started
+            timeline.events.append((now, name, int(desired), int(ready[0]) if ready else 0))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -177,10 +177,10 @@ def watched(access: Access) -> Iterator[Timeline]:
 
 
 @contextlib.contextmanager
-def troubles(access: Access, component: str) -> Iterator[Callable[[], list[str]]]:
-    """Follow the logs of a component's pods while the context lasts; gives a function that returns their warnings.
+def follow_warnings(access: Access, component: str) -> Iterator[Callable[[], list[str]]]:
+    """Follow the logs of a component's pods during the context; yield a function that returns their warnings.
 
-    Of a pod that is gone nothing can be read any more, so those there are now are followed to their end.
+    The logs of a deleted pod cannot be read afterwards, so those of the current pods are followed to their end.
     """
     selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
     logs = [f"--namespace={NAMESPACE}", f"--selector={selector}", "--prefix", "--tail=-1"]
@@ -201,16 +201,16 @@ def troubles(access: Access, component: str) -> Iterator[Callable[[], list[str]]
 
 
 def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
-    """Return the values: the bundled NATS, PostgreSQL and S3 outside, small requests, short waits."""
+    """Return the values: the bundled NATS, external PostgreSQL and S3, small resource requests, short intervals."""
     requests = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
-    outside = [{"ipBlock": {"cidr": f"{address}/32"}}]
+    external = [{"ipBlock": {"cidr": f"{address}/32"}}]
     keda = {"minReplicas": 0, "fallbackReplicas": 1}
     return {
         "image": {"registry": "localhost", "tag": TAG},
-        # As on platforms that choose uids: one that no image knows.
+        # A uid that no image contains, as platforms assign that choose uids themselves.
         "podSecurityContext": {"runAsUser": 54321, "runAsGroup": 54321, "fsGroup": 54321},
         "secrets": {"generate": True},
-        # On a machine of two cores everything but the network stands still at times; that is no outage.
+        # With two cores, processes may be stalled for seconds, which is not an outage of the database.
         "database": {"existingSecret": "database", "runtimeRole": RUNTIME, "timeout": 60},
         "nats": {
             "streamReplicas": 1,
@@ -228,10 +228,10 @@ def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
                 "timeouts": {"thumbnail": STAGE_SECONDS, "exif": STAGE_SECONDS},
                 **requests,
             },
-            "ocr": {"keda": {**keda, "maxReplicas": MOST_OCR_PODS}, "timeouts": {"ocr": STAGE_SECONDS}, **requests},
+            "ocr": {"keda": {**keda, "maxReplicas": MAX_OCR_PODS}, "timeouts": {"ocr": STAGE_SECONDS}, **requests},
             "vision": {"keda": {**keda, "maxReplicas": 3}, "timeouts": {"vision": STAGE_SECONDS}, **requests},
         },
-        # A stage lasts longer than twice the patience for a provider.
+        # The timeout of vision must be longer than twice that of a provider.
         "ai": {"timeout": STAGE_SECONDS // 3},
         "keda": {
             "pollingInterval": POLLING_SECONDS,
@@ -240,8 +240,8 @@ def values(*, address: str, database_port: int, s3_port: int) -> dict[str, Any]:
         },
         "operator": {"watchNamespaces": [NAMESPACE, "photos"], **requests},
         "networkPolicy": {
-            "database": {"to": outside, "port": database_port},
-            "s3": {"to": outside, "port": s3_port},
+            "database": {"to": external, "port": database_port},
+            "s3": {"to": external, "port": s3_port},
         },
     }
 
@@ -253,7 +253,7 @@ def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 
 def secrets(*, address: str, database: str, database_port: int) -> list[dict[str, Any]]:
-    """Return the namespace and the Secrets that whoever installs Imago makes beforehand."""
+    """Return the namespaces and the Secrets that have to exist before the installation."""
 
     def url(role: str) -> str:
         return f"postgresql+asyncpg://{role}@{address}:{database_port}/{database}"
@@ -268,7 +268,7 @@ def secrets(*, address: str, database: str, database_port: int) -> list[dict[str
 
 
 def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Return values with others laid over them, as Helm does it."""
+    """Return values overridden by others, as Helm merges them."""
     result = dict(base)
     for key, value in more.items():
         old = result.get(key)

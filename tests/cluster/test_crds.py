@@ -1,4 +1,4 @@
-"""The chart's hook for CRDs on a real API server, under the rights that the chart gives it and no others."""
+"""The chart's hook for CRDs on a real API server, with only the permissions that the chart grants."""
 
 import base64
 import copy
@@ -23,20 +23,20 @@ CRD = "imagoclients.imago.dev"
 VERSION = "imago.dev/chart-version"
 
 
-class Hook:
-    """The Job's script, run as its ServiceAccount."""
+class CrdHook:
+    """The script of the Job, run as its ServiceAccount."""
 
     def __init__(self, access: Access, namespace: str, folder: Path) -> None:
         with Chart.load(CHART) as chart:
             values = merged(scenario("production"), {"crds": {"by": "hook"}})
             rendered = render(chart, values, name=namespace, namespace=namespace)
         self._access = access
-        made = [item for item in rendered.objects if item["metadata"]["name"].endswith("imago-crds")]
-        access.apply(*(item for item in made if item["kind"] != "Job"))
-        (job,) = (item for item in made if item["kind"] == "Job")
+        objects = [item for item in rendered.objects if item["metadata"]["name"].endswith("imago-crds")]
+        access.apply(*(item for item in objects if item["kind"] != "Job"))
+        (job,) = (item for item in objects if item["kind"] == "Job")
         pod = job["spec"]["template"]["spec"]
         self._command = [sys.executable, *pod["containers"][0]["command"][1:], *pod["containers"][0]["args"]]
-        self._cluster_objects = [item for item in made if item["kind"].startswith("Cluster")]
+        self._cluster_objects = [item for item in objects if item["kind"].startswith("Cluster")]
         (text,) = rendered.of("ConfigMap")[job["metadata"]["name"]]["data"].values()
         self._crd = json.loads(text)
         self._crds, self._account = folder / "crds", folder / "account"
@@ -50,7 +50,7 @@ class Hook:
         self._forget_version()
 
     def run(self, version: str, *fields: str, name: str = CRD) -> str:
-        """Bring the CRD of a chart of this version, whose spec has these fields more; return what it says."""
+        """Apply the CRD of a chart of this version, with these additional spec fields; return the output."""
         crd = copy.deepcopy(self._crd)
         crd["metadata"]["annotations"][VERSION] = version
         crd["metadata"]["name"] = name
@@ -67,50 +67,50 @@ class Hook:
         return done.stdout if done.returncode == 0 else f"failed: {done.stderr}"
 
     def live(self) -> tuple[str, set[str]]:
-        """The chart's version of the CRD on the cluster, and the fields of its spec."""
+        """Return the chart version of the CRD on the cluster, and the fields of its spec."""
         crd: dict[str, Any] | None = self._access.get("crd", CRD)
         assert crd is not None
         spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
         return crd["metadata"]["annotations"][VERSION], set(spec["properties"])
 
     def close(self) -> None:
-        """Leave the CRD of this checkout, and no rights."""
+        """Restore the CRD of this checkout and delete the cluster-wide permissions."""
         self.run("999.0.0")
         self._forget_version()
         for item in self._cluster_objects:
             self._access.delete(item["kind"], item["metadata"]["name"])
 
     def _forget_version(self) -> None:
-        # The next chart, whatever its version, is to bring its own.
+        # The next chart may apply its own CRD, whatever its version.
         if self._access.get("crd", CRD) is not None:
             self._access.kubectl("annotate", "crd", CRD, f"{VERSION}-")
 
 
 @pytest.fixture
-def hook(control_plane: Access, namespace: str, tmp_path: Path) -> Iterator[Hook]:
-    made = Hook(control_plane, namespace, tmp_path)
-    yield made
-    made.close()
+def hook(control_plane: Access, namespace: str, tmp_path: Path) -> Iterator[CrdHook]:
+    created = CrdHook(control_plane, namespace, tmp_path)
+    yield created
+    created.close()
 
 
-def test_a_newer_chart_brings_its_fields_and_an_older_one_takes_none_away(hook: Hook) -> None:
+def test_a_newer_chart_adds_its_fields_and_an_older_one_removes_none(hook: CrdHook) -> None:
     hook.run("1.9.0")
     own = hook.live()[1]
-    assert "is now of chart 1.10.0" in hook.run("1.10.0", "colour")
+    assert "applied from chart 1.10.0" in hook.run("1.10.0", "colour")
     for older in ("1.9.0", "1.10.0-rc.2", "0.99.99"):
-        assert "stays so" in hook.run(older)
+        assert "left unchanged" in hook.run(older)
         assert hook.live() == ("1.10.0", {*own, "colour"})
     for newer in ("1.10.0", "1.10.1-rc.9", "1.10.1-rc.10", "1.10.1+build", "2.0.0"):
-        assert f"is now of chart {newer}" in hook.run(newer, "colour")
+        assert f"applied from chart {newer}" in hook.run(newer, "colour")
 
 
-def test_one_that_was_applied_by_hand_is_taken_over(control_plane: Access, hook: Hook) -> None:
+def test_a_crd_applied_by_hand_is_taken_over(control_plane: Access, hook: CrdHook) -> None:
     control_plane.apply(manifest=Path("k8s/crds") / "imago.dev_imagoclients.yaml")
-    assert "is now of chart 0.1.0" in hook.run("0.1.0", "colour")
+    assert "applied from chart 0.1.0" in hook.run("0.1.0", "colour")
     assert "colour" in hook.live()[1]
 
 
-def test_the_hook_may_bring_no_other_kind(hook: Hook) -> None:
-    told = hook.run("1.0.0", name="others.imago.dev")
-    assert told.startswith("failed: ")
-    assert "403" in told
+def test_the_hook_may_not_apply_another_crd(hook: CrdHook) -> None:
+    output = hook.run("1.0.0", name="others.imago.dev")
+    assert output.startswith("failed: ")
+    assert "403" in output

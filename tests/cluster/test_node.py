@@ -1,4 +1,4 @@
-"""The node that the other tests rest on: pods run, find each other by name, and take what is sent to their Service."""
+"""The node of the other tests: pods run, resolve names, and are reached through their Service."""
 
 import json
 from collections.abc import Iterator
@@ -58,17 +58,17 @@ def _ready(access: Access, deployment: str, namespace: str) -> int:
 
 @pytest.fixture
 def nats(pods: Access, namespace: str) -> Iterator[str]:
-    """The namespace of a NATS server in a pod, under Pod Security `restricted`."""
+    """The namespace of a NATS server in a pod, with Pod Security `restricted`."""
     pods.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     pods.apply(*_nats(namespace))
     pods.wait_for(lambda: _ready(pods, "nats", namespace), what="the pod of NATS to be ready", timeout=120)
     return namespace
 
 
-def test_a_pod_answers_behind_its_service(pods: Access, nats: str) -> None:
+def test_a_pod_is_reached_through_its_service(pods: Access, nats: str) -> None:
     path = f"/api/v1/namespaces/{nats}/services/nats:8222/proxy/varz"
     assert json.loads(pods.kubectl("get", "--raw", path))["jetstream"]["config"]["store_dir"].startswith("/data")
 
 
-def test_the_programs_of_a_pod_are_seen_in_its_log(pods: Access, nats: str) -> None:
+def test_the_output_of_a_pod_is_in_its_log(pods: Access, nats: str) -> None:
     assert "Server is ready" in pods.kubectl("logs", "deployment/nats", f"--namespace={nats}")

@@ -8,7 +8,8 @@ from imago.core.clients.changes import NewClient, create_client
 from imago.core.clients.model import Client, Pipeline, Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.images.model import ImageFormat, ImageHeader, original_key
-from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads
+from imago.core.uploads.model import AcceptedImage, NewImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 
 PEPPER = "pepper of the tests"

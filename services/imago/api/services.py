@@ -16,7 +16,8 @@ from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients.gcra import Rates
 from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxPublisher
-from imago.core.uploads.accept import InlineThumbnail, Uploads
+from imago.core.uploads.model import InlineThumbnail
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore
 from imago.settings import Settings

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
 
 from imago.api.auth.key_cache import KeyCache
 from imago.db.engine import Database
@@ -14,8 +13,8 @@ from imago.maintenance.lane_migrator import LaneMigrator
 from imago.maintenance.metrics_collector import MetricsCollector
 from imago.maintenance.object_cleaner import ObjectCleaner
 from imago.maintenance.outbox_relay import OutboxRelay
-from imago.maintenance.scheduler import ADVISORY_INTERVAL, MaintenanceScheduler, PeriodicTask
-from imago.maintenance.session_reaper import end_silent_sessions
+from imago.maintenance.scheduler import MaintenanceScheduler, PeriodicTask
+from imago.maintenance.session_reaper import SessionReaper
 from imago.maintenance.storage_auditor import StorageAuditor
 from imago.maintenance.stream_reconciler import StreamReconciler
 from imago.nats.connection import NatsConnection
@@ -25,12 +24,13 @@ from imago.settings import Settings
 
 # `last_used_at` of keys may lag by this.
 KEY_USES_SECONDS = 30.0
+# An advisory waits at most this long.
+ADVISORY_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def maintenance_scheduler(
     settings: Settings,
-    *,
     db: Database,
     store: ObjectStore,
     nats: NatsConnection,
@@ -64,7 +64,7 @@ def _job_tasks(
         # On PostgreSQL relays share the rows among them; SQLite cannot lock single rows.
         PeriodicTask("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
         PeriodicTask("reconciler", settings.reconcile_interval, reconciler.run_once),
-        PeriodicTask("advisories", ADVISORY_INTERVAL, reconciler.read_advisories),
+        PeriodicTask("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
         # Shared, because the process that changed a client's lane triggers its own task.
         PeriodicTask("lanes", settings.reconcile_interval, LaneMigrator(db, eager_publisher).run_once, shared=True),
         PeriodicTask("observer", settings.observe_interval, collector.run_once, on_lease_lost=collector.clear),
@@ -84,12 +84,12 @@ def _storage_tasks(
 
 def _database_tasks(settings: Settings, db: Database, keys: KeyCache) -> tuple[PeriodicTask, ...]:
     budgets = BudgetWaker(settings, db)
-    reap = partial(end_silent_sessions, db, timedelta(seconds=settings.database_timeout))
+    reaper = SessionReaper(db, frozen_for=timedelta(seconds=settings.database_timeout))
     return (
         # Shared, because the process that changed a client's limits triggers its own task.
         PeriodicTask("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
         PeriodicTask("ai-calls", settings.sweep_interval, budgets.clean_up),
         PeriodicTask("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
         # Without a lease, because the process that holds it may be the one that froze.
-        PeriodicTask("sessions", settings.database_timeout / 2, reap, shared=True),
+        PeriodicTask("sessions", settings.database_timeout / 2, reaper.run_once, shared=True),
     )

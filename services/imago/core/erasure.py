@@ -16,7 +16,7 @@ from imago.core.images.locks import lock_image
 from imago.core.outbox.model import OutboxKind
 from imago.core.outbox.rows import lock_rows
 from imago.core.times import iso_utc, utc_now
-from imago.core.uploads.accept import bury_intents
+from imago.core.uploads.intents import replace_by_tombstones
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import clients, images, outbox, tombstones, upload_intents
 
@@ -82,7 +82,7 @@ async def erasing_clients(db: Database) -> list[ErasingClient]:
 async def cancel_pending(db: Database, client_id: int) -> None:
     """Cancel a client's unpublished events and its uploads, which end with 408 and leave no object."""
     async with db.write(SYSTEM) as connection:
-        await bury_intents(connection, upload_intents.c.client_id == client_id, now=utc_now())
+        await replace_by_tombstones(connection, upload_intents.c.client_id == client_id, now=utc_now())
         events = sa.and_(outbox.c.client_id == client_id, outbox.c.kind != OutboxKind.WORK)
         await lock_rows(connection, events)
         await connection.execute(sa.delete(outbox).where(events))

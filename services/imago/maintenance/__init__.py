@@ -1,1 +1,1 @@
-"""What keeps the database and the streams in step: relay, reconciler, sweeper, advisory reader."""
+"""Periodic tasks that keep the database, the streams and the object store consistent, and the outbox published."""

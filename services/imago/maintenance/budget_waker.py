@@ -1,4 +1,4 @@
-"""What upkeep does about AI calls: held work goes on when there is room, and reservations of dead processes end."""
+"""Wakes stages that wait for an AI budget, and removes stale reservations and old rows from the ledger of AI calls."""
 
 from datetime import timedelta
 
@@ -7,33 +7,32 @@ from imago.core.jobs.budget_parking import find_parked_clients, wake_stages
 from imago.db.engine import Database
 from imago.settings import Settings
 
-# Of one client at a turn; the next turn wakes the next ones.
+# The maximum number of stages of a client in one run; the next run continues.
 BATCH = 500
 
 
 class BudgetWaker:
-    """Keeps the ledger of AI calls in order, and wakes what waited for a budget."""
+    """Wakes parked stages and cleans up the ledger of AI calls."""
 
     def __init__(self, settings: Settings, db: Database) -> None:
         self._db = db
         self._policy = settings.ai_budget_policy
-        # Longer than any answer can take with its retries, its repair and its fallbacks.
+        # Longer than any call with its retries, its repair request and its fallbacks.
         self._stale_after = timedelta(seconds=10 * settings.ai_timeout)
         self._kept_for = timedelta(days=settings.ai_calls_kept_days)
 
     async def run_once(self) -> int:
-        """Wake as much as there is room for; return how many stages.
+        """Wake parked stages of clients that have budget left; return the number of stages.
 
-        Never more than the calls that are left: the others would only be claimed, refused and held again.
+        At most as many as the client has calls left: further stages would be claimed, rejected and parked again.
         """
         woken = 0
         for parked in await find_parked_clients(self._db, policy=self._policy):
-            woken += await wake_stages(
-                self._db, parked.client_id, limit=BATCH if parked.unbounded else min(parked.room, BATCH)
-            )
+            limit = BATCH if parked.unbounded else min(parked.room, BATCH)
+            woken += await wake_stages(self._db, parked.client_id, limit=limit)
         return woken
 
     async def clean_up(self) -> int:
-        """End stale reservations and forget old calls; return how many."""
+        """End stale reservations and delete old calls; return the number of both."""
         expired = await expire_reservations(self._db, older_than=self._stale_after)
         return expired + await delete_old_calls(self._db, older_than=self._kept_for)

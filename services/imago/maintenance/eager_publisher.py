@@ -1,4 +1,4 @@
-"""Publishes rows right after their commit; what it can't publish now, the relay publishes later."""
+"""Publishes outbox rows right after their commit; the outbox relay publishes those that fail."""
 
 import asyncio
 import contextlib
@@ -18,43 +18,46 @@ from imago.telemetry.tracing import publish_spans
 
 log = structlog.get_logger(__name__)
 
-# Rows are gathered while the batch before is under way, so a batch is as large as the load makes it.
+# The maximum size of a batch. Rows that arrive during a batch form the next one, so batches grow with the load.
 _BATCH = 500
 
-# More than this in memory means that NATS doesn't keep up; the outbox has the rows anyway.
-_MAX_WAITING = 10_000
+# With more rows than this, NATS can't keep up; further rows are left to the relay.
+_MAX_PENDING = 10_000
+
+# How long `close` waits for pending rows.
+_CLOSE_SECONDS = 2.0
 
 
 class EagerPublisher:
-    """An `OutboxPublisher` with one background task; `start` and `close` it with the process."""
+    """An `OutboxPublisher` that publishes in one background task."""
 
     def __init__(self, db: Database, publisher: Publisher, *, by: str) -> None:
         self._db = db
         self._publisher = publisher
         self._by = by
-        self._waiting: list[OutboxRow] = []
+        self._pending: list[OutboxRow] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
 
     def publish_soon(self, rows: Sequence[OutboxRow]) -> None:
-        """Take over the rows of a committed transaction."""
-        if rows and len(self._waiting) < _MAX_WAITING:
-            self._waiting.extend(rows)
+        """Queue the rows of a committed transaction for publication."""
+        if rows and len(self._pending) < _MAX_PENDING:
+            self._pending.extend(rows)
             self._idle.clear()
             self._wake.set()
 
     async def start(self) -> None:
-        """Begin to publish."""
-        self._task = asyncio.create_task(self._run(), name="announcer")
+        """Start publishing."""
+        self._task = asyncio.create_task(self._run(), name="eager-publisher")
 
     async def close(self) -> None:
-        """Publish what waits, for a moment at most, and stop."""
+        """Publish pending rows for up to `_CLOSE_SECONDS`, and stop."""
         if self._task is None:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._idle.wait()
         await end_tasks(self._task)
 
@@ -62,20 +65,21 @@ class EagerPublisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                batch = self._waiting[:_BATCH]
+            while self._pending:
+                batch = self._pending[:_BATCH]
                 try:
-                    await publish_and_settle(self._db, self._publisher, batch, by=self._by)
+                    await publish_and_record(self._db, self._publisher, batch, by=self._by)
                 except DatabaseUnavailable as error:
-                    log.info("published, but could not note it; the relay will", error=str(error))
+                    # The relay publishes the rows again and JetStream drops the duplicates.
+                    log.info("outbox.publication-unrecorded", rows=len(batch), error=str(error))
                 except Exception:
-                    log.exception("the eager publisher failed over a batch; the relay takes it")
-                del self._waiting[: len(batch)]
+                    log.exception("outbox.eager-publish-failed", rows=len(batch))
+                del self._pending[: len(batch)]
             self._idle.set()
 
 
-async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
-    """Publish rows and note where they lie; return how many were published."""
+async def publish_and_record(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
+    """Publish rows and record their positions in the streams; return the number of rows published."""
     failpoints.reach("announcer.publishing")
     with publish_spans(rows) as traced:
         published = published_rows(rows, await publisher.publish_many(traced), by=by)
@@ -86,16 +90,16 @@ async def publish_and_settle(db: Database, publisher: Publisher, rows: Sequence[
     return len(published)
 
 
-def published_rows(rows: Sequence[OutboxRow], outcomes: Sequence[Ack | NatsUnavailable], *, by: str) -> list[Published]:
-    """Return the rows that JetStream has, and where; count them."""
+def published_rows(rows: Sequence[OutboxRow], results: Sequence[Ack | NatsUnavailable], *, by: str) -> list[Published]:
+    """Return the rows that JetStream stored, with their positions, and count them in the metrics."""
     published = []
-    for row, outcome in zip(rows, outcomes, strict=True):
-        if isinstance(outcome, NatsUnavailable):
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, NatsUnavailable):
             continue
-        published.append(Published(row, outcome.stream, outcome.sequence))
+        published.append(Published(row, result.stream, result.sequence))
         metrics.PUBLISHED.labels(by, row.kind).inc()
-        if outcome.duplicate:
-            # JetStream has this very id; where it lies is what it told. If that message is gone again, the reconciler
-            # finds out and publishes under another epoch.
+        if result.duplicate:
+            # The position is that of the first message with this id. If that message was lost, the stream reconciler
+            # republishes the run under another epoch.
             metrics.PUBLISH_DUPLICATES.inc()
     return published

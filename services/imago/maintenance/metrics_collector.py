@@ -1,7 +1,7 @@
-"""The observer: reads the state of the work from the database and the streams, and shows it as metrics.
+"""Reads the state of stages, queues and quotas from the database and the streams, and exposes it as metrics.
 
-One API process does it for all, under a lease. Workers scale to zero, and a worker that lives for a minute between two
-scrapes takes what it counted with it; what an alert rests on is therefore read from the truth.
+One API process collects them, under a lease. Workers scale to zero, and the counters of a worker that lives for less
+than a scrape interval are lost, so alerts rely on these metrics instead.
 """
 
 from collections import defaultdict
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from imago.core.jobs import job_metrics as observation
+from imago.core.jobs import job_metrics
 from imago.core.jobs.job_metrics import OpenWork
 from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, StageStatus
 from imago.core.lanes.model import DEDICATED, SHARED_LANES, lane_label
@@ -23,26 +23,26 @@ from imago.telemetry.snapshot import Labels, Snapshot
 
 log = structlog.get_logger(__name__)
 
-# A row's time is taken before its transaction commits, and the clocks of workers differ a little.
-SETTLING = timedelta(seconds=5)
+# Only images that ended this long ago are counted: their time is set before the commit, and workers' clocks differ.
+COMMIT_MARGIN = timedelta(seconds=5)
 
-# How long a dead letter is told of.
+# How long a dead letter counts as recent.
 RECENT = timedelta(hours=1)
 
-# Read at once; the rest is read at the next turn.
+# The maximum number of images in one run; the next run continues.
 _ENDED_LIMIT = 10_000
 
 _LANES = (*SHARED_LANES, DEDICATED)
 
 
 class MetricsCollector:
-    """Shows queues, open work, ended images, dead letters and quotas."""
+    """Collects the metrics of queues, open stages, ended images, dead letters and quotas."""
 
     def __init__(self, db: Database, nats: NatsConnection) -> None:
         self._db = db
         self._nats = nats
         self._streams = Snapshot(metrics.QUEUE_MESSAGES)
-        self._work = Snapshot(
+        self._stages = Snapshot(
             metrics.OPEN_STAGES, metrics.QUEUE_OLDEST, metrics.CLIENT_OPEN_STAGES, metrics.CLIENT_OLDEST
         )
         self._rest = Snapshot(metrics.RECENT_DEAD_LETTERS, metrics.QUOTA_USED)
@@ -54,27 +54,27 @@ class MetricsCollector:
                 metrics.IMAGES_DONE.labels(client, status)
 
     async def run_once(self) -> int:
-        """Look at everything once; return how many images ended since the last look. Raises DatabaseUnavailable."""
+        """Update all metrics; return the number of images that ended since the last run. Raises DatabaseUnavailable."""
         now = utc_now()
-        self._show_open(await observation.open_work(self._db, now=now), now)
-        await self._show_dead_letters(now)
-        await self._show_quotas()
-        ended = await self._count_ended(now - SETTLING)
+        self._set_open_stages(await job_metrics.open_work(self._db, now=now), now)
+        await self._set_dead_letters(now)
+        await self._set_quotas()
+        ended = await self._count_ended(now - COMMIT_MARGIN)
         try:
-            self._show_lag(await queue_lag(self._nats))
+            self._set_lag(await queue_lag(self._nats))
         except NatsUnavailable:
-            # What it was is not what it is; that NATS is away has a metric of its own.
+            # Outdated values must not be exposed. `imago_nats_connected` reports the outage.
             self._streams.clear()
         return ended
 
     def clear(self) -> None:
-        """Take back what the metrics tell: another process looks now."""
+        """Remove the metrics: another process collects them now."""
         self._ended_until = None
-        for snapshot in (self._streams, self._work, self._rest):
+        for snapshot in (self._streams, self._stages, self._rest):
             snapshot.clear()
 
-    def _show_lag(self, lags: Iterable[QueueLag]) -> None:
-        # Zeros too: an empty queue isn't an unknown one.
+    def _set_lag(self, lags: Iterable[QueueLag]) -> None:
+        # Including zeros, which distinguish an empty queue from an unknown one.
         messages: dict[Labels, float] = {
             (stage, lane, state): 0 for stage in STAGES for lane in _LANES for state in ("pending", "delivered")
         }
@@ -84,7 +84,7 @@ class MetricsCollector:
             messages[lag.stage, lane, "delivered"] += lag.delivered
         self._streams.replace(metrics.QUEUE_MESSAGES, messages)
 
-    def _show_open(self, work: Iterable[OpenWork], now: datetime) -> None:
+    def _set_open_stages(self, work: Iterable[OpenWork], now: datetime) -> None:
         states = ("waiting", "running", "retrying", "parked")
         stages: dict[Labels, float] = {
             (stage, lane, state): 0 for stage in STAGES for lane in _LANES for state in states
@@ -101,26 +101,26 @@ class MetricsCollector:
                 age = max((now - item.oldest).total_seconds(), 0.0)
                 oldest[item.stage, lane] = max(oldest[item.stage, lane], age)
                 client_oldest[client,] = max(client_oldest[client,], age)
-        self._work.replace(metrics.OPEN_STAGES, stages)
-        self._work.replace(metrics.QUEUE_OLDEST, oldest)
-        self._work.replace(metrics.CLIENT_OPEN_STAGES, of_client)
-        self._work.replace(metrics.CLIENT_OLDEST, client_oldest)
+        self._stages.replace(metrics.OPEN_STAGES, stages)
+        self._stages.replace(metrics.QUEUE_OLDEST, oldest)
+        self._stages.replace(metrics.CLIENT_OPEN_STAGES, of_client)
+        self._stages.replace(metrics.CLIENT_OLDEST, client_oldest)
 
-    async def _show_dead_letters(self, now: datetime) -> None:
+    async def _set_dead_letters(self, now: datetime) -> None:
         letters: defaultdict[Labels, float] = defaultdict(float)
-        for counted in await observation.dead_letters_since(self._db, since=now - RECENT):
+        for counted in await job_metrics.dead_letters_since(self._db, since=now - RECENT):
             letters[counted.stage, counted.error_code, metrics.client_label(counted.client)] += counted.count
         self._rest.replace(metrics.RECENT_DEAD_LETTERS, letters)
 
-    async def _show_quotas(self) -> None:
+    async def _set_quotas(self) -> None:
         used: dict[Labels, float] = {}
-        for client, usage in await observation.usages(self._db):
+        for client, usage in await job_metrics.usages(self._db):
             limits, label = client.limits, metrics.client_label(client.name)
             for quota, amount, limit in (
                 ("storage", usage.storage_bytes, limits.storage_bytes),
                 ("images", usage.images, limits.images),
             ):
-                # A limit of zero is used up by nothing at all, on purpose; that is no quota about to end.
+                # A limit of zero is intentional, so its quota does not count as nearly used up.
                 ratio = amount / limit if limit else 0.0
                 used[label, quota] = max(used.get((label, quota), 0.0), ratio)
         self._rest.replace(metrics.QUOTA_USED, used)
@@ -128,10 +128,10 @@ class MetricsCollector:
     async def _count_ended(self, until: datetime) -> int:
         after, self._ended_until = self._ended_until, until
         if after is None:
-            # What ended before this process looked was counted by another one, or by nobody.
+            # Earlier images were counted by the previous holder of the lease, or not at all.
             return 0
         try:
-            ended = await observation.ended_images(self._db, after=after, until=until, limit=_ENDED_LIMIT)
+            ended = await job_metrics.ended_images(self._db, after=after, until=until, limit=_ENDED_LIMIT)
         except BaseException:
             self._ended_until = after
             raise

@@ -1,6 +1,7 @@
-"""The sweeper: deletes the objects of uploads that came to nothing and of images that are gone, and nothing else.
+"""Deletes the objects of abandoned uploads and deleted images, and expired rows.
 
-Objects that the database doesn't know (after a restored backup, in a shared bucket) are never deleted.
+It deletes only objects with a tombstone. Objects that are not in the database (after a restored backup, or in a shared
+bucket) are never deleted.
 """
 
 from collections.abc import Sequence
@@ -19,59 +20,66 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200
 
-# An object that can't be deleted (held by a lock of the store's, say) must not keep the others from being deleted.
-POSTPONE = timedelta(minutes=10)
+# An object that can't be deleted (because of an object lock, for example) must not block the others.
+RETRY_DELAY = timedelta(minutes=10)
 
-# So many failures in a row mean that it is the store; each of them may have taken its whole deadline.
-STRIKES = 3
+# After this many failures in a row the store counts as unavailable, because each failure can take a whole timeout.
+MAX_FAILURES_IN_A_ROW = 3
 
-# A client that sent nothing for so long has a full burst anyway.
-RATE_MEMORY = timedelta(days=1)
+# After this time without a request, a client has its full burst anyway.
+RATE_LIFETIME = timedelta(days=1)
 
 
 class ObjectCleaner:
-    """Clears expired intents, tombstones and Idempotency-Keys."""
+    """Deletes expired intents, Idempotency-Keys and rates, and the objects of tombstones."""
 
     def __init__(self, db: Database, store: ObjectStore) -> None:
         self._db = db
         self._store = store
 
     async def run_once(self) -> int:
-        """Sweep everything that is due; return how many objects were deleted."""
-        intents = await expire_intents(self._db)
-        metrics.CLEANED_UP.labels("intents").inc(intents)
-        metrics.CLEANED_UP.labels("idempotency-keys").inc(await expire_idempotency_keys(self._db))
-        metrics.CLEANED_UP.labels("rates").inc(await expire_rates(self._db, idle=RATE_MEMORY))
-        deleted = 0
+        """Delete everything that is due; return the number of objects deleted."""
+        await self._expire_rows()
+        total = 0
         while tombstones := await due_tombstones(self._db, limit=BATCH):
-            done, failed, away = await self._delete(tombstones)
-            await mark_objects_deleted(self._db, done)
-            await postpone_tombstones(self._db, failed, POSTPONE)
-            deleted += len(done)
-            metrics.CLEANED_UP.labels("objects").inc(len(done))
+            deleted, failed, unavailable = await self._delete(tombstones)
+            await mark_objects_deleted(self._db, deleted)
+            await postpone_tombstones(self._db, failed, RETRY_DELAY)
+            total += len(deleted)
+            metrics.CLEANED_UP.labels("objects").inc(len(deleted))
             metrics.OBJECT_DELETION_FAILURES.inc(len(failed))
-            if away:
+            if unavailable:
                 break
-        return deleted
+        return total
+
+    async def _expire_rows(self) -> None:
+        metrics.CLEANED_UP.labels("intents").inc(await expire_intents(self._db))
+        metrics.CLEANED_UP.labels("idempotency-keys").inc(await expire_idempotency_keys(self._db))
+        metrics.CLEANED_UP.labels("rates").inc(await expire_rates(self._db, idle=RATE_LIFETIME))
 
     async def _delete(self, tombstones: Sequence[Tombstone]) -> tuple[list[Tombstone], list[Tombstone], bool]:
-        """Delete objects; return those that are gone, those that are not, and whether the store seems to be away."""
-        done: list[Tombstone] = []
+        """Delete objects; return those deleted, those that failed, and whether the store seems to be unavailable."""
+        deleted: list[Tombstone] = []
         failed: list[Tombstone] = []
-        strikes = 0
+        failures_in_a_row = 0
         for tombstone in tombstones:
-            try:
-                await self._store.delete(tombstone.object_key)
-            except StorageUnavailable as error:
-                log.warning("an object can't be deleted now", key=tombstone.object_key, error=str(error))
-            except Exception:
-                log.exception("an object can't be deleted", key=tombstone.object_key)
-            else:
-                done.append(tombstone)
-                strikes = 0
+            if await self._try_to_delete(tombstone.object_key):
+                deleted.append(tombstone)
+                failures_in_a_row = 0
                 continue
             failed.append(tombstone)
-            strikes += 1
-            if strikes == STRIKES:
-                break
-        return done, failed, strikes == STRIKES
+            failures_in_a_row += 1
+            if failures_in_a_row == MAX_FAILURES_IN_A_ROW:
+                return deleted, failed, True
+        return deleted, failed, False
+
+    async def _try_to_delete(self, key: str) -> bool:
+        try:
+            await self._store.delete(key)
+        except StorageUnavailable as error:
+            log.warning("object.delete-failed", key=key, error=str(error))
+            return False
+        except Exception:
+            log.exception("object.delete-failed", key=key)
+            return False
+        return True

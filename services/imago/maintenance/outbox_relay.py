@@ -1,4 +1,4 @@
-"""The relay: publishes what is due in the outbox, which is what crashes and outages left, and what was parked."""
+"""Publishes due rows of the outbox: those that crashes and outages left, and parked rows whose time has come."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,15 +15,15 @@ from imago.nats.publisher import Publisher
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publish_spans
 
-# Rows are locked while they are published, so a batch is what NATS takes in a fraction of a second.
+# Rows are locked while they are published, so a batch is small enough for NATS to take in a fraction of a second.
 BATCH = 200
 
-# A row that JetStream doesn't take (its lane has no stream yet) must not keep the others from their turn.
-POSTPONE = timedelta(seconds=5)
+# A row that can't be published (because its lane has no stream yet, for example) must not block the others.
+RETRY_DELAY = timedelta(seconds=5)
 
 
 class OutboxRelay:
-    """Publishes due rows; several may run side by side."""
+    """Publishes due rows; on PostgreSQL, several relays can run concurrently."""
 
     def __init__(self, db: Database, nats: NatsConnection, publisher: Publisher) -> None:
         self._db = db
@@ -31,45 +31,48 @@ class OutboxRelay:
         self._publisher = publisher
 
     async def run_once(self) -> int:
-        """Publish what is due until nothing is left or NATS is away; return how many rows were published."""
+        """Publish all due rows while NATS is available; return the number of rows published."""
         total = 0
         while self._nats.connected:
-            done, taken = await self._batch()
-            total += done
+            published, taken = await self._publish_batch()
+            total += published
             if taken < BATCH:
                 break
-        waiting = await outbox_state(self._db)
-        metrics.OUTBOX_OVERDUE.set(waiting.overdue)
-        metrics.OUTBOX_PARKED.set(waiting.parked)
-        age = (utc_now() - waiting.oldest_due_at).total_seconds() if waiting.oldest_due_at else 0.0
-        metrics.OUTBOX_AGE.set(max(age, 0.0))
+        await self._update_metrics()
         return total
 
-    async def _batch(self) -> tuple[int, int]:
-        # Most sweeps find nothing, and a write transaction on SQLite would keep others out for it.
+    async def _update_metrics(self) -> None:
+        state = await outbox_state(self._db)
+        metrics.OUTBOX_OVERDUE.set(state.overdue)
+        metrics.OUTBOX_PARKED.set(state.parked)
+        age = (utc_now() - state.oldest_due_at).total_seconds() if state.oldest_due_at else 0.0
+        metrics.OUTBOX_AGE.set(max(age, 0.0))
+
+    async def _publish_batch(self) -> tuple[int, int]:
+        # Most runs find no row, and a write transaction on SQLite would block other writers for nothing.
         if (await outbox_state(self._db)).overdue == 0:
             return 0, 0
         if self._db.is_sqlite:
-            # There a lease keeps others away, because a write transaction would lock the database while NATS answers.
+            # A lease excludes other relays, because a write transaction would lock the database until NATS answers.
             async with self._db.read(SYSTEM) as connection:
                 rows = await take_due_rows(connection, now=utc_now(), limit=BATCH)
-            published, left = await self._publish(rows)
+            published, unpublished = await self._publish(rows)
             async with self._db.write(SYSTEM) as connection:
-                await _note(connection, published, left)
+                await _record(connection, published, unpublished)
         else:
             async with self._db.write(SYSTEM) as connection:
                 rows = await take_due_rows(connection, now=utc_now(), limit=BATCH)
-                published, left = await self._publish(rows)
-                await _note(connection, published, left)
+                published, unpublished = await self._publish(rows)
+                await _record(connection, published, unpublished)
         return len(published), len(rows)
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
         with publish_spans(rows) as traced:
-            outcomes = await self._publisher.publish_many(traced)
-        left = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, NatsUnavailable)]
-        return published_rows(rows, outcomes, by="relay"), left
+            results = await self._publisher.publish_many(traced)
+        unpublished = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, NatsUnavailable)]
+        return published_rows(rows, results, by="relay"), unpublished
 
 
-async def _note(connection: AsyncConnection, published: Sequence[Published], left: Sequence[int]) -> None:
+async def _record(connection: AsyncConnection, published: Sequence[Published], unpublished: Sequence[int]) -> None:
     await mark_published(connection, published)
-    await postpone_rows(connection, left, POSTPONE)
+    await postpone_rows(connection, unpublished, RETRY_DELAY)

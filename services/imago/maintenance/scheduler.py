@@ -1,4 +1,4 @@
-"""The chores of every API process, each done by one process at a time under a lease in the database."""
+"""Runs the periodic tasks of an API process; a lease in the database lets one process run each task at a time."""
 
 import asyncio
 import contextlib
@@ -18,18 +18,17 @@ from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-# A process that dies holding a lease keeps a chore undone for this many of its intervals, and this long at least.
+# A lease lasts this many intervals, but at least `MIN_LEASE_SECONDS`. After a crash of its holder, the task does not
+# run for that long.
 LEASE_INTERVALS = 3
-SHORTEST_LEASE = 5.0
-
-ADVISORY_INTERVAL = 5.0
+MIN_LEASE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """Something done every `interval` seconds; `shared` chores need no lease.
+    """A task that runs every `interval` seconds; a `shared` one runs in every process, without a lease.
 
-    `forget` is called at each turn that is another process's: what this one knew is no longer told.
+    `on_lease_lost` is called at each interval in which another process holds the lease.
     """
 
     name: str
@@ -40,46 +39,50 @@ class PeriodicTask:
 
 
 class MaintenanceScheduler:
-    """Runs chores until it is closed; one that fails is logged and tried again at its next turn."""
+    """Runs periodic tasks until it is closed; a task that fails is logged, and runs again after its interval."""
 
-    def __init__(self, db: Database, chores: tuple[PeriodicTask, ...]) -> None:
+    def __init__(self, db: Database, tasks: tuple[PeriodicTask, ...]) -> None:
         self._db = db
-        self._chores = chores
+        self._tasks = tasks
         self._holder = uuid.uuid4().hex
-        self._tasks: list[asyncio.Task[None]] = []
-        self._nudges = {chore.name: asyncio.Event() for chore in chores}
+        self._loops: list[asyncio.Task[None]] = []
+        self._triggers = {task.name: asyncio.Event() for task in tasks}
 
-    def trigger(self, name: str) -> Callable[[], None]:
-        """Return what makes a chore's next turn come now."""
-        return self._nudges[name].set
+    def trigger(self, name: str) -> None:
+        """Run a task now instead of after its interval."""
+        self._triggers[name].set()
 
     async def start(self) -> None:
-        """Begin."""
-        metrics.init_maintenance_series(chore.name for chore in self._chores)
-        self._tasks = [asyncio.create_task(self._loop(chore), name=f"upkeep-{chore.name}") for chore in self._chores]
+        """Start all tasks."""
+        metrics.init_maintenance_series(task.name for task in self._tasks)
+        self._loops = [asyncio.create_task(self._loop(task), name=f"maintenance-{task.name}") for task in self._tasks]
 
     async def close(self) -> None:
-        """Stop and give the leases back."""
-        await end_tasks(*self._tasks)
+        """Stop all tasks, and release their leases."""
+        await end_tasks(*self._loops)
         with contextlib.suppress(DatabaseUnavailable):
             await release_leases(self._db, self._holder)
 
-    async def _loop(self, chore: PeriodicTask) -> None:
-        ttl = timedelta(seconds=max(chore.interval * LEASE_INTERVALS, SHORTEST_LEASE))
+    async def _loop(self, task: PeriodicTask) -> None:
+        trigger = self._triggers[task.name]
         while True:
             try:
-                if chore.shared or await take_lease(self._db, chore.name, self._holder, ttl=ttl):
-                    await chore.run()
-                    metrics.TASK_RUNS.labels(chore.name, "done").inc()
-                    metrics.TASK_LAST_SUCCESS.labels(chore.name).set_to_current_time()
-                elif chore.on_lease_lost is not None:
-                    chore.on_lease_lost()
+                await self._run(task)
             except (DatabaseUnavailable, NatsUnavailable, StorageUnavailable) as error:
-                metrics.TASK_RUNS.labels(chore.name, "waited").inc()
-                log.info("a chore has to wait", chore=chore.name, error=type(error).__name__)
+                metrics.TASK_RUNS.labels(task.name, "waited").inc()
+                log.info("maintenance.task-deferred", task=task.name, error=type(error).__name__)
             except Exception:
-                metrics.TASK_RUNS.labels(chore.name, "failed").inc()
-                log.exception("a chore failed", chore=chore.name)
+                metrics.TASK_RUNS.labels(task.name, "failed").inc()
+                log.exception("maintenance.task-failed", task=task.name)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudges[chore.name].wait(), chore.interval)
-            self._nudges[chore.name].clear()
+                await asyncio.wait_for(trigger.wait(), task.interval)
+            trigger.clear()
+
+    async def _run(self, task: PeriodicTask) -> None:
+        lease = timedelta(seconds=max(task.interval * LEASE_INTERVALS, MIN_LEASE_SECONDS))
+        if task.shared or await take_lease(self._db, task.name, self._holder, ttl=lease):
+            await task.run()
+            metrics.TASK_RUNS.labels(task.name, "done").inc()
+            metrics.TASK_LAST_SUCCESS.labels(task.name).set_to_current_time()
+        elif task.on_lease_lost is not None:
+            task.on_lease_lost()

@@ -1,4 +1,4 @@
-"""Ends the database sessions of processes that froze, so that nobody waits for their locks."""
+"""Ends the database sessions of frozen processes, which would hold their locks otherwise."""
 
 from datetime import timedelta
 
@@ -11,10 +11,17 @@ from imago.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-async def end_silent_sessions(db: Database, silent_for: timedelta) -> int:
-    """End the sessions that have been silent within a statement for so long; return how many."""
-    ended = await end_frozen_sessions(db, frozen_for=silent_for)
-    if ended:
-        metrics.FROZEN_SESSIONS.inc(ended)
-        log.warning("ended database sessions of processes that froze", sessions=ended)
-    return ended
+class SessionReaper:
+    """Ends sessions that have been silent inside a statement for longer than `frozen_for`."""
+
+    def __init__(self, db: Database, *, frozen_for: timedelta) -> None:
+        self._db = db
+        self._frozen_for = frozen_for
+
+    async def run_once(self) -> int:
+        """End the frozen sessions; return their number."""
+        ended = await end_frozen_sessions(self._db, frozen_for=self._frozen_for)
+        if ended:
+            metrics.FROZEN_SESSIONS.inc(ended)
+            log.warning("database.frozen-sessions-ended", sessions=ended)
+        return ended

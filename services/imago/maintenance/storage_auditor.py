@@ -1,8 +1,7 @@
-"""The auditor: compares storage with the database and tells where they differ; it changes neither.
+"""Compares the object store with the database and reports differences, without changing either.
 
-After a database was restored from an older backup, or in a bucket that others use too, there are objects that the
-database doesn't know; after storage was lost there are images without objects. Which of the two is right is for a
-person to decide.
+Unknown objects appear after a restore of an older database backup, or in a shared bucket; missing objects appear after
+a loss in the store. An operator has to decide which side is right.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from imago.telemetry.snapshot import Snapshot
 
 log = structlog.get_logger(__name__)
 
-# How many keys a report names; the counts are of all.
+# The maximum number of keys in a report; the counts include all.
 SAMPLES = 20
 
 _BATCH = 200
@@ -29,7 +28,7 @@ _BATCH = 200
 
 @dataclass
 class Findings:
-    """What was found: how many of each kind, and the first few."""
+    """The number of unknown and missing objects, with the first keys of each."""
 
     objects: int = 0
     unknown: int = 0
@@ -40,56 +39,57 @@ class Findings:
 
 
 class StorageAuditor:
-    """Walks through all objects and all images side by side, both in the order of keys."""
+    """Walks all stored objects and all images in parallel, both in the order of keys."""
 
     def __init__(self, settings: Settings, db: Database, store: ObjectStore) -> None:
         self._db = db
         self._store = store
         self._prefix = settings.s3_prefix.strip("/") + "/" if settings.s3_prefix.strip("/") else ""
-        # An object may be there before its row is committed, for as long as an upload lasts.
-        self._young = timedelta(seconds=settings.intent_ttl)
-        self._shown = Snapshot(metrics.UNKNOWN_OBJECTS, metrics.MISSING_OBJECTS)
+        # During an upload, an object can exist before its row is committed.
+        self._upload_time = timedelta(seconds=settings.intent_ttl)
+        self._metrics = Snapshot(metrics.UNKNOWN_OBJECTS, metrics.MISSING_OBJECTS)
 
     def clear(self) -> None:
-        """Take back what the metrics tell: another process compares now."""
-        self._shown.clear()
+        """Remove the metrics: another process runs the audit now."""
+        self._metrics.clear()
 
     async def run_once(self) -> int:
-        """Compare, log and meter; return how many differences there are."""
+        """Compare, log the differences and set the metrics; return the number of differences."""
         findings = await self.compare()
-        self._shown.replace(metrics.UNKNOWN_OBJECTS, {(): findings.unknown})
-        self._shown.replace(metrics.MISSING_OBJECTS, {(): findings.missing})
+        self._metrics.replace(metrics.UNKNOWN_OBJECTS, {(): findings.unknown})
+        self._metrics.replace(metrics.MISSING_OBJECTS, {(): findings.missing})
         if findings.unknown:
             log.warning(
-                "storage holds objects that the database doesn't know; nothing deletes them",
+                "storage.unknown-objects-found",
                 count=findings.unknown,
                 bytes=findings.unknown_bytes,
                 first=findings.unknown_samples,
+                message="these objects are not in the database; Imago does not delete them",
             )
         if findings.missing:
-            log.error("images have lost objects", count=findings.missing, first=findings.missing_samples)
+            log.error("storage.missing-objects-found", count=findings.missing, first=findings.missing_samples)
         return findings.unknown + findings.missing
 
     async def compare(self) -> Findings:
         """Return the differences; raise DatabaseUnavailable or StorageUnavailable."""
         findings = Findings()
-        strangers: list[ObjectInfo] = []
+        unmatched: list[ObjectInfo] = []
         stored, expected = self._stored(findings), expected_objects(self._db)
-        there, needed = await anext(stored, None), await anext(expected, None)
-        while there is not None or needed is not None:
-            if needed is None or (there is not None and there.key < needed.key):
-                if there is not None:
-                    strangers.append(there)
-                    there = await anext(stored, None)
-            elif there is None or needed.key < there.key:
+        found, needed = await anext(stored, None), await anext(expected, None)
+        while found is not None or needed is not None:
+            if needed is None or (found is not None and found.key < needed.key):
+                if found is not None:
+                    unmatched.append(found)
+                    found = await anext(stored, None)
+            elif found is None or needed.key < found.key:
                 await self._check_missing(findings, needed)
                 needed = await anext(expected, None)
             else:
-                there, needed = await anext(stored, None), await anext(expected, None)
-            if len(strangers) >= _BATCH:
-                await self._check_unknown(findings, strangers)
-                strangers = []
-        await self._check_unknown(findings, strangers)
+                found, needed = await anext(stored, None), await anext(expected, None)
+            if len(unmatched) >= _BATCH:
+                await self._check_unknown(findings, unmatched)
+                unmatched = []
+        await self._check_unknown(findings, unmatched)
         return findings
 
     async def _stored(self, findings: Findings) -> AsyncIterator[ObjectInfo]:
@@ -97,9 +97,9 @@ class StorageAuditor:
             findings.objects += 1
             yield info
 
-    async def _check_unknown(self, findings: Findings, strangers: list[ObjectInfo]) -> None:
-        """Look at objects again that no image had at its turn: while we walked, things went on."""
-        old = [info for info in strangers if utc_now() - info.modified > self._young]
+    async def _check_unknown(self, findings: Findings, unmatched: list[ObjectInfo]) -> None:
+        """Check again objects that no image had when they were compared: images changed during the walk."""
+        old = [info for info in unmatched if utc_now() - info.modified > self._upload_time]
         known = await known_objects(self._db, [info.key for info in old])
         for info in old:
             if info.key not in known:
@@ -109,7 +109,7 @@ class StorageAuditor:
                     findings.unknown_samples.append(info.key)
 
     async def _check_missing(self, findings: Findings, needed: ExpectedObject) -> None:
-        """Look again for an object that was not listed where it should have been."""
+        """Check again an object that was not listed: images changed during the walk."""
         if await self._store.size(needed.key) is None and await still_expected(self._db, needed):
             findings.missing += 1
             if len(findings.missing_samples) < SAMPLES:

@@ -1,1 +1,1 @@
-"""Where the bytes of images lie: local files or S3, behind one `ObjectStore`."""
+"""Object storage for originals and thumbnails: local files or S3, behind one `ObjectStore`."""

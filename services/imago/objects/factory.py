@@ -1,4 +1,4 @@
-"""Builds the store that the settings name."""
+"""Creates the object store that the settings select."""
 
 import asyncio
 
@@ -9,12 +9,12 @@ from imago.startup import StartupError
 
 
 async def build_store(settings: StorageSettings) -> ObjectStore:
-    """Build the object store; raise StartupError if a required setting is missing.
+    """Create the object store; raise StartupError if a required setting is missing.
 
-    A store that is away at this moment is no reason not to start.
+    This doesn't connect to the store, so a process starts while its store is unavailable.
     """
     if settings.storage_backend == "s3":
-        # Its client takes half a second of CPU to import, which pods that start from zero wait for.
+        # Importing its client takes half a second of CPU time, which delays pods that scale from zero.
         from imago.objects.s3 import S3Store
 
         s3 = S3Store(settings)

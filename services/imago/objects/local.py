@@ -1,4 +1,4 @@
-"""Objects as files of a directory: written aside, made durable, then renamed into place."""
+"""Objects as local files: written to a temporary file, synced, and renamed into place."""
 
 import asyncio
 import contextlib
@@ -22,15 +22,15 @@ from imago.objects.store import ObjectInfo, ObjectMissing, ObjectWriter, Storage
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _INCOMING = ".incoming"
 
-# A hop to a thread costs more than writing a small chunk, so chunks are gathered up to this.
-_BATCH = 1024 * 1024
+# Small chunks are buffered up to this size, because switching to a thread costs more than writing them.
+_BUFFER_BYTES = 1024 * 1024
 
-# Files a crashed process was writing; no upload lasts that long (UPLOAD_TOTAL_TIMEOUT).
-_LEFTOVER_SECONDS = 3600.0
+# Older temporary files are from crashed processes; no upload lasts that long (UPLOAD_TOTAL_TIMEOUT).
+_MAX_TEMPORARY_AGE_SECONDS = 3600.0
 
 
 class LocalStore:
-    """An `ObjectStore` in a directory; its signed URLs are served by the API."""
+    """An `ObjectStore` in a directory. The API serves its signed URLs."""
 
     def __init__(self, root: Path, *, url_secret: str) -> None:
         self._root = root
@@ -38,15 +38,15 @@ class LocalStore:
         self._url_secret = url_secret
 
     def prepare(self) -> None:
-        """Make the directories, and remove what crashed processes left; raises OSError."""
+        """Create the directories and delete the temporary files of crashed processes; raise OSError."""
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in self._incoming.iterdir():
+        for temporary in self._incoming.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                    leftover.unlink()
+                if time.time() - temporary.stat().st_mtime > _MAX_TEMPORARY_AGE_SECONDS:
+                    temporary.unlink()
 
     def path(self, key: str) -> Path:
-        """Return where an object lies; raise ValueError for a key that could lead elsewhere."""
+        """Return the path of an object; raise ValueError for a key that could leave the directory."""
         segments = key.split("/")
         if not all(_SEGMENT.fullmatch(segment) for segment in segments):
             raise ValueError("not an object key")
@@ -54,33 +54,33 @@ class LocalStore:
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
-        """Begin an object; leaving the block without `commit` leaves nothing behind."""
+        """Write a new object; without `commit`, the block leaves nothing behind."""
         writer = _LocalWriter(self._temporary(key), self.path(key))
         try:
             yield writer
         finally:
-            if writer.begun:
-                # Shielded, because this is also how a cancelled upload ends.
+            if writer.needs_discard:
+                # Shielded, because a cancelled upload also ends here.
                 await asyncio.shield(asyncio.to_thread(writer.discard))
 
     async def put(self, key: str, path: Path, *, content_type: str) -> None:
-        """Store a small finished file, in place of what the key held."""
-        with _mapped():
+        """Store a small file, replacing an existing object."""
+        with _translated_errors():
             await asyncio.to_thread(self._put, path, key)
 
     async def size(self, key: str) -> int | None:
-        """Return an object's size in bytes, or None where there is none."""
+        """Return an object's size in bytes, or None if it doesn't exist."""
         try:
             return (await asyncio.to_thread(self.path(key).stat)).st_size
         except FileNotFoundError:
             return None
 
     async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
-        """Return what a function makes of an object that seeks, in a thread; raises ObjectMissing."""
+        """Return the result of a function that reads the object in a thread; raise ObjectMissing."""
         path = self.path(key)
 
         def opened() -> T:
-            with _mapped():
+            with _translated_errors():
                 file = path.open("rb")
             with file:
                 return read(file)
@@ -89,8 +89,8 @@ class LocalStore:
 
     @asynccontextmanager
     async def reader(self, key: str) -> AsyncIterator[BinaryIO]:
-        """Open an object for seeking and reading in a thread; raises ObjectMissing."""
-        with _mapped():
+        """Open an object as a seekable file to be read in a thread; raise ObjectMissing."""
+        with _translated_errors():
             file = await asyncio.to_thread(self.path(key).open, "rb")
         try:
             yield file
@@ -99,42 +99,39 @@ class LocalStore:
 
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
-        """Give the object's own path, which must only be read."""
+        """Yield the path of the object itself, which is read-only; raise ObjectMissing."""
         if await self.size(key) is None:
             raise ObjectMissing(key)
         yield self.path(key)
 
     async def delete(self, key: str) -> None:
-        """Delete an object, what a killed process had written of it, and the folders it leaves empty.
-
-        Nothing happens where there is none.
-        """
-        with _mapped():
+        """Delete an object, its temporary files and empty parent directories; do nothing if it doesn't exist."""
+        with _translated_errors():
             await asyncio.to_thread(self._delete, key)
 
     async def list(self, *, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        """Give all objects under a prefix, in the order of their keys."""
+        """Yield the objects with a prefix, ordered by key."""
         for info in await asyncio.to_thread(lambda: sorted(self._walk(prefix), key=attrgetter("key"))):
             yield info
 
     async def signed_url(self, request: UrlRequest) -> str:
-        """Return the path of a URL that the API serves."""
+        """Return the path of a signed URL that the API serves."""
         return f"/files/signed/{make_token(request, self._url_secret)}"
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless a file can be written."""
+        """Raise StorageUnavailable if no file can be written."""
         probe = self._incoming / f"check-{uuid.uuid4().hex}"
         try:
-            with _mapped():
+            with _translated_errors():
                 await asyncio.to_thread(probe.write_bytes, b"")
         finally:
             await asyncio.to_thread(probe.unlink, missing_ok=True)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
     def _temporary(self, key: str) -> Path:
-        # The name tells the key, so that deleting the key finds what was never finished.
+        # Named after the key, so that `delete` finds temporary files of unfinished uploads, too.
         return self._incoming / f"{_flat(key)}{uuid.uuid4().hex}"
 
     def _put(self, source: Path, key: str) -> None:
@@ -159,7 +156,7 @@ class LocalStore:
             try:
                 folder.rmdir()
             except OSError:
-                # Not empty, or made anew at this moment.
+                # Not empty, or created again concurrently.
                 return
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -174,28 +171,28 @@ class LocalStore:
 
 
 class _LocalWriter:
-    """Opens its file with the first bytes that it writes, in the same hop to a thread; small objects take one hop."""
+    """Opens its file with the first write, so that a small object needs only one switch to a thread."""
 
     def __init__(self, temporary: Path, target: Path) -> None:
         self._file: BinaryIO | None = None
         self._temporary = temporary
         self._target = target
-        self._batch: list[bytes] = []
-        self._batched = 0
+        self._buffer: list[bytes] = []
+        self._buffered = 0
         self._working = threading.Lock()
         self._discarded = False
-        self.begun = False
-        """Whether there is, or may be by now, something to discard."""
+        self.needs_discard = False
+        """Whether a temporary file exists or may exist."""
 
     async def write(self, chunk: bytes) -> None:
-        self._batch.append(chunk)
-        self._batched += len(chunk)
-        if self._batched >= _BATCH:
+        self._buffer.append(chunk)
+        self._buffered += len(chunk)
+        if self._buffered >= _BUFFER_BYTES:
             await self._in_thread(self._flush)
 
     async def commit(self) -> None:
         await self._in_thread(self._commit)
-        self.begun = False
+        self.needs_discard = False
 
     def discard(self) -> None:
         with self._working:
@@ -205,23 +202,23 @@ class _LocalWriter:
             self._temporary.unlink(missing_ok=True)
 
     async def _in_thread(self, work: Callable[[list[bytes]], None]) -> None:
-        batch, self._batch, self._batched = self._batch, [], 0
-        self.begun = True
-        with _mapped():
-            await asyncio.to_thread(self._unless_discarded, work, batch)
+        chunks, self._buffer, self._buffered = self._buffer, [], 0
+        self.needs_discard = True
+        with _translated_errors():
+            await asyncio.to_thread(self._unless_discarded, work, chunks)
 
-    def _unless_discarded(self, work: Callable[[list[bytes]], None], batch: list[bytes]) -> None:
-        # An upload that is cancelled doesn't stop its thread, which would make the file anew behind the discarding.
+    def _unless_discarded(self, work: Callable[[list[bytes]], None], chunks: list[bytes]) -> None:
+        # Cancelling an upload doesn't stop its thread, which could otherwise create the file again after `discard`.
         with self._working:
             if not self._discarded:
-                work(batch)
+                work(chunks)
 
-    def _flush(self, batch: list[bytes]) -> None:
-        self._opened().writelines(batch)
+    def _flush(self, chunks: list[bytes]) -> None:
+        self._opened().writelines(chunks)
 
-    def _commit(self, batch: list[bytes]) -> None:
+    def _commit(self, chunks: list[bytes]) -> None:
         file = self._opened()
-        file.writelines(batch)
+        file.writelines(chunks)
         file.flush()
         os.fsync(file.fileno())
         file.close()
@@ -242,13 +239,13 @@ def _open_new(path: Path) -> BinaryIO:
 
 
 def _rename(temporary: Path, target: Path) -> None:
-    """Move a finished file into place and make the move durable."""
+    """Rename a finished file to its final path and sync the directory."""
     while True:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             temporary.replace(target)
         except FileNotFoundError:
-            # A deletion took the folder away between the two calls.
+            # A deletion removed the directory between the two calls.
             if not temporary.exists():
                 raise
             continue
@@ -261,13 +258,13 @@ def _rename(temporary: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _mapped() -> Iterator[None]:
-    """Turn the system's errors into the store's; their texts hold paths and stay inside."""
+def _translated_errors() -> Iterator[None]:
+    """Translate OSErrors into the store's errors without their texts, which contain paths."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ObjectMissing("no such object") from error
+        raise ObjectMissing("object not found") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("no room left") from error
+            raise StorageFull("no space left") from error
         raise StorageUnavailable(errno.errorcode.get(error.errno or 0, "OSError")) from error

@@ -1,7 +1,6 @@
-"""Tokens of `/files/signed/{token}`: what a token opens stands in it, under an HMAC that only we can make.
+"""The tokens of `/files/signed/{token}`: `<base64url(claims)>.<base64url(HMAC-SHA256)>`.
 
-A token is `<base64url(claims)>.<base64url(HMAC-SHA256)>`; the claims name the method, the object, the content type, the
-file name, the disposition and the expiry, so a token is good for exactly one thing.
+The claims are the method, the object key, the content type, the file name, the disposition and the expiry.
 """
 
 import base64
@@ -19,7 +18,7 @@ _METHOD = "GET"
 
 
 def make_token(request: UrlRequest, secret: str) -> str:
-    """Return the token that opens what the request says."""
+    """Return the token for a request."""
     claims = orjson.dumps(
         [
             _VERSION,
@@ -35,12 +34,12 @@ def make_token(request: UrlRequest, secret: str) -> str:
 
 
 def read_token(token: str, secret: str, *, now: datetime | None = None) -> UrlRequest | None:
-    """Return what a token opens; None where it is malformed, tampered with or expired."""
+    """Return the request of a token, or None if it is malformed, tampered with or expired."""
     head, _, tail = token.partition(".")
     claims, mac = _decode(head), _decode(tail)
     if claims is None or mac is None or not hmac.compare_digest(mac, _mac(claims, secret)):
         return None
-    # What follows was written by us: the HMAC holds.
+    # The HMAC is valid, so Imago wrote the claims and they need no validation.
     version, method, key, content_type, filename, disposition, expires = orjson.loads(claims)
     expires_at = datetime.fromtimestamp(expires, UTC)
     if version != _VERSION or method != _METHOD or expires_at <= (now or utc_now()):
@@ -58,7 +57,7 @@ def _encode(data: bytes) -> str:
 
 def _decode(text: str) -> bytes | None:
     try:
-        # Strict, so that a token has one spelling only.
+        # Strict, so that no two encodings of a token are valid.
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None

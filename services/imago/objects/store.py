@@ -1,4 +1,4 @@
-"""What every object store can do; local files and S3 do it alike."""
+"""The interface of object stores."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,20 +13,20 @@ Disposition = Literal["inline", "attachment"]
 
 
 class ObjectMissing(Exception):
-    """There is no object of that key."""
+    """No object has this key."""
 
 
 class StorageUnavailable(Exception):
-    """The store can't be reached or doesn't answer in time; trying again later may help."""
+    """The store can't be reached or times out; a later retry may succeed."""
 
 
 class StorageFull(StorageUnavailable):
-    """The store has no room left."""
+    """The store has no space left."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object of the store."""
+    """A stored object."""
 
     key: str
     size: int
@@ -35,7 +35,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class UrlRequest:
-    """What a signed URL opens: one object, under a content type and a file name of our choosing, until it expires."""
+    """A request for a signed URL: one object, served with this content type and file name until it expires."""
 
     key: str
     content_type: str
@@ -45,60 +45,60 @@ class UrlRequest:
 
 
 class ObjectWriter(Protocol):
-    """An object being written; it exists only after `commit`."""
+    """Writes an object, which exists only after `commit`."""
 
     async def write(self, chunk: bytes) -> None:
-        """Add bytes; raises StorageUnavailable or StorageFull."""
+        """Append bytes; raise StorageUnavailable or StorageFull."""
         ...
 
     async def commit(self) -> None:
-        """Make the object be there, whole and durable."""
+        """Make the object durable and visible."""
         ...
 
 
 class ObjectStore(Protocol):
-    """Where the bytes of images lie. All methods raise StorageUnavailable where the store is away."""
+    """Stores objects by key. All methods raise StorageUnavailable while the store is unavailable."""
 
     def create(self, key: str) -> AbstractAsyncContextManager[ObjectWriter]:
-        """Begin an object; leaving the block without `commit` leaves nothing behind."""
+        """Write a new object; without `commit`, the block leaves nothing behind."""
         ...
 
     async def put(self, key: str, path: Path, *, content_type: str) -> None:
-        """Store a small finished file, in place of what the key held."""
+        """Store a small file, replacing an existing object."""
         ...
 
     async def size(self, key: str) -> int | None:
-        """Return an object's size in bytes, or None where there is none."""
+        """Return an object's size in bytes, or None if it doesn't exist."""
         ...
 
     async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
-        """Return what a function makes of an object that seeks, in a thread; raises ObjectMissing."""
+        """Return the result of a function that reads the object in a thread; raise ObjectMissing."""
         ...
 
     def reader(self, key: str) -> AbstractAsyncContextManager[BinaryIO]:
-        """Open an object for seeking and reading in a thread; raises ObjectMissing."""
+        """Open an object as a seekable file to be read in a thread; raise ObjectMissing."""
         ...
 
     def local_copy(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """Give a path to read an object from while the block lasts; raises ObjectMissing."""
+        """Yield a path from which the object can be read in the block; raise ObjectMissing."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Delete an object; nothing happens where there is none."""
+        """Delete an object; do nothing if it doesn't exist."""
         ...
 
     def list(self, *, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        """Give all objects under a prefix, in the order of their keys."""
+        """Yield the objects with a prefix, ordered by key."""
         ...
 
     async def signed_url(self, request: UrlRequest) -> str:
-        """Return a URL that opens one object; a path beginning with `/` where the API itself serves it."""
+        """Return a URL that serves one object: a path beginning with `/` if the API itself serves it."""
         ...
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the store answers."""
+        """Raise StorageUnavailable if the store can't be used."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         ...

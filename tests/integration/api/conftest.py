@@ -27,7 +27,7 @@ from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.clients.scopes import CLIENT_SCOPES, parse_client_scopes
 from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxRow
-from imago.core.uploads.accept import Uploads
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.local import LocalStore
 from imago.settings import Settings

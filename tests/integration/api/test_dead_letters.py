@@ -14,7 +14,7 @@ from imago.core.jobs.dead_letters import ReplayOutcome, replay
 from imago.core.jobs.failures import PermanentFailure
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.work_message import WorkMessage
-from imago.core.uploads.accept import AcceptedImage
+from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import Database
 from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded

@@ -1,4 +1,4 @@
-"""Connections that send too slowly are closed, and those that behave are not."""
+"""Slow and idle connections are closed, and others are not."""
 
 import asyncio
 import dataclasses
@@ -18,7 +18,7 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @asynccontextmanager
 async def served(api: Api, **settings: float) -> AsyncIterator[int]:
-    """Serve the API as the command does, and give its port."""
+    """Serve the API as the command does; yield its port."""
     changed = api.services.settings.model_copy(update=settings)
     uploads = dataclasses.replace(api.services.uploads, settings=changed)
     services = dataclasses.replace(api.services, settings=changed, uploads=uploads)
@@ -27,7 +27,7 @@ async def served(api: Api, **settings: float) -> AsyncIterator[int]:
         yield listener.getsockname()[1]
 
 
-async def test_a_header_that_drips_is_cut_off_and_others_are_not(api: Api) -> None:
+async def test_a_slow_header_closes_only_its_own_connection(api: Api) -> None:
     async with served(api, header_timeout=0.5) as port:
         slow_reader, slow = await asyncio.open_connection("127.0.0.1", port)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -46,7 +46,7 @@ async def test_a_header_that_drips_is_cut_off_and_others_are_not(api: Api) -> No
         dripping.cancel()
         writer.write(GET)
         async with asyncio.timeout(10):
-            assert b" 200 " in await reader.readuntil(b'{"status":"ok"}'), "the connection that behaved was closed too"
+            assert b" 200 " in await reader.readuntil(b'{"status":"ok"}'), "the other connection was closed, too"
         writer.close()
 
 
@@ -69,9 +69,9 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive(api: Api) -> No
         b"POST / HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: sesame\r\n" % number for number in range(1_000)) + b"\r\n",
     ],
-    ids=["no HTTP", "NUL in a header", "a long header", "a long path", "two lengths", "1,000 headers"],
+    ids=["not HTTP", "NUL in a header", "a long header", "a long path", "two Content-Length headers", "1,000 headers"],
 )
-async def test_what_is_no_valid_http_is_a_problem_and_nothing_of_it_is_logged(
+async def test_invalid_http_gets_a_problem_response_and_is_not_logged(
     api: Api, caplog: pytest.LogCaptureFixture, request_bytes: bytes
 ) -> None:
     caplog.set_level("DEBUG")
@@ -91,7 +91,7 @@ async def test_what_is_no_valid_http_is_a_problem_and_nothing_of_it_is_logged(
     assert b"sesame" not in head + body
 
 
-async def test_a_process_about_to_stop_lets_its_connections_go_with_the_answer(api: Api) -> None:
+async def test_a_draining_process_closes_each_connection_with_its_response(api: Api) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.http.port)
     writer.write(GET)
     assert b" 200 " in await reader.readuntil(b'{"status":"ok"}')

@@ -1,4 +1,4 @@
-"""Reading and changing images over HTTP."""
+"""Images over HTTP: lists, details, changes, and signed URLs."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded, picture
 
 
-async def test_lists_have_pages_and_the_quota(tenant: Tenant) -> None:
-    uploaded = [(await tenant.upload(encoded("png", picture(seed=index))))[1]["id"] for index in range(5)]
+async def test_lists_are_paged_and_contain_the_quota(tenant: Tenant) -> None:
+    made = [(await tenant.upload(encoded("png", picture(seed=index))))[1]["id"] for index in range(5)]
     seen: list[int] = []
     path = "/images?limit=2"
     while path:
@@ -19,7 +19,7 @@ async def test_lists_have_pages_and_the_quota(tenant: Tenant) -> None:
         seen += [item["id"] for item in page["items"]]
         assert page["quota"]["images_used"] == 5
         path = f"/images?limit=2&cursor={page['next_cursor']}" if page["next_cursor"] else ""
-    assert seen == sorted(uploaded, reverse=True)
+    assert seen == sorted(made, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ async def test_lists_have_pages_and_the_quota(tenant: Tenant) -> None:
     ]
     + ["taken_from=yesterday", "created_from=2024-01-01T00:00:00", "q=", "q=%00", "tag="],
 )
-async def test_an_invalid_query_parameter_is_named_in_the_error(tenant: Tenant, query: str) -> None:
+async def test_an_invalid_query_parameter_is_reported_by_name(tenant: Tenant, query: str) -> None:
     status, problem = await tenant.call("GET", f"/images?{query}")
     assert (status, problem["code"]) == (422, "validation-failed")
     assert query.split("=")[0] in problem["errors"]
 
 
-async def test_an_image_can_be_read_by_its_id_or_its_uuid(tenant: Tenant) -> None:
+async def test_an_image_is_found_by_id_and_by_uuid(tenant: Tenant) -> None:
     _, body = await tenant.upload(encoded())
     assert await tenant.call("GET", f"/images/{body['id']}") == await tenant.call("GET", f"/images/{body['uuid']}")
 
@@ -59,7 +59,7 @@ async def test_status_has_every_stage(tenant: Tenant) -> None:
         assert response == {"stage_status": "pending", part: None}
 
 
-async def test_the_response_for_another_clients_image_is_that_for_a_missing_one(api: Api, tenant: Tenant) -> None:
+async def test_another_clients_image_is_indistinguishable_from_a_missing_one(api: Api, tenant: Tenant) -> None:
     other = await api.new_client("other")
     _, body = await tenant.upload(encoded())
     routes = [("GET", suffix) for suffix in ("", "/status", "/exif", "/ocr", "/ai", "/download-url", "/thumbnail-url")]
@@ -76,7 +76,7 @@ async def test_the_response_for_another_clients_image_is_that_for_a_missing_one(
     assert (await tenant.call("GET", f"/images/{body['id']}"))[0] == 200
 
 
-async def test_a_signed_url_serves_the_original_without_letting_it_run_scripts(api: Api, tenant: Tenant) -> None:
+async def test_a_signed_url_serves_the_original_without_active_content(api: Api, tenant: Tenant) -> None:
     data = encoded("gif") + b"<script>alert(1)</script>"
     _, body = await tenant.upload(data, 'a; x="y.html')
     _, link = await tenant.call("GET", f"/images/{body['id']}/download-url")
@@ -102,7 +102,7 @@ async def test_a_signed_url_serves_the_original_without_letting_it_run_scripts(a
             assert response.status == 404
 
 
-async def test_a_thumbnail_that_is_not_ready_is_a_conflict_with_retry_after(api: Api, tenant: Tenant) -> None:
+async def test_a_missing_thumbnail_is_reported_with_retry_after(api: Api, tenant: Tenant) -> None:
     _, body = await tenant.upload(encoded())
     headers = {"X-API-Key": tenant.key}
     async with api.http.get(f"/images/{body['id']}/thumbnail-url", headers=headers) as response:
@@ -110,7 +110,7 @@ async def test_a_thumbnail_that_is_not_ready_is_a_conflict_with_retry_after(api:
         assert int(response.headers["Retry-After"]) >= 1
 
 
-async def test_the_users_description_and_tags_are_set_and_removed(tenant: Tenant) -> None:
+async def test_a_users_description_and_tags_are_set_and_cleared(tenant: Tenant) -> None:
     _, body = await tenant.upload(encoded())
     path = f"/images/{body['id']}"
     _, detail = await tenant.call("PATCH", path, json={"description": "Chez nous", "tags": ["Été", "été", "mer"]})
@@ -124,7 +124,7 @@ async def test_the_users_description_and_tags_are_set_and_removed(tenant: Tenant
         assert (status, problem["code"]) == (422, "validation-failed"), wrong
 
 
-async def test_reprocessing_requests_new_runs_of_the_stages(tenant: Tenant) -> None:
+async def test_reprocessing_starts_new_runs(tenant: Tenant) -> None:
     _, body = await tenant.upload(encoded())
     status, response = await tenant.call("POST", f"/images/{body['id']}/reprocess", json={"stages": ["ocr"]})
     assert (status, response["stages"]["ocr"]["run"], response["stages"]["exif"]["run"]) == (202, 2, 1)
@@ -139,7 +139,7 @@ async def test_reprocessing_requests_new_runs_of_the_stages(tenant: Tenant) -> N
         assert (await tenant.call("POST", f"/images/{body['id']}/reprocess", json=wrong))[0] == 422
 
 
-async def test_a_deleted_image_does_not_exist_and_its_quota_is_released(api: Api, tenant: Tenant) -> None:
+async def test_a_deleted_image_is_not_found_and_releases_its_quota(api: Api, tenant: Tenant) -> None:
     _, body = await tenant.upload(encoded())
     assert await tenant.call("DELETE", f"/images/{body['id']}") == (204, None)
     assert (await tenant.call("GET", f"/images/{body['id']}"))[0] == 404
@@ -147,7 +147,7 @@ async def test_a_deleted_image_does_not_exist_and_its_quota_is_released(api: Api
     assert me["quota"]["images_used"] == 0
 
 
-async def test_the_error_is_the_same_for_all_invalid_keys(api: Api, tenant: Tenant) -> None:
+async def test_all_invalid_keys_get_the_same_response(api: Api, tenant: Tenant) -> None:
     unknown = keys.generate().reveal()
     typo = tenant.key[:-1] + ("0" if tenant.key[-1] != "0" else "1")
     for key in ("", "x", unknown, typo, tenant.key.swapcase(), "imago_" * 40):
@@ -158,7 +158,7 @@ async def test_the_error_is_the_same_for_all_invalid_keys(api: Api, tenant: Tena
             assert "WWW-Authenticate" in response.headers
 
 
-async def test_a_key_without_the_scope_is_refused(api: Api) -> None:
+async def test_a_key_without_the_scope_is_rejected(api: Api) -> None:
     reader = await api.new_client("reader", scopes=["images:read"])
     assert (await reader.call("GET", "/images"))[0] == 200
     status, problem = await reader.upload(encoded())
@@ -172,12 +172,12 @@ async def test_the_administrator_creates_clients_but_has_no_images(api: Api) -> 
     body = {"name": "Atelier", "plan": "premium", "limits": {"images": 5}, "pipeline": {"stages": ["ocr"]}}
     async with api.http.post("/auth/clients", headers=headers, json=body) as response:
         assert response.status == 201
-        client = await response.json()
-    assert client["limits"]["images"] == 5
-    assert client["limits"]["burst"] == 1000
-    tenant = Tenant(api, None, client["api_key"])  # type: ignore[arg-type]
+        made = await response.json()
+    assert made["limits"]["images"] == 5
+    assert made["limits"]["burst"] == 1000
+    tenant = Tenant(api, None, made["api_key"])  # type: ignore[arg-type]
     status, me = await tenant.call("GET", "/auth/me")
-    assert (status, me["plan"], me["client"]["uuid"]) == (200, "premium", client["uuid"])
+    assert (status, me["plan"], me["client"]["uuid"]) == (200, "premium", made["uuid"])
     _, uploaded = await tenant.upload(encoded())
     _, state = await tenant.call("GET", f"/images/{uploaded['id']}/status")
     assert {name: stage["status"] for name, stage in state["stages"].items()} == {
@@ -193,7 +193,7 @@ async def test_the_administrator_creates_clients_but_has_no_images(api: Api) -> 
             assert response.status == 422, wrong
 
 
-async def test_unknown_paths_and_methods_are_problem_documents(api: Api) -> None:
+async def test_unknown_paths_and_methods_get_problem_responses(api: Api) -> None:
     async with api.http.get("/nothing/here") as response:
         assert (response.status, (await response.json(content_type=None))["code"]) == (404, "not-found")
     async with api.http.put("/images") as response:
@@ -201,12 +201,12 @@ async def test_unknown_paths_and_methods_are_problem_documents(api: Api) -> None
         assert "GET" in response.headers["Allow"]
 
 
-async def test_every_route_declares_a_permission(api: Api) -> None:
+async def test_every_route_declares_its_access(api: Api) -> None:
     for route in api.http.server.app.router.routes():  # type: ignore[union-attr]
         assert permission_of(route.handler) is not None, route
 
 
-async def test_health_checks_and_metrics_are_served(api: Api, tenant: Tenant) -> None:
+async def test_health_documentation_and_metrics_respond(api: Api, tenant: Tenant) -> None:
     await tenant.upload(encoded())
     for path in ("/", "/health", "/health/ready", "/health/detailed", "/docs", "/openapi.json"):
         async with api.http.get(path) as response:

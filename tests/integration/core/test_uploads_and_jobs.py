@@ -1,4 +1,4 @@
-"""The transactions that everything rests on, on SQLite and on PostgreSQL."""
+"""The transactions of uploads, images and jobs, on SQLite and PostgreSQL."""
 
 import asyncio
 from dataclasses import replace
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.clients.queries import get_usage
 from imago.core.errors import IdempotencyInFlight, NotFound, QuotaExceeded, StageDisabled, UploadExpired
-from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
+from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.core.images.locks import lock_image
 from imago.core.images.model import ImageFormat, ImageHeader
@@ -43,12 +43,14 @@ from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.core.jobs.stream_repair import find_open_stages, republish
-from imago.core.leases import take_lease
+from imago.core.leases import release_leases, take_lease
 from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now
-from imago.core.uploads.accept import AcceptedImage, NewImage, Uploads, abandon_upload
-from imago.core.uploads.idempotency import Completion, KeyLease, claim_key
+from imago.core.uploads.idempotency import Completion, KeyLease, acquire_key
+from imago.core.uploads.intents import abandon_upload
+from imago.core.uploads.model import AcceptedImage, NewImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.db.schema import current_revision, head_revision
@@ -73,18 +75,18 @@ def message(client: Client, image: UUID, stage: Stage, *, run: int = 1) -> WorkM
 
 
 async def claimed(db: Database, client: Client, image: object, stage: Stage, *, run: int = 1, tries: int = 3) -> Claim:
-    held = await claim_stage(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
-    assert isinstance(held, Claim), held
-    return held
+    claim = await claim_stage(db, message(client, image, stage, run=run), lease=LEASE, max_tries=tries, headers={})
+    assert isinstance(claim, Claim), claim
+    return claim
 
 
-async def finish(db: Database, held: Claim) -> StageEnded:
-    return await complete_stage(db, held, RESULTS[held.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
+async def finish(db: Database, claim: Claim) -> StageEnded:
+    return await complete_stage(db, claim, RESULTS[claim.stage], headers={}, thumbnail_key=THUMBNAIL_KEY)
 
 
-async def fail(db: Database, held: Claim, failure: Exception, *, tries: int = 3) -> FailedAttempt:
+async def fail(db: Database, claim: Claim, failure: Exception, *, tries: int = 3) -> FailedAttempt:
     base = timedelta(seconds=1)
-    return await fail_stage(db, held, failure, max_tries=tries, base=base, cap=base, headers={})
+    return await fail_stage(db, claim, failure, max_tries=tries, base=base, cap=base, headers={})
 
 
 async def expire_leases(db: Database) -> None:
@@ -92,28 +94,28 @@ async def expire_leases(db: Database) -> None:
         await connection.execute(sa.update(image_stages).values(lease_until=None, due_at=None))
 
 
-async def test_migrations_are_idempotent_and_may_run_side_by_side(db: Database) -> None:
+async def test_migrations_are_idempotent_and_can_run_concurrently(db: Database) -> None:
     await asyncio.gather(*(upgrade(db) for _ in range(4)))
     assert await current_revision(db) == head_revision()
 
 
-async def test_the_migrated_schema_is_the_one_the_code_describes(db: Database) -> None:
+async def test_the_migrated_schema_matches_the_tables_in_the_code(db: Database) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     def differences(connection: sa.Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"include_name": _ours})
+        context = MigrationContext.configure(connection, opts={"include_name": _is_described})
         return compare_metadata(context, metadata)
 
     async with db.read() as connection:
         assert await connection.run_sync(differences) == []
 
 
-def _ours(name: str | None, kind: str, _parents: object) -> bool:
+def _is_described(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "table" and (name or "").startswith("image_search"))
 
 
-async def test_an_accepted_image_has_its_stages_its_messages_and_its_charge(db: Database) -> None:
+async def test_an_accepted_image_has_stages_and_outbox_rows_and_is_charged(db: Database) -> None:
     client = await make_client(db)
     accepted = await make_image(db, client, size=1000)
     row, stages = await get_stages(db, client.id, accepted.uuid)
@@ -124,21 +126,21 @@ async def test_an_accepted_image_has_its_stages_its_messages_and_its_charge(db: 
 
 
 @pytest.mark.parametrize("processes", [1, 3, 50])
-async def test_fifty_uploads_at_once_fill_a_quota_for_ten_exactly(db: Database, processes: int) -> None:
+async def test_fifty_concurrent_uploads_fill_a_quota_for_ten_exactly(db: Database, processes: int) -> None:
     client = await make_client(db, storage_bytes=10_000)
     shared = [Uploads(db) for _ in range(processes)]
     outcomes = await asyncio.gather(
         *(make_image(db, client, size=1000, uploads=shared[number % processes]) for number in range(50)),
         return_exceptions=True,
     )
-    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert {type(problem) for problem in refused} == {QuotaExceeded}
-    assert len(refused) == 40
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert {type(problem) for problem in rejected} == {QuotaExceeded}
+    assert len(rejected) == 40
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (10_000, 10)
 
 
-async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(db: Database) -> None:
+async def test_an_upload_whose_intent_expired_is_rejected_and_not_charged(db: Database) -> None:
     client = await make_client(db)
     uuid = uuid4()
     intent = await Uploads(db).begin(client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
@@ -147,10 +149,13 @@ async def test_an_upload_whose_intent_was_swept_is_refused_and_charges_nothing(d
     with pytest.raises(UploadExpired):
         await Uploads(db).accept(client, NewImage(intent, uuid, "a", header, 5, "0" * 64, "c/i/original", {}))
     assert (await get_usage(db, client.id)).images == 0
-    assert [grave.object_key for grave in await due_tombstones(db, limit=10)] == ["c/i/original", "c/i/thumbnail"]
+    assert [tombstone.object_key for tombstone in await due_tombstones(db, limit=10)] == [
+        "c/i/original",
+        "c/i/thumbnail",
+    ]
 
 
-async def test_uploads_that_come_together_are_each_accepted_as_if_alone(db: Database) -> None:
+async def test_concurrent_uploads_of_several_clients_are_accepted(db: Database) -> None:
     uploads, client, other = Uploads(db), await make_client(db), await make_client(db, "other")
     images = await asyncio.gather(
         *(
@@ -176,7 +181,7 @@ def by_id(image: AcceptedImage) -> int:
     return image.id
 
 
-async def test_an_upload_that_came_too_late_takes_no_other_along(db: Database) -> None:
+async def test_an_expired_upload_does_not_fail_others_of_its_batch(db: Database) -> None:
     uploads, client = Uploads(db), await make_client(db)
     header, uuids = ImageHeader(ImageFormat.PNG, 1, 1, 1), [uuid4() for _ in range(4)]
     intents = [
@@ -195,17 +200,17 @@ async def test_an_upload_that_came_too_late_takes_no_other_along(db: Database) -
     assert (await get_usage(db, client.id)).images == 3
 
 
-async def test_what_is_asked_for_together_is_refused_one_by_one(db: Database) -> None:
+async def test_rejected_uploads_do_not_fail_others_of_their_batch(db: Database) -> None:
     client, uploads = await make_client(db, storage_bytes=3500), Uploads(db)
     news = [await _stored(uploads, client, sha256 * 64) for sha256 in "aaabcd"]
     lease, ttl = timedelta(seconds=30), timedelta(hours=1)
-    held = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    held = await acquire_key(db, client.id, "key", lease=lease, ttl=ttl)
     assert isinstance(held, KeyLease)
     good, stale = (Completion(each, "f" * 64, ttl) for each in (held, KeyLease(client.id, "key", uuid4())))
     outcomes = await asyncio.gather(
         *(
-            uploads.accept(client, upload, once=once)
-            for upload, once in zip(news, [None, stale, good, None, None, None], strict=True)
+            uploads.accept(client, upload, completion=completion)
+            for upload, completion in zip(news, [None, stale, good, None, None, None], strict=True)
         ),
         return_exceptions=True,
     )
@@ -215,9 +220,9 @@ async def test_what_is_asked_for_together_is_refused_one_by_one(db: Database) ->
     assert again.duplicate_of == first.id
     used = await get_usage(db, client.id)
     assert (used.storage_bytes, used.images) == (3000, 3)
-    repeated = await claim_key(db, client.id, "key", lease=lease, ttl=ttl)
+    repeated = await acquire_key(db, client.id, "key", lease=lease, ttl=ttl)
     assert not isinstance(repeated, KeyLease)
-    assert repeated.answer["id"] == again.id
+    assert repeated.response["id"] == again.id
 
 
 async def _stored(uploads: Uploads, client: Client, sha256: str) -> NewImage:
@@ -226,8 +231,8 @@ async def _stored(uploads: Uploads, client: Client, sha256: str) -> NewImage:
     return NewImage(intent, uuid, "again.jpg", header, 1000, sha256, f"{uuid}/original", {})
 
 
-async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Database) -> None:
-    """The answer of a commit may be lost; what it accepted must keep its object."""
+async def test_an_accepted_upload_cannot_be_abandoned(db: Database) -> None:
+    """The response to a commit can be lost; the accepted image must keep its object."""
     client = await make_client(db)
     uuid = uuid4()
     intent = await Uploads(db).begin(client, image=uuid, object_key="c/i/original", ttl=timedelta(minutes=1))
@@ -237,7 +242,7 @@ async def test_an_upload_that_was_accepted_after_all_is_not_given_up(db: Databas
     assert await due_tombstones(db, limit=10) == []
 
 
-async def test_the_same_bytes_uploaded_worked_on_and_deleted_at_once_never_deadlock(db: Database) -> None:
+async def test_concurrent_uploads_jobs_and_deletions_of_duplicates_do_not_deadlock(db: Database) -> None:
     client = await make_client(db)
 
     async def live(number: int) -> None:
@@ -254,7 +259,7 @@ async def test_the_same_bytes_uploaded_worked_on_and_deleted_at_once_never_deadl
     assert (usage.images, usage.storage_bytes) == (20, 20 * 1077)
 
 
-async def test_the_same_bytes_are_told_as_a_duplicate_of_the_first(db: Database) -> None:
+async def test_the_same_bytes_are_a_duplicate_of_the_first_image(db: Database) -> None:
     client, other = await make_client(db), await make_client(db, "other")
     first = await make_image(db, client, sha256="a" * 64)
     assert (await make_image(db, client, sha256="a" * 64)).duplicate_of == first.id
@@ -272,12 +277,12 @@ async def test_results_are_stored_and_the_last_stage_ends_the_image(db: Database
     assert (await get_usage(db, client.id)).storage_bytes == 1077, "the thumbnail counts"
 
 
-async def test_stages_that_end_at_the_same_moment_end_the_image_once(db: Database) -> None:
+async def test_stages_that_end_concurrently_end_the_image_once(db: Database) -> None:
     client = await make_client(db)
     for _ in range(5):
         image = await make_image(db, client)
-        held = [await claimed(db, client, image.uuid, stage) for stage in STAGES]
-        ended = await asyncio.gather(*(finish(db, item) for item in held))
+        claims = [await claimed(db, client, image.uuid, stage) for stage in STAGES]
+        ended = await asyncio.gather(*(finish(db, claim) for claim in claims))
         assert sum(item.image_done_after is not None for item in ended) == 1
         assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
 
@@ -291,22 +296,22 @@ async def test_a_second_worker_waits_while_the_first_holds_the_lease(db: Databas
     assert second.retry_in is not None
 
 
-async def test_a_lease_begins_when_the_claim_has_its_lock(db: Database) -> None:
+async def test_a_lease_starts_when_the_claim_gets_its_lock(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     async with db.write() as connection:
         await lock_image(connection, image.uuid)
         claiming = asyncio.create_task(claimed(db, client, image.uuid, Stage.OCR))
-        # For as long as another stage's transaction on the same image may well last.
+        # A transaction of another stage of the image may take this long.
         await asyncio.sleep(0.5)
-        let_go = utc_now()
+        unlocked = utc_now()
     await claiming
     async with db.read() as connection:
         until = await connection.scalar(sa.select(image_stages.c.lease_until).where(image_stages.c.stage == Stage.OCR))
-    assert until >= let_go + LEASE, "what was waited for the lock came off the lease"
+    assert until >= unlocked + LEASE, "waiting for the lock must not shorten the lease"
 
 
-async def test_a_late_writer_is_refused(db: Database) -> None:
+async def test_a_late_result_is_rejected(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     frozen = await claimed(db, client, image.uuid, Stage.OCR)
@@ -320,7 +325,7 @@ async def test_a_late_writer_is_refused(db: Database) -> None:
         await fail(db, frozen, TransientFailure("late", "late"))
 
 
-async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
+async def test_a_message_of_an_ended_run_is_dropped(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
@@ -330,13 +335,13 @@ async def test_a_message_of_a_run_that_ended_is_dropped(db: Database) -> None:
     assert gone == ClaimRejected("image gone")
 
 
-async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Database) -> None:
+async def test_a_poison_file_uses_its_attempts_and_becomes_one_dead_letter(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for attempt in (1, 2, 3):
-        held = await claimed(db, client, image.uuid, Stage.VISION)
-        assert held.attempts == attempt
-        failed = await fail(db, held, TransientFailure("child-died", "It died."))
+        claim = await claimed(db, client, image.uuid, Stage.VISION)
+        assert claim.attempts == attempt
+        failed = await fail(db, claim, TransientFailure("child-died", "It died."))
         await expire_leases(db)
     assert failed.decision == Die()
     assert {item.kind for item in failed.outbox} == {"dead", "event"}
@@ -345,7 +350,7 @@ async def test_a_poison_file_takes_its_tries_and_becomes_one_dead_letter(db: Dat
     assert [(letter.stage, letter.attempts, letter.error_code) for letter in letters] == [("vision", 3, "child-died")]
 
 
-async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Database) -> None:
+async def test_a_file_that_kills_its_workers_is_dead_without_a_fourth_attempt(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for _ in range(3):
@@ -358,16 +363,16 @@ async def test_a_file_that_kills_its_workers_dies_without_a_fourth_start(db: Dat
     assert (stages[Stage.OCR].status, stages[Stage.OCR].error_code) == (StageStatus.DEAD, "worker-lost")
 
 
-async def test_a_try_that_is_given_back_doesnt_count(db: Database) -> None:
+async def test_a_released_attempt_does_not_count(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for _ in range(5):
-        held = await claimed(db, client, image.uuid, Stage.OCR)
-        assert held.attempts == 1
-        await release_claim(db, held)
+        claim = await claimed(db, client, image.uuid, Stage.OCR)
+        assert claim.attempts == 1
+        await release_claim(db, claim)
 
 
-async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Database) -> None:
+async def test_an_unknown_claim_is_released_only_if_it_is_the_workers_own(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     ours = await claimed(db, client, image.uuid, Stage.OCR)
@@ -375,17 +380,17 @@ async def test_a_claim_that_may_be_there_is_undone_only_where_it_is_ours(db: Dat
     assert (await claimed(db, client, image.uuid, Stage.OCR)).attempts == 1
     await expire_leases(db)
     theirs = await claimed(db, client, image.uuid, Stage.OCR)
-    # Had our commit failed, the number that we meant to take would be the next worker's.
+    # If the commit had failed, the next worker's claim would have the same number.
     never_committed = replace(theirs, lease_until=theirs.lease_until - timedelta(microseconds=1))
     await release_unknown_claim(db, ClaimUnknown(never_committed))
     assert await extend_claim(db, theirs, lease=LEASE)
 
 
-async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Database) -> None:
+async def test_a_throttled_stage_is_parked_in_the_outbox_under_a_new_epoch(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
-    held = await claimed(db, client, image.uuid, Stage.VISION)
-    failed = await fail(db, held, Throttled("throttled", "Wait.", timedelta(minutes=10)))
+    claim = await claimed(db, client, image.uuid, Stage.VISION)
+    failed = await fail(db, claim, Throttled("throttled", "Wait.", timedelta(minutes=10)))
     assert failed.decision == Park(timedelta(minutes=10), counted=False)
     async with db.read() as connection:
         epochs = list(await connection.scalars(sa.select(outbox.c.epoch).where(outbox.c.stage == "vision")))
@@ -394,7 +399,7 @@ async def test_a_throttled_try_waits_in_the_outbox_under_a_new_epoch(db: Databas
     assert (stages[Stage.VISION].status, stages[Stage.VISION].attempts) == (StageStatus.RETRYING, 0)
 
 
-async def test_a_transient_failure_is_retried_and_told(db: Database) -> None:
+async def test_a_transient_failure_is_retried_and_reported(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     failed = await fail(db, await claimed(db, client, image.uuid, Stage.OCR), TransientFailure("x", "y"))
@@ -402,18 +407,18 @@ async def test_a_transient_failure_is_retried_and_told(db: Database) -> None:
     assert [item.payload["name"] for item in failed.outbox] == ["stage.retrying"]
 
 
-async def test_an_image_with_a_dead_stage_is_partial_and_with_all_dead_failed(db: Database) -> None:
+async def test_an_image_with_a_dead_stage_is_partial_and_with_only_dead_stages_failed(db: Database) -> None:
     client = await make_client(db)
     partial, failed = await make_image(db, client), await make_image(db, client)
     for stage in STAGES:
-        held = await claimed(db, client, partial.uuid, stage)
-        await (finish(db, held) if stage is Stage.EXIF else fail(db, held, PermanentFailure("bad", "Bad.")))
+        claim = await claimed(db, client, partial.uuid, stage)
+        await (finish(db, claim) if stage is Stage.EXIF else fail(db, claim, PermanentFailure("bad", "Bad.")))
         await fail(db, await claimed(db, client, failed.uuid, stage), PermanentFailure("bad", "Bad."))
     assert (await get_image(db, client.id, partial.id)).status is ImageStatus.PARTIAL
     assert (await get_image(db, client.id, failed.id)).status is ImageStatus.FAILED
 
 
-async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: Database) -> None:
+async def test_a_deleted_image_releases_its_quota_and_leaves_tombstones(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.THUMBNAIL))
@@ -425,13 +430,13 @@ async def test_a_deleted_image_gives_its_quota_back_and_buries_its_objects(db: D
         await get_image(db, client.id, image.id)
     usage = await get_usage(db, client.id)
     assert (usage.storage_bytes, usage.images) == (0, 0)
-    buried = [grave.object_key for grave in await due_tombstones(db, limit=10)]
-    assert len(buried) == 3, "the original, the thumbnail, and what was written after the deletion"
-    assert buried[2] == THUMBNAIL_KEY
+    deleted = [tombstone.object_key for tombstone in await due_tombstones(db, limit=10)]
+    assert len(deleted) == 3, "the original, the thumbnail, and what was written after the deletion"
+    assert deleted[2] == THUMBNAIL_KEY
     assert (await list_images(db, client.id, ImageFilter(q="photo"), limit=5)).items == ()
 
 
-async def test_reprocessing_starts_a_new_run_and_keeps_the_old_result_until_then(db: Database) -> None:
+async def test_reprocessing_starts_a_new_run_and_keeps_the_result_until_it_ends(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     for stage in STAGES:
@@ -451,7 +456,7 @@ async def test_reprocessing_starts_a_new_run_and_keeps_the_old_result_until_then
     assert (await get_image(db, client.id, image.id)).status is ImageStatus.DONE
 
 
-async def test_a_switched_off_stage_cant_be_run_again_by_name(db: Database) -> None:
+async def test_a_disabled_stage_cannot_be_reprocessed(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     with pytest.raises(StageDisabled):
@@ -460,17 +465,17 @@ async def test_a_switched_off_stage_cant_be_run_again_by_name(db: Database) -> N
     assert Stage.OCR not in {row.work.stage for row in rows if row.work}
 
 
-async def test_a_persons_words_are_kept_apart_and_found(db: Database) -> None:
+async def test_a_users_description_and_tags_are_stored_separately_and_searchable(db: Database) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.VISION))
-    await set_user_words(db, client, image.id, description="Notre château", tags=["Vacances", "cat"])
+    await set_user_metadata(db, client, image.id, description="Notre château", tags=["Vacances", "cat"])
     row = await get_image(db, client.id, image.id)
     assert (row.user_description, row.user_tags) == ("Notre château", ["vacances", "cat"])
     assert orjson.loads(row.vision or "null")["description"] == "A cat."
     assert await list_tags(db, client.id, limit=10) == [("animal", 1), ("cat", 1), ("vacances", 1)]
     assert len((await list_images(db, client.id, ImageFilter(q="CHATEAU"), limit=5)).items) == 1
-    await set_user_words(db, client, image.id, description=None, tags=UNSET)
+    await set_user_metadata(db, client, image.id, description=None, tags=UNSET)
     assert (await get_image(db, client.id, image.id)).user_tags == ["vacances", "cat"]
 
 
@@ -479,14 +484,14 @@ async def test_a_persons_words_are_kept_apart_and_found(db: Database) -> None:
     [("marseille", 1), ("mars", 1), ("MARSEILLE ete", 1), ("ete marse", 1), ("mars ete", 0), ("lyon", 0)]
     + [(hostile, 0) for hostile in ('"', "* OR 1", "a & b | !", "NEAR(", "col:x", "';--", "\\", "---", "🙂")],
 )
-async def test_full_text_finds_words_and_no_query_breaks_it(db: Database, query: str, found: int) -> None:
+async def test_full_text_search_finds_words_and_accepts_any_query(db: Database, query: str, found: int) -> None:
     client = await make_client(db)
     image = await make_image(db, client)
     await finish(db, await claimed(db, client, image.uuid, Stage.OCR))
     assert len((await list_images(db, client.id, ImageFilter(q=query), limit=5)).items) == found
 
 
-async def test_filters_find_what_they_name(db: Database) -> None:
+async def test_filters_find_matching_images(db: Database) -> None:
     from datetime import datetime
 
     client = await make_client(db)
@@ -509,7 +514,7 @@ async def test_filters_find_what_they_name(db: Database) -> None:
         assert (await list_images(db, client.id, nothing, limit=5)).items == ()
 
 
-async def test_pages_hold_every_image_once(db: Database) -> None:
+async def test_pages_contain_every_image_once(db: Database) -> None:
     client = await make_client(db)
     made = [(await make_image(db, client)).id for _ in range(7)]
     seen, before = [], None
@@ -522,39 +527,45 @@ async def test_pages_hold_every_image_once(db: Database) -> None:
     assert seen == sorted(made, reverse=True)
 
 
-async def test_another_clients_images_are_not_there(db: Database) -> None:
-    owner, stranger = await make_client(db), await make_client(db, "stranger")
+async def test_another_clients_images_are_not_found(db: Database) -> None:
+    owner, other = await make_client(db), await make_client(db, "other")
     image = await make_image(db, owner)
     for read in (get_image, get_stages):
         with pytest.raises(NotFound):
-            await read(db, stranger.id, image.id)
+            await read(db, other.id, image.id)
     with pytest.raises(NotFound):
-        await delete_image(db, stranger, image.uuid, headers={})
+        await delete_image(db, other, image.uuid, headers={})
     with pytest.raises(NotFound):
-        await reprocess(db, stranger, image.id, None, stages_off=frozenset(), headers={})
+        await reprocess(db, other, image.id, None, stages_off=frozenset(), headers={})
     with pytest.raises(NotFound):
-        await set_user_words(db, stranger, image.id, description="mine")
-    assert (await list_images(db, stranger.id, ImageFilter(q="photo"), limit=5)).items == ()
+        await set_user_metadata(db, other, image.id, description="mine")
+    assert (await list_images(db, other.id, ImageFilter(q="photo"), limit=5)).items == ()
 
 
-async def test_ids_dont_come_back(db: Database) -> None:
+async def test_ids_are_not_reused(db: Database) -> None:
     client = await make_client(db)
     first = await make_image(db, client)
     await delete_image(db, client, first.id, headers={})
     assert (await make_image(db, client)).id > first.id
 
 
-async def test_a_chore_is_one_processes_until_its_lease_ends(db: Database) -> None:
-    assert await take_lease(db, "chore", "a", ttl=LEASE)
-    assert not await take_lease(db, "chore", "b", ttl=LEASE)
-    assert await take_lease(db, "chore", "a", ttl=timedelta(seconds=-1))
-    assert await take_lease(db, "chore", "b", ttl=LEASE)
+async def test_a_lease_belongs_to_one_holder_until_it_expires(db: Database) -> None:
+    assert await take_lease(db, "task", "a", ttl=LEASE)
+    assert not await take_lease(db, "task", "b", ttl=LEASE)
+    assert await take_lease(db, "task", "a", ttl=timedelta(seconds=-1))
+    assert await take_lease(db, "task", "b", ttl=LEASE)
 
 
-async def test_a_stage_without_a_message_is_found_and_announced_anew(db: Database) -> None:
+async def test_released_leases_can_be_taken_immediately(db: Database) -> None:
+    assert await take_lease(db, "task", "a", ttl=LEASE)
+    await release_leases(db, "a")
+    assert await take_lease(db, "task", "b", ttl=LEASE)
+
+
+async def test_a_stage_without_a_message_is_found_and_republished_once(db: Database) -> None:
     client = await make_client(db)
     await make_image(db, client)
-    assert await find_open_stages(db, quiet_for=timedelta(0), limit=10) == [], "the outbox has them"
+    assert await find_open_stages(db, quiet_for=timedelta(0), limit=10) == [], "their messages are in the outbox"
     async with db.write() as connection:
         await connection.execute(sa.delete(outbox))
     found = await find_open_stages(db, quiet_for=timedelta(0), limit=10)
@@ -563,10 +574,10 @@ async def test_a_stage_without_a_message_is_found_and_announced_anew(db: Databas
     assert row is not None
     assert row.work is not None
     assert row.work.epoch == 2
-    assert await republish(db, found[0]) is None, "the epoch has moved on"
+    assert await republish(db, found[0]) is None, "its epoch has changed"
 
 
-async def test_usage_rows_are_there_for_every_client(db: Database) -> None:
+async def test_every_client_has_a_usage_row(db: Database) -> None:
     client = await make_client(db)
     async with db.read() as connection:
         assert (

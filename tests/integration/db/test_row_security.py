@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
-from imago.core.images.changes import delete_image, reprocess, set_user_words
+from imago.core.images.changes import delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from imago.db.tables import (
@@ -33,7 +33,7 @@ from tests.support.forgetting import forgetting_the_client
 from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
 
-# These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.search`).
+# These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.full_text`).
 UNPROTECTED = {"leases", "rate_limits"}
 
 
@@ -137,7 +137,7 @@ READS: dict[str, Read] = {
 async def test_without_the_condition_on_the_client_a_read_still_returns_no_foreign_row(db: Database, name: str) -> None:
     mine, other = await make_client(db, "mine"), await make_client(db, "other")
     foreign = await make_image(db, other, sha256="ab" * 32)
-    await set_user_words(db, other, foreign.id, tags=["secret"])
+    await set_user_metadata(db, other, foreign.id, tags=["secret"])
     own_view = await _outcome(READS[name], db, other, foreign.id)
     assert own_view, "the owner sees no row, so this test would prove nothing"
     with forgetting_the_client(db) as removed:
@@ -151,7 +151,7 @@ async def test_without_the_condition_on_the_client_a_write_still_changes_no_fore
     with forgetting_the_client(db) as removed:
         for attempt in (
             delete_image(db, mine, foreign.id, headers={}),
-            set_user_words(db, mine, foreign.id, tags=["mine"]),
+            set_user_metadata(db, mine, foreign.id, tags=["mine"]),
             reprocess(db, mine, foreign.id, None, stages_off=frozenset(), headers={}),
         ):
             with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""Erasing a client: rows, objects, thumbnails and messages go; the report stays; nobody else's is touched."""
+"""The client eraser deletes a client's rows, objects and messages, keeps the report, and touches no other client."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from imago.core.images.model import original_key
 from imago.core.lanes.model import client_token
 from imago.core.outbox.subjects import client_event_subjects, work_stream
 from imago.core.times import utc_now
-from imago.core.uploads.accept import Uploads
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images, metadata, outbox, tombstones
 from imago.maintenance.client_eraser import ClientEraser
@@ -40,7 +40,7 @@ async def store(tmp_path: Path) -> LocalStore:
 
 
 async def with_images(db: Database, store: LocalStore, count: int) -> Client:
-    """Make a client whose images have an original and a thumbnail in storage."""
+    """Create a client whose images have stored originals and thumbnails."""
     client = await make_client(db, images=100)
     for _ in range(count):
         await make_image(db, client)
@@ -63,67 +63,67 @@ async def messages(nats: NatsConnection, client: Client) -> int:
     return sum((info.state.subjects or {}).values())
 
 
-async def test_an_erased_client_leaves_nothing_but_the_report(
-    db: Database, nats: NatsConnection, store: LocalStore
-) -> None:
+async def test_an_erased_client_leaves_only_its_report(db: Database, nats: NatsConnection, store: LocalStore) -> None:
     await ensure_streams(nats.js, options=StreamOptions())
-    gone, stays = await with_images(db, store, 5), await with_images(db, store, 2)
-    own = client_token(gone.uuid)
-    await ensure_streams(nats.js, lanes=(own,), options=StreamOptions())
-    await patch_client(db, gone.id, ClientPatch(lane="dedicated"), by=ADMIN)
+    erased, kept = await with_images(db, store, 5), await with_images(db, store, 2)
+    dedicated = client_token(erased.uuid)
+    await ensure_streams(nats.js, lanes=(dedicated,), options=StreamOptions())
+    await patch_client(db, erased.id, ClientPatch(lane="dedicated"), by=ADMIN)
     await publish_all(db, nats)
-    assert await messages(nats, gone) == 5
-    await make_under_way(db, gone)
+    assert await messages(nats, erased) == 5
+    await begin_upload(db, erased)
 
-    await erasure.request_erasure(db, gone.uuid, by=ADMIN)
-    row = await get_client_row(db, gone.id)
+    await erasure.request_erasure(db, erased.uuid, by=ADMIN)
+    row = await get_client_row(db, erased.id)
     assert row is not None
     assert (row.client.active, row.erasure and row.erasure["images_total"]) == (False, 5)
-    eraser, sweeper = ClientEraser(db, nats), ObjectCleaner(db, store)
-    assert await eraser.run_once() == 0, "its objects are in storage still"
-    row = await get_client_row(db, gone.id)
+    eraser, cleaner = ClientEraser(db, nats), ObjectCleaner(db, store)
+    assert await eraser.run_once() == 0, "its objects are still stored"
+    row = await get_client_row(db, erased.id)
     assert row is not None
     assert row.erasure is not None
     assert (row.erasure["images_erased"], row.erasure["objects_left"]) == (5, 12)
 
-    await sweeper.run_once()
-    assert objects(store, gone) == 0
+    await cleaner.run_once()
+    assert objects(store, erased) == 0
     assert await eraser.run_once() == 1
-    assert await get_client_row(db, gone.uuid) is None
-    assert await messages(nats, gone) == 0
-    assert own not in await existing_lanes(nats.js)
+    assert await get_client_row(db, erased.uuid) is None
+    assert await messages(nats, erased) == 0
+    assert dedicated not in await existing_lanes(nats.js)
     async with db.read() as connection:
         for table in metadata.tables.values():
             if "client_id" in table.c:
-                left = await connection.scalar(sa.select(sa.func.count()).where(table.c.client_id == gone.id))
+                left = await connection.scalar(sa.select(sa.func.count()).where(table.c.client_id == erased.id))
                 assert left == 0, table.name
-        graves = list(await connection.scalars(sa.select(tombstones.c.object_key)))
-    assert all(key.startswith(str(gone.uuid)) for key in graves), "graves wait for a worker's late thumbnail"
+        remaining = list(await connection.scalars(sa.select(tombstones.c.object_key)))
+    assert all(key.startswith(str(erased.uuid)) for key in remaining), (
+        "tombstones are kept for thumbnails that workers store later"
+    )
 
-    records, _ = await list_records(db, AuditFilter(client=gone.uuid), limit=10)
+    records, _ = await list_records(db, AuditFilter(client=erased.uuid), limit=10)
     assert [record.action for record in records][:2] == [AuditAction.CLIENT_ERASED, AuditAction.ERASURE_REQUESTED]
     assert records[0].details["images_erased"] == 5
     assert records[0].details["messages"] >= 5
 
-    assert objects(store, stays) == 4
-    assert await messages(nats, stays) == 2
+    assert objects(store, kept) == 4
+    assert await messages(nats, kept) == 2
     assert (await nats.js.stream_info(work_stream("standard"))).state.messages > 0
 
 
-async def test_an_upload_that_was_under_way_ends_without_an_image_and_without_an_object(
+async def test_an_upload_in_progress_leaves_no_image_and_no_object(
     db: Database, nats: NatsConnection, store: LocalStore
 ) -> None:
     await ensure_streams(nats.js, options=StreamOptions())
     client = await make_client(db)
-    await make_under_way(db, client)
+    await begin_upload(db, client)
     await erasure.request_erasure(db, client.id, by=ADMIN)
-    eraser, sweeper = ClientEraser(db, nats), ObjectCleaner(db, store)
+    eraser, cleaner = ClientEraser(db, nats), ObjectCleaner(db, store)
     assert await eraser.run_once() == 0
-    await sweeper.run_once()
+    await cleaner.run_once()
     assert await eraser.run_once() == 1
 
 
-async def test_asking_twice_erases_once(db: Database) -> None:
+async def test_a_repeated_request_starts_one_erasure(db: Database) -> None:
     client = await make_client(db)
     await erasure.request_erasure(db, client.id, by=ADMIN)
     await erasure.request_erasure(db, client.id, by=ADMIN)
@@ -131,14 +131,14 @@ async def test_asking_twice_erases_once(db: Database) -> None:
     assert len(records) == 1
 
 
-async def make_under_way(db: Database, client: Client) -> int:
+async def begin_upload(db: Database, client: Client) -> int:
     image = uuid4()
     key = original_key("", client.uuid, image)
     return await Uploads(db).begin(client, image=image, object_key=key, ttl=timedelta(minutes=20))
 
 
 async def publish_all(db: Database, nats: NatsConnection) -> None:
-    """Publish everything that waits in the outbox."""
+    """Publish all rows of the outbox."""
     relay = OutboxRelay(db, nats, Publisher(nats, timeout=5))
 
     async def empty() -> bool:

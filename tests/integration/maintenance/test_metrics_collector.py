@@ -1,4 +1,4 @@
-"""The observer shows what the database and the streams hold, on both databases and a real NATS server."""
+"""The metrics collector exposes the state of the database and the streams."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,7 +12,7 @@ from imago.core.jobs.stages import STAGES
 from imago.core.times import utc_now
 from imago.db.engine import Database
 from imago.db.tables import dead_letters, image_stages, images
-from imago.maintenance.eager_publisher import publish_and_settle
+from imago.maintenance.eager_publisher import publish_and_record
 from imago.maintenance.metrics_collector import MetricsCollector
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
@@ -26,11 +26,11 @@ def value(name: str, **labels: str) -> float | None:
 
 
 @pytest.fixture
-def observer(db: Database, nats: NatsConnection) -> Iterator[MetricsCollector]:
+def collector(db: Database, nats: NatsConnection) -> Iterator[MetricsCollector]:
     metrics.set_client_labels(["atelier"])
-    built = MetricsCollector(db, nats)
-    yield built
-    built.clear()
+    metrics_collector = MetricsCollector(db, nats)
+    yield metrics_collector
+    metrics_collector.clear()
     metrics.set_client_labels([])
 
 
@@ -39,19 +39,19 @@ async def client(db: Database) -> Client:
     return await make_client(db, "atelier", storage_bytes=4000)
 
 
-async def test_queues_and_open_work_are_told_by_stage_lane_and_client(
-    db: Database, nats: NatsConnection, observer: MetricsCollector, client: Client
+async def test_queues_and_open_stages_are_exposed_by_stage_lane_and_client(
+    db: Database, nats: NatsConnection, collector: MetricsCollector, client: Client
 ) -> None:
     await ensure_streams(nats.js, options=StreamOptions(ack_wait=1))
     accepted = await make_image(db, client)
-    await publish_and_settle(db, Publisher(nats, timeout=5), accepted.outbox, by="test")
+    await publish_and_record(db, Publisher(nats, timeout=5), accepted.outbox, by="test")
     async with db.write() as connection:
         published = utc_now() - timedelta(minutes=5)
         await connection.execute(sa.update(image_stages).values(published_at=published))
         await connection.execute(
             sa.update(image_stages).where(image_stages.c.stage == "ocr").values(due_at=utc_now() + timedelta(hours=1))
         )
-    await observer.run_once()
+    await collector.run_once()
     assert value("imago_queue_messages", stage="ocr", lane="standard", state="pending") == 1
     assert value("imago_queue_messages", stage="ocr", lane="premium", state="pending") == 0
     assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") == 1
@@ -61,26 +61,26 @@ async def test_queues_and_open_work_are_told_by_stage_lane_and_client(
     age = value("imago_queue_oldest_seconds", stage="exif", lane="standard")
     assert age is not None
     assert 300 <= age < 400
-    assert value("imago_queue_oldest_seconds", stage="ocr", lane="standard") == 0, "what is parked waits on purpose"
+    assert value("imago_queue_oldest_seconds", stage="ocr", lane="standard") == 0, "a parked stage waits for no worker"
     assert value("imago_client_quota_used_ratio", client="atelier", quota="storage") == 0.25
 
 
-async def test_nothing_is_told_by_a_process_that_lost_the_lease(db: Database, observer: MetricsCollector) -> None:
-    await observer.run_once()
+async def test_a_process_that_lost_the_lease_exposes_nothing(db: Database, collector: MetricsCollector) -> None:
+    await collector.run_once()
     assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") == 0
-    observer.clear()
+    collector.clear()
     assert value("imago_open_stages", stage="exif", lane="standard", state="waiting") is None
 
 
-async def test_an_image_that_ended_is_counted_once_and_one_that_was_processed_again_never(
-    db: Database, observer: MetricsCollector, client: Client
+async def test_an_ended_image_is_counted_once_and_a_reprocessed_one_never(
+    db: Database, collector: MetricsCollector, client: Client
 ) -> None:
-    first, again = await make_image(db, client), await make_image(db, client)
+    first, reprocessed = await make_image(db, client), await make_image(db, client)
     labels = {"client": "atelier", "status": "done"}
     before = value("imago_images_done_total", **labels) or 0.0
-    await observer.run_once()
-    # As if the observer had last looked a minute ago.
-    observer._ended_until = utc_now() - timedelta(minutes=1)
+    await collector.run_once()
+    # As if the previous run had been a minute ago.
+    collector._ended_until = utc_now() - timedelta(minutes=1)
     async with db.write() as connection:
         ended = utc_now() - timedelta(seconds=10)
         await connection.execute(
@@ -88,18 +88,18 @@ async def test_an_image_that_ended_is_counted_once_and_one_that_was_processed_ag
         )
         await connection.execute(
             sa.update(image_stages)
-            .where(image_stages.c.image_id == again.id, image_stages.c.stage == STAGES[0])
+            .where(image_stages.c.image_id == reprocessed.id, image_stages.c.stage == STAGES[0])
             .values(run=2)
         )
-    assert first.id != again.id
-    assert await observer.run_once() == 1
-    assert await observer.run_once() == 0
+    assert first.id != reprocessed.id
+    assert await collector.run_once() == 1
+    assert await collector.run_once() == 0
     assert value("imago_images_done_total", **labels) == before + 1
     assert value("imago_image_done_seconds_bucket", lane="standard", client="atelier", le="5.0") == before + 1
 
 
-async def test_dead_letters_of_the_last_hour_are_told_until_they_are_replayed(
-    db: Database, observer: MetricsCollector, client: Client
+async def test_dead_letters_of_the_last_hour_are_exposed_until_they_are_replayed(
+    db: Database, collector: MetricsCollector, client: Client
 ) -> None:
     accepted = await make_image(db, client)
     letter = {
@@ -116,10 +116,10 @@ async def test_dead_letters_of_the_last_hour_are_told_until_they_are_replayed(
         for stage, age in (("ocr", 10), ("vision", 3700)):
             created = utc_now() - timedelta(seconds=age)
             await connection.execute(sa.insert(dead_letters).values(**letter, stage=stage, created_at=created))
-    await observer.run_once()
+    await collector.run_once()
     assert value("imago_dead_letters_last_hour", **labels) == 1
     assert value("imago_dead_letters_last_hour", **{**labels, "stage": "vision"}) is None, "older than an hour"
     async with db.write() as connection:
         await connection.execute(sa.update(dead_letters).values(replayed_at=utc_now()))
-    await observer.run_once()
+    await collector.run_once()
     assert value("imago_dead_letters_last_hour", **labels) is None

@@ -1,4 +1,4 @@
-"""The auditor on both databases and both stores: it tells how storage and database differ, and changes neither."""
+"""The storage auditor reports differences between the store and the database, and changes neither."""
 
 import os
 from datetime import timedelta
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image
 from imago.core.images.model import original_key
-from imago.core.uploads.accept import AcceptedImage, Uploads
+from imago.core.uploads.model import AcceptedImage
+from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.db.tables import images
 from imago.maintenance.object_cleaner import ObjectCleaner
@@ -31,12 +32,12 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def write(store: LocalStore, key: str, *, age: timedelta = timedelta(hours=1)) -> None:
-    """Put an object there that was written a while ago."""
+    """Store an object with the modification time of `age` ago."""
     path = store.path(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x")
-    then = path.stat().st_mtime - age.total_seconds()
-    os.utime(path, (then, then))
+    modified = path.stat().st_mtime - age.total_seconds()
+    os.utime(path, (modified, modified))
 
 
 async def stored_image(db: Database, store: LocalStore, client: Client, *, thumbnail: bool = True) -> AcceptedImage:
@@ -61,7 +62,7 @@ async def compare(db: Database, store: LocalStore) -> Findings:
     return await StorageAuditor(SETTINGS, db, store).compare()
 
 
-async def test_a_whole_installation_has_no_differences(db: Database, store: LocalStore) -> None:
+async def test_a_consistent_installation_has_no_differences(db: Database, store: LocalStore) -> None:
     for name in ("one", "two", "three"):
         client = await make_client(db, name)
         for index in range(5):
@@ -70,23 +71,23 @@ async def test_a_whole_installation_has_no_differences(db: Database, store: Loca
     assert (findings.unknown, findings.missing, findings.objects) == (0, 0, 24)
 
 
-async def test_lost_objects_and_strange_ones_are_told_apart(db: Database, store: LocalStore) -> None:
+async def test_missing_and_unknown_objects_are_distinguished(db: Database, store: LocalStore) -> None:
     client = await make_client(db)
-    kept = [await stored_image(db, store, client) for _ in range(4)]
-    lost = f"{client.uuid}/{kept[1].uuid}/original"
+    stored = [await stored_image(db, store, client) for _ in range(4)]
+    lost = f"{client.uuid}/{stored[1].uuid}/original"
     store.path(lost).unlink()
-    stranger = f"{uuid4()}/{uuid4()}/original"
-    write(store, stranger)
+    unknown = f"{uuid4()}/{uuid4()}/original"
+    write(store, unknown)
     before = files(store)
     findings = await compare(db, store)
-    assert (findings.missing_samples, findings.unknown_samples) == ([lost], [stranger])
+    assert (findings.missing_samples, findings.unknown_samples) == ([lost], [unknown])
     assert (findings.missing, findings.unknown, findings.unknown_bytes) == (1, 1, 1)
-    assert await compare(db, store) == findings, "telling changes nothing"
+    assert await compare(db, store) == findings, "a second audit has the same result"
     assert files(store) == before, "nothing is deleted"
 
 
-async def test_an_older_database_over_newer_storage_loses_nothing(db: Database, store: LocalStore) -> None:
-    # The newer images' rows are gone, as after restoring a backup, while their objects and the graves' are there.
+async def test_restoring_an_older_database_deletes_no_newer_object(db: Database, store: LocalStore) -> None:
+    # As after restoring a backup: the rows of newer images are missing, and their objects exist.
     client = await make_client(db)
     old = await stored_image(db, store, client)
     newer = [await stored_image(db, store, client) for _ in range(3)]
@@ -101,16 +102,16 @@ async def test_an_older_database_over_newer_storage_loses_nothing(db: Database, 
     assert f"{client.uuid}/{old.uuid}/original" in before
 
 
-async def test_uploads_under_way_graves_and_fresh_objects_are_no_strangers(db: Database, store: LocalStore) -> None:
+async def test_new_objects_and_those_of_uploads_and_tombstones_are_not_unknown(db: Database, store: LocalStore) -> None:
     client = await make_client(db)
-    under_way = uuid4()
-    key = original_key("", client.uuid, under_way)
-    await Uploads(db).begin(client, image=under_way, object_key=key, ttl=timedelta(minutes=20))
+    in_progress = uuid4()
+    key = original_key("", client.uuid, in_progress)
+    await Uploads(db).begin(client, image=in_progress, object_key=key, ttl=timedelta(minutes=20))
     write(store, key)
     deleted = await stored_image(db, store, client)
     await delete_image(db, client, deleted.id, headers={})
     write(store, f"{client.uuid}/{uuid4()}/original", age=timedelta(0))
-    # A worker stores the thumbnail before its row tells of it.
+    # A worker stores a thumbnail before it commits the row.
     working = await stored_image(db, store, client, thumbnail=False)
     write(store, f"{client.uuid}/{working.uuid}/thumbnail")
     findings = await compare(db, store)

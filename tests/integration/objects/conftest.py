@@ -1,4 +1,4 @@
-"""A real S3 server for the tests of storage."""
+"""Stores on local files and on a real S3 server."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,15 +22,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.stop()
 
 
-def s3_settings(url: str, **more: Any) -> Settings:
-    """Return settings of a store on a server."""
+def s3_settings(url: str, **changes: Any) -> Settings:
+    """Return the settings for an S3 server."""
     return Settings(
         storage_backend="s3",
         s3_bucket=BUCKET,
         s3_endpoint_url=url,
         s3_access_key=ACCESS_KEY,
         s3_secret_key=SECRET_KEY,
-        **more,
+        **changes,
     )
 
 

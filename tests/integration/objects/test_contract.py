@@ -1,4 +1,4 @@
-"""What every object store does alike: whole objects or none."""
+"""The contract of object stores, for local files and S3."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ async def put(store: ObjectStore, key: str, data: bytes, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3_000_000, LARGE, 20 * 2**20])
-async def test_an_object_is_there_after_its_commit_and_not_before(store: ObjectStore, size: int) -> None:
+async def test_an_object_exists_only_after_its_commit(store: ObjectStore, size: int) -> None:
     data = os.urandom(1024) * (size // 1024) + b"z" * (size % 1024)
     async with store.create("a/b/original") as writer:
         for start in range(0, size, 256 * 1024):
@@ -41,7 +41,7 @@ async def test_a_reader_seeks_and_reads_in_a_thread(store: ObjectStore, tmp_path
     await put(store, "a/original", data, tmp_path)
     async with store.reader("a/original") as stream:
 
-        def look() -> None:
+        def read() -> None:
             assert stream.read(10) == data[:10]
             assert stream.seek(-5, os.SEEK_END) == len(data) - 5
             assert stream.read() == data[-5:]
@@ -51,7 +51,7 @@ async def test_a_reader_seeks_and_reads_in_a_thread(store: ObjectStore, tmp_path
             stream.seek(0)
             assert stream.read() == data
 
-        await asyncio.to_thread(look)
+        await asyncio.to_thread(read)
 
 
 async def test_a_function_examines_an_object(store: ObjectStore, tmp_path: Path) -> None:
@@ -68,17 +68,17 @@ async def test_a_function_examines_an_object(store: ObjectStore, tmp_path: Path)
         await store.examine("no/such", ends)
 
 
-async def test_what_examines_an_object_fails_as_it_fails(store: ObjectStore, tmp_path: Path) -> None:
+async def test_an_error_of_the_reading_function_is_not_translated(store: ObjectStore, tmp_path: Path) -> None:
     await put(store, "a/original", b"x", tmp_path)
 
     def fail(_stream: BinaryIO) -> None:
-        raise OSError("of the reader's own")
+        raise OSError("reading failed")
 
-    with pytest.raises(OSError, match="of the reader's own"):
+    with pytest.raises(OSError, match="reading failed"):
         await store.examine("a/original", fail)
 
 
-async def test_nothing_is_read_after_the_block(store: ObjectStore, tmp_path: Path) -> None:
+async def test_reads_after_the_block_are_rejected(store: ObjectStore, tmp_path: Path) -> None:
     await put(store, "a/original", os.urandom(300_000), tmp_path)
     async with store.reader("a/original") as stream:
         await asyncio.to_thread(stream.read, 10)
@@ -88,7 +88,7 @@ async def test_nothing_is_read_after_the_block(store: ObjectStore, tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
-async def test_what_isnt_committed_leaves_nothing(store: ObjectStore, size: int) -> None:
+async def test_an_object_that_is_not_committed_leaves_nothing_behind(store: ObjectStore, size: int) -> None:
     async with store.create("a/original") as writer:
         await writer.write(b"x" * size)
 
@@ -116,14 +116,14 @@ async def test_what_isnt_committed_leaves_nothing(store: ObjectStore, size: int)
     assert await store.size("a/original") is None
 
 
-async def test_putting_again_replaces(store: ObjectStore, tmp_path: Path) -> None:
+async def test_putting_an_object_again_replaces_it(store: ObjectStore, tmp_path: Path) -> None:
     for data in (b"first", b"second!"):
         await put(store, "a/thumbnail", data, tmp_path)
     async with store.local_copy("a/thumbnail") as path:
         assert path.read_bytes() == b"second!"
 
 
-async def test_deleting_is_idempotent_and_listing_is_in_order(store: ObjectStore, tmp_path: Path) -> None:
+async def test_deletion_is_idempotent_and_lists_are_ordered_by_key(store: ObjectStore, tmp_path: Path) -> None:
     for key in ("c/j/original", "c/i/thumbnail", "c/i/original", "d/i/original"):
         await put(store, key, b"t", tmp_path)
     assert await keys(store) == ["c/i/original", "c/i/thumbnail", "c/j/original", "d/i/original"]
@@ -133,7 +133,7 @@ async def test_deleting_is_idempotent_and_listing_is_in_order(store: ObjectStore
     assert await keys(store, "c/") == ["c/i/thumbnail", "c/j/original"]
 
 
-async def test_a_missing_object_is_told_as_missing(store: ObjectStore) -> None:
+async def test_a_missing_object_is_reported_as_missing(store: ObjectStore) -> None:
     with pytest.raises(ObjectMissing):
         async with store.reader("no/such"):
             pass
@@ -143,5 +143,5 @@ async def test_a_missing_object_is_told_as_missing(store: ObjectStore) -> None:
     assert await store.size("no/such") is None
 
 
-async def test_it_says_that_it_is_well(store: ObjectStore) -> None:
+async def test_the_check_passes_for_a_working_store(store: ObjectStore) -> None:
     await store.check()

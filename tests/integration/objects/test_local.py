@@ -1,4 +1,4 @@
-"""Local storage: whole objects or none, and URLs that open one thing."""
+"""Objects in local files, and the tokens of their signed URLs."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -23,12 +23,12 @@ def files(store: LocalStore) -> list[Path]:
     return [path for path in store.path("x").parent.rglob("*") if path.is_file()]
 
 
-async def test_deleting_takes_empty_folders_and_unfinished_writes_along(store: LocalStore, tmp_path: Path) -> None:
+async def test_deletion_also_removes_temporary_files_and_empty_directories(store: LocalStore, tmp_path: Path) -> None:
     source = tmp_path / "thumb"
     source.write_bytes(b"t")
     for key in ("c/i/original", "c/i/thumbnail"):
         await store.put(key, source, content_type="image/png")
-    # As a process leaves it that is killed while it writes.
+    # A process that was killed during a write leaves this behind.
     left = store._temporary("c/i/original")
     left.write_bytes(b"half")
     other = store._temporary("c/i/originals")
@@ -42,13 +42,13 @@ async def test_deleting_takes_empty_folders_and_unfinished_writes_along(store: L
 @pytest.mark.parametrize(
     "key", ["", "../x", "a/../b", "/etc/passwd", "a//b", ".incoming/x", "a/.hidden", "a\0b", "a b"]
 )
-def test_no_key_leads_out_of_the_folder(store: LocalStore, key: str) -> None:
+def test_keys_that_could_leave_the_directory_are_rejected(store: LocalStore, key: str) -> None:
     with pytest.raises(ValueError):
         store.path(key)
 
 
-async def test_a_full_disk_is_told_as_full(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    # /dev/full answers every write as a full disk does.
+async def test_a_full_disk_is_reported_as_full(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every write to /dev/full fails with ENOSPC.
     def full(_path: Path) -> object:
         return Path("/dev/full").open("wb", buffering=0)
 
@@ -59,7 +59,7 @@ async def test_a_full_disk_is_told_as_full(store: LocalStore, monkeypatch: pytes
     assert files(store) == []
 
 
-def test_a_token_opens_what_it_names_until_it_expires() -> None:
+def test_a_token_is_valid_for_its_request_until_it_expires() -> None:
     request = UrlRequest(
         "a/b", "image/png", "né.png", "inline", utc_now().replace(microsecond=0) + timedelta(minutes=1)
     )
@@ -78,7 +78,7 @@ def test_a_token_opens_what_it_names_until_it_expires() -> None:
 @pytest.mark.parametrize(
     "name", ['a"; filename=evil.exe', "a\r\nSet-Cookie: x", "été.jpg", "\u202egpj.exe", "", "a;b", "%00"]
 )
-def test_no_name_breaks_out_of_its_header(name: str) -> None:
+def test_file_names_cannot_inject_into_the_header(name: str) -> None:
     value = content_disposition("attachment", name)
     assert value.isascii()
     assert "\r" not in value

@@ -1,4 +1,4 @@
-"""S3 on a real server: URLs, unfinished uploads, checksums, and a server that is away, hangs or fails."""
+"""The S3 store on a real server: signed URLs, multipart uploads, checksums, and failing or hanging servers."""
 
 import asyncio
 import contextlib
@@ -33,8 +33,8 @@ def request(key: str, name: str = 'né "x".png', *, seconds: int = 60) -> UrlReq
 
 
 async def fetch(url: str) -> tuple[int, dict[str, str], bytes]:
-    async with aiohttp.ClientSession() as session, session.get(URL(url, encoded=True)) as answer:
-        return answer.status, dict(answer.headers), await answer.read()
+    async with aiohttp.ClientSession() as session, session.get(URL(url, encoded=True)) as response:
+        return response.status, dict(response.headers), await response.read()
 
 
 async def stored(s3: S3Store, key: str, data: bytes) -> None:
@@ -47,7 +47,7 @@ async def unfinished(s3: S3Store) -> list[str]:
     return [upload["Key"] for upload in (await s3.call("list_multipart_uploads")).get("Uploads", [])]
 
 
-async def test_a_url_opens_the_object_under_our_type_and_name(s3: S3Store) -> None:
+async def test_a_signed_url_serves_the_object_with_its_type_and_name(s3: S3Store) -> None:
     await stored(s3, "a/original", b"<script>alert(1)</script>")
     status, headers, body = await fetch(await s3.signed_url(request("a/original")))
     assert (status, body) == (200, b"<script>alert(1)</script>")
@@ -55,7 +55,7 @@ async def test_a_url_opens_the_object_under_our_type_and_name(s3: S3Store) -> No
     assert headers["Content-Disposition"].startswith("inline; filename=")
 
 
-async def test_a_tampered_expired_or_bare_url_opens_nothing(s3: S3Store, s3_server: S3Server) -> None:
+async def test_tampered_expired_and_unsigned_urls_are_rejected(s3: S3Store, s3_server: S3Server) -> None:
     await stored(s3, "a/original", b"x")
     await stored(s3, "b/original", b"y")
     url = await s3.signed_url(request("a/original"))
@@ -64,13 +64,13 @@ async def test_a_tampered_expired_or_bare_url_opens_nothing(s3: S3Store, s3_serv
     assert (await fetch(f"{s3_server.url}/imago-test/a/original"))[0] == 403
     short = await s3.signed_url(request("a/original", seconds=1))
 
-    async def refused() -> bool:
+    async def rejected() -> bool:
         return (await fetch(short))[0] == 403
 
-    await until(refused, what="a URL of one second to be refused", timeout=5)
+    await until(rejected, what="a URL of one second to be rejected", timeout=5)
 
 
-async def test_urls_name_the_public_endpoint_and_the_addressing(s3_server: S3Server) -> None:
+async def test_urls_use_the_public_endpoint_and_the_addressing_style(s3_server: S3Server) -> None:
     settings = s3_settings(s3_server.url, s3_public_endpoint_url="https://files.example.com", s3_addressing="virtual")
     store = S3Store(settings)
     await store.open()
@@ -80,7 +80,7 @@ async def test_urls_name_the_public_endpoint_and_the_addressing(s3_server: S3Ser
 
 
 async def test_virtual_host_addressing_works(s3: S3Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not every resolver knows that names under localhost are this machine (RFC 6761).
+    # Not every resolver maps names under localhost to this host (RFC 6761).
     resolve = socket.getaddrinfo
     monkeypatch.setattr(
         "socket.getaddrinfo",
@@ -98,14 +98,14 @@ async def test_virtual_host_addressing_works(s3: S3Store, s3_server: S3Server, m
     await store.close()
 
 
-async def test_an_object_without_our_url_is_a_download_of_bytes(s3: S3Store) -> None:
+async def test_an_object_without_a_signed_url_is_a_binary_download(s3: S3Store) -> None:
     for key, size in (("small/original", 10), ("large/original", PART_BYTES + 10)):
         await stored(s3, key, b"<" * size)
         head = await s3.call("head_object", Key=key)
         assert (head["ContentType"], head["ContentDisposition"]) == ("application/octet-stream", "attachment")
 
 
-async def test_memory_does_not_grow_with_the_upload(s3: S3Store) -> None:
+async def test_memory_use_does_not_grow_with_the_upload(s3: S3Store) -> None:
     chunk = b"x" * 256 * 1024
     tracemalloc.start()
     async with s3.create("a/original") as writer:
@@ -118,7 +118,7 @@ async def test_memory_does_not_grow_with_the_upload(s3: S3Store) -> None:
     assert peak < 2.5 * PART_BYTES, f"{peak / 2**20:.0f} MiB for an upload of 48"
 
 
-async def test_all_parts_but_the_last_are_of_one_size(s3: S3Store) -> None:
+async def test_all_parts_but_the_last_have_the_same_size(s3: S3Store) -> None:
     parts: list[int] = []
 
     class Watching(S3Store):
@@ -142,32 +142,32 @@ async def test_an_abandoned_upload_leaves_no_parts(s3: S3Store) -> None:
     assert await unfinished(s3) == []
 
 
-async def test_deleting_takes_along_what_a_killed_process_uploaded(s3: S3Store) -> None:
+async def test_deletion_aborts_the_uploads_of_killed_processes(s3: S3Store) -> None:
     for key in ("a/original", "a/original2"):
         begun = await s3.call("create_multipart_upload", Key=key)
         await s3.call("upload_part", Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"x" * 100)
     await s3.delete("a/original")
-    assert await unfinished(s3) == ["a/original2"], "only the object's own parts go"
+    assert await unfinished(s3) == ["a/original2"], "only the object's own upload is aborted"
     await s3.delete("a/original2")
     assert await unfinished(s3) == []
 
 
 @pytest.mark.parametrize("operation", ["put_object", "create_multipart_upload", "complete_multipart_upload"])
-async def test_a_request_that_was_done_but_not_answered_leaves_nothing(s3: S3Store, operation: str) -> None:
-    done = asyncio.Event()
+async def test_an_executed_request_without_a_response_leaves_nothing_behind(s3: S3Store, operation: str) -> None:
+    executed = asyncio.Event()
 
-    class Unanswered(S3Store):
+    class WithoutResponse(S3Store):
         async def call(self, name: str, **parameters: Any) -> dict[str, Any]:
-            answer = await super().call(name, **parameters)
+            response = await super().call(name, **parameters)
             if name == operation:
-                done.set()
+                executed.set()
                 await asyncio.Event().wait()
-            return answer
+            return response
 
-    async with like(Unanswered, s3) as store:
+    async with like(WithoutResponse, s3) as store:
         size = 100 if operation == "put_object" else PART_BYTES + 1
         upload = asyncio.create_task(stored(store, "a/original", b"x" * size))
-        await done.wait()
+        await executed.wait()
         upload.cancel()
         with pytest.raises(asyncio.CancelledError):
             await upload
@@ -175,21 +175,21 @@ async def test_a_request_that_was_done_but_not_answered_leaves_nothing(s3: S3Sto
     assert await unfinished(s3) == []
 
 
-async def test_a_completion_whose_answer_was_lost_may_be_repeated(s3: S3Store) -> None:
+async def test_a_completion_whose_response_was_lost_can_be_retried(s3: S3Store) -> None:
     class Repeating(S3Store):
         async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-            answer = await super().call(operation, **parameters)
+            response = await super().call(operation, **parameters)
             if operation == "complete_multipart_upload":
-                # This server would answer a repetition as it did the first; others say that there is no such upload.
+                # This server accepts a repeated completion; others report that the upload doesn't exist.
                 return await super().call(operation, **{**parameters, "UploadId": "0" * 32})
-            return answer
+            return response
 
     async with like(Repeating, s3) as store:
         await stored(store, "a/original", b"x" * (PART_BYTES + 1))
     assert await s3.size("a/original") == PART_BYTES + 1
 
 
-async def test_an_upload_that_was_aborted_meanwhile_is_no_object(s3: S3Store) -> None:
+async def test_an_aborted_upload_cannot_be_committed(s3: S3Store) -> None:
     async with s3.create("a/original") as writer:
         await writer.write(b"x" * (PART_BYTES + 1))
         await s3.delete("a/original")
@@ -199,18 +199,18 @@ async def test_an_upload_that_was_aborted_meanwhile_is_no_object(s3: S3Store) ->
 
 
 @pytest.mark.parametrize("size", [1000, PART_BYTES + 1002])
-async def test_a_body_that_was_damaged_on_its_way_is_refused(s3: S3Store, s3_server: S3Server, size: int) -> None:
-    async with Wire(s3_server.port) as wire, opened(wire.url, s3_timeout=5) as store:
+async def test_a_body_that_was_damaged_in_transit_is_rejected(s3: S3Store, s3_server: S3Server, size: int) -> None:
+    async with Proxy(s3_server.port) as proxy, opened(proxy.url, s3_timeout=5) as store:
         await stored(store, "b/original", b"whole" * (size // 5))
-        wire.damage = True
+        proxy.damage = True
         with pytest.raises(StorageUnavailable):
             await stored(store, "a/original", b"whole" * (size // 5))
     assert await s3.size("a/original") is None
     assert await s3.size("b/original") == size
 
 
-async def test_a_wrong_checksum_is_refused(s3: S3Store) -> None:
-    # Over HTTPS bodies aren't signed, and the checksum that the client adds is what tells a damaged one.
+async def test_a_wrong_checksum_is_rejected(s3: S3Store) -> None:
+    # Over HTTPS, bodies are not signed, and only the client's checksum reveals damage.
     begun = await s3.call("create_multipart_upload", Key="a/original")
     part = {"UploadId": begun["UploadId"], "PartNumber": 1}
     for operation, more in (("put_object", {}), ("upload_part", part)):
@@ -220,52 +220,52 @@ async def test_a_wrong_checksum_is_refused(s3: S3Store) -> None:
     assert await s3.size("a/original") is None
 
 
-async def test_a_read_from_a_server_that_falls_silent_ends_in_time(s3: S3Store, s3_server: S3Server) -> None:
+async def test_a_read_from_a_silent_server_times_out(s3: S3Store, s3_server: S3Server) -> None:
     await stored(s3, "a/original", os.urandom(1000))
     async with (
-        Wire(s3_server.port) as wire,
-        opened(wire.url, s3_timeout=0.3) as store,
+        Proxy(s3_server.port) as proxy,
+        opened(proxy.url, s3_timeout=0.3) as store,
         store.reader("a/original") as stream,
     ):
-        wire.silent = True
+        proxy.silent = True
         async with asyncio.timeout(5):
             with pytest.raises(StorageUnavailable):
                 await asyncio.to_thread(stream.read, 10)
 
 
-async def test_a_thread_that_still_reads_at_the_end_of_the_block_is_let_go(s3: S3Store, s3_server: S3Server) -> None:
+async def test_the_end_of_the_block_cancels_a_read_in_progress(s3: S3Store, s3_server: S3Server) -> None:
     await stored(s3, "a/original", os.urandom(1000))
-    async with Wire(s3_server.port) as wire, opened(wire.url, s3_timeout=60) as store:
+    async with Proxy(s3_server.port) as proxy, opened(proxy.url, s3_timeout=60) as store:
         async with asyncio.timeout(10), store.reader("a/original") as stream:
-            wire.silent = True
-            wire.asked.clear()
+            proxy.silent = True
+            proxy.sent.clear()
             read = asyncio.create_task(asyncio.to_thread(stream.read, 10))
-            await wire.asked.wait()
+            await proxy.sent.wait()
         async with asyncio.timeout(2):
             with pytest.raises(ValueError, match="after close"):
                 await read
 
 
-async def test_a_read_in_the_loops_own_thread_is_refused_at_once(s3: S3Store) -> None:
+async def test_a_read_in_the_event_loops_thread_is_rejected(s3: S3Store) -> None:
     await stored(s3, "a/original", b"x")
     async with s3.reader("a/original") as stream:
         with pytest.raises(RuntimeError):
             stream.read(1)
 
 
-async def test_reading_all_that_is_left_takes_few_requests() -> None:
-    data, asked = os.urandom(5 * 2**20), []
+async def test_reading_the_rest_of_an_object_takes_few_requests() -> None:
+    data, requests = os.urandom(5 * 2**20), []
 
     async def fetch(start: int, length: int) -> bytes:
-        asked.append((start, length))
+        requests.append((start, length))
         return data[start : start + length]
 
-    raw = RangeReader(len(data), fetch, deadline=1)
+    raw = RangeReader(len(data), fetch, timeout=1)
     assert await asyncio.to_thread(raw.readall) == data
-    assert asked == [(0, 4 * 2**20), (4 * 2**20, 2**20)]
+    assert requests == [(0, 4 * 2**20), (4 * 2**20, 2**20)]
 
 
-async def test_a_list_of_many_pages_is_whole(s3: S3Store) -> None:
+async def test_a_list_of_several_pages_is_complete(s3: S3Store) -> None:
     class Short(S3Store):
         async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
             return await super().call(operation, **parameters, **page)
@@ -279,7 +279,7 @@ async def test_a_list_of_many_pages_is_whole(s3: S3Store) -> None:
 
 @asynccontextmanager
 async def like(kind: type[S3Store], s3: S3Store) -> AsyncIterator[S3Store]:
-    """A store of another kind on the same bucket."""
+    """Yield a store of another class on the same bucket."""
     store = kind(s3._settings)
     await store.open()
     try:
@@ -288,8 +288,8 @@ async def like(kind: type[S3Store], s3: S3Store) -> AsyncIterator[S3Store]:
         await store.close()
 
 
-class Wire:
-    """A wire to a server that may damage what is sent, or carry no answers."""
+class Proxy:
+    """A proxy to a server that can damage requests or withhold responses."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -297,15 +297,15 @@ class Wire:
         self._ends: list[asyncio.StreamWriter] = []
         self.damage = False
         self.silent = False
-        self.asked = asyncio.Event()
+        self.sent = asyncio.Event()
 
     @property
     def url(self) -> str:
-        """The near end."""
+        """The URL of the proxy."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    async def __aenter__(self) -> "Wire":
+    async def __aenter__(self) -> "Proxy":
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
         return self
 
@@ -323,7 +323,7 @@ class Wire:
 
     async def _there(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            self.asked.set()
+            self.sent.set()
             target.write(data.replace(b"whole", b"wrong") if self.damage else data)
             await target.drain()
         target.close()
@@ -337,8 +337,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def answering(status: int, code: str) -> AsyncIterator[str]:
-    """A server that answers everything with an error of S3."""
+async def failing_server(status: int, code: str) -> AsyncIterator[str]:
+    """Run a server that responds to everything with an S3 error."""
 
     async def fail(_request: web.Request) -> web.Response:
         body = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
@@ -351,8 +351,8 @@ async def answering(status: int, code: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def hanging() -> AsyncIterator[str]:
-    """A server that accepts and says nothing."""
+async def hanging_server() -> AsyncIterator[str]:
+    """Run a server that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
@@ -367,7 +367,7 @@ async def opened(url: str, *, s3_timeout: float = 0.1) -> AsyncIterator[S3Store]
     await store.close()
 
 
-async def test_trouble_is_told_as_such_in_time_and_without_secrets(tmp_path: Path) -> None:
+async def test_failures_are_reported_in_time_and_without_secrets(tmp_path: Path) -> None:
     source = tmp_path / "file"
     source.write_bytes(b"x")
 
@@ -383,8 +383,13 @@ async def test_trouble_is_told_as_such_in_time_and_without_secrets(tmp_path: Pat
         async for _ in store.list():
             pass
 
-    for trouble in (answering(500, "InternalError"), answering(503, "SlowDown"), answering(404, "404"), hanging()):
-        async with trouble as url, opened(url) as store:
+    for failing in (
+        failing_server(500, "InternalError"),
+        failing_server(503, "SlowDown"),
+        failing_server(404, "404"),
+        hanging_server(),
+    ):
+        async with failing as url, opened(url) as store:
             work = {
                 "put": store.put("a/b", source, content_type="image/png"),
                 "size": store.size("a/b"),
@@ -399,13 +404,13 @@ async def test_trouble_is_told_as_such_in_time_and_without_secrets(tmp_path: Pat
             async with asyncio.timeout(20):
                 ends = await asyncio.gather(*work.values(), return_exceptions=True)
             for name, end in zip(work, ends, strict=True):
-                assert isinstance(end, StorageUnavailable), f"{name} ended with {end!r}"
+                assert isinstance(end, StorageUnavailable), f"{name} returned {end!r}"
                 text = f"{end!r} {end.__cause__!r}"
                 for secret in (SECRET_KEY, ACCESS_KEY, url, url.removeprefix("http://")):
                     assert secret not in text, name
 
 
-async def test_a_server_that_is_away_is_told_as_away() -> None:
+async def test_an_unreachable_server_is_reported_as_unavailable() -> None:
     async with opened("http://127.0.0.1:9") as store:
         with pytest.raises(StorageUnavailable):
             await store.check()
@@ -414,18 +419,18 @@ async def test_a_server_that_is_away_is_told_as_away() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(507, "InsufficientStorage"), (400, "XMinioStorageFull"), (403, "QuotaExceeded")]
 )
-async def test_a_full_store_is_told_as_full(status: int, code: str) -> None:
-    async with answering(status, code) as url, opened(url) as store:
+async def test_a_full_store_is_reported_as_full(status: int, code: str) -> None:
+    async with failing_server(status, code) as url, opened(url) as store:
         with pytest.raises(StorageFull):
             await stored(store, "a/b", b"x")
 
 
-async def test_a_bucket_that_isnt_there_does_not_keep_a_process_from_starting(s3_server: S3Server) -> None:
+async def test_a_process_starts_without_its_bucket(s3_server: S3Server) -> None:
     settings = s3_settings(s3_server.url).model_copy(update={"s3_bucket": "no-such-bucket"})
     store = await build_store(settings)
     with pytest.raises(StorageUnavailable, match="NoSuchBucket"):
         await store.check()
-    # A worker would give up an image whose original is missing; without a bucket nothing is known of any.
+    # Not ObjectMissing, for which a worker would dead-letter the stage.
     with pytest.raises(StorageUnavailable):
         await store.size("a/original")
     for block in (store.reader("a/original"), store.local_copy("a/original")):
@@ -435,14 +440,14 @@ async def test_a_bucket_that_isnt_there_does_not_keep_a_process_from_starting(s3
     await store.close()
 
 
-def test_half_a_key_pair_is_refused() -> None:
+def test_an_incomplete_key_pair_is_rejected() -> None:
     settings = s3_settings("http://127.0.0.1:9").model_copy(update={"s3_secret_key": None})
     with pytest.raises(StartupError, match="S3_SECRET_KEY"):
         S3Store(settings)
 
 
 @pytest.mark.parametrize("url", ["s3.example.com", "ftp://example.com", "http:///bucket", "http://user:word@"])
-def test_an_endpoint_that_is_no_url_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_endpoint_url_is_rejected_without_being_logged(url: str) -> None:
     with pytest.raises(StartupError, match="S3_ENDPOINT_URL") as caught:
         S3Store(s3_settings(url))
     assert url not in str(caught.value)

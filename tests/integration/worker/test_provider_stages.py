@@ -1,4 +1,4 @@
-"""Stages that ask providers, whole: a worker on a real NATS server and PostgreSQL, the provider a local server."""
+"""Stages that call a provider: a worker on a real NATS server and PostgreSQL, with a local fake of the provider."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import Throttled, TransientFailure
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox.work_message import WorkMessage
-from imago.core.uploads.accept import AcceptedImage
+from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import Database
 from imago.db.tables import stage_results
 from imago.imaging.sandbox.pool import ChildPool
@@ -66,7 +66,7 @@ pytestmark = pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 
 @dataclass
 class Rig:
-    """An installation with a vision worker at hand, and the provider it asks."""
+    """An installation, and the fake provider that its vision worker calls."""
 
     db: Database
     nats: NatsConnection
@@ -79,7 +79,7 @@ class Rig:
     folder: Path
 
     async def image(self, data: bytes | None = None, client: Client | None = None) -> AcceptedImage:
-        """Store an image and announce it."""
+        """Store an image and publish its messages."""
         client = client or self.client
         accepted = await make_image(self.db, client)
         source = self.folder / f"{accepted.uuid}.jpg"
@@ -116,7 +116,7 @@ class Rig:
 
     @asynccontextmanager
     async def worker(self, nats: NatsConnection) -> AsyncIterator[None]:
-        """Run a vision worker over a connection of its own."""
+        """Run a vision worker with a separate connection."""
         providers, stop = self.providers(nats), asyncio.Event()
         stages: dict[Stage, StageHandler] = {
             Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children), providers.vision)
@@ -137,7 +137,7 @@ class Rig:
 async def rig(
     db: Database, nats: NatsConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rig]:
-    monkeypatch.setattr("imago.ai.provider_client._LEAST_WAIT", timedelta(seconds=1))
+    monkeypatch.setattr("imago.ai.provider_client.MIN_WAIT", timedelta(seconds=1))
     store = LocalStore(tmp_path / "objects", url_secret="secret of signed URLs")
     await asyncio.to_thread(store.prepare)
     children = ChildPool(size=1, memory_mb=2048, cpu_seconds=60)
@@ -172,7 +172,7 @@ async def _relaying(relay: OutboxRelay) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_a_throttled_image_is_parked_counts_as_no_lag_and_comes_back(rig: Rig) -> None:
+async def test_a_throttled_image_is_parked_outside_the_stream_and_retried(rig: Rig) -> None:
     rig.fake.will(throttles(4), says(VISION))
     image = await rig.image()
     async with rig.worker(rig.nats):
@@ -180,7 +180,7 @@ async def test_a_throttled_image_is_parked_counts_as_no_lag_and_comes_back(rig: 
         await rig.leaves_no_lag()
         assert len(rig.fake.received) == 1
         row = await rig.reaches(image, StageStatus.DONE)
-    # The wait was no try.
+    # The pause did not count as an attempt.
     assert row.attempts == 1
     assert len(rig.fake.received) == 2
     async with rig.db.read() as connection:
@@ -203,7 +203,7 @@ async def test_two_workers_share_one_breaker(rig: Rig, nats_server: NatsServer) 
     try:
         async with rig.worker(rig.nats):
             await rig.reaches(first, StageStatus.RETRYING, "provider-throttled")
-        # The worker that learnt of it is gone; another one knows all the same.
+        # The worker that saw the response has stopped, but another one knows the pause.
         async with rig.worker(other):
             second = await rig.image()
             await rig.reaches(second, StageStatus.RETRYING, "provider-paused")
@@ -214,7 +214,7 @@ async def test_two_workers_share_one_breaker(rig: Rig, nats_server: NatsServer) 
         await other.close()
 
 
-async def test_an_outage_kills_no_image(rig: Rig) -> None:
+async def test_an_outage_of_the_provider_costs_no_attempt(rig: Rig) -> None:
     rig.fake.will(*[fails(503)] * 4, says(VISION))
     images = [await rig.image() for _ in range(2)]
     async with rig.worker(rig.nats):
@@ -222,7 +222,7 @@ async def test_an_outage_kills_no_image(rig: Rig) -> None:
             assert (await rig.reaches(image, StageStatus.DONE)).attempts == 1
 
 
-async def test_a_block_is_a_dead_letter_that_says_so(rig: Rig) -> None:
+async def test_a_blocked_image_becomes_a_dead_letter_with_its_own_code(rig: Rig) -> None:
     rig.fake.will(blocks(prompt=False))
     image = await rig.image()
     async with rig.worker(rig.nats):
@@ -230,7 +230,7 @@ async def test_a_block_is_a_dead_letter_that_says_so(rig: Rig) -> None:
     assert row.attempts == 1
 
 
-async def test_work_beyond_the_budget_waits_until_the_limit_is_raised(rig: Rig) -> None:
+async def test_a_stage_beyond_the_budget_is_parked_until_the_limit_is_raised(rig: Rig) -> None:
     client = await make_client(rig.db, "small", ai_calls_per_month=1)
     rig.fake.will(says(VISION))
     async with rig.worker(rig.nats):
@@ -253,7 +253,7 @@ PAGE = {"text": ENGLISH, "language": "en", "confidence": 0.99}
 
 
 async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
-    """Run the ocr stage on a page that Tesseract reads, with the provider as its second reader."""
+    """Run the ocr stage on a page that Tesseract can read, with the provider as the second reader."""
     if not FONT.exists():
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
@@ -273,7 +273,7 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
     return result
 
 
-async def test_the_better_of_two_readings_is_chosen_and_both_are_kept(rig: Rig) -> None:
+async def test_the_better_of_two_readings_is_chosen_and_both_are_stored(rig: Rig) -> None:
     rig.fake.will(says(PAGE))
     result = await read(rig)
     assert [reading.engine for reading in result.readings] == ["tesserocr", "gemini/gemini-test-001"]
@@ -284,15 +284,15 @@ async def test_the_better_of_two_readings_is_chosen_and_both_are_kept(rig: Rig) 
     assert (result.chosen.engine, len(result.readings)) == ("tesserocr", 2)
 
 
-async def test_a_provider_in_trouble_costs_no_reading(rig: Rig) -> None:
+async def test_a_failing_provider_does_not_cost_the_first_reading(rig: Rig) -> None:
     rig.fake.will(blocks(prompt=True))
     assert [reading.engine for reading in (await read(rig)).readings] == ["tesserocr"]
-    # It is worth trying again, until the tries are used up.
+    # A transient failure is retried while attempts are left.
     rig.fake.will(says("no JSON"))
     with pytest.raises(TransientFailure):
         await read(rig)
     assert [reading.engine for reading in (await read(rig, attempts=3)).readings] == ["tesserocr"]
-    # A short wait is worth it, a long one isn't.
+    # A short pause is worth waiting for, a long one is not.
     rig.fake.will(throttles(2))
     with pytest.raises(Throttled):
         await read(rig)

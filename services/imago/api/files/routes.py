@@ -1,4 +1,4 @@
-"""GET /files/signed/{token}: objects of local storage, for whoever holds a token."""
+"""GET /files/signed/{token}: objects of local storage, served to the bearer of a token."""
 
 from aiohttp import web
 
@@ -31,18 +31,18 @@ async def signed(request: web.Request) -> web.StreamResponse:
     secret, local_file = request.app[SETTINGS].signed_url_secret, request.app.get(LOCAL_FILE)
     if secret is None or local_file is None:
         raise NotFound("No such file.")
-    opened = read_token(request.match_info["token"], secret.get_secret_value())
-    if opened is None:
-        # Expired, tampered with or made up: one answer for all.
+    granted = read_token(request.match_info["token"], secret.get_secret_value())
+    if granted is None:
+        # The same response for expired, tampered and invented tokens.
         raise NotFound("No such file.")
-    path = local_file(opened.key)
+    path = local_file(granted.key)
     if not path.is_file():
         raise NotFound("No such file.")
     return web.FileResponse(
         path,
         headers={
-            "Content-Type": opened.content_type,
-            "Content-Disposition": content_disposition(opened.disposition, opened.filename),
+            "Content-Type": granted.content_type,
+            "Content-Disposition": content_disposition(granted.disposition, granted.filename),
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "cross-origin",

@@ -32,7 +32,7 @@ from imago.api.requests import entity_ref
 from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SETTINGS, STORE
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
-from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_words
+from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
 from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
@@ -216,7 +216,7 @@ async def reprocess_(request: web.Request) -> web.Response:
 async def set_words(request: web.Request) -> web.Response:
     """Set the user's own description and tags, which are kept apart from the model's; null removes them."""
     client, body = client_of(request), request["json"]
-    await set_user_words(
+    await set_user_metadata(
         request.app[DATABASE],
         client,
         _ref(request),

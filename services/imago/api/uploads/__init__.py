@@ -1,1 +1,1 @@
-"""Receiving uploads."""
+"""Uploads: receiving, storing and accepting files."""

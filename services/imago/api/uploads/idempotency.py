@@ -1,4 +1,4 @@
-"""The header Idempotency-Key of uploads: whose turn it is, held for as long as the upload streams."""
+"""The header Idempotency-Key of uploads. A request holds the lease on its key while it runs."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from aiohttp import web
 from imago.api.services import UploadServices
 from imago.core.clients.model import Client
 from imago.core.errors import Unprocessable
-from imago.core.uploads.idempotency import FirstAnswer, KeyLease, claim_key, release_key, renew_key
+from imago.core.uploads.idempotency import FirstResponse, KeyLease, acquire_key, release_key, renew_key
 from imago.db.engine import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ MAX_LENGTH = 255
 
 
 def requested_key(request: web.Request) -> str | None:
-    """Return the key that a request names, None where it names none; raise Unprocessable for one we don't take."""
+    """Return the request's Idempotency-Key or None; raise Unprocessable if it is invalid."""
     values = request.headers.getall(HEADER, [])
     if not values:
         return None
@@ -35,17 +35,17 @@ def requested_key(request: web.Request) -> str | None:
 
 
 def fingerprint(sha256: str, filename: str) -> str:
-    """Return what tells one upload from another under the same key: the file's bytes and its name."""
+    """Return a hash of the file's contents and name, which identifies an upload under its key."""
     return hashlib.sha256(f"{sha256}\0{filename}".encode(errors="surrogatepass")).hexdigest()
 
 
 @asynccontextmanager
-async def turn(
+async def idempotent(
     services: UploadServices, client: Client, key: str | None
-) -> AsyncIterator[KeyLease | FirstAnswer | None]:
-    """Hold a key's lease while the block lasts, or give the first answer under it; None where there is no key.
+) -> AsyncIterator[KeyLease | FirstResponse | None]:
+    """Yield the lease on a key and renew it during the block, or yield the first response; None without a key.
 
-    A block that leaves with an error gives the key back, so that the next try needn't wait for the lease's end. Raises
+    On an error the key is released, so that a retry doesn't have to wait for the lease to expire. Raises
     IdempotencyInFlight.
     """
     if key is None:
@@ -53,28 +53,30 @@ async def turn(
         return
     settings = services.settings
     lease = timedelta(seconds=settings.idempotency_lease)
-    held = await claim_key(services.db, client.id, key, lease=lease, ttl=timedelta(seconds=settings.idempotency_ttl))
-    if isinstance(held, FirstAnswer):
-        yield held
+    acquired = await acquire_key(
+        services.db, client.id, key, lease=lease, ttl=timedelta(seconds=settings.idempotency_ttl)
+    )
+    if isinstance(acquired, FirstResponse):
+        yield acquired
         return
-    renewing = asyncio.create_task(_renew(services, held, lease))
+    renewing = asyncio.create_task(_renew(services, acquired, lease))
     try:
-        yield held
+        yield acquired
     except BaseException:
-        # Shielded, because a client that hangs up cancels this very task.
-        await asyncio.shield(_release(services, held))
+        # Shielded, because a client that disconnects cancels this task.
+        await asyncio.shield(_release(services, acquired))
         raise
     finally:
         renewing.cancel()
 
 
-async def _renew(services: UploadServices, held: KeyLease, lease: timedelta) -> None:
+async def _renew(services: UploadServices, held: KeyLease, duration: timedelta) -> None:
     while True:
-        await asyncio.sleep(lease.total_seconds() / 3)
+        await asyncio.sleep(duration.total_seconds() / 3)
         try:
-            if not await renew_key(services.db, held, lease=lease):
-                # Its commit will be refused; until then nothing is lost by going on.
-                log.warning("an Idempotency-Key was taken over while its upload was under way")
+            if not await renew_key(services.db, held, lease=duration):
+                # The upload continues, but its commit will be rejected.
+                log.warning("idempotency-key.taken-over")
                 return
         except DatabaseUnavailable:
             continue

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,8 +17,8 @@ from imago.api.json import json_response
 from imago.api.openapi.decorators import documented
 from imago.api.request_context import IMAGE
 from imago.api.services import UPLOADS, UploadServices
-from imago.api.uploads.idempotency import fingerprint, requested_key, turn
-from imago.api.uploads.receive import Discarding, FilePart, Sender, find_file, receive
+from imago.api.uploads.idempotency import fingerprint, idempotent, requested_key
+from imago.api.uploads.receive import DiscardingWriter, FilePart, UploadDeadline, find_file, receive
 from imago.api.uploads.requests import IDEMPOTENCY_KEY_PARAMETER, UPLOAD_FORM
 from imago.api.uploads.responses import UploadResponse, upload_response
 from imago.core.clients.model import Client
@@ -35,17 +38,14 @@ from imago.core.errors import (
     UnsupportedMediaType,
     UploadExpired,
 )
-from imago.core.images.model import clean_name, original_key, thumbnail_key
-from imago.core.uploads.accept import (
-    AcceptedImage,
-    InlineThumbnail,
-    NewImage,
-    abandon_upload,
-)
-from imago.core.uploads.idempotency import Completion, FirstAnswer, KeyLease
+from imago.core.images.model import ImageHeader, clean_name, original_key, thumbnail_key
+from imago.core.uploads.idempotency import Completion, FirstResponse, KeyLease
+from imago.core.uploads.intents import abandon_upload
+from imago.core.uploads.model import AcceptedImage, InlineThumbnail, NewImage
 from imago.db.engine import DatabaseUnavailable
 from imago.imaging.header import probe
 from imago.objects.store import StorageUnavailable
+from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.tracing import trace_headers
 
@@ -84,12 +84,12 @@ async def upload(request: web.Request) -> web.Response:
     services, client = request.app[UPLOADS], client_of(request)
     try:
         with services.slots.hold(client.id, request.content_length):
-            sender = Sender(services.settings)
-            async with turn(services, client, requested_key(request)) as held:
-                file = await find_file(request, services.settings, sender)
-                if isinstance(held, FirstAnswer):
-                    return await _again(services, client, file, held, sender)
-                accepted, size = await _take(services, client, file, held, sender)
+            deadline = UploadDeadline(services.settings)
+            async with idempotent(services, client, requested_key(request)) as key:
+                file = await find_file(request, services.settings, deadline)
+                if isinstance(key, FirstResponse):
+                    return await _replay(services, client, file, key, deadline)
+                accepted, size = await _store(services, client, file, key, deadline)
     except Problem as problem:
         metrics.UPLOADS.labels(problem.code, metrics.client_label(client.name)).inc()
         raise
@@ -97,50 +97,41 @@ async def upload(request: web.Request) -> web.Response:
     metrics.UPLOAD_BYTES.inc(size)
     request[IMAGE] = str(accepted.uuid)
     services.outbox_publisher.publish_soon(accepted.outbox)
-    return _answer(accepted.to_json())
+    return _response(accepted.to_json())
 
 
-def _answer(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
+def _response(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
     headers = {"Location": f"/images/{accepted['id']}", **(headers or {})}
     return json_response(upload_response(accepted), status=201, headers=headers)
 
 
-async def _again(
-    services: UploadServices, client: Client, file: FilePart, first: FirstAnswer, sender: Sender
+async def _replay(
+    services: UploadServices, client: Client, file: FilePart, first: FirstResponse, deadline: UploadDeadline
 ) -> web.Response:
-    """Answer a repetition as its first upload was answered; raise IdempotencyMismatch where it is another upload."""
-    received = await receive(file, Discarding(), services.settings, sender)
+    """Return the first response again; raise IdempotencyMismatch if this is a different upload."""
+    received = await receive(file, DiscardingWriter(), services.settings, deadline)
     if fingerprint(received.sha256, clean_name(file.filename)) != first.fingerprint:
-        raise IdempotencyMismatch("The Idempotency-Key was used for another file or another name.")
+        raise IdempotencyMismatch("The Idempotency-Key was used for a different file or file name.")
     metrics.UPLOADS.labels("replayed", metrics.client_label(client.name)).inc()
-    return _answer(first.answer, headers={"Idempotency-Replayed": "true"})
+    return _response(first.response, headers={"Idempotency-Replayed": "true"})
 
 
-async def _take(
-    services: UploadServices, client: Client, file: FilePart, held: KeyLease | None, sender: Sender
+async def _store(
+    services: UploadServices, client: Client, file: FilePart, lease: KeyLease | None, deadline: UploadDeadline
 ) -> tuple[AcceptedImage, int]:
-    """Store and accept a file; whatever goes wrong leaves no row, no object, no intent and no charge."""
+    """Store and accept a file, and return its size; an error leaves no row, object, intent or charge behind."""
     settings, uuid = services.settings, uuid4()
-    key = original_key(settings.s3_prefix, client.uuid, uuid)
-    intent = await services.uploads.begin(
-        client, image=uuid, object_key=key, ttl=timedelta(seconds=settings.intent_ttl)
-    )
-    try:
+    key, ttl = original_key(settings.s3_prefix, client.uuid, uuid), timedelta(seconds=settings.intent_ttl)
+    intent = await services.uploads.begin(client, image=uuid, object_key=key, ttl=ttl)
+    async with _abandon_on_error(services, intent, key):
         async with services.store.create(key) as writer:
-            received = await receive(file, writer, settings, sender)
+            received = await receive(file, writer, settings, deadline)
             await writer.commit()
-        header = await services.store.examine(key, probe)
-        if header.pixels > settings.max_image_pixels:
-            raise TooManyPixels(
-                f"The image has {header.pixels} pixels; this server takes {settings.max_image_pixels}.",
-                extra={"pixels": header.pixels, "max_image_pixels": settings.max_image_pixels},
-            )
-        name = clean_name(file.filename)
-        new = NewImage(
+        upload = NewImage(
             intent_id=intent,
             uuid=uuid,
-            original_name=name,
-            header=header,
+            original_name=clean_name(file.filename),
+            header=await _read_header(services, key, received.content),
             size_bytes=received.size_bytes,
             sha256=received.sha256,
             object_key=key,
@@ -148,21 +139,30 @@ async def _take(
             stages_off=settings.stages_off,
             thumbnail=await _inline_thumbnail(services, client, uuid, key),
         )
-        once = None
-        if held is not None:
-            once = Completion(held, fingerprint(received.sha256, name), timedelta(seconds=settings.idempotency_ttl))
         failpoints.reach("upload.stored")
-        accepted = await services.uploads.accept(client, new, once=once)
-    except StorageUnavailable:
-        # Asking it to delete would only wait again; the sweeper does it.
-        await asyncio.shield(_abandon(services, intent))
-        raise
-    except BaseException:
-        # Shielded, because a client that hangs up cancels this very task.
-        await asyncio.shield(_abandon(services, intent, key))
-        raise
+        accepted = await services.uploads.accept(client, upload, completion=_completion(lease, upload, settings))
     failpoints.reach("upload.committed")
     return accepted, received.size_bytes
+
+
+async def _read_header(services: UploadServices, key: str, content: bytes | None) -> ImageHeader:
+    # With S3, a small file saves two requests.
+    probing = services.store.examine(key, probe) if content is None else asyncio.to_thread(probe, BytesIO(content))
+    header, limit = await probing, services.settings.max_image_pixels
+    if header.pixels > limit:
+        raise TooManyPixels(
+            f"The image has {header.pixels} pixels; the limit is {limit}.",
+            extra={"pixels": header.pixels, "max_image_pixels": limit},
+        )
+    return header
+
+
+def _completion(lease: KeyLease | None, upload: NewImage, settings: Settings) -> Completion | None:
+    if lease is None:
+        return None
+    return Completion(
+        lease, fingerprint(upload.sha256, upload.original_name), timedelta(seconds=settings.idempotency_ttl)
+    )
 
 
 async def _inline_thumbnail(
@@ -173,8 +173,22 @@ async def _inline_thumbnail(
     return await services.inline_thumbnail(original, thumbnail_key(services.settings.s3_prefix, client.uuid, uuid))
 
 
+@asynccontextmanager
+async def _abandon_on_error(services: UploadServices, intent: int, key: str) -> AsyncIterator[None]:
+    # Both are shielded, because a client that disconnects cancels this task.
+    try:
+        yield
+    except StorageUnavailable:
+        # Deleting the object would time out as well; the object cleaner does it later.
+        await asyncio.shield(_abandon(services, intent))
+        raise
+    except BaseException:
+        await asyncio.shield(_abandon(services, intent, key))
+        raise
+
+
 async def _abandon(services: UploadServices, intent: int, key: str | None = None) -> None:
-    """Clean up now what the sweeper would clean up later; an object without its intent is left alone."""
+    """Do the object cleaner's work early; without its intent, the object is not deleted."""
     with contextlib.suppress(DatabaseUnavailable, StorageUnavailable):
         if await abandon_upload(services.db, intent) and key is not None:
             await services.store.delete(key)

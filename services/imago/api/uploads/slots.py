@@ -1,4 +1,4 @@
-"""How many uploads, and how many bytes of them, one client may have under way in this process."""
+"""Limits on the number and bytes of a client's concurrent uploads in this process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from imago.core.errors import TooManyUploads
 from imago.settings import Settings
 from imago.settings.uploads import MB
 
-# An upload of ordinary size is over by then.
+# An upload of ordinary size takes less.
 _RETRY_SECONDS = 2
 
 
 class UploadSlots:
-    """Counts what is under way; limits are per process, because what they protect is the process."""
+    """Counts uploads in progress. The limits protect the process and are therefore per process."""
 
     def __init__(self, settings: Settings) -> None:
         self._uploads = settings.uploads_per_client
@@ -23,15 +23,15 @@ class UploadSlots:
         self._sizes: Counter[int] = Counter()
 
     @contextmanager
-    def hold(self, client_id: int, announced: int | None) -> Iterator[None]:
-        """Hold a place for an upload of an announced size, or of the largest; raise TooManyUploads."""
-        size = min(announced if announced is not None else self._largest, self._largest)
+    def hold(self, client_id: int, size_hint: int | None) -> Iterator[None]:
+        """Reserve a slot for an upload of the given size, by default the maximum; raise TooManyUploads."""
+        size = min(size_hint if size_hint is not None else self._largest, self._largest)
         if self._count[client_id] >= self._uploads or (
-            # One alone always gets through, however small the limit.
+            # A client's only upload is always admitted, even if it exceeds the limit.
             self._count[client_id] and self._sizes[client_id] + size > self._bytes
         ):
             raise TooManyUploads(
-                f"{self._count[client_id]} uploads of this client are under way.",
+                f"This client has {self._count[client_id]} uploads in progress.",
                 extra={"uploads": self._uploads, "bytes": self._bytes},
                 retry_after=_RETRY_SECONDS,
             )

@@ -1,4 +1,4 @@
-"""What a client changes about its images: deletion, reprocessing, and a person's own words."""
+"""Changes to images: deletion, reprocessing, and the user's description and tags."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound, StageDisabled
+from imago.core.images.full_text import delete_document
 from imago.core.images.locks import ImageRef, lock_image
 from imago.core.images.model import ImageIdentity, thumbnail_key_beside
-from imago.core.images.search import delete_document
-from imago.core.images.search_columns import refresh_derived
+from imago.core.images.search_index import refresh_search_index
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
 from imago.core.outbox.drafts import Draft, draft_event, draft_work
@@ -23,13 +23,13 @@ from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, tombstones
 
-# A worker that was at work while its image was deleted may write a thumbnail until its claim's lease ends; no stage
-# takes longer than this, so the second deletion comes after it.
-LAST_LATE_WRITE = timedelta(hours=1)
+# A worker whose image was deleted may still store a thumbnail until its lease ends. No stage takes longer than this, so
+# the tombstone's second deletion comes after the last such write.
+LATE_WRITE_PERIOD = timedelta(hours=1)
 
 
 class Unset(Enum):
-    """Marks a field that a PATCH doesn't name, apart from one it sets to null."""
+    """Marks a field that a PATCH omits, as opposed to one that it sets to null."""
 
     UNSET = "unset"
 
@@ -40,10 +40,7 @@ UNSET = Unset.UNSET
 async def delete_image(
     db: Database, client: Client, ref: ImageRef, *, headers: Mapping[str, str]
 ) -> tuple[OutboxRow, ...]:
-    """Delete an image with all that belongs to it and give its quota back; its objects go by the sweeper.
-
-    Raises NotFound.
-    """
+    """Delete an image and release its quota; the object cleaner deletes its objects later. Raises NotFound."""
     now = utc_now()
     async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id, to_delete=True)
@@ -57,8 +54,8 @@ async def delete_image(
 async def erase_image(
     connection: AsyncConnection, image: ImageIdentity, row: sa.Row[tuple[object, ...]], *, now: datetime
 ) -> None:
-    """Delete a locked image's rows and bury its objects; the caller announces it where there is someone to tell."""
-    # The foreign key's SET NULL locks the duplicates in no fixed order; workers lock several images by their ids.
+    """Delete a locked image's rows and insert tombstones for its objects; publishing an event is up to the caller."""
+    # In the order of ids, as workers lock images; the foreign key's SET NULL would lock duplicates in any order.
     await connection.execute(
         sa.select(images.c.id)
         .where(images.c.duplicate_of == image.id)
@@ -69,13 +66,13 @@ async def erase_image(
     await connection.execute(
         sa.insert(tombstones),
         [
-            {"object_key": key, "created_at": now, "due_at": now, "final_at": now + LAST_LATE_WRITE}
+            {"object_key": key, "created_at": now, "due_at": now, "final_at": now + LATE_WRITE_PERIOD}
             for key in sorted(keys)
         ],
     )
     await delete_document(connection, image.id)
     await lock_rows(connection, outbox.c.image_id == image.id)
-    # In a fixed order before the cascade, which has none: the eager publisher locks these rows sorted, too.
+    # In the order in which the eager publisher locks stages, too: the cascade would lock them in any order.
     await connection.execute(
         sa.select(image_stages.c.stage)
         .where(image_stages.c.image_id == image.id)
@@ -84,7 +81,7 @@ async def erase_image(
     )
     await connection.execute(sa.delete(images).where(images.c.id == image.id))
     await connection.execute(sa.delete(outbox).where(outbox.c.image_id == image.id, outbox.c.kind == OutboxKind.WORK))
-    # Last, as every transaction does it: image, outbox, stages, usage.
+    # Last, as in every transaction: image, outbox, stages, usage.
     await connection.execute(
         sa.update(client_usage)
         .where(client_usage.c.client_id == image.client_id)
@@ -104,23 +101,23 @@ async def reprocess(
     stages_off: frozenset[Stage],
     headers: Mapping[str, str],
 ) -> tuple[OutboxRow, ...]:
-    """Start a new run of stages, whatever was done before; the last good results stay until they are replaced.
+    """Start a new run of stages; their current results remain until the new ones replace them.
 
-    `stages` None means the client's pipeline, less what the server has switched off. Raises NotFound, and
-    StageDisabled where a stage that was named is switched off.
+    With `stages` None, all stages of the client's pipeline run that the server has enabled. Raises NotFound, and
+    StageDisabled if a named stage is disabled.
     """
     if stages is None:
-        chosen = [stage for stage in (Stage.THUMBNAIL, *client.pipeline.stages) if stage not in stages_off]
+        selected = [stage for stage in (Stage.THUMBNAIL, *client.pipeline.stages) if stage not in stages_off]
     else:
-        chosen = list(dict.fromkeys(stages))
-        off = [stage for stage in chosen if stage in stages_off]
+        selected = list(dict.fromkeys(stages))
+        off = [stage for stage in selected if stage in stages_off]
         if off:
-            raise StageDisabled(f"This server has the stage {off[0]} switched off.", extra={"stage": off[0]})
+            raise StageDisabled(f"The stage {off[0]} is disabled on this server.", extra={"stage": off[0]})
     async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id)
         if locked is None:
             raise NotFound("No such image.")
-        return await start_runs(connection, locked[0], chosen, headers=headers)
+        return await start_runs(connection, locked[0], selected, headers=headers)
 
 
 async def start_runs(
@@ -130,12 +127,12 @@ async def start_runs(
     *,
     headers: Mapping[str, str],
 ) -> tuple[OutboxRow, ...]:
-    """Start a new run of each of the stages of a locked image, in the caller's transaction."""
+    """Start a new run of stages of a locked image, in the caller's transaction."""
     lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
     drafts: list[Draft] = []
     await lock_rows(connection, outbox.c.image_id == image.id)
     for stage in sorted(stages):
-        # A run that is still waiting or at work is given up: its messages and claims fit no row any more.
+        # This cancels a waiting or running run: its messages and claims no longer match the stage's row.
         await connection.execute(
             sa.delete(outbox).where(
                 outbox.c.image_id == image.id, outbox.c.stage == stage, outbox.c.kind == OutboxKind.WORK
@@ -174,7 +171,7 @@ async def start_runs(
     return await insert_drafts(connection, *drafts)
 
 
-async def set_user_words(
+async def set_user_metadata(
     db: Database,
     client: Client,
     ref: ImageRef,
@@ -182,7 +179,7 @@ async def set_user_words(
     description: str | Unset | None = UNSET,
     tags: Sequence[str] | Unset | None = UNSET,
 ) -> None:
-    """Set or clear a person's description and tags; raise NotFound."""
+    """Set or clear the user's description and tags; raise NotFound."""
     values: dict[str, object] = {}
     if not isinstance(description, Unset):
         values["user_description"] = description
@@ -194,4 +191,4 @@ async def set_user_words(
             raise NotFound("No such image.")
         if values:
             await connection.execute(sa.update(images).where(images.c.id == locked[0].id).values(**values))
-            await refresh_derived(connection, client.id, locked[0].id)
+            await refresh_search_index(connection, client.id, locked[0].id)

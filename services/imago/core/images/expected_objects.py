@@ -1,4 +1,4 @@
-"""What the database knows of objects in storage, for comparing the two."""
+"""The objects that the database expects in storage, for the storage audit."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class ExpectedObject:
 
 
 async def expected_objects(db: Database) -> AsyncIterator[ExpectedObject]:
-    """Give the objects of all images, in the order of their keys as long as all have one prefix."""
+    """Yield the objects of all images, ordered by key if all keys have the same prefix."""
     async with db.read(SYSTEM) as connection:
-        owners = (await connection.execute(sa.select(clients.c.id, clients.c.uuid).order_by(clients.c.uuid))).all()
-    for owner in owners:
+        all_clients = (await connection.execute(sa.select(clients.c.id, clients.c.uuid).order_by(clients.c.uuid))).all()
+    for client in all_clients:
         last: UUID | None = None
-        while rows := await _page(db, owner.id, last):
+        while rows := await _page(db, client.id, last):
             for row in rows:
                 yield ExpectedObject(row.object_key, row.id)
                 if row.thumbnail_key is not None:
@@ -57,7 +57,7 @@ async def _page(db: Database, client_id: int, last: UUID | None) -> list[_Row]:
 
 
 async def still_expected(db: Database, expected: ExpectedObject) -> bool:
-    """Tell whether an image needs the object at this moment."""
+    """Return whether an image still needs the object."""
     query = sa.select(sa.literal(1)).where(
         images.c.id == expected.image_id,
         sa.or_(images.c.object_key == expected.key, images.c.thumbnail_key == expected.key),
@@ -67,17 +67,20 @@ async def still_expected(db: Database, expected: ExpectedObject) -> bool:
 
 
 async def known_objects(db: Database, keys: Sequence[str]) -> set[str]:
-    """Return which of the keys belong to an image, an upload under way or a grave.
+    """Return which of the keys belong to an image, an intent or a tombstone.
 
-    A thumbnail beside a known original is known, although its image may not have it yet: a worker stores it first.
+    A thumbnail next to a known original is known even if its image's row doesn't name it yet: a worker stores the
+    object before it commits its result.
     """
-    owners = {key: key.rsplit("/", 1)[0] + "/original" for key in keys}
-    wanted = sorted({*keys, *owners.values()})
+    originals = {key: key.rsplit("/", 1)[0] + "/original" for key in keys}
+    candidates = sorted({*keys, *originals.values()})
     queries = (
-        sa.select(images.c.object_key).where(images.c.object_key.in_(wanted)),
-        sa.select(upload_intents.c.object_key).where(upload_intents.c.object_key.in_(wanted)),
-        sa.select(tombstones.c.object_key).where(tombstones.c.object_key.in_(wanted)),
+        sa.select(images.c.object_key).where(images.c.object_key.in_(candidates)),
+        sa.select(upload_intents.c.object_key).where(upload_intents.c.object_key.in_(candidates)),
+        sa.select(tombstones.c.object_key).where(tombstones.c.object_key.in_(candidates)),
     )
     async with db.read(SYSTEM) as connection:
         found = {key for query in queries for key in await connection.scalars(query)}
-    return {key for key in keys if key in found or (owners[key] in found and key == thumbnail_key_beside(owners[key]))}
+    return {
+        key for key in keys if key in found or (originals[key] in found and key == thumbnail_key_beside(originals[key]))
+    }

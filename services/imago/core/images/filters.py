@@ -1,8 +1,8 @@
-"""Which images a page of a filtered list shows: keyset pages over descending ids, which grow with time.
+"""Queries for pages of a filtered list: keyset pagination by descending id.
 
-Each way here reads about as many rows as the page has, whatever the number of images and the depth of the page; the
-planner, left with all conditions at once, guesses how soon enough rows will be met and is far off where those with
-a tag or a camera are the oldest.
+Each query reads about as many rows as the page has, regardless of the number of images and the depth of the page. Given
+all conditions in one simple query, PostgreSQL's planner misjudges how soon it finds enough rows, by far if the images
+with a tag or a camera are the oldest ones.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from imago.core.images.search import matching_ids, newest_matching
-from imago.core.images.search_words import fold
+from imago.core.images.full_text import matching_ids, newest_matching
 from imago.core.images.tags import normalize_tag
+from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
 from imago.db.tables import image_tags, images
 
 
 @dataclass(frozen=True)
 class ImageFilter:
-    """What a list is narrowed to; None doesn't narrow. `taken_*` are camera-local, all bounds inclusive."""
+    """The filters of a list; None means no filter. `taken_*` are camera-local times; all bounds are inclusive."""
 
     status: ImageStatus | None = None
     tag: str | None = None
@@ -33,35 +33,35 @@ class ImageFilter:
     created_to: datetime | None = None
 
 
-def page_of_ids(
-    dialect: str, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None
+def page_ids(
+    dialect: str, client_id: int, filters: ImageFilter, *, limit: int, before: int | None
 ) -> sa.Select[tuple[int]]:
-    """Return the query of the ids of a page: a client's images that meet all conditions, newest first, below `before`.
+    """Return the query for the ids of a page: a client's images that match all filters, newest first, below `before`.
 
-    Its one column is called `id`.
+    Its only column is `id`.
     """
-    conditions = _conditions(wanted)
+    conditions = _conditions(filters)
     on_postgres = dialect != "sqlite"
-    if on_postgres and wanted == ImageFilter(q=wanted.q) and wanted.q is not None:
-        newest = newest_matching(client_id, wanted.q, limit=limit, before=before)
+    if on_postgres and filters == ImageFilter(q=filters.q) and filters.q is not None:
+        newest = newest_matching(client_id, filters.q, limit=limit, before=before)
         return newest if newest is not None else sa.select(images.c.id).where(sa.false())
-    if wanted.q is not None:
-        found = matching_ids(dialect, client_id, wanted.q)
+    if filters.q is not None:
+        found = matching_ids(dialect, client_id, filters.q)
         conditions.append(sa.false() if found is None else images.c.id.in_(found))
-    if wanted.camera is not None:
-        cameras = _cameras(client_id, wanted.camera)
-        if on_postgres and wanted.tag is None and wanted.q is None:
+    if filters.camera is not None:
+        cameras = _cameras(client_id, filters.camera)
+        if on_postgres and filters.tag is None and filters.q is None:
             return _newest_by_camera(client_id, cameras, conditions, limit=limit, before=before)
         conditions.append(images.c.camera.in_(sa.select(cameras.c.camera)))
     query = sa.select(images.c.id).where(images.c.client_id == client_id, *conditions)
     order = images.c.id
-    if wanted.tag is not None:
+    if filters.tag is not None:
         order = image_tags.c.image_id
-        tagged = (image_tags.c.client_id == client_id, image_tags.c.tag == normalize_tag(wanted.tag))
+        tagged = (image_tags.c.client_id == client_id, image_tags.c.tag == normalize_tag(filters.tag))
         if conditions:
             query = query.join(image_tags, image_tags.c.image_id == images.c.id).where(*tagged)
         else:
-            # The index of tags is in this very order.
+            # The index of tags has this order.
             query = sa.select(order.label("id")).where(*tagged)
     if before is not None:
         query = query.where(order < before)
@@ -69,16 +69,17 @@ def page_of_ids(
 
 
 def _cameras(client_id: int, part: str) -> sa.Subquery:
-    """Return the client's cameras that have a text in their names.
+    """Return the client's cameras whose name contains a text.
 
-    They are few, and found by skipping through their index from one to the next; no index knows parts of names.
+    No index supports a search for parts of names, but a client has few cameras: the recursive query finds the distinct
+    names by skipping through the index (https://wiki.postgresql.org/wiki/Loose_indexscan).
     """
     mine = sa.select(sa.func.min(images.c.camera).label("camera")).where(images.c.client_id == client_id)
     every = mine.cte("every_camera", recursive=True)
     following = mine.where(images.c.camera > every.c.camera).correlate(every).scalar_subquery()
     every = every.union_all(sa.select(following).where(every.c.camera.is_not(None)))
     folded = fold(part)
-    # Nothing but punctuation is in no camera's name, though it is empty once folded.
+    # Punctuation folds to an empty text, which every name would contain.
     named = every.c.camera.contains(folded, autoescape=True) if folded else sa.false()
     return sa.select(every.c.camera).where(named).subquery("cameras")
 
@@ -91,7 +92,7 @@ def _newest_by_camera(
     limit: int,
     before: int | None,
 ) -> sa.Select[tuple[int]]:
-    """Return a page of ids out of the newest of each camera."""
+    """Return a page of ids from the newest images of each camera."""
     newest = sa.select(images.c.id).where(
         images.c.client_id == client_id, images.c.camera == cameras.c.camera, *conditions
     )
@@ -103,21 +104,21 @@ def _newest_by_camera(
     )
 
 
-def _conditions(wanted: ImageFilter) -> list[sa.ColumnElement[bool]]:
+def _conditions(filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.status is not None:
-        conditions.append(images.c.status == wanted.status)
-    if wanted.taken_from is not None:
-        conditions.append(images.c.taken_at >= wanted.taken_from)
-    if wanted.taken_to is not None:
-        conditions.append(images.c.taken_at <= wanted.taken_to)
-    if wanted.has_gps is not None:
-        # As it stands: an index of those with a place isn't used for `has_gps IS true`.
-        conditions.append(images.c.has_gps if wanted.has_gps else ~images.c.has_gps)
-    if wanted.sha256 is not None:
-        conditions.append(images.c.sha256 == wanted.sha256)
-    if wanted.created_from is not None:
-        conditions.append(images.c.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(images.c.created_at <= wanted.created_to)
+    if filters.status is not None:
+        conditions.append(images.c.status == filters.status)
+    if filters.taken_from is not None:
+        conditions.append(images.c.taken_at >= filters.taken_from)
+    if filters.taken_to is not None:
+        conditions.append(images.c.taken_at <= filters.taken_to)
+    if filters.has_gps is not None:
+        # Not `has_gps IS true`, for which PostgreSQL doesn't use the partial index.
+        conditions.append(images.c.has_gps if filters.has_gps else ~images.c.has_gps)
+    if filters.sha256 is not None:
+        conditions.append(images.c.sha256 == filters.sha256)
+    if filters.created_from is not None:
+        conditions.append(images.c.created_at >= filters.created_from)
+    if filters.created_to is not None:
+        conditions.append(images.c.created_at <= filters.created_to)
     return conditions

@@ -1,4 +1,4 @@
-"""The lock on an image: every transaction on its stages takes it first, so that they see each other's results."""
+"""Locks on images: a transaction locks an image before its stages, so that it sees the results of earlier ones."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def _lock(*, by_uuid: bool, of_client: bool, to_delete: bool) -> PreparedStateme
         sa.select(images, clients.c.uuid.label("client_uuid"))
         .join(clients, clients.c.id == images.c.client_id)
         .where((images.c.uuid if by_uuid else images.c.id) == sa.bindparam("ref"))
-        # Not against KEY SHARE: uploads of duplicates take that, in whatever order they come.
+        # NO KEY UPDATE: uploads of duplicates take KEY SHARE locks in arbitrary order, which must not wait for this.
         .with_for_update(of=images, key_share=not to_delete)
     )
     return PreparedStatement(query.where(images.c.client_id == sa.bindparam("of_client")) if of_client else query)
@@ -38,11 +38,11 @@ _LOCK = {
 async def lock_image(
     connection: AsyncConnection, ref: ImageRef, *, client_id: int | None = None, to_delete: bool = False
 ) -> tuple[ImageIdentity, Row] | None:
-    """Lock an image until the transaction ends; return who it is and its row, or None where there is none.
+    """Lock an image until the transaction ends; return its identity and row, or None if it doesn't exist.
 
-    With `client_id` only that client's images are seen. Who is going to delete it says so, and waits for uploads of
-    duplicates here instead of with other rows in hand. SQLite ignores FOR UPDATE: there the transaction began IMMEDIATE
-    and holds the whole database.
+    `client_id` restricts the search to that client's images. With `to_delete`, wait for uploads of duplicates here,
+    before this transaction holds other locks. SQLite ignores FOR UPDATE: a write transaction begins IMMEDIATE there and
+    holds the whole database.
     """
     mine = {} if client_id is None else {"of_client": client_id}
     statement = _LOCK[isinstance(ref, UUID), client_id is not None, to_delete]
@@ -53,8 +53,8 @@ async def lock_image(
 
 
 async def lock_images(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[ImageIdentity, Row]]:
-    """Lock images by their ids, in one round trip; what isn't there is left out."""
-    # In their order, as all do that lock several.
+    """Lock images by id in one round trip; omit those that don't exist."""
+    # In ascending order, as in every transaction that locks several images.
     rows = await _LOCK[False, False, False].fetchmany(connection, [{"ref": image_id} for image_id in sorted(set(ids))])
     return {row.id: (ImageIdentity(row.id, row.uuid, row.client_id, row.client_uuid), row) for row in rows}
 
@@ -74,7 +74,7 @@ _LOCK_STAGES = PreparedStatement(
         image_stages.c.stage == sa.any_(sa.bindparam("of_stages", type_=sa.ARRAY(sa.Text))),
     )
     .order_by(images.c.id, image_stages.c.stage)
-    # Both, because of what isn't locked a transaction that had to wait sees what was before.
+    # Both, because after waiting for a lock a transaction sees the new version of locked rows only.
     .with_for_update(of=[images, image_stages], key_share=True)
 )
 _LOCK_BY_UUIDS = PreparedStatement(
@@ -83,7 +83,7 @@ _LOCK_BY_UUIDS = PreparedStatement(
     .order_by(images.c.id)
     .with_for_update(key_share=True)
 )
-# For SQLite, which has neither arrays nor locks of rows.
+# For SQLite, which has neither arrays nor row locks.
 _STAGE = PreparedStatement(
     _STAGES.where(images.c.uuid == sa.bindparam("ref"), image_stages.c.stage == sa.bindparam("of_stage"))
 )
@@ -91,7 +91,7 @@ _STAGE = PreparedStatement(
 
 @dataclass(frozen=True)
 class LockedStage:
-    """An image and one of its stages, both locked until the transaction ends, and the client that they belong to."""
+    """An image and one of its stages, both locked until the transaction ends, and their client."""
 
     identity: ImageIdentity
     image: Row
@@ -100,19 +100,19 @@ class LockedStage:
 
 
 async def lock_stages(
-    connection: AsyncConnection, wanted: Collection[tuple[UUID, Stage]]
+    connection: AsyncConnection, requested: Collection[tuple[UUID, Stage]]
 ) -> dict[tuple[UUID, Stage], LockedStage]:
-    """Lock images and then stages of theirs; what isn't there is left out.
+    """Lock images and then their stages; omit those that don't exist.
 
-    Beside a stage of one image that is wanted, that of another may be locked where its image is wanted too.
+    The locks are a cross product: every requested stage of every requested image may be locked.
     """
     if connection.dialect.name == "sqlite":
-        rows = await _STAGE.fetchmany(connection, [{"ref": image, "of_stage": stage} for image, stage in wanted])
+        rows = await _STAGE.fetchmany(connection, [{"ref": image, "of_stage": stage} for image, stage in requested])
     else:
-        refs, stages = (sorted(set(values)) for values in zip(*wanted, strict=True))
+        refs, stages = (sorted(set(values)) for values in zip(*requested, strict=True))
         if len(refs) > 1:
-            # All images before the first stage: a transaction that has locked a stage must not wait for an image,
-            # because the eager publisher locks stages without their images.
+            # All images before the first stage: the eager publisher locks stages without their images, so waiting for
+            # an image while holding a stage could deadlock.
             await _LOCK_BY_UUIDS.fetch(connection, {"refs": refs})
         rows = await _LOCK_STAGES.fetch(connection, {"refs": refs, "of_stages": stages})
     return {

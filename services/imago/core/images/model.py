@@ -1,4 +1,4 @@
-"""Images: their formats, their names and their places in storage."""
+"""Image formats, file names and object keys."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ MAX_NAME_LENGTH = 255
 
 
 class ImageFormat(StrEnum):
-    """A format that Imago takes, found by content; the value is what the API shows."""
+    """A supported image format, detected by content; the values appear in the API."""
 
     JPEG = "jpeg"
     PNG = "png"
@@ -22,7 +22,7 @@ class ImageFormat(StrEnum):
 
     @property
     def content_type(self) -> str:
-        """The media type that a stored image of this format is served with."""
+        """The media type that an original of this format is served with."""
         return f"image/{self.value}"
 
 
@@ -38,7 +38,7 @@ class ImageIdentity:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image before anything decodes it: pixels as stored (before orientation), and frames."""
+    """An image's format, size in stored pixels (before orientation) and number of frames."""
 
     format: ImageFormat
     width: int
@@ -52,25 +52,25 @@ class ImageHeader:
 
 
 def clean_name(name: str | None) -> str:
-    """Return a file name fit to store and show: its last part, NFC, no control characters; else 'image'."""
+    """Return the last part of a file name in NFC without control characters, or 'image' if nothing is left."""
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(char for char in unicodedata.normalize("NFC", last) if unicodedata.category(char)[0] != "C")
     return kept.strip()[:MAX_NAME_LENGTH].strip() or "image"
 
 
 def object_prefix(prefix: str, client: UUID, image: UUID) -> str:
-    """Return the folder of an image's objects; only uuids, so nothing a client names reaches a path."""
+    """Return the common prefix of an image's object keys. It holds only UUIDs, nothing that a client chose."""
     parts = [part for part in (prefix.strip("/"), str(client), str(image)) if part]
     return "/".join(parts)
 
 
 def original_key(prefix: str, client: UUID, image: UUID) -> str:
-    """Return the object key of an image as it was uploaded."""
+    """Return the object key of an image's original."""
     return object_prefix(prefix, client, image) + "/original"
 
 
 def thumbnail_key_beside(original: str) -> str:
-    """Return the key that the thumbnail of an original has, whether or not it was made yet."""
+    """Return the key of the thumbnail that belongs to an original, whether or not it exists."""
     return original.rsplit("/", 1)[0] + "/thumbnail"
 
 

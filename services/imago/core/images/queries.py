@@ -1,4 +1,4 @@
-"""What a client reads of its images: one, a page of a filtered list, the stages, the tags."""
+"""Queries for a client's images: one image, a page of a filtered list, stages, and tags."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Usage
 from imago.core.clients.queries import read_usage
 from imago.core.errors import NotFound
-from imago.core.images.filters import ImageFilter, page_of_ids
+from imago.core.images.filters import ImageFilter, page_ids
 from imago.core.images.locks import ImageRef
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.db.engine import Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
 
-# More images, or pages of them, at once are read in several transactions.
+# Larger batches are split into several transactions.
 _MAX_BATCH_SIZE = 50
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """Where one stage of an image stands."""
+    """The state of one stage of an image."""
 
     stage: Stage
     status: StageStatus
@@ -40,9 +40,9 @@ class StageRow:
 
 
 class ImageRow(NamedTuple):
-    """An image with what its stages found last, as the JSON texts that the database keeps, to be answered as they are.
+    """An image and its latest stage results, as stored JSON texts that the API passes on without parsing them.
 
-    `ocr` is the reading that was chosen, `exif` and `vision` are whole results.
+    `exif` and `vision` are whole results; `ocr` is only the chosen reading.
     """
 
     id: int
@@ -72,7 +72,7 @@ class ImageRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a list, the id below which the next one begins or None at the end, and what the client stores."""
+    """A page of a list, the id below which the next page begins (None at the end), and the client's usage."""
 
     items: tuple[ImageRow, ...]
     next_before: int | None
@@ -80,7 +80,7 @@ class Page:
 
 
 class _Status(sa.types.UserDefinedType[ImageStatus]):
-    """The column's text as an `ImageStatus`, found in a sixteenth of the time in which the class finds its members."""
+    """Reads the column as an `ImageStatus` by a dictionary, in a sixteenth of the time of `ImageStatus(value)`."""
 
     cache_ok = True
 
@@ -92,7 +92,7 @@ _STATUSES = {str(status): status for status in ImageStatus}
 
 
 def _columns(dialect: str) -> list[sa.ColumnElement[Any]]:
-    """Return the columns of an `ImageRow`: what stages found comes as text, which neither side takes apart."""
+    """Return the columns of an `ImageRow`; results are read as text, so that their JSON is not parsed."""
     return [
         *(
             sa.type_coerce(images.c[name], _Status).label(name) if name == "status" else images.c[name]
@@ -120,7 +120,7 @@ def _found(dialect: str, stage: Stage, part: str | None = None) -> sa.Label[str]
             stage_results.c.client_id == sa.bindparam("of_client"),
             stage_results.c.stage == sa.literal_column(f"'{stage}'"),
         )
-        # There is one; were there more, a page must not fail over it.
+        # There is at most one. LIMIT keeps a page from failing if there were more.
         .order_by(stage_results.c.run.desc())
         .limit(sa.literal_column("1"))
     )
@@ -135,7 +135,7 @@ class _One:
 
 @dataclass(frozen=True)
 class _Newest:
-    """A page that nothing narrows."""
+    """A page without filters."""
 
     client_id: int
     limit: int
@@ -164,14 +164,14 @@ class ImageReads:
         """Return an image of a client; raise NotFound."""
         return await self._ones.submit(_One(client_id, ref))
 
-    async def page(self, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None) -> Page:
+    async def page(self, client_id: int, filters: ImageFilter, *, limit: int, before: int | None = None) -> Page:
         """Return a page of a client's images, newest first, starting below the id `before`."""
-        if wanted == ImageFilter():
+        if filters == ImageFilter():
             return await self._newest.submit(_Newest(client_id, limit, before))
-        # A search takes longer than others should wait for it.
+        # Not batched: other requests should not wait for a search.
         async with self._db.read(RowScope(client_id)) as connection:
             dialect = connection.dialect.name
-            ids = page_of_ids(dialect, client_id, wanted, limit=limit + 1, before=before).subquery("page")
+            ids = page_ids(dialect, client_id, filters, limit=limit + 1, before=before).subquery("page")
             query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
             rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
             return _page(rows, limit, await read_usage(connection, client_id))
@@ -205,7 +205,7 @@ class ImageReads:
 
 
 def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
-    """Return a page of rows of which there is one more if another page follows."""
+    """Return a page from up to `limit` + 1 rows; the extra row means that another page follows."""
     items = tuple(rows[:limit])
     return Page(items, items[-1].id if len(rows) > limit else None, used)
 
@@ -229,9 +229,9 @@ _STAGES = PreparedStatement(
 async def list_tags(
     db: Database, client_id: int, *, limit: int, after: tuple[int, str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return a client's tags with the number of images that have each, the most frequent first, then by name.
+    """Return a client's tags with their number of images, by descending number and then by name, at most `limit`.
 
-    `after` is the last pair (count, tag) of the page before; one more than `limit` is never returned.
+    `after` is the last pair (count, tag) of the previous page.
     """
     count = sa.func.count().label("images")
     query = (
@@ -242,8 +242,10 @@ async def list_tags(
         .limit(limit)
     )
     if after is not None:
-        seen, tag = after
-        query = query.having(sa.or_(sa.func.count() < seen, sa.and_(sa.func.count() == seen, image_tags.c.tag > tag)))
+        count_before, tag = after
+        query = query.having(
+            sa.or_(sa.func.count() < count_before, sa.and_(sa.func.count() == count_before, image_tags.c.tag > tag))
+        )
     async with db.read(RowScope(client_id)) as connection:
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
@@ -271,7 +273,7 @@ _ONE = {
 
 
 def _newest(dialect: str, *, further: bool) -> PreparedStatement:
-    """Build the query of a page that nothing narrows; `further` pages begin below the id `before`."""
+    """Build the query for a page without filters; `further` pages begin below the id `before`."""
     query = sa.select(*_columns(dialect)).where(images.c.client_id == sa.bindparam("of_client"))
     if further:
         query = query.where(images.c.id < sa.bindparam("before"))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
 from imago.core.images.results import OcrResult, StageResult, ThumbnailResult, VisionResult
-from imago.core.images.search_columns import refresh_derived
+from imago.core.images.search_index import refresh_search_index
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values
 from imago.core.jobs.failures import StageFailure
@@ -62,7 +62,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class _Effects:
-    """What a completion changes besides its stage, and the messages that report it."""
+    """The changes of a completion besides its stage, and the messages that report it."""
 
     completion: StageCompletion
     columns: Mapping[str, object]
@@ -209,7 +209,7 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     for each in effects:
         if isinstance(each.completion.result, OcrResult | VisionResult):
             image = each.completion.claim.image
-            await refresh_derived(connection, image.client_id, image.id)
+            await refresh_search_index(connection, image.client_id, image.id)
 
 
 async def _report(connection: AsyncConnection, effects: Sequence[_Effects]) -> dict[tuple[int, str, int], StageEnded]:

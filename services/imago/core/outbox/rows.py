@@ -49,26 +49,27 @@ async def insert_drafts(connection: AsyncConnection, *drafts: Draft) -> tuple[Ou
     now = utc_now()
     rows = await _INSERT.fetchmany(
         connection,
-        [
-            {
-                "client_id": draft.client_id,
-                "kind": draft.kind,
-                # A work row gets its subject when it is published, from the client's lane at that time.
-                "subject": None if draft.work else draft.subject,
-                "payload": draft.payload,
-                "headers": dict(draft.headers),
-                "message_id": draft.message_id,
-                "image_id": draft.work.image_id if draft.work else None,
-                "stage": draft.work.stage if draft.work else None,
-                "run": draft.work.run if draft.work else None,
-                "epoch": draft.work.epoch if draft.work else None,
-                "created_at": now,
-                "due_at": draft.due_at or now + HEAD_START,
-            }
-            for draft in drafts
-        ],
+        [{**draft_values(draft), "created_at": now, "due_at": draft.due_at or now + HEAD_START} for draft in drafts],
     )
     return inserted_rows(drafts, rows)
+
+
+def draft_values(draft: Draft) -> dict[str, object]:
+    """Return the values of a draft's columns except its times."""
+    work = draft.work
+    return {
+        "client_id": draft.client_id,
+        "kind": draft.kind,
+        # A work row gets its subject when it is published, from the client's lane at that time.
+        "subject": None if work else draft.subject,
+        "payload": draft.payload,
+        "headers": dict(draft.headers),
+        "message_id": draft.message_id,
+        "image_id": work.image_id if work else None,
+        "stage": work.stage if work else None,
+        "run": work.run if work else None,
+        "epoch": work.epoch if work else None,
+    }
 
 
 def inserted_rows(drafts: Sequence[Draft], rows: Sequence[Row]) -> tuple[OutboxRow, ...]:

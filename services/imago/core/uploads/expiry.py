@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from imago.core.times import utc_now
-from imago.core.uploads.accept import bury_intents
+from imago.core.uploads.intents import replace_by_tombstones
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import idempotency_keys, upload_intents
 
@@ -12,7 +12,7 @@ async def expire_intents(db: Database) -> int:
     """Replace expired intents by tombstones of their objects; return how many."""
     now = utc_now()
     async with db.write(SYSTEM) as connection:
-        return await bury_intents(connection, upload_intents.c.expires_at < now, now=now)
+        return await replace_by_tombstones(connection, upload_intents.c.expires_at < now, now=now)
 
 
 async def expire_idempotency_keys(db: Database) -> int:

@@ -1,11 +1,11 @@
-"""Idempotency-Keys: a request that is sent twice under one key has one effect and one answer (DESIGN, section 6).
+"""Idempotency-Keys: a request that is repeated under one key has one effect and one response.
 
-Who holds a key's lease may act under it. A holder that dies lets it run out, and another request takes it over; the
-token then differs, and a late commit of the first holder is refused.
+A request must hold the lease on its key to act under it. If it dies, the lease expires and another request takes the
+key over with a new token; a late commit under the old token is rejected.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,8 +18,8 @@ from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import idempotency_keys
 
-# The row between a refused claim and the look at it may be given up by its holder; then the claim is tried again.
-_CLAIM_TRIES = 5
+# The INSERT is repeated if the key was released between the INSERT and the SELECT.
+_MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -32,92 +32,105 @@ class KeyLease:
 
 
 @dataclass(frozen=True)
-class FirstAnswer:
-    """What was answered to the first request under a key, and what that request was."""
+class FirstResponse:
+    """The response to the first request under a key, and that request's fingerprint."""
 
     fingerprint: str
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the transaction that acts under a key notes beside it; `ttl` is how long the answer is kept."""
+    """The completion of a request under a key, whose response is kept for `ttl`."""
 
-    held: KeyLease
+    lease: KeyLease
     fingerprint: str
     ttl: timedelta
 
 
-async def claim_key(
+async def acquire_key(
     db: Database, client_id: int, key: str, *, lease: timedelta, ttl: timedelta
-) -> KeyLease | FirstAnswer:
-    """Take a key's lease, or return the answer that was given under it; raise IdempotencyInFlight."""
-    insert = sqlite.insert if db.is_sqlite else postgresql.insert
-    for _ in range(_CLAIM_TRIES):
+) -> KeyLease | FirstResponse:
+    """Return the lease on a key, or the response to the first request under it; raise IdempotencyInFlight."""
+    for _ in range(_MAX_ATTEMPTS):
         now, token = utc_now(), uuid4()
-        fresh = {
-            "token": token,
-            "lease_until": now + lease,
-            "fingerprint": None,
-            "response": None,
-            "created_at": now,
-            "expires_at": now + ttl,
-        }
-        statement = insert(idempotency_keys).values(client_id=client_id, key=key, **fresh)
-        statement = statement.on_conflict_do_update(
-            index_elements=[idempotency_keys.c.client_id, idempotency_keys.c.key],
-            set_=fresh,
-            where=sa.or_(
-                idempotency_keys.c.expires_at < now,
-                sa.and_(idempotency_keys.c.fingerprint.is_(None), idempotency_keys.c.lease_until < now),
-            ),
-        )
         async with db.write(RowScope(client_id)) as connection:
+            statement = _acquire(connection.dialect.name, client_id, key, token, now=now, lease=lease, ttl=ttl)
             if (await connection.execute(statement)).rowcount == 1:
                 return KeyLease(client_id, key, token)
             row = (await connection.execute(sa.select(idempotency_keys).where(*_is(client_id, key)))).one_or_none()
         if row is None:
             continue
         if row.fingerprint is not None:
-            return FirstAnswer(row.fingerprint, row.response)
+            return FirstResponse(row.fingerprint, row.response)
         remaining = (row.lease_until - now).total_seconds()
         raise IdempotencyInFlight(
-            "Another request with this Idempotency-Key is under way.", retry_after=max(1.0, remaining)
+            "Another request with this Idempotency-Key is in progress.", retry_after=max(1.0, remaining)
         )
-    raise IdempotencyInFlight("Other requests with this Idempotency-Key are under way.", retry_after=1.0)
+    raise IdempotencyInFlight("Other requests with this Idempotency-Key are in progress.", retry_after=1.0)
+
+
+def _acquire(
+    dialect: str, client_id: int, key: str, token: UUID, *, now: datetime, lease: timedelta, ttl: timedelta
+) -> sa.Insert:
+    """Return the statement that inserts a key, or takes it over if the key or its lease has expired."""
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    values = {
+        "token": token,
+        "lease_until": now + lease,
+        "fingerprint": None,
+        "response": None,
+        "created_at": now,
+        "expires_at": now + ttl,
+    }
+    lease_expired = sa.and_(idempotency_keys.c.fingerprint.is_(None), idempotency_keys.c.lease_until < now)
+    return (
+        insert(idempotency_keys)
+        .values(client_id=client_id, key=key, **values)
+        .on_conflict_do_update(
+            index_elements=[idempotency_keys.c.client_id, idempotency_keys.c.key],
+            set_=values,
+            where=sa.or_(idempotency_keys.c.expires_at < now, lease_expired),
+        )
+    )
 
 
 async def renew_key(db: Database, held: KeyLease, *, lease: timedelta) -> bool:
-    """Hold a key for longer; False where it is another's by now."""
+    """Extend the lease on a key; return False if another request took the key over."""
     async with db.write(RowScope(held.client_id)) as connection:
         renewed = await connection.execute(
-            sa.update(idempotency_keys).where(*_mine(held)).values(lease_until=utc_now() + lease)
+            sa.update(idempotency_keys).where(*_is_held_by(held)).values(lease_until=utc_now() + lease)
         )
     return renewed.rowcount == 1
 
 
 async def release_key(db: Database, held: KeyLease) -> None:
-    """Give a key back under which nothing was done; one whose answer is noted, or that is another's, is left alone."""
+    """Release a key, unless its request was completed or another request took it over."""
     async with db.write(RowScope(held.client_id)) as connection:
-        await connection.execute(sa.delete(idempotency_keys).where(*_mine(held)))
+        await connection.execute(sa.delete(idempotency_keys).where(*_is_held_by(held)))
 
 
-async def complete_key(connection: AsyncConnection, done: Completion, answer: dict[str, Any]) -> None:
-    """Note the answer in the transaction that it tells of; raise IdempotencyInFlight where the key is another's now."""
-    noted = await connection.execute(
+async def complete_key(connection: AsyncConnection, completion: Completion, response: dict[str, Any]) -> None:
+    """Store the response in the request's transaction; raise IdempotencyInFlight if the key was taken over."""
+    updated = await connection.execute(
         sa.update(idempotency_keys)
-        .where(*_mine(done.held))
-        .values(fingerprint=done.fingerprint, response=answer, lease_until=None, expires_at=utc_now() + done.ttl)
+        .where(*_is_held_by(completion.lease))
+        .values(
+            fingerprint=completion.fingerprint,
+            response=response,
+            lease_until=None,
+            expires_at=utc_now() + completion.ttl,
+        )
     )
-    if noted.rowcount != 1:
-        raise IdempotencyInFlight("Another request took this Idempotency-Key over.", retry_after=1.0)
+    if updated.rowcount != 1:
+        raise IdempotencyInFlight("Another request took over this Idempotency-Key.", retry_after=1.0)
 
 
 def _is(client_id: int, key: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (idempotency_keys.c.client_id == client_id, idempotency_keys.c.key == key)
 
 
-def _mine(held: KeyLease) -> tuple[sa.ColumnElement[bool], ...]:
+def _is_held_by(held: KeyLease) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         *_is(held.client_id, held.key),
         idempotency_keys.c.token == held.token,

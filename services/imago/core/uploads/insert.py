@@ -1,37 +1,26 @@
-"""What accepting an upload writes: two statements on PostgreSQL; on SQLite, whose CTEs can't write, a series of them.
-
-Each round trip costs the API about as much as all that the statement does (docs/performance.md).
-"""
+"""The rows of accepted uploads, inserted for a whole batch of one client."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.search import upsert_document
-from imago.core.images.search_words import document
+from imago.core.images.model import ImageIdentity
+from imago.core.images.text_folding import folded_document
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxRow
-from imago.core.outbox.rows import insert_drafts, inserted_rows
-from imago.db.prepared import PreparedStatement
-from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
-
-# An image's columns that its upload sets.
-_IMAGE = (
-    *("uuid", "client_id", "original_name", "content_type", "format", "width", "height", "frames", "size_bytes"),
-    *("sha256", "duplicate_of", "object_key", "thumbnail_key", "thumbnail_type", "thumbnail_bytes"),
-    *("status", "created_at", "done_at"),
-)
-_GIVEN = tuple(name for name in _IMAGE if name != "duplicate_of")
+from imago.core.outbox.rows import draft_values, inserted_rows
+from imago.core.uploads import statements
 
 
 @dataclass(frozen=True)
-class Made:
-    """The row of an image; without an id where the intent is gone, or the client isn't active and has no `lane`."""
+class InsertedImage:
+    """The id of a new image, the id of the first image with the same bytes, and the client's lane.
+
+    Without an id, nothing was inserted: the intent is gone, or it was ended and the client is not active.
+    """
 
     id: int | None
     duplicate_of: int | None
@@ -40,222 +29,94 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Charge:
-    """What an upload adds to its client's usage: `size` must fit, `kept` is added; the limits are inclusive."""
+class Dependents:
+    """The dependents of a new image: the first runs of its stages, its search document and its outbox rows."""
 
-    size: int
-    kept: int
-    most_bytes: int
-    most_images: int
-
-
-# The foreign key of the new row will lock this one; locked now, so that it isn't deleted in between.
-_DUPLICATE = PreparedStatement(
-    sa.select(images.c.id)
-    .where(images.c.client_id == sa.bindparam("client_id"), images.c.sha256 == sa.bindparam("sha256"))
-    .order_by(images.c.id)
-    .limit(sa.literal_column("1"))
-)
-_END_INTENT = PreparedStatement(sa.delete(upload_intents).where(upload_intents.c.id == sa.bindparam("intent")))
-# The lane is the row's, not the cached client's: the work is published on it within the second.
-_LANE = PreparedStatement(sa.select(clients.c.lane).where(clients.c.id == sa.bindparam("client_id"), clients.c.active))
-_INSERT_IMAGE = PreparedStatement(sa.insert(images).returning(images.c.id), columns=_IMAGE)
-_INSERT_STAGES = PreparedStatement(
-    sa.insert(image_stages),
-    columns=("image_id", "stage", "client_id", "status", "run", "claim", "attempts", "epoch", "lane", "done_at"),
-)
-_CHARGE = PreparedStatement(
-    sa.update(client_usage)
-    .where(
-        client_usage.c.client_id == sa.bindparam("of_client"),
-        client_usage.c.storage_bytes + sa.bindparam("size", type_=sa.BigInteger) <= sa.bindparam("most_bytes"),
-        client_usage.c.images + 1 <= sa.bindparam("most_images", type_=sa.BigInteger),
-    )
-    .values(
-        storage_bytes=client_usage.c.storage_bytes + sa.bindparam("kept", type_=sa.BigInteger),
-        images=client_usage.c.images + 1,
-    )
-)
-
-
-def _typed(table: sa.Table, *names: str) -> list[sa.BindParameter[object]]:
-    return [sa.bindparam(name, type_=table.c[name].type) for name in names]
-
-
-# The same as the four before, all or nothing: no row is made where the intent is gone or the client isn't active.
-_MAKE = PreparedStatement(
-    sa.text(
-        f"""
-        WITH ended AS (DELETE FROM upload_intents WHERE id = :intent RETURNING id),
-        earliest AS (
-            SELECT id FROM images WHERE images.client_id = :client_id AND images.sha256 = :sha256
-            ORDER BY id LIMIT 1 FOR KEY SHARE
-        ),
-        owner AS (SELECT lane FROM clients WHERE id = :client_id AND active),
-        made AS (
-            INSERT INTO images ({", ".join(_GIVEN)}, duplicate_of)
-            SELECT {", ".join(f":{name}" for name in _GIVEN)}, (SELECT id FROM earliest) FROM ended, owner
-            RETURNING id, duplicate_of
-        )
-        SELECT made.id AS id, made.duplicate_of AS duplicate_of, (SELECT lane FROM owner) AS lane,
-            EXISTS (SELECT FROM ended) AS intent_ended
-        FROM (VALUES (1)) AS always LEFT JOIN made ON true
-        """  # noqa: S608 - names of columns of ours
-    )
-    .bindparams(sa.bindparam("intent", type_=sa.BigInteger), *_typed(images, *_GIVEN))
-    .columns(
-        sa.column("id", sa.BigInteger),
-        sa.column("duplicate_of", sa.BigInteger),
-        sa.column("lane", sa.Text),
-        sa.column("intent_ended", sa.Boolean),
-    )
-)
-
-_LISTED = ("stages", "statuses", "kinds", "subjects", "payloads", "message_ids", "of_stages")
-_FOLLOW = PreparedStatement(
-    sa.text(
-        """
-        WITH staged AS (
-            INSERT INTO image_stages
-                (image_id, client_id, stage, status, run, claim, attempts, epoch, lane, done_at)
-            SELECT :image_id, :client_id, stage, status, 1, 0, 0, 1, :lane,
-                CASE WHEN status = 'done' THEN :created_at END
-            FROM unnest(:stages, :statuses) AS planned (stage, status)
-        ),
-        indexed AS (
-            INSERT INTO image_search (client_id, image_id, document)
-            VALUES (:client_id, :image_id, to_tsvector('simple', :document))
-        ),
-        charged AS (
-            UPDATE client_usage
-            SET storage_bytes = storage_bytes + :kept, images = images + 1
-            WHERE client_usage.client_id = :client_id AND storage_bytes + :size <= :most_bytes
-                AND images + 1 <= :most_images
-            RETURNING client_id
-        ),
-        queued AS (
-            INSERT INTO outbox
-                (client_id, kind, subject, payload, headers, message_id,
-                 image_id, stage, run, epoch, created_at, due_at)
-            SELECT :client_id, kind, subject, CAST(payload AS jsonb), :headers, message_id,
-                CASE WHEN stage IS NOT NULL THEN :image_id END, stage, CASE WHEN stage IS NOT NULL THEN 1 END,
-                CASE WHEN stage IS NOT NULL THEN 1 END, :created_at, :due_at
-            FROM unnest(:kinds, :subjects, :payloads, :message_ids, :of_stages)
-                AS drafted (kind, subject, payload, message_id, stage)
-            RETURNING id, message_id
-        )
-        SELECT id, message_id, EXISTS (SELECT FROM charged) AS charged FROM queued
-        """
-    )
-    .bindparams(
-        *_typed(image_stages, "image_id", "client_id", "lane"),
-        *_typed(outbox, "headers", "created_at", "due_at"),
-        *(sa.bindparam(name, type_=sa.BigInteger) for name in ("kept", "size", "most_bytes", "most_images")),
-        *(sa.bindparam(name, type_=sa.ARRAY(sa.Text)) for name in _LISTED),
-        sa.bindparam("document", type_=sa.Text),
-    )
-    .columns(sa.column("id", sa.BigInteger), sa.column("message_id", sa.Text), sa.column("charged", sa.Boolean))
-)
-
-
-@dataclass(frozen=True)
-class Following:
-    """What an image brings with it: its stages (in their first run), its search document, its messages, its charge.
-
-    The drafts are of this image and have the same headers.
-    """
-
-    image_id: int
-    client_id: int
+    image: ImageIdentity
     lane: str
     name: str
     stages: Mapping[Stage, StageStatus]
     drafts: Sequence[Draft]
-    charge: Charge
 
 
-async def make_images(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> list[Made]:
-    """Insert images with the columns given, each with its duplicate found and its `intent` ended; in their order."""
-    if connection.dialect.name == "sqlite":
-        return [await _make_image(connection, row) for row in rows]
-    return [
-        Made(made.id, made.duplicate_of, made.lane, made.intent_ended)
-        for made in await _MAKE.fetchmany(connection, rows)
-    ]
+@dataclass(frozen=True)
+class Charge:
+    """A charge on a client's usage: `size_bytes` must fit into the limits, `added_bytes` are added."""
+
+    size_bytes: int
+    added_bytes: int
+    max_bytes: int
+    max_images: int
 
 
-async def _make_image(connection: AsyncConnection, row: Mapping[str, object]) -> Made:
-    duplicate_of = await _DUPLICATE.scalar(connection, {name: row[name] for name in ("client_id", "sha256")})
-    if await _END_INTENT.execute(connection, {"intent": row["intent"]}) != 1:
-        return Made(None, None, None, intent_ended=False)
-    lane = await _LANE.scalar(connection, {"client_id": row["client_id"]})
-    if lane is None:
-        return Made(None, None, None, intent_ended=True)
-    given = {name: row[name] for name in _GIVEN}
-    image_id = await _INSERT_IMAGE.scalar(connection, {**given, "duplicate_of": duplicate_of})
-    return Made(image_id, duplicate_of, lane, intent_ended=True)
+async def insert_images(connection: AsyncConnection, values: Sequence[Mapping[str, object]]) -> list[InsertedImage]:
+    """End each upload's `intent` and insert its image, in the given order."""
+    if connection.dialect.name != "sqlite":
+        rows = await statements.END_INTENT_AND_INSERT_IMAGE.fetchmany(connection, values)
+        return [InsertedImage(row.id, row.duplicate_of, row.lane, row.intent_ended) for row in rows]
+    return [await _insert_image_on_sqlite(connection, each) for each in values]
 
 
-async def add_what_follows(
-    connection: AsyncConnection, images: Sequence[Following], *, now: datetime
-) -> list[tuple[OutboxRow, ...] | None]:
-    """Add what images bring with them; return what is to be published of each.
+async def _insert_image_on_sqlite(connection: AsyncConnection, values: Mapping[str, object]) -> InsertedImage:
+    if await statements.END_INTENT.one_or_none(connection, values) is None:
+        return InsertedImage(None, None, None, intent_ended=False)
+    row = await statements.INSERT_IMAGE.one_or_none(connection, values)
+    if row is None:
+        return InsertedImage(None, None, None, intent_ended=True)
+    return InsertedImage(row.id, row.duplicate_of, row.lane, intent_ended=True)
 
-    It is None where the charge doesn't fit; the transaction must not be committed then.
+
+async def insert_dependents(
+    connection: AsyncConnection, dependents: Sequence[Dependents], charges: Sequence[Charge], *, now: datetime
+) -> list[tuple[OutboxRow, ...]] | None:
+    """Insert the dependents of new images of one client and charge its usage; return the outbox rows of each image.
+
+    Return None if a charge exceeds the client's limits; the transaction must not be committed then.
     """
-    # The charge comes last, as in every transaction: all uploads of a client at once queue up for its usage's row.
-    if connection.dialect.name == "sqlite":
-        return [await _follow(connection, each, now=now) for each in images]
-    rows = {row.message_id: row for row in await _FOLLOW.fetchmany(connection, [_values(each, now) for each in images])}
-    return [
-        inserted_rows(each.drafts, [rows[draft.message_id] for draft in each.drafts])
-        if rows[each.drafts[0].message_id].charged
-        else None
-        for each in images
-    ]
+    values = {**_row_values(dependents, now=now), **combined_charge(charges)}
+    if connection.dialect.name != "sqlite":
+        rows = await statements.INSERT_DEPENDENTS_AND_CHARGE.fetch(connection, values)
+        charged = all(row.charged for row in rows)
+    else:
+        await statements.INSERT_STAGES.execute(connection, values)
+        await statements.INSERT_DOCUMENTS.execute(connection, values)
+        rows = await statements.INSERT_OUTBOX.fetch(connection, values)
+        charged = await statements.CHARGE.one_or_none(connection, values) is not None
+    if not charged:
+        return None
+    added = iter(inserted_rows([draft for each in dependents for draft in each.drafts], rows))
+    return [tuple(next(added) for _ in each.drafts) for each in dependents]
 
 
-def _values(image: Following, now: datetime) -> dict[str, object]:
-    drafts = image.drafts
+def _row_values(dependents: Sequence[Dependents], *, now: datetime) -> dict[str, object]:
+    stages, documents, drafts = [], [], []
+    for each in dependents:
+        ids = {"image_id": each.image.id, "client_id": each.image.client_id}
+        stages += [
+            {**ids, "stage": stage, "status": status, "lane": each.lane} for stage, status in each.stages.items()
+        ]
+        documents.append({**ids, "document": folded_document(each.name)})
+        drafts += [draft_values(draft) for draft in each.drafts]
     return {
-        "image_id": image.image_id,
-        "client_id": image.client_id,
-        "lane": image.lane,
+        "stages": stages,
+        "documents": documents,
+        "drafts": drafts,
         "created_at": now,
+        "done_at": now,
         "due_at": now + HEAD_START,
-        "document": document(image.name),
-        "stages": list(image.stages),
-        "statuses": list(image.stages.values()),
-        "kinds": [draft.kind for draft in drafts],
-        "subjects": [None if draft.work else draft.subject for draft in drafts],
-        "payloads": [orjson.dumps(draft.payload).decode() for draft in drafts],
-        "message_ids": [draft.message_id for draft in drafts],
-        "of_stages": [draft.work.stage if draft.work else None for draft in drafts],
-        "headers": dict(drafts[0].headers),
-        **_charged(image.charge),
+        "of_client": dependents[0].image.client_id,
     }
 
 
-async def _follow(connection: AsyncConnection, image: Following, *, now: datetime) -> tuple[OutboxRow, ...] | None:
-    fixed = {"image_id": image.image_id, "client_id": image.client_id, "lane": image.lane}
-    begun = {"run": 1, "claim": 0, "attempts": 0, "epoch": 1}
-    await _INSERT_STAGES.executemany(
-        connection,
-        [
-            {**fixed, **begun, "stage": stage, "status": status, "done_at": now if status is StageStatus.DONE else None}
-            for stage, status in image.stages.items()
-        ],
-    )
-    added = await insert_drafts(connection, *image.drafts)
-    await upsert_document(connection, image.client_id, image.image_id, image.name)
-    charged = {"of_client": image.client_id, **_charged(image.charge)}
-    return added if await _CHARGE.execute(connection, charged) == 1 else None
-
-
-def _charged(charge: Charge) -> dict[str, int]:
+def combined_charge(charges: Sequence[Charge]) -> dict[str, int]:
+    """Return one charge that fits exactly if each of the charges fits after the ones before it."""
+    added, max_used_bytes = 0, []
+    for charge in charges:
+        max_used_bytes.append(charge.max_bytes - charge.size_bytes - added)
+        added += charge.added_bytes
     return {
-        "size": charge.size,
-        "kept": charge.kept,
-        "most_bytes": charge.most_bytes,
-        "most_images": charge.most_images,
+        "max_used_bytes": min(max_used_bytes),
+        "max_used_images": min(charge.max_images - number for number, charge in enumerate(charges, 1)),
+        "added_bytes": added,
+        "added_images": len(charges),
     }

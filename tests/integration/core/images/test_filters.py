@@ -1,4 +1,4 @@
-"""Pages of filtered lists, held against filtering by hand over more images than any shortcut looks through."""
+"""Pages of filtered lists, compared with filtering in Python; there are more images than the search window holds."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.core.images.search import upsert_document
+from imago.core.images.full_text import upsert_document
 from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import image_tags, images
@@ -22,7 +22,7 @@ FIRST_DAY = datetime(2020, 1, 1)
 
 @dataclass(frozen=True)
 class Row:
-    """An image as it was made."""
+    """A seeded image."""
 
     id: int
     camera: str | None
@@ -40,13 +40,13 @@ async def client(db: Database) -> Client:
 
 @pytest.fixture
 async def rows(db: Database, client: Client) -> list[Row]:
-    """Images of the client, the oldest first, and some of another one that has the same of everything."""
+    """The client's images, oldest first; another client has images with the same properties."""
     await _seed(db, await make_client(db, "another"), 40)
     return await _seed(db, client, COUNT)
 
 
 async def _seed(db: Database, client: Client, count: int) -> list[Row]:
-    now, made = utc_now(), []
+    now, seeded = utc_now(), []
     async with db.write(RowScope(client.id)) as connection:
         for number in range(count):
             old = number < count // 20
@@ -77,72 +77,70 @@ async def _seed(db: Database, client: Client, count: int) -> list[Row]:
             await connection.execute(sa.insert(image_tags), listed)
             await upsert_document(connection, client.id, image_id, " ".join(sorted(words)))
             row = Row(image_id, camera, number % 50 == 3, values["taken_at"], frozenset(tags), frozenset(words))
-            made.append(row)
-    return made
+            seeded.append(row)
+    return seeded
 
 
-def by_hand(rows: list[Row], wanted: ImageFilter) -> list[int]:
-    """Return the ids of the images that meet a filter, newest first."""
+def expected_ids(rows: list[Row], filters: ImageFilter) -> list[int]:
+    """Return the ids of the images that match a filter, newest first."""
 
-    def meets(row: Row) -> bool:
+    def matches(row: Row) -> bool:
         return (
-            (wanted.tag is None or wanted.tag in row.tags)
-            and (wanted.q is None or all(any(has.startswith(w) for has in row.words) for w in wanted.q.split()))
-            and (wanted.camera is None or (row.camera is not None and wanted.camera in row.camera))
-            and (wanted.has_gps is None or wanted.has_gps == row.has_gps)
-            and (wanted.taken_to is None or row.taken_at <= wanted.taken_to)
+            (filters.tag is None or filters.tag in row.tags)
+            and (filters.q is None or all(any(has.startswith(w) for has in row.words) for w in filters.q.split()))
+            and (filters.camera is None or (row.camera is not None and filters.camera in row.camera))
+            and (filters.has_gps is None or filters.has_gps == row.has_gps)
+            and (filters.taken_to is None or row.taken_at <= filters.taken_to)
         )
 
-    return [row.id for row in reversed(rows) if meets(row)]
+    return [row.id for row in reversed(rows) if matches(row)]
 
 
 FILTERS = {
-    "nothing": ImageFilter(),
-    "a tag of all": ImageFilter(tag="common"),
-    "a tag of the oldest": ImageFilter(tag="old"),
+    "no filter": ImageFilter(),
+    "a tag of all images": ImageFilter(tag="common"),
+    "a tag of the oldest images": ImageFilter(tag="old"),
     "a rare tag": ImageFilter(tag="rare"),
-    "a tag of none": ImageFilter(tag="absent"),
-    "a word of all": ImageFilter(q="invoice"),
-    "a word of the oldest": ImageFilter(q="antique"),
+    "an unknown tag": ImageFilter(tag="absent"),
+    "a word of all images": ImageFilter(q="invoice"),
+    "a word of the oldest images": ImageFilter(q="antique"),
     "a rare word": ImageFilter(q="zebra"),
-    "the beginning of a word": ImageFilter(q="zeb"),
+    "a prefix of a word": ImageFilter(q="zeb"),
     "two words": ImageFilter(q="invoice zebra"),
-    "a word of none": ImageFilter(q="absent"),
-    "a camera's part": ImageFilter(camera="canon"),
+    "an unknown word": ImageFilter(q="absent"),
+    "a part of a camera's name": ImageFilter(camera="canon"),
     "one camera": ImageFilter(camera="eos 2"),
-    "a camera of the oldest": ImageFilter(camera="agfa"),
-    "a camera of none": ImageFilter(camera="leica"),
-    "a place": ImageFilter(has_gps=True),
+    "the camera of the oldest images": ImageFilter(camera="agfa"),
+    "an unknown camera": ImageFilter(camera="leica"),
+    "a position": ImageFilter(has_gps=True),
     "a tag and a word": ImageFilter(tag="rare", q="invoice"),
     "a tag and a camera": ImageFilter(tag="old", camera="agfa"),
     "a word and a camera": ImageFilter(q="antique", camera="agfa"),
-    "a camera and a place": ImageFilter(camera="canon", has_gps=True),
+    "a camera and a position": ImageFilter(camera="canon", has_gps=True),
     "a camera and a time": ImageFilter(camera="canon", taken_to=FIRST_DAY + timedelta(days=100)),
 }
 
 
-async def test_every_filter_gives_what_filtering_by_hand_gives_page_by_page(
+async def test_every_page_of_every_filter_has_the_expected_images(
     db: Database, client: Client, rows: list[Row]
 ) -> None:
-    for what, wanted in FILTERS.items():
-        expected = by_hand(rows, wanted)
-        # A few pages of each: every one is a query of its own.
+    for name, filters in FILTERS.items():
+        expected = expected_ids(rows, filters)
+        # Several pages, because each page is a different query.
         before, seen = None, []
         for _ in range(3):
-            page = await list_images(db, client.id, wanted, limit=23, before=before)
+            page = await list_images(db, client.id, filters, limit=23, before=before)
             seen += [item.id for item in page.items]
             before = page.next_before
             if before is None:
                 break
-        assert seen == expected[: len(seen)], what
-        assert (before is None) == (len(seen) == len(expected)), what
-        assert len(seen) == min(len(expected), 69), what
+        assert seen == expected[: len(seen)], name
+        assert (before is None) == (len(seen) == len(expected)), name
+        assert len(seen) == min(len(expected), 69), name
 
 
-async def test_the_last_page_below_all_shortcuts_is_found_as_well(
-    db: Database, client: Client, rows: list[Row]
-) -> None:
-    for wanted in (ImageFilter(q="invoice"), ImageFilter(tag="common"), ImageFilter(camera="agfa")):
-        expected = by_hand(rows, wanted)
-        page = await list_images(db, client.id, wanted, limit=50, before=expected[-5])
+async def test_the_last_page_below_the_search_window_is_complete(db: Database, client: Client, rows: list[Row]) -> None:
+    for filters in (ImageFilter(q="invoice"), ImageFilter(tag="common"), ImageFilter(camera="agfa")):
+        expected = expected_ids(rows, filters)
+        page = await list_images(db, client.id, filters, limit=50, before=expected[-5])
         assert [item.id for item in page.items] == expected[-4:]

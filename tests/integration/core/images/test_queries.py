@@ -1,4 +1,4 @@
-"""Reads that come together share a transaction, and each is answered as if it were alone."""
+"""Concurrent reads share a transaction, and each gets the result that it would get by itself."""
 
 import asyncio
 from uuid import uuid4
@@ -10,12 +10,12 @@ from imago.db.engine import Database
 from tests.support.samples import make_client, make_image
 
 
-async def test_images_that_are_asked_for_together(db: Database) -> None:
+async def test_concurrent_reads_of_images(db: Database) -> None:
     client, other = await make_client(db), await make_client(db, "other")
     one, two = [await make_image(db, client) for _ in range(2)]
     theirs = await make_image(db, other)
     reads = ImageReads(db)
-    asked = [
+    requests = [
         (client, one.id),
         (client, two.uuid),
         (client, theirs.id),
@@ -27,8 +27,8 @@ async def test_images_that_are_asked_for_together(db: Database) -> None:
         (other, theirs.id),
         (other, one.uuid),
     ]
-    answers = await asyncio.gather(*(reads.one(who.id, ref) for who, ref in asked), return_exceptions=True)
-    assert [answer.id if isinstance(answer, ImageRow) else type(answer) for answer in answers] == [
+    results = await asyncio.gather(*(reads.one(who.id, ref) for who, ref in requests), return_exceptions=True)
+    assert [result.id if isinstance(result, ImageRow) else type(result) for result in results] == [
         one.id,
         two.id,
         NotFound,
@@ -42,7 +42,7 @@ async def test_images_that_are_asked_for_together(db: Database) -> None:
     ]
 
 
-async def test_pages_that_are_asked_for_together(db: Database) -> None:
+async def test_concurrent_reads_of_pages(db: Database) -> None:
     client, other = await make_client(db), await make_client(db, "other")
     ids = [(await make_image(db, client)).id for _ in range(5)]
     theirs = (await make_image(db, other)).id

@@ -1,6 +1,6 @@
 """Words of searches."""
 
-from imago.core.images.search_words import fold, query_words
+from imago.core.images.text_folding import fold, query_words
 
 
 def test_texts_and_queries_are_folded_alike() -> None:

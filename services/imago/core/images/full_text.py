@@ -1,13 +1,15 @@
-"""Full text: `image_search`, a `tsvector` table on PostgreSQL and an FTS5 table on SQLite.
+"""Full-text search in `image_search`, a `tsvector` table on PostgreSQL and an FTS5 table on SQLite.
 
-On PostgreSQL the table has no row-level security and is read for ids alone, because `@@` isn't leakproof: under RLS
-its index would go unused. Its rows hold the client's id, and every query here names it.
+On PostgreSQL the table has no row-level security: `@@` is not leakproof, so its index would not be used. Every query
+here has a condition on the client's id instead, and reads nothing but ids.
 """
+
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.search_words import document, query_words
+from imago.core.images.text_folding import folded_document, query_words
 from imago.db.prepared import PreparedStatement
 
 _SEARCH = sa.table(
@@ -18,17 +20,19 @@ _SEARCH = sa.table(
     sa.column("document"),
 )
 
-# How many of the newest images are looked through for a word before its index is asked: ten pages of them.
+# The number of newest images that are scanned for a word before its index is used: ten pages.
 _WINDOW = 500
 
-
+_DELETE_POSTGRES = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.image_id == sa.bindparam("image_id")))
+# The only indexed lookup of an FTS5 table is by its rowid.
+_DELETE_SQLITE = PreparedStatement(sa.delete(_SEARCH).where(_SEARCH.c.rowid == sa.bindparam("image_id")))
 _INSERT_SQLITE = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (rowid, client_id, image_id, document)"
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
-# The text is folded already, so no dictionary of any language touches it.
+# 'simple', because the text is folded already and belongs to no one language.
 _UPSERT_POSTGRES = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
@@ -39,44 +43,57 @@ _UPSERT_POSTGRES = PreparedStatement(
 
 
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
-    """Index the text of an image, in place of what was indexed before."""
-    values = {"client_id": client_id, "image_id": image_id, "document": document(text)}
+    """Index the text of an image in place of its previous one."""
+    values = {"client_id": client_id, "image_id": image_id, "document": folded_document(text)}
     if connection.dialect.name == "sqlite":
+        # An FTS5 table has no unique key, hence no ON CONFLICT.
         await delete_document(connection, image_id)
         await _INSERT_SQLITE.execute(connection, values)
     else:
         await _UPSERT_POSTGRES.execute(connection, values)
 
 
+def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
+    """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the folded `document`."""
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "client_id": rows.c.client_id,
+        "image_id": rows.c.image_id,
+        "document": rows.c.document,
+    }
+    if dialect == "sqlite":
+        columns["rowid"] = rows.c.image_id
+    else:
+        columns["document"] = sa.func.to_tsvector(sa.literal_column("'simple'"), rows.c.document)
+    return sa.insert(_SEARCH).from_select(list(columns), sa.select(*columns.values()))
+
+
 async def delete_document(connection: AsyncConnection, image_id: int) -> None:
-    """Forget the text of an image."""
-    # FTS5 finds a row quickly by its rowid alone.
-    column = _SEARCH.c.rowid if connection.dialect.name == "sqlite" else _SEARCH.c.image_id
-    await connection.execute(sa.delete(_SEARCH).where(column == image_id))
+    """Remove an image from the index."""
+    delete = _DELETE_SQLITE if connection.dialect.name == "sqlite" else _DELETE_POSTGRES
+    await delete.execute(connection, {"image_id": image_id})
 
 
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:
-    """Return the ids of a client's images that have all words of the query; None where the query has no word.
+    """Return the ids of a client's images that contain all words of the query; None if the query has no words.
 
-    Words hold letters and digits alone, so none of them is an operator of either search language.
+    Words consist of letters and digits only, so none is an operator of either search language.
     """
     words = query_words(query)
     if not words:
         return None
-    found = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
+    ids = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
     if dialect == "sqlite":
         match = " ".join(f'"{word}"' for word in words) + "*"
-        return found.where(sa.text("image_search MATCH :words").bindparams(words=match))
-    return found.where(_matches(words))
+        return ids.where(sa.text("image_search MATCH :words").bindparams(words=match))
+    return ids.where(_matches(words))
 
 
 def newest_matching(client_id: int, query: str, *, limit: int, before: int | None) -> sa.Select[tuple[int]] | None:
-    """Return the same on PostgreSQL, newest first and no more than `limit`, below the id `before`.
+    """Return the newest `limit` of these ids below the id `before`, on PostgreSQL.
 
-    The index of words has no order: of a word that half a million images have it would give all of them, to be sorted
-    for a page. So the newest images are looked through first, where a frequent word fills the page, and the index is
-    asked only where they don't. Left to itself, the planner looks through everything where the images with a
-    frequent word are the oldest.
+    The index of words has no order: for a word in half a million images, all their ids would be read and sorted for one
+    page. So the newest images are scanned first, where a frequent word fills the page; the index is used only if they
+    don't. Without this, the planner scans everything if the images with a frequent word are the oldest.
     """
     words = query_words(query)
     if not words:
@@ -95,8 +112,8 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     )
     enough = sa.select(sa.func.count() >= limit).select_from(near).scalar_subquery()
     end = sa.select(sa.func.min(window.c.image_id)).scalar_subquery()
-    # The index of words alone: added to nothing, the columns of the others can't tempt the planner, which takes every
-    # word for a frequent one, to walk through all of the client's images or to mark all of them in a bitmap.
+    # Adding 0 keeps the planner, which takes every word for a frequent one, from using the other columns' indexes: it
+    # would walk through all of the client's images or mark all of them in a bitmap.
     far = (
         sa.select(_SEARCH.c.image_id)
         .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(words))

@@ -1,0 +1,50 @@
+"""The tags and the search document of an image, derived from its results and its user's description and tags."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imago.core.images.full_text import upsert_document
+from imago.core.images.tags import normalize_tags
+from imago.core.jobs.stages import Stage
+from imago.db.prepared import PreparedStatement
+from imago.db.tables import image_tags, images, stage_results
+
+_IMAGE_TEXTS = PreparedStatement(
+    sa.select(images.c.original_name, images.c.user_description, images.c.user_tags).where(
+        images.c.id == sa.bindparam("of_image")
+    )
+)
+_RESULT_TEXTS = PreparedStatement(
+    sa.select(stage_results.c.stage, stage_results.c.data)
+    .where(
+        stage_results.c.image_id == sa.bindparam("of_image"),
+        sa.or_(stage_results.c.stage == Stage.OCR, stage_results.c.stage == Stage.VISION),
+    )
+    .order_by(stage_results.c.run)
+)
+_DELETE_TAGS = PreparedStatement(sa.delete(image_tags).where(image_tags.c.image_id == sa.bindparam("of_image")))
+_INSERT_TAG = PreparedStatement(sa.insert(image_tags), columns=("image_id", "client_id", "tag"))
+
+
+async def refresh_search_index(connection: AsyncConnection, client_id: int, image_id: int) -> None:
+    """Rebuild an image's tags (the model's and the user's) and its search document."""
+    image = await _IMAGE_TEXTS.one_or_none(connection, {"of_image": image_id})
+    if image is None:
+        raise LookupError("the image does not exist")
+    results = await _latest_results(connection, image_id)
+    text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
+    vision = results.get(Stage.VISION, {})
+    parts = (image.original_name, text, vision.get("description"), image.user_description)
+    text = "\n".join(part for part in parts if part)
+    await upsert_document(connection, client_id, image_id, text)
+    await _DELETE_TAGS.execute(connection, {"of_image": image_id})
+    tags = normalize_tags([*vision.get("tags", ()), *(image.user_tags or ())])
+    await _INSERT_TAG.executemany(
+        connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags]
+    )
+
+
+async def _latest_results(connection: AsyncConnection, image_id: int) -> dict[str, dict[str, Any]]:
+    return {row.stage: row.data for row in await _RESULT_TEXTS.fetch(connection, {"of_image": image_id})}
