@@ -55,7 +55,7 @@ app.kubernetes.io/part-of: imago
 {{- $registry := .image.registry | default .root.Values.image.registry -}}
 {{- $tag := .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion -}}
 {{- if eq $tag "latest" -}}
-{{- fail (printf "%s: the tag latest says nothing about what runs; name a version" .image.repository) -}}
+{{- fail (printf "%s: the tag latest does not identify a version; set image.tag to one" .image.repository) -}}
 {{- end -}}
 {{- $name := .image.repository -}}
 {{- if $registry -}}{{- $name = printf "%s/%s" $registry $name -}}{{- end -}}
@@ -71,7 +71,7 @@ app.kubernetes.io/part-of: imago
 {{- if .account.create -}}
 {{- .account.name | default (printf "%s-%s" (include "imago.fullname" .root) .component) -}}
 {{- else -}}
-{{- required (printf "serviceAccount.name of %s: needed where create is false" .component) .account.name -}}
+{{- required (printf "serviceAccount.name of %s: required if create is false" .component) .account.name -}}
 {{- end -}}
 {{- end -}}
 
