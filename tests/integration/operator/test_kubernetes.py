@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from imago_operator import kubernetes
-from imago_operator.kubernetes import Kubernetes, KubernetesRefused, KubernetesUnavailable, ObjectConflict
+from imago_operator.apis import kubernetes
+from imago_operator.apis.kubernetes import Kubernetes, KubernetesRefused, KubernetesUnavailable, ObjectConflict
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
