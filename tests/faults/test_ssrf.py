@@ -12,7 +12,17 @@ from imago.core.errors import FetchFailed, FetchTooLarge, UrlRefused
 from imago.web.decompress import Decompressor
 from imago.web.fetch import FetchLimits, PageFetcher
 from tests.faults.figures import Figures
-from tests.support.ssrf import PUBLIC_IPV4, SITE, Wire, ask_libc, bypass_urls, canary, harmless_urls, resolver, site
+from tests.support.ssrf import (
+    PUBLIC_IPV4,
+    SITE,
+    Wire,
+    bypass_urls,
+    canary,
+    harmless_urls,
+    resolve_with_libc,
+    resolver,
+    site,
+)
 
 REBINDINGS = 1000
 
@@ -66,7 +76,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
     wire = Wire().cut(monkeypatch)
     async with canary() as listening:
         urls = bypass_urls(listening.port)
-        asking = PageFetcher(resolve=ask_libc, ports={80, 443, listening.port})
+        asking = PageFetcher(resolve=resolve_with_libc, ports={80, 443, listening.port})
         accepted = 0
         for url in urls:
             with contextlib.suppress(UrlRefused):

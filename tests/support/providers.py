@@ -1,7 +1,7 @@
-"""A local server that speaks the wire formats of AI providers: Gemini's, and OpenAI's `/chat/completions`.
+"""A local server with the wire formats of AI providers: Gemini's, and OpenAI's `/chat/completions`.
 
-The shapes are those of the providers' documentation and of what Google's SDK sends. What a request is answered with is
-said beforehand, in the order of the requests; the last answer is given to all that follow.
+The formats are those of the providers' documentation and of Google's SDK. A test sets the responses in the order of the
+requests, and the last one is repeated.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ VISION = {"description": "A cat on a red sofa.", "tags": ["Cat", "sofa"], "confi
 
 @dataclass(frozen=True)
 class Received:
-    """A request as the provider got it."""
+    """A request that the provider received."""
 
     wire: str
     path: str
@@ -32,52 +32,52 @@ class Received:
 
     @property
     def instructions(self) -> str:
-        """The system's words."""
+        """The system prompt."""
         if self.wire == "gemini":
             return "".join(part["text"] for part in self.body["systemInstruction"]["parts"])
         return str(self.body["messages"][0]["content"])
 
     @property
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """The text of each turn after the instructions."""
         if self.wire == "gemini":
             return ["".join(part.get("text", "") for part in turn["parts"]) for turn in self.body["contents"]]
         return [_text(message["content"]) for message in self.body["messages"][1:]]
 
 
-Answer = Callable[[Received, web.Request], Awaitable[web.StreamResponse]]
+Respond = Callable[[Received, web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
 class FakeProvider:
-    """What the server was asked, and what it will answer."""
+    """The requests that the server received, and its next responses."""
 
     server: TestServer
-    answers: deque[Answer] = field(default_factory=deque)
+    responses: deque[Respond] = field(default_factory=deque)
     received: list[Received] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return str(self.server.make_url("/")).rstrip("/")
 
-    def will(self, *answers: Answer) -> None:
-        """Answer the next requests so, and all after them like the last one."""
-        self.answers = deque(answers)
+    def will(self, *responses: Respond) -> None:
+        """Set the responses to the next requests. The last one is repeated."""
+        self.responses = deque(responses)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         wire = "openai" if request.path.endswith("/chat/completions") else "gemini"
         received = Received(wire, request.path, dict(request.headers), json.loads(await request.read()))
         self.received.append(received)
-        answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
-        return await answer(received, request)
+        respond = self.responses.popleft() if len(self.responses) > 1 else self.responses[0]
+        return await respond(received, request)
 
 
 @asynccontextmanager
-async def fake_provider(*answers: Answer, host: str = "127.0.0.1") -> AsyncIterator[FakeProvider]:
-    """Run a provider that answers so."""
+async def fake_provider(*responses: Respond, host: str = "127.0.0.1") -> AsyncIterator[FakeProvider]:
+    """Run a provider with these responses."""
     app = web.Application(client_max_size=32 * 2**20)
     server = TestServer(app, host=host)
-    fake = FakeProvider(server, deque(answers or (says(VISION),)))
+    fake = FakeProvider(server, deque(responses or (says(VISION),)))
     app.router.add_post("/v1beta/models/{call:.+}", fake.handle)
     app.router.add_post("/v1/chat/completions", fake.handle)
     await server.start_server()
@@ -87,20 +87,20 @@ async def fake_provider(*answers: Answer, host: str = "127.0.0.1") -> AsyncItera
         await server.close()
 
 
-def says(what: object, *, finish: str = "stop", cost: float | None = None, model: str | None = None) -> Answer:
-    """Answer with a text, or with JSON in a text."""
-    text = what if isinstance(what, str) else json.dumps(what)
+def says(content: object, *, finish: str = "stop", cost: float | None = None, model: str | None = None) -> Respond:
+    """Respond with a model's text, or with JSON as its text."""
+    text = content if isinstance(content, str) else json.dumps(content)
 
-    async def answer(received: Received, _: web.Request) -> web.StreamResponse:
+    async def respond(received: Received, _: web.Request) -> web.StreamResponse:
         return web.json_response(envelope(received.wire, text, finish=finish, cost=cost, model=model))
 
-    return answer
+    return respond
 
 
 def envelope(
     wire: str, text: str, *, finish: str = "stop", cost: float | None = None, model: str | None = None
 ) -> dict[str, Any]:
-    """Return the body around a model's text."""
+    """Return the response body with a model's text."""
     if wire == "gemini":
         return {
             "candidates": [
@@ -141,26 +141,26 @@ def envelope(
 
 def fails(
     status: int, *, message: str = "It failed.", body: object = None, headers: dict[str, str] | None = None
-) -> Answer:
-    """Answer with an error in the provider's shape, or with a body of one's own."""
+) -> Respond:
+    """Respond with an error in the provider's format, or with the given body."""
 
-    async def answer(received: Received, _: web.Request) -> web.StreamResponse:
+    async def respond(received: Received, _: web.Request) -> web.StreamResponse:
         shape: Any = body
         if shape is None and received.wire == "gemini":
-            shape = {"error": {"code": status, "message": message, "status": _GOOGLE.get(status, "UNKNOWN")}}
+            shape = {"error": {"code": status, "message": message, "status": _GOOGLE_STATUSES.get(status, "UNKNOWN")}}
         elif shape is None:
             shape = {"error": {"code": status, "message": message}}
         if isinstance(shape, str):
             return web.Response(status=status, text=shape, headers=headers, content_type="text/html")
         return web.json_response(shape, status=status, headers=headers)
 
-    return answer
+    return respond
 
 
-def throttles(seconds: float | None) -> Answer:
-    """Refuse for a while, in each provider's own way to say for how long; None names no time."""
+def throttles(seconds: float | None) -> Respond:
+    """Respond with 429 and a delay in each provider's format, or without a delay."""
 
-    async def answer(received: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(received: Received, request: web.Request) -> web.StreamResponse:
         if received.wire == "openai":
             headers = {} if seconds is None else {"Retry-After": f"{seconds:g}"}
             return await fails(429, message="Rate limit exceeded", headers=headers)(received, request)
@@ -176,13 +176,13 @@ def throttles(seconds: float | None) -> Answer:
         error = {"code": 429, "message": "You exceeded your current quota", "status": "RESOURCE_EXHAUSTED"}
         return web.json_response({"error": {**error, "details": details}}, status=429)
 
-    return answer
+    return respond
 
 
-def blocks(*, prompt: bool) -> Answer:
-    """Decline to work on the content: at once, or in the middle of the answer."""
+def blocks(*, prompt: bool) -> Respond:
+    """Decline the content of the prompt, or of the answer."""
 
-    async def answer(received: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(received: Received, request: web.Request) -> web.StreamResponse:
         if received.wire == "gemini":
             if prompt:
                 feedback = {"blockReason": "PROHIBITED_CONTENT"}
@@ -199,34 +199,34 @@ def blocks(*, prompt: bool) -> Answer:
         body["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
         return web.json_response(body)
 
-    return answer
+    return respond
 
 
-def raw(data: bytes) -> Answer:
-    """Write bytes instead of a response, and close the connection."""
+def raw(data: bytes) -> Respond:
+    """Send raw bytes instead of an HTTP response, and close the connection."""
 
-    async def answer(_: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(_: Received, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.write(data)  # type: ignore[attr-defined]
         request.transport.close()
         return web.Response()
 
-    return answer
+    return respond
 
 
-def responds(body: bytes, *, content_type: str = "application/json") -> Answer:
-    """Answer 200 with any bytes."""
+def responds(body: bytes, *, content_type: str = "application/json") -> Respond:
+    """Respond with status 200 and the given bytes."""
 
-    async def answer(_: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(_: Received, request: web.Request) -> web.StreamResponse:
         return web.Response(body=body, content_type=content_type)
 
-    return answer
+    return respond
 
 
-def hangs(*, drips: bool) -> Answer:
-    """Never come to an end: silent, or with a byte now and then."""
+def hangs(*, drips: bool) -> Respond:
+    """Never finish the response: send nothing, or single bytes."""
 
-    async def answer(_: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(_: Received, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         if drips:
             await response.prepare(request)
@@ -236,16 +236,16 @@ def hangs(*, drips: bool) -> Answer:
             await asyncio.sleep(0.05)
         return response
 
-    return answer
+    return respond
 
 
-def redirects(to: str) -> Answer:
-    """Send the request somewhere else."""
+def redirects(to: str) -> Respond:
+    """Redirect the request."""
 
-    async def answer(_: Received, request: web.Request) -> web.StreamResponse:
+    async def respond(_: Received, request: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers={"Location": to})
 
-    return answer
+    return respond
 
 
 def _text(content: Any) -> str:
@@ -254,7 +254,7 @@ def _text(content: Any) -> str:
     return "".join(part.get("text", "") for part in content)
 
 
-_GOOGLE = {
+_GOOGLE_STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",

@@ -1,4 +1,4 @@
-"""Attacks on what fetches URLs: spellings that lead inside, a server that must never be reached, resolvers that lie."""
+"""SSRF attacks: spellings of internal addresses, a server that must not be reached, and fake resolvers."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from imago.web.resolver import UnknownHost
 
 PUBLIC_IPV4, PUBLIC_IPV6 = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
 
-# A second address of loopback, which Linux has without being asked.
+# A second loopback address, which Linux has by default.
 SITE = "127.0.0.2"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -25,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Canary:
-    """A server of 127.0.0.1 that counts every connection, whether or not a request came with it."""
+    """A server on 127.0.0.1 that counts all connections, with and without a request."""
 
     port: int = 0
     requests: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Canary:
 
 @contextlib.asynccontextmanager
 async def canary() -> AsyncIterator[Canary]:
-    """Serve one."""
+    """Run a canary."""
     counted = Canary()
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,7 +52,7 @@ async def canary() -> AsyncIterator[Canary]:
 
 @contextlib.asynccontextmanager
 async def site(*routes: tuple[str, Handler]) -> AsyncIterator[TestServer]:
-    """Serve pages on `SITE`, for fetchers that are allowed to go there and not to the canary."""
+    """Serve pages on `SITE`, for fetchers that may connect to it, but not to the canary."""
     app = web.Application()
     for path, handler in routes:
         app.router.add_get(path, handler)
@@ -64,18 +64,18 @@ async def site(*routes: tuple[str, Handler]) -> AsyncIterator[TestServer]:
 
 @dataclass
 class Wire:
-    """What sockets were made to connect to; nothing but loopback is reached, so that no mistake leaves the machine."""
+    """The addresses of attempted connections. Only those to loopback are made, so that no test leaves the machine."""
 
     attempts: list[str] = field(default_factory=list)
 
     def cut(self, monkeypatch: pytest.MonkeyPatch) -> "Wire":
-        """Stand between sockets and the network."""
+        """Record the connections of this thread, and block those that are not to loopback."""
         connect = socket.socket.connect
         here = threading.get_ident()
 
         def guarded(sock: socket.socket, address: tuple[str, int]) -> None:
             if threading.get_ident() != here:
-                # A proxy of another test's installation, which lasts for the session, goes on in its own thread.
+                # A proxy of another test, which lasts for the session, runs in its own thread.
                 connect(sock, address)
                 return
             self.attempts.append(address[0])
@@ -88,7 +88,7 @@ class Wire:
 
 
 def resolver(names: dict[str, Sequence[str]], default: Sequence[str] = ()) -> Callable[[str], Awaitable[Sequence[str]]]:
-    """Return a resolver that knows these names, and gives all others `default`."""
+    """Return a resolver with the given names, and with `default` for other names."""
 
     async def resolve(host: str) -> Sequence[str]:
         found = names.get(host, default)
@@ -99,8 +99,8 @@ def resolver(names: dict[str, Sequence[str]], default: Sequence[str] = ()) -> Ca
     return resolve
 
 
-async def ask_libc(host: str) -> Sequence[str]:
-    """Resolve as a careless client does that asks `inet_aton` and the hosts file, without any traffic."""
+async def resolve_with_libc(host: str) -> Sequence[str]:
+    """Resolve like a careless client, with `inet_aton` and the hosts file, and without DNS queries."""
     try:
         return [socket.inet_ntoa(socket.inet_aton(host))]
     except (OSError, UnicodeError):
@@ -110,7 +110,7 @@ async def ask_libc(host: str) -> Sequence[str]:
     raise UnknownHost(host)
 
 
-# What an attacker wants to reach: this machine, the private networks and the metadata of the clouds.
+# Targets of attacks: this machine, private networks and metadata services of clouds.
 TARGETS = (
     "127.0.0.1",
     "127.8.9.10",
@@ -153,7 +153,7 @@ def _teredo(target: str) -> str:
     return f"2001:0:4136:e378:8000:63bf:{hidden >> 16:x}:{hidden & 0xFFFF:x}"
 
 
-# Each gives hosts that mean the target to some parser, resolver or network.
+# Each returns hosts that some parser, resolver or network takes for the target.
 TECHNIQUES: dict[str, Technique] = {
     "as it is": lambda t: iter([t]),
     "decimal number": lambda t: iter([str(_number(t))]),
@@ -268,12 +268,12 @@ SCHEMES = (
 
 
 def bypass_urls(port: int) -> dict[str, str]:
-    """Return every URL of an attack with its technique; none of them may be fetched."""
+    """Return all attack URLs with their technique. None of them may be fetched."""
     found: dict[str, str] = {}
     for target in TARGETS:
         for name, technique in TECHNIQUES.items():
             for host in technique(target):
-                # What follows a fragment or a query mark isn't the host's any more.
+                # A port after a fragment or query mark would not belong to the host.
                 url = f"http://{host}" if set(host) & set("#?;") else f"http://{host}:{port}/"
                 found.setdefault(url, name)
     for host in LOCAL_NAMES:
@@ -321,5 +321,5 @@ HARMLESS_FORMS = (
 
 
 def harmless_urls() -> list[str]:
-    """Return 100 URLs that people use."""
+    """Return 100 ordinary URLs."""
     return [form.format(host=host) for host in HARMLESS_HOSTS for form in HARMLESS_FORMS]

@@ -29,7 +29,7 @@ A = TypeVar("A", bound=ModelAnswer)
 REQUEST_TIMEOUTS = 2
 
 # The pause before the one retry of a failed call: half of it, and up to all of it more at random.
-_RETRY_PAUSE = timedelta(seconds=1)
+RETRY_PAUSE = timedelta(seconds=1)
 
 # For a provider that throttles without a delay.
 _THROTTLED_PAUSE = timedelta(seconds=20)
@@ -38,7 +38,7 @@ _MISCONFIGURED_PAUSE = timedelta(minutes=5)
 
 # The wait of parked work is extended at random by up to this share, so that not all of it returns simultaneously.
 _SPREAD = 0.25
-_MIN_WAIT = timedelta(seconds=5)
+MIN_WAIT = timedelta(seconds=5)
 
 _FAILURES = {
     CallOutcome.THROTTLED: ("provider-throttled", "The AI provider throttles requests."),
@@ -148,7 +148,7 @@ class ProviderClient:
         try:
             return await self._call(target, prompt)
         except CallFailed as failed:
-            pause = (_RETRY_PAUSE / 2 + backoff(1, base=_RETRY_PAUSE, cap=_RETRY_PAUSE)).total_seconds()
+            pause = (RETRY_PAUSE / 2 + backoff(1, base=RETRY_PAUSE, cap=RETRY_PAUSE)).total_seconds()
             too_late = time.monotonic() + pause > target.deadline - self._timeout
             if failed.outcome not in _RETRIED or failed.retry_after is not None or too_late:
                 raise
@@ -243,7 +243,7 @@ def _failure(outcome: CallOutcome, wait: timedelta = timedelta(0)) -> StageFailu
 
 
 def _throttled(code: str, text: str, wait: timedelta) -> Throttled:
-    delay = max(wait, _MIN_WAIT)
+    delay = max(wait, MIN_WAIT)
     return Throttled(code, text, delay + backoff(1, base=delay * _SPREAD, cap=delay))
 
 

@@ -196,8 +196,8 @@ def _offset(value: Any) -> str:
 
 
 def _gps(gps: Tags) -> Gps:
-    latitude = _degrees(gps.get(_LATITUDE), _text(gps.get(_LATITUDE_REF)), "NS", 90)
-    longitude = _degrees(gps.get(_LONGITUDE), _text(gps.get(_LONGITUDE_REF)), "EW", 180)
+    latitude = _degrees(gps.get(_LATITUDE), _text(gps.get(_LATITUDE_REF)), signs="NS", limit=90)
+    longitude = _degrees(gps.get(_LONGITUDE), _text(gps.get(_LONGITUDE_REF)), signs="EW", limit=180)
     altitude = _altitude(gps)
     # Cameras without a GPS fix write zeros, and 0° N 0° E is in the open sea.
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
@@ -208,7 +208,7 @@ def _gps(gps: Tags) -> Gps:
     return Gps(latitude, longitude, altitude, has_gps=True, maps_url=url)
 
 
-def _degrees(value: Any, reference: str | None, signs: str, limit: int) -> float | None:
+def _degrees(value: Any, reference: str | None, *, signs: str, limit: int) -> float | None:
     if not isinstance(value, tuple) or len(value) != 3:
         return None
     parts = [_numbers(part) for part in value]

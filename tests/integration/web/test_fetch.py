@@ -30,10 +30,10 @@ from tests.support.ssrf import (
     PUBLIC_IPV6,
     SITE,
     Wire,
-    ask_libc,
     bypass_urls,
     canary,
     harmless_urls,
+    resolve_with_libc,
     resolver,
     site,
 )
@@ -93,7 +93,7 @@ async def test_no_bypass_url_makes_a_connection(monkeypatch: pytest.MonkeyPatch)
     wire = Wire().cut(monkeypatch)
     async with canary() as listening:
         urls = bypass_urls(listening.port)
-        page_fetcher = PageFetcher(resolve=ask_libc, ports={80, 443, listening.port})
+        page_fetcher = PageFetcher(resolve=resolve_with_libc, ports={80, 443, listening.port})
         accepted = []
         for url in urls:
             with contextlib.suppress(UrlRefused):
@@ -128,7 +128,7 @@ async def test_no_redirect_to_a_bypass_url_is_followed(monkeypatch: pytest.Monke
 
         async def know(host: str) -> Sequence[str]:
             asked.append(host)
-            return [SITE] if host == SITE_NAME else await ask_libc(host)
+            return [SITE] if host == SITE_NAME else await resolve_with_libc(host)
 
         async with site(("/", answer)) as server:
             page_fetcher = fetcher(server.port, listening.port, resolve=know)

@@ -137,7 +137,7 @@ class Rig:
 async def rig(
     db: Database, nats: NatsConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rig]:
-    monkeypatch.setattr("imago.ai.provider_client._LEAST_WAIT", timedelta(seconds=1))
+    monkeypatch.setattr("imago.ai.provider_client.MIN_WAIT", timedelta(seconds=1))
     store = LocalStore(tmp_path / "objects", url_secret="secret of signed URLs")
     await asyncio.to_thread(store.prepare)
     children = ChildPool(size=1, memory_mb=2048, cpu_seconds=60)

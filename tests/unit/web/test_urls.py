@@ -9,7 +9,7 @@ from imago.core.errors import UrlRefused
 from imago.web.address_policy import refusal_reason
 from imago.web.resolver import UnknownHost
 from imago.web.urls import MAX_URL_LENGTH, parse_url, resolve_redirect
-from tests.support.ssrf import TECHNIQUES, ask_libc, bypass_urls, harmless_urls
+from tests.support.ssrf import TECHNIQUES, bypass_urls, harmless_urls, resolve_with_libc
 
 
 def test_no_spelling_of_an_internal_address_is_accepted() -> None:
@@ -26,7 +26,7 @@ def test_no_spelling_of_an_internal_address_is_accepted() -> None:
             addresses = [parsed.address]
         else:
             try:
-                addresses = [ipaddress.ip_address(text) for text in asyncio.run(ask_libc(parsed.host))]
+                addresses = [ipaddress.ip_address(text) for text in asyncio.run(resolve_with_libc(parsed.host))]
             except UnknownHost:
                 continue
         if all(refusal_reason(address) is None for address in addresses):

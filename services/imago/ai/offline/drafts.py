@@ -89,7 +89,7 @@ _PRIORITIES = {
     ),
 }
 _HEADING_WORDS = frozenset(("acceptance", "criteria", "requirements", "critères", "exigences"))
-_NOT_TAGS = frozenset(("please", "should", "bonjour", "merci", "veuillez", "doivent", "urgent"))
+_NOT_TAGS = frozenset(("please", "should", "every", "bonjour", "merci", "veuillez", "doivent", "urgent"))
 
 
 def draft_task(description: str, *, context: str) -> TaskDraft:

@@ -100,36 +100,23 @@ def _write(path: Path, data: bytes) -> None:
 
 def _build_graph(weights: dict[str, Any]) -> bytes:
     """Return the serialized ONNX model of EfficientNet-lite0."""
-    import onnx
-    from onnx import TensorProto, helper
-
     graph = _GraphBuilder(weights)
     flow = graph.convolution("image", "_conv_stem", "_bn0", stride=2)
     index, channels = 0, 32
     for repeats, first_stride, expansion, out_channels in _BLOCKS:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
-            wide = channels * expansion
-            residual = stride == 1 and channels == out_channels
             flow = graph.block(
-                flow, f"_blocks.{index}", stride=stride, expand=expansion != 1, channels=wide, residual=residual
+                flow,
+                f"_blocks.{index}",
+                stride=stride,
+                channels=channels * expansion,
+                expand=expansion != 1,
+                residual=stride == 1 and channels == out_channels,
             )
             index, channels = index + 1, out_channels
     graph.classifier(graph.convolution(flow, "_conv_head", "_bn1"))
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            NAME,
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, INPUT_SIDE, INPUT_SIDE])],
-            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 1000])],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=9,
-    )
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return graph.serialized()
 
 
 class _GraphBuilder:
@@ -139,8 +126,8 @@ class _GraphBuilder:
         import numpy as np
 
         self._weights = weights
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
         self._low, self._high = self._constant("zero", np.array(0.0)), self._constant("six", np.array(6.0))
 
     def convolution(
@@ -178,17 +165,34 @@ class _GraphBuilder:
         logits = self._node("Gemm", [features, *layer], "logits", transB=1)
         return self._node("Softmax", [logits], "probabilities", axis=1)
 
+    def serialized(self) -> bytes:
+        """Check and serialize the model."""
+        import onnx
+        from onnx import TensorProto, helper
+
+        graph = helper.make_graph(
+            self._nodes,
+            NAME,
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, INPUT_SIDE, INPUT_SIDE])],
+            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 1000])],
+            self._constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        data: bytes = model.SerializeToString()
+        return data
+
     def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     def _constant(self, name: str, value: Any) -> str:
         import numpy as np
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
         return name
 
 

@@ -49,7 +49,7 @@ def select_salient(
     length = 0
     while len(selected) < count:
         scores = {
-            index: _score(contents[index], weights, title_words, index / len(sentences))
+            index: _score(contents[index], weights, title_words=title_words, position=index / len(sentences))
             for index in range(len(sentences))
             if index not in selected and (not selected or length + len(sentences[index]) < MAX_LENGTH)
         }
@@ -91,7 +91,7 @@ def _weights(contents: list[list[str]]) -> dict[str, float]:
     return {word: count / total for word, count in counts.items()}
 
 
-def _score(words: list[str], weights: dict[str, float], title_words: set[str], position: float) -> float:
+def _score(words: list[str], weights: dict[str, float], *, title_words: set[str], position: float) -> float:
     if not words:
         return 0.0
     mean = sum(weights[word] for word in words) / len(words)
