@@ -8,7 +8,7 @@ from imago.ai.prompts import describe_image, draft_task, summarize_page, transcr
 from imago.ai.provider_client import ProviderClient
 from imago.ai.response_models import DraftAnswer, SummaryAnswer, TranscriptionAnswer, VisionAnswer
 from imago.core.ai_usage.model import BUDGET_CODE, BudgetExhausted, BudgetPolicy, CallContext, CallObserver
-from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft, TextProvider
+from imago.core.ai_usage.text_tasks import Summary, TaskDraft, TextProvider, WebPage
 from imago.core.images.results import OcrReading, VisionResult
 from imago.core.images.vision import OcrInput, VisionInput, VisionProvider
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
@@ -57,7 +57,7 @@ class BudgetedProvider:
 
         return await self._or_offline(request, lambda: self._offline_vision.describe(image))
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         """Summarize a page."""
 
         async def request() -> Summary:

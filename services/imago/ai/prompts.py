@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from imago.ai.response_models import DraftAnswer, ModelAnswer, SummaryAnswer, TranscriptionAnswer, VisionAnswer
 from imago.core.ai_usage.model import CallKind
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.images.vision import OcrInput, VisionInput
 
 # The characters of a page that are sent to a model. More adds cost, and little to a summary.
@@ -89,7 +89,7 @@ def transcribe_page(page: OcrInput) -> Prompt:
     )
 
 
-def summarize_page(page: Page, *, language: str) -> Prompt:
+def summarize_page(page: WebPage, *, language: str) -> Prompt:
     """Return the prompt for a summary of a web page."""
     marker = secrets.token_hex(8)
     title = f"{page.title}\n\n" if page.title else ""

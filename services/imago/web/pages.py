@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
@@ -30,7 +30,7 @@ class WebPages:
         self._fetcher = fetcher
         self._tasks = tasks
 
-    async def read(self, url: str) -> Page:
+    async def read(self, url: str) -> WebPage:
         """Fetch a page and extract its text; raise the errors of `PageFetcher.fetch`, NoText, or Unavailable."""
         fetched = await self._fetcher.fetch(url)
         try:
@@ -44,7 +44,7 @@ class WebPages:
         """Close the fetcher. The caller closes the child processes."""
         await self._fetcher.close()
 
-    async def _extract(self, fetched: FetchedPage) -> Page:
+    async def _extract(self, fetched: FetchedPage) -> WebPage:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
             source = Path(directory) / "page"
             await asyncio.to_thread(source.write_bytes, fetched.body)
@@ -60,4 +60,6 @@ class WebPages:
                 raise NoText("The page's text can't be extracted within the limits.") from None
         if not extracted["text"]:
             raise NoText("The page has no text.")
-        return Page(url=fetched.url, title=extracted["title"], text=extracted["text"], language=extracted["language"])
+        return WebPage(
+            url=fetched.url, title=extracted["title"], text=extracted["text"], language=extracted["language"]
+        )

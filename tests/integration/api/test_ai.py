@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft
+from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
 from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
@@ -200,7 +200,7 @@ class FailingProvider:
     def __init__(self, failure: StageFailure) -> None:
         self._failure = failure
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         raise self._failure
 
     async def draft_task(self, description: str, *, context: str) -> TaskDraft:

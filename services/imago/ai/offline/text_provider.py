@@ -4,7 +4,7 @@ import asyncio
 
 from imago.ai.offline.drafts import draft_task
 from imago.ai.offline.summaries import summarize_text
-from imago.core.ai_usage.text_tasks import Page, Summary, TaskDraft
+from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
 from imago.core.languages import detect_language
 
 SUMMARY_MODEL = "offline/extractive"
@@ -18,7 +18,7 @@ class OfflineTextProvider:
 
     name = "offline"
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         """Return the most salient sentences of a page, in the page's language instead of the requested one."""
         # A page of 60,000 characters takes some tens of milliseconds, which would block the event loop.
         text = await asyncio.to_thread(summarize_text, page.text, title=page.title, language=page.language)

@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from imago.core.ai_usage.text_tasks import Page, Priority, Summary, TaskDraft
+from imago.core.ai_usage.text_tasks import Priority, Summary, TaskDraft, WebPage
 
 
 class SummaryResponse(TypedDict):
@@ -34,7 +34,7 @@ class TaskDraftResponse(TypedDict):
     """`offline/draft`: composed of the description's own sentences, without a model."""
 
 
-def summary_response(page: Page, summary: Summary) -> SummaryResponse:
+def summary_response(page: WebPage, summary: Summary) -> SummaryResponse:
     """Return the summary of a page."""
     return {
         "title": page.title,

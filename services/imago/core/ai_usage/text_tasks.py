@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Page:
+class WebPage:
     """The readable text of a web page: untrusted data, never instructions. `language` is ISO 639-1 if known."""
 
     url: str
@@ -59,7 +59,7 @@ class TaskDraft:
 class PageSource(Protocol):
     """Reads pages of the public web."""
 
-    async def read(self, url: str) -> Page:
+    async def read(self, url: str) -> WebPage:
         """Fetch a page and extract its text; raise a Problem (`imago.core.errors`)."""
         ...
 
@@ -72,7 +72,7 @@ class TextProvider(Protocol):
         """The provider's name in settings and metrics."""
         ...
 
-    async def summarize(self, page: Page, *, language: str) -> Summary:
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
         """Summarize a page in a language (ISO 639-1)."""
         ...
 

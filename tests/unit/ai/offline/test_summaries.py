@@ -7,7 +7,7 @@ import pytest
 from imago.ai.offline.sentences import lines_of, sentences_of, shorten
 from imago.ai.offline.summaries import MAX_LENGTH, MAX_SENTENCES, summarize_text
 from imago.ai.offline.text_provider import OfflineTextProvider
-from imago.core.ai_usage.text_tasks import Page
+from imago.core.ai_usage.text_tasks import WebPage
 
 ENGLISH = """The lighthouse of Saint Mary was built in 1843 on a rock two miles from the shore. Cookies help us.
 The weather that week was mild. Its lamp burned whale oil until 1901, when the keepers changed the lamp to paraffin.
@@ -101,8 +101,8 @@ def test_a_text_is_shortened_at_a_word() -> None:
 
 
 async def test_the_offline_provider_summarizes_in_the_language_of_the_page() -> None:
-    page = Page("https://example.com/", "Le phare", FRENCH, "fr")
+    page = WebPage("https://example.com/", "Le phare", FRENCH, "fr")
     summary = await OfflineTextProvider().summarize(page, language="en")
     assert (summary.language, summary.model_used) == ("fr", "offline/extractive")
-    unknown = await OfflineTextProvider().summarize(Page("https://example.com/", None, "xyz", None), language="en")
+    unknown = await OfflineTextProvider().summarize(WebPage("https://example.com/", None, "xyz", None), language="en")
     assert unknown.language == "und"
