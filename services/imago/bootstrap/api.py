@@ -46,6 +46,7 @@ from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
+from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
@@ -84,45 +85,40 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
         database(settings) as db,
         object_store(settings) as store,
         nats_connection(settings, name="api") as nats,
+        connection_gauges(db, nats, process="api"),
+        _services(settings, db, store, nats, KeyCache(db, pepper=pepper)) as services,
     ):
-        keys, publisher = KeyCache(db, pepper=pepper), Publisher(nats, timeout=settings.nats_timeout)
-        async with (
-            ai_providers(settings, db, nats) as providers,
-            eager_publisher(db, publisher, by="api") as background,
-            _inline_thumbnailer(settings, store) as inline_thumbnail,
-            _web_pages(settings) as pages,
-            connection_gauges(db, nats, process="api"),
-            maintenance_scheduler(
-                settings, db=db, store=store, nats=nats, publisher=publisher, eager_publisher=background, keys=keys
-            ) as scheduler,
-            _event_hub(nats) as events,
-        ):
-            yield Services(
-                settings=settings,
-                db=db,
-                store=store,
-                outbox_publisher=background,
-                auth=_auth(settings, db, keys),
-                clients=ClientServices(
-                    ensure_lane=_lane_ensurer(settings, nats),
-                    move_lanes=partial(scheduler.trigger, "lanes"),
-                    wake_parked=partial(scheduler.trigger, "ai-budgets"),
-                ),
-                uploads=UploadServices(
-                    settings,
-                    db,
-                    store,
-                    background,
-                    Uploads(db),
-                    UploadSlots(settings),
-                    inline_thumbnail=inline_thumbnail,
-                ),
-                images=ImageReads(db),
-                ai=AiServices(providers.texts, pages),
-                events=events,
-                local_file=store.path if isinstance(store, LocalStore) else None,
-                health=HealthServices(health_checks(db, store, nats), metrics.exposition),
-            )
+        yield services
+
+
+@asynccontextmanager
+async def _services(
+    settings: Settings, db: Database, store: ObjectStore, nats: NatsConnection, keys: KeyCache
+) -> AsyncIterator[Services]:
+    publisher = Publisher(nats, timeout=settings.nats_timeout)
+    async with (
+        ai_providers(settings, db, nats) as providers,
+        eager_publisher(db, publisher, by="api") as outbox,
+        _inline_thumbnailer(settings, store) as inline_thumbnail,
+        _web_pages(settings) as pages,
+        maintenance_scheduler(settings, db, store, nats, publisher, outbox, keys) as scheduler,
+        _event_hub(nats) as events,
+    ):
+        uploads, slots = Uploads(db), UploadSlots(settings)
+        yield Services(
+            settings=settings,
+            db=db,
+            store=store,
+            outbox_publisher=outbox,
+            auth=_auth_services(settings, db, keys),
+            clients=_client_services(settings, nats, scheduler),
+            uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
+            images=ImageReads(db),
+            ai=AiServices(providers.texts, pages),
+            events=events,
+            local_file=store.path if isinstance(store, LocalStore) else None,
+            health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+        )
 
 
 def _pepper(settings: Settings) -> str:
@@ -131,11 +127,19 @@ def _pepper(settings: Settings) -> str:
     return settings.api_key_pepper.get_secret_value()
 
 
-def _auth(settings: Settings, db: Database, keys: KeyCache) -> AuthServices:
+def _auth_services(settings: Settings, db: Database, keys: KeyCache) -> AuthServices:
     return AuthServices(
         keys,
         client_rates=LocalRates() if db.is_sqlite else DatabaseRates(db),
         tokens=Tokens(settings.jwt_secret_key.get_secret_value()) if settings.jwt_secret_key else None,
+    )
+
+
+def _client_services(settings: Settings, nats: NatsConnection, scheduler: MaintenanceScheduler) -> ClientServices:
+    return ClientServices(
+        ensure_lane=_lane_ensurer(settings, nats),
+        move_lanes=partial(scheduler.trigger, "lanes"),
+        wake_parked=partial(scheduler.trigger, "ai-budgets"),
     )
 
 

@@ -31,7 +31,6 @@ ADVISORY_SECONDS = 5.0
 @asynccontextmanager
 async def maintenance_scheduler(
     settings: Settings,
-    *,
     db: Database,
     store: ObjectStore,
     nats: NatsConnection,

@@ -1,4 +1,4 @@
-"""Problems: the refusals of Imago, each with a stable code that clients may rely on (RFC 9457)."""
+"""Problems: the errors of the API, each with a stable code that clients can rely on (RFC 9457)."""
 
 from collections.abc import Mapping
 
@@ -26,73 +26,73 @@ class Problem(Exception):
 
 
 class Unauthenticated(Problem):
-    """No key, a malformed one, or one that is unknown, expired or revoked."""
+    """There is no key, or it is malformed, unknown, expired or revoked."""
 
     code = "unauthenticated"
-    title = "Authentication needed"
+    title = "Authentication required"
 
 
 class MissingScope(Problem):
-    """The key is good, but doesn't hold the scope that the route asks for."""
+    """The key is valid but lacks the scope that the route requires."""
 
     code = "missing-scope"
-    title = "Scope missing"
+    title = "Missing scope"
 
 
 class KeyNeeded(Problem):
-    """A token where only a key will do."""
+    """The request has a token, but the route requires a key."""
 
     code = "key-needed"
-    title = "A key is needed"
+    title = "Key required"
 
 
 class NotATenant(Problem):
-    """A platform key (admin, operator) on a route that works on a client's own data."""
+    """A platform key (admin, operator) cannot use a route for a client's own data."""
 
     code = "not-a-tenant"
-    title = "Only for a client's key"
+    title = "Client key required"
 
 
 class NotFound(Problem):
-    """Nothing of this client's has that id; another client's answers the same."""
+    """The client has nothing with this id; the response is the same if another client has."""
 
     code = "not-found"
     title = "Not found"
 
 
 class NoThumbnail(Problem):
-    """The thumbnail could not be made, and won't be."""
+    """The thumbnail could not be created and will not be retried."""
 
     code = "no-thumbnail"
     title = "No thumbnail"
 
 
 class NotReady(Problem):
-    """What is asked for is still being made."""
+    """The requested result is still being processed."""
 
     code = "not-ready"
-    title = "Not ready yet"
+    title = "Not ready"
 
 
 class Conflict(Problem):
-    """The request doesn't fit what is there."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     title = "Conflict"
 
 
 class StageDisabled(Problem):
-    """A stage that the server has switched off."""
+    """The server has disabled this stage."""
 
     code = "stage-disabled"
     title = "Stage disabled"
 
 
 class IdempotencyInFlight(Problem):
-    """Another request with the same Idempotency-Key is still under way."""
+    """Another request with the same Idempotency-Key is in progress."""
 
     code = "idempotency-in-flight"
-    title = "Same request under way"
+    title = "Request in progress"
 
 
 class IdempotencyMismatch(Problem):
@@ -110,161 +110,161 @@ class ClientOwned(Problem):
 
 
 class TooLarge(Problem):
-    """The file is larger than the server takes."""
+    """The file exceeds the server's limit."""
 
     code = "file-too-large"
     title = "File too large"
 
 
 class RequestTooLarge(Problem):
-    """A body of JSON is larger than any that makes sense."""
+    """The JSON body exceeds the server's limit."""
 
     code = "request-too-large"
     title = "Request too large"
 
 
 class TooManyPixels(Problem):
-    """The image has more pixels than the server decodes."""
+    """The image exceeds the server's limit of pixels."""
 
     code = "too-many-pixels"
     title = "Too many pixels"
 
 
 class QuotaExceeded(Problem):
-    """The upload would pass the client's quota; the numbers are in the answer."""
+    """The upload would exceed the client's quota; the response contains usage and limits."""
 
     code = "quota-exceeded"
     title = "Quota exceeded"
 
 
 class UnsupportedMediaType(Problem):
-    """The bytes are no image of a format that Imago takes."""
+    """The file is not an image in a supported format."""
 
     code = "unsupported-media-type"
-    title = "Not a supported image"
+    title = "Unsupported file type"
 
 
 class Unprocessable(Problem):
-    """A field is missing, has a wrong name or a wrong value."""
+    """A field is missing, unknown or invalid."""
 
     code = "validation-failed"
     title = "Validation failed"
 
 
 class UnreadableImage(Problem):
-    """The format is known, but the header can't be read."""
+    """The format is supported, but the header is unreadable."""
 
     code = "unreadable-image"
     title = "Unreadable image"
 
 
 class EmptyFile(Problem):
-    """The file has no bytes."""
+    """The file is empty."""
 
     code = "empty-file"
     title = "Empty file"
 
 
 class RateLimited(Problem):
-    """Too many requests; `Retry-After` says when the next one fits."""
+    """Too many requests; `Retry-After` says when the next one is allowed."""
 
     code = "rate-limited"
     title = "Too many requests"
 
 
 class TooManyUploads(Problem):
-    """The client has as many uploads under way as it may; the limits are in the answer."""
+    """The client has too many concurrent uploads; the response contains the limits."""
 
     code = "too-many-uploads"
-    title = "Too many uploads at once"
+    title = "Too many concurrent uploads"
 
 
 class InternalError(Problem):
-    """A bug of Imago's; what it was stands in the log under the request's id."""
+    """An error in Imago; the log has the details under the request's id."""
 
     code = "internal-error"
     title = "Internal error"
 
 
 class Unavailable(Problem):
-    """A part that the request needs is away; nothing was done."""
+    """A dependency is unavailable; nothing was changed."""
 
     code = "unavailable"
     title = "Temporarily unavailable"
 
 
 class RequestTimeout(Problem):
-    """The request's body came too slowly."""
+    """The request body arrived too slowly."""
 
     code = "request-timeout"
     title = "Upload too slow"
 
 
 class UploadExpired(Problem):
-    """The upload took so long that what it had stored was given up."""
+    """The upload took so long that its intent expired and its object is deleted."""
 
     code = "upload-expired"
     title = "Upload expired"
 
 
 class UrlRefused(Problem):
-    """The URL is none that Imago fetches: not the public web, or written in a way that nobody needs."""
+    """Imago does not fetch this URL: it is not on the public web, or it uses an unusual form."""
 
     code = "url-refused"
     title = "URL refused"
 
 
 class FetchTooLarge(Problem):
-    """The page is larger than Imago reads, once it is decompressed."""
+    """The decompressed page exceeds the limit."""
 
     code = "fetch-too-large"
     title = "Page too large"
 
 
 class NotAPage(Problem):
-    """What the URL answers is no page of text."""
+    """The response of the URL is not a text page."""
 
     code = "not-a-page"
-    title = "Not a page of text"
+    title = "Not a text page"
 
 
 class NoText(Problem):
-    """The page holds no text that could be worked on, or none that could be found within the limits."""
+    """No text was found in the page within the limits."""
 
     code = "no-text"
     title = "No text found"
 
 
 class FetchFailed(Problem):
-    """The page's server can't be reached, or doesn't give the page."""
+    """The page's server is unreachable or returned an error."""
 
     code = "fetch-failed"
-    title = "Page not to be had"
+    title = "Page unavailable"
 
 
 class FetchTimeout(Problem):
-    """The page's server is too slow."""
+    """The page's server did not respond in time."""
 
     code = "fetch-timeout"
-    title = "Page too slow"
+    title = "Page timed out"
 
 
 class AiFailed(Problem):
-    """The AI provider can't do it, however often it is asked."""
+    """The AI provider failed permanently; retrying does not help."""
 
     code = "ai-failed"
     title = "AI provider failed"
 
 
 class AiBudgetUsedUp(Problem):
-    """The client's AI calls of this month are used up; the limit and when the next month begins are in the answer."""
+    """The client's AI calls of this month are used up; the response contains the limit and the time of the reset."""
 
     code = "ai-budget-exhausted"
-    title = "AI calls used up"
+    title = "AI budget exhausted"
 
 
 class AiUnavailable(Problem):
-    """The AI provider is away or asks for a pause; the same request may work later."""
+    """The AI provider is unavailable or throttles requests; a later retry may succeed."""
 
     code = "ai-unavailable"
     title = "AI provider unavailable"

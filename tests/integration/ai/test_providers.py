@@ -647,7 +647,7 @@ async def test_the_offline_provider_can_be_the_last_fallback(sqlite_db: Database
     async with Built(sqlite_db, fake, "openrouter", ai_fallback="offline") as rig:
         fake.will(throttles(600))
         page = WebPage(
-            "https://example.com/", None, "The harbour was built in 1720 by the fishermen of the town", "en"
+            "https://example.com/", None, "The harbour was built in 1720 by the fishermen of the town.", "en"
         )
         summary = await rig.providers.texts(rig.context(CallKind.SUMMARIZE)).summarize(page, language="en")
         assert summary.model_used == "offline/extractive"

@@ -33,19 +33,8 @@ class DatabaseLedger:
         now = utc_now()
         if context.ai_calls_per_month < 1:
             raise BudgetExhausted(next_month(now))
-        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
-        take = (
-            insert(ai_usage)
-            .values(client_id=context.client_id, month=month_of(now), calls=1)
-            .on_conflict_do_update(
-                index_elements=[ai_usage.c.client_id, ai_usage.c.month],
-                set_={"calls": ai_usage.c.calls + 1},
-                where=ai_usage.c.calls < context.ai_calls_per_month,
-            )
-            .returning(ai_usage.c.calls)
-        )
         async with self._db.write(RowScope(context.client_id)) as connection:
-            if await connection.scalar(take) is None:
+            if await connection.scalar(self._count_call(context, now)) is None:
                 raise BudgetExhausted(next_month(now))
             reservation = await connection.scalar(
                 sa.insert(ai_calls)
@@ -60,6 +49,20 @@ class DatabaseLedger:
                 .returning(ai_calls.c.id)
             )
         return int(reservation or 0)
+
+    def _count_call(self, context: CallContext, now: datetime) -> sa.Executable:
+        """Return the statement that counts a call; it returns no row if the budget is exhausted."""
+        insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
+        return (
+            insert(ai_usage)
+            .values(client_id=context.client_id, month=month_of(now), calls=1)
+            .on_conflict_do_update(
+                index_elements=[ai_usage.c.client_id, ai_usage.c.month],
+                set_={"calls": ai_usage.c.calls + 1},
+                where=ai_usage.c.calls < context.ai_calls_per_month,
+            )
+            .returning(ai_usage.c.calls)
+        )
 
     async def settle(self, reservation: int, usage: TokenUsage) -> None:
         """Record what the call used; if the database is unavailable, `expire_reservations` ends it later."""
