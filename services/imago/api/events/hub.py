@@ -103,7 +103,7 @@ class EventHub:
         """Give a client's events behind an id, then those that come; None at once, and after each quiet `pause`.
 
         Ends where the listener falls too far behind. An id that this stream never gave, or whose successors it has
-        forgotten, is answered with an event-less `Sent` first. Raises BusUnavailable where the past can't be read, and
+        forgotten, is answered with an event-less `Sent` first. Raises NatsUnavailable where the past can't be read, and
         RateLimited where the client has too many streams.
         """
         with self._listening(client) as listener:
