@@ -8,11 +8,11 @@ import kopf
 import structlog
 
 from imago_operator import metrics
+from imago_operator.apis.kubernetes import KubernetesRefused, KubernetesUnavailable, find_credentials
 from imago_operator.context import OperatorContext
-from imago_operator.deletion import finalize
-from imago_operator.kubernetes import KubernetesRefused, KubernetesUnavailable, find_credentials
-from imago_operator.reconcile import reconcile
-from imago_operator.reconciliation import ReconcileResult
+from imago_operator.reconciler.deletion import finalize
+from imago_operator.reconciler.reconcile import reconcile
+from imago_operator.reconciler.reconciliation import ReconcileResult
 from imago_operator.resource import GROUP, KOPF_PREFIX, PLURAL, VERSION, ResourceRef, ref_of
 from imago_operator.sweep import Sweeper
 
