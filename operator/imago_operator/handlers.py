@@ -121,8 +121,11 @@ def _record_result(trigger: str, result: ReconcileResult) -> None:
         return
     metrics.RECONCILES.labels(trigger, "done" if result.is_finished else "waiting").inc()
     # The timer reconciles every resource every 30 s, usually without a change.
-    write = log.debug if trigger == "interval" else log.info
-    write("reconcile.completed", reason=str(result.reason), requeue_after=result.requeue_after)
+    facts = {"reason": str(result.reason), "requeue_after": result.requeue_after}
+    if trigger == "interval":
+        log.debug("reconcile.completed", **facts)
+    else:
+        log.info("reconcile.completed", **facts)
 
 
 def _backoff(retry: int) -> float:
