@@ -1,4 +1,4 @@
-"""What the middlewares and handlers store in a request for one another."""
+"""Values that middlewares and handlers store in a request for each other."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from imago.core.clients.scopes import Scope
 
 @dataclass(frozen=True)
 class Principal:
-    """Who sent a request: a client by one of its keys or tokens, or a platform key (`client` is None)."""
+    """The sender of a request: a client by one of its keys or tokens, or a platform key (`client` is None)."""
 
     client: Client | None
     scopes: frozenset[Scope]

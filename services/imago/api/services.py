@@ -30,7 +30,7 @@ InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
 
 @dataclass(frozen=True)
 class AuthServices:
-    """What authentication and rate limits use; without `tokens` the server issues none."""
+    """Services of authentication and rate limits; without `tokens` the server issues none."""
 
     keys: KeyCache
     client_rates: Rates
@@ -40,7 +40,7 @@ class AuthServices:
 
 @dataclass(frozen=True)
 class ClientServices:
-    """What a change of a client triggers: creating its lane's stream, moving its lane's work, waking parked work."""
+    """Effects of a client's change: create its lane's stream, move its jobs to the lane, wake its parked jobs."""
 
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
     move_lanes: Callable[[], None] | None = None
@@ -49,7 +49,7 @@ class ClientServices:
 
 @dataclass(frozen=True)
 class UploadServices:
-    """What uploads use."""
+    """Services of uploads."""
 
     settings: Settings
     db: Database
@@ -62,7 +62,7 @@ class UploadServices:
 
 @dataclass(frozen=True)
 class AiServices:
-    """What the AI routes use: the text provider of a call, and the source of web pages."""
+    """Services of the AI routes: the text provider of a call, and the source of web pages."""
 
     texts: Callable[[CallContext], TextProvider]
     pages: PageSource
@@ -70,7 +70,7 @@ class AiServices:
 
 @dataclass(frozen=True)
 class HealthServices:
-    """What the health and metrics routes report."""
+    """Services of the health and metrics routes."""
 
     checks: Mapping[str, Check]
     exposition: Exposition
