@@ -244,7 +244,7 @@ async def upload(request: Request, client: Authenticated, file: Annotated[Upload
         "original_name": image.original_name,
         "status": "pending",
         "duplicate_of": image.duplicate_of,
-        "message": "The image is stored and will be worked on.",
+        "message": "The image is stored and queued for processing.",
     }
     return answer if settings.VALIDATE_ANSWERS else OrjsonAnswer(answer, 201)
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from imago.nats.streams import StreamManager
-from imago_operator.imago_api import ImagoApi
-from imago_operator.kubernetes import Kubernetes, Object, custom_path, namespace_path
+from imago_operator.apis.imago_api import ImagoApi
+from imago_operator.apis.kubernetes import Kubernetes, Object, custom_path, namespace_path
 from imago_operator.metrics import ResourceMetrics
 from imago_operator.resource import GROUP, PLURAL, VERSION, ResourceRef, owner_of
 from imago_operator.settings import OperatorSettings

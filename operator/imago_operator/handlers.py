@@ -8,11 +8,11 @@ import kopf
 import structlog
 
 from imago_operator import metrics
+from imago_operator.apis.kubernetes import KubernetesRefused, KubernetesUnavailable, find_credentials
 from imago_operator.context import OperatorContext
-from imago_operator.deletion import finalize
-from imago_operator.kubernetes import KubernetesRefused, KubernetesUnavailable, find_credentials
-from imago_operator.reconcile import reconcile
-from imago_operator.reconciliation import ReconcileResult
+from imago_operator.reconciler.deletion import finalize
+from imago_operator.reconciler.reconcile import reconcile
+from imago_operator.reconciler.reconciliation import ReconcileResult
 from imago_operator.resource import GROUP, KOPF_PREFIX, PLURAL, VERSION, ResourceRef, ref_of
 from imago_operator.sweep import Sweeper
 
@@ -121,8 +121,11 @@ def _record_result(trigger: str, result: ReconcileResult) -> None:
         return
     metrics.RECONCILES.labels(trigger, "done" if result.is_finished else "waiting").inc()
     # The timer reconciles every resource every 30 s, usually without a change.
-    write = log.debug if trigger == "interval" else log.info
-    write("reconcile.completed", reason=str(result.reason), requeue_after=result.requeue_after)
+    facts = {"reason": str(result.reason), "requeue_after": result.requeue_after}
+    if trigger == "interval":
+        log.debug("reconcile.completed", **facts)
+    else:
+        log.info("reconcile.completed", **facts)
 
 
 def _backoff(retry: int) -> float:

@@ -16,14 +16,14 @@ from imago.nats.streams import StreamManager
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics
+from imago_operator.apis.imago_api import ImagoApi
+from imago_operator.apis.kubernetes import FIELD_MANAGER, Kubernetes, KubernetesUnavailable, Object, find_credentials
 from imago_operator.context import OperatorContext
 from imago_operator.handlers import Handlers, build_registry
-from imago_operator.imago_api import ImagoApi
-from imago_operator.kubernetes import FIELD_MANAGER, Kubernetes, KubernetesUnavailable, Object, find_credentials
+from imago_operator.reconciler.workers import TemplatesInvalid, read_templates
 from imago_operator.resource import FINALIZER, GROUP, KOPF_PREFIX, PLURAL, VERSION
 from imago_operator.settings import OperatorSettings
 from imago_operator.sweep import Sweeper
-from imago_operator.workers import TemplatesInvalid, read_templates
 
 log = structlog.get_logger(__name__)
 

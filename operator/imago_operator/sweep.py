@@ -9,8 +9,9 @@ import structlog
 from imago.core.times import utc_now
 from imago.nats.streams import StreamConflict, StreamsUnavailable
 from imago_operator import metrics
+from imago_operator.apis.kubernetes import KubernetesRefused, KubernetesUnavailable, Object, ObjectConflict, custom_path
 from imago_operator.context import OperatorContext, resource_path
-from imago_operator.kubernetes import KubernetesRefused, KubernetesUnavailable, Object, ObjectConflict, custom_path
+from imago_operator.reconciler.workers import list_workers
 from imago_operator.resource import (
     CLIENT_ID_LABEL,
     CLIENT_NAME_LABEL,
@@ -20,7 +21,6 @@ from imago_operator.resource import (
     VERSION,
     ResourceRef,
 )
-from imago_operator.workers import list_workers
 
 log = structlog.get_logger(__name__)
 

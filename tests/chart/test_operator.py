@@ -8,9 +8,9 @@ import pytest
 from helm_python.chart import Chart
 
 from imago.core.jobs.stages import WORKER_STAGES
+from imago_operator.reconciler.workers import build_workers, read_templates
 from imago_operator.resource import ResourceRef
 from imago_operator.settings import OperatorSettings
-from imago_operator.workers import build_workers, read_templates
 from tests.support import operator as cluster_operator
 from tests.support.manifests import Manifest, Rendered, containers, environment, render, scenario
 

@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any
 
 from devtools.kubernetes.control_plane import ControlPlane
-from imago_operator.kubernetes import KubernetesUnavailable, ObjectConflict, namespace_path, secret_path
+from imago_operator.apis.kubernetes import KubernetesUnavailable, ObjectConflict, namespace_path, secret_path
 from tests.support.operator import condition, rules
 from tests.support.operator_world import (
     DELETED,

@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 
 from imago.core.jobs.stages import STAGES
 from imago.core.outbox.subjects import work_stream
-from imago_operator.workers import KINDS
+from imago_operator.reconciler.workers import KINDS
 from tests.support.operator import condition
 from tests.support.operator_world import RELEASE, TENANTS, OperatorCluster, key_of
 

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from imago_operator.kubernetes import secret_path
+from imago_operator.apis.kubernetes import secret_path
 from tests.support.operator import OPERATOR_KEY, condition, decoded, imc_path
 from tests.support.operator_world import (
     OTHER_TENANTS,

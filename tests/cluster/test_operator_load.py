@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from imago.core.clients import keys
-from imago_operator.kubernetes import secret_path
+from imago_operator.apis.kubernetes import secret_path
 from tests.faults.figures import Figures
 from tests.support.operator import condition, decoded, imc_path
 from tests.support.operator_world import TENANTS, OperatorCluster

@@ -9,7 +9,7 @@ import yaml
 
 from devtools.kubernetes.access import Access
 from devtools.photos import ROOT
-from imago_operator.kubernetes import KubernetesRefused
+from imago_operator.apis.kubernetes import KubernetesRefused
 from imago_operator.resource import parse_duration, parse_quantity
 from tests.support.operator import CRD, Kube, imc, imc_path
 

@@ -201,6 +201,6 @@ def test_the_script_of_helm_test_uploads_and_reads_an_image(instance: Instance) 
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "original: downloaded, and equal" in done.stdout
+    assert "original: downloaded and identical" in done.stdout
     assert done.stdout.endswith("the installation works\n")
     assert secrets["ADMIN_API_KEY"] not in done.stdout + done.stderr

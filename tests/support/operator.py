@@ -22,7 +22,7 @@ from devtools.kubernetes.binaries import Missing, module_directory
 from devtools.photos import ROOT
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.nats.embedded import free_port
-from imago_operator.kubernetes import Kubernetes, custom_path, namespace_path, secret_path
+from imago_operator.apis.kubernetes import Kubernetes, custom_path, namespace_path, secret_path
 from tests.faults.platform import HEARTBEAT, Platform
 
 OPERATOR_KEY = "the operator's key of the cluster tests"

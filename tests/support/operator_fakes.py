@@ -15,10 +15,9 @@ from uuid import UUID, uuid4
 from imago.core.clients.keys import ApiKey
 from imago.core.lanes.model import client_token
 from imago.core.times import utc_now
+from imago_operator.apis.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState, KeyTaken, RegisteredKey
+from imago_operator.apis.kubernetes import ObjectConflict
 from imago_operator.context import OperatorContext
-from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState, KeyTaken
-from imago_operator.key_secret import RegisteredKey
-from imago_operator.kubernetes import ObjectConflict
 from imago_operator.resource import ResourceRef
 from imago_operator.settings import OperatorSettings
 from tests.support.operator import condition

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from yarl import URL
 
@@ -55,18 +56,15 @@ def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, obs
         prices=settings.ai_prices,
         timeout=settings.ai_timeout,
     )
-
-    def budgeted(context: CallContext) -> BudgetedProvider:
-        return BudgetedProvider(
-            models[0].provider,
-            client,
-            context,
-            observer=observer,
-            offline_vision=offline_vision,
-            offline_texts=offline_texts,
-            fall_back_offline=chain[-1] == OFFLINE,
-        )
-
+    budgeted = partial(
+        BudgetedProvider,
+        models[0].provider,
+        client,
+        observer=observer,
+        offline_vision=offline_vision,
+        offline_texts=offline_texts,
+        fall_back_offline=chain[-1] == OFFLINE,
+    )
     return Providers(vision=budgeted, texts=budgeted, ocr=budgeted, client=client)
 
 

@@ -72,7 +72,7 @@ _OUTAGE_RETRY_SECONDS = 5
 
 
 class ProblemResponse(TypedDict):
-    """An error (RFC 9457). `code` is stable; some codes add members of their own."""
+    """An error (RFC 9457). `code` is stable; some codes have additional members."""
 
     type: str
     title: str
@@ -100,7 +100,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             )
         )
     except ConnectionResetError:
-        # The client has disconnected, so nobody reads the response.
+        # The client has disconnected and reads no response.
         return _document("connection-lost", HTTPStatus.BAD_REQUEST, "Connection lost", "The connection was lost.")
     except Exception:
         log.exception("request.failed", method=request.method, path=request.path)

@@ -1,4 +1,4 @@
-"""Values that middlewares and handlers store in a request for each other."""
+"""Values that middlewares and handlers store in a request for one another."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
 
 @dataclass(frozen=True)
 class AuthServices:
-    """Services of authentication and rate limits; without `tokens` the server issues none."""
+    """The parts that authenticate and limit requests; without `tokens` the server issues none."""
 
     keys: KeyCache
     client_rates: Rates
@@ -40,7 +40,7 @@ class AuthServices:
 
 @dataclass(frozen=True)
 class ClientServices:
-    """Effects of a client's change: create its lane's stream, move its jobs to the lane, wake its parked jobs."""
+    """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work."""
 
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
     move_lanes: Callable[[], None] | None = None
@@ -49,7 +49,7 @@ class ClientServices:
 
 @dataclass(frozen=True)
 class UploadServices:
-    """Services of uploads."""
+    """The parts that accept uploads."""
 
     settings: Settings
     db: Database
@@ -62,7 +62,7 @@ class UploadServices:
 
 @dataclass(frozen=True)
 class AiServices:
-    """Services of the AI routes: the text provider of a call, and the source of web pages."""
+    """The parts of the AI routes: the text provider of a call, and the source of web pages."""
 
     texts: Callable[[CallContext], TextProvider]
     pages: PageSource
@@ -70,7 +70,7 @@ class AiServices:
 
 @dataclass(frozen=True)
 class HealthServices:
-    """Services of the health and metrics routes."""
+    """The checks and metrics that the health routes report."""
 
     checks: Mapping[str, Check]
     exposition: Exposition

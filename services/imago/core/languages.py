@@ -62,11 +62,11 @@ STOP_WORDS = {language: frozenset(words.split()) for language, words in _LISTS.i
 # The beginning of a text shows its language as well as the whole.
 _MAX_CHARACTERS = 20_000
 
-# A text with fewer words is not evidence enough, unless it is expected to be in one of a few languages.
+# Fewer words are too little evidence, unless the text is expected to be in one of a few languages.
 _MIN_WORDS = 8
 _MIN_WORDS_EXPECTED = 3
 
-# A number plate or a serial number may hold letters that are words of some language.
+# Letters of a number plate or a serial number may be words of some language.
 _MIN_LETTERS = 8
 
 # In running text a third to a half of the words are stop words.
@@ -86,7 +86,7 @@ def words_of(text: str) -> list[str]:
 
 
 def detect_language(text: str, *, expected: Collection[str] = ()) -> str | None:
-    """Return the ISO 639-1 code of a text's language, or None if its words are not evidence enough.
+    """Return the ISO 639-1 code of a text's language, or None if its words are too few or ambiguous.
 
     `expected` are the likely languages, as Tesseract names them (ISO 639-2/T). They allow for shorter texts.
     """

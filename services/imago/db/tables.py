@@ -1,7 +1,7 @@
 """The tables for SQLAlchemy Core, on PostgreSQL and SQLite; the migrations create them.
 
 `image_search` is not here: it is a `tsvector` table on PostgreSQL and an FTS5 table on SQLite, and only
-`imago.core.images.search` uses it.
+`imago.core.images.full_text` uses it.
 """
 
 from collections.abc import Callable

@@ -31,7 +31,7 @@ _TESSDATA = (
 # An engine with its languages takes 60 to 100 MB, and 160 ms to load. Clients differ in their languages.
 _OPEN_ENGINES = 3
 
-# Tesseract uses the resolution to tell text from noise. Photos don't have one, and most scans have about this.
+# Tesseract uses the resolution to distinguish text from noise. Photos don't have one, and most scans have about this.
 _DPI = 300
 
 # Half scale saves time from this number of pixels on, and costs no accuracy if no line of the half image is lower than

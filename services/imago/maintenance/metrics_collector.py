@@ -8,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-import structlog
-
 from imago.core.jobs import job_metrics
 from imago.core.jobs.job_metrics import OpenWork
 from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, StageStatus
@@ -20,8 +18,6 @@ from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.lag import QueueLag, queue_lag
 from imago.telemetry import metrics
 from imago.telemetry.snapshot import Labels, Snapshot
-
-log = structlog.get_logger(__name__)
 
 # Only images that ended this long ago are counted: their time is set before the commit, and workers' clocks differ.
 COMMIT_MARGIN = timedelta(seconds=5)

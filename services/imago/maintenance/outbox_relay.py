@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.outbox.model import OutboxRow
@@ -14,6 +15,8 @@ from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.publisher import Publisher
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publish_spans
+
+log = structlog.get_logger(__name__)
 
 # Rows are locked while they are published, so a batch is small enough for NATS to take in a fraction of a second.
 BATCH = 200
@@ -69,8 +72,13 @@ class OutboxRelay:
     async def _publish(self, rows: Sequence[OutboxRow]) -> tuple[list[Published], list[int]]:
         with publish_spans(rows) as traced:
             results = await self._publisher.publish_many(traced)
-        unpublished = [row.id for row, result in zip(rows, results, strict=True) if isinstance(result, NatsUnavailable)]
-        return published_rows(rows, results, by="relay"), unpublished
+        failures = {
+            row.id: result for row, result in zip(rows, results, strict=True) if isinstance(result, NatsUnavailable)
+        }
+        if failures:
+            errors = sorted({str(error) for error in failures.values()})
+            log.warning("outbox.publish-failed", rows=len(failures), errors=errors)
+        return published_rows(rows, results, by="relay"), list(failures)
 
 
 async def _record(connection: AsyncConnection, published: Sequence[Published], unpublished: Sequence[int]) -> None:

@@ -60,14 +60,14 @@ class StorageAuditor:
         self._metrics.replace(metrics.MISSING_OBJECTS, {(): findings.missing})
         if findings.unknown:
             log.warning(
-                "storage.unknown-objects-found",
+                "storage.objects-unknown",
                 count=findings.unknown,
                 bytes=findings.unknown_bytes,
                 first=findings.unknown_samples,
                 message="these objects are not in the database; Imago does not delete them",
             )
         if findings.missing:
-            log.error("storage.missing-objects-found", count=findings.missing, first=findings.missing_samples)
+            log.error("storage.objects-missing", count=findings.missing, first=findings.missing_samples)
         return findings.unknown + findings.missing
 
     async def compare(self) -> Findings:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -120,8 +119,8 @@ def _options(settings: NatsSettings, *, name: str) -> dict[str, Any]:
         "drain_timeout": DRAIN_TIMEOUT,
         "pending_size": PENDING_SIZE,
         "error_cb": _on_error,
-        "disconnected_cb": _logged("nats.disconnected"),
-        "reconnected_cb": _logged("nats.reconnected"),
+        "disconnected_cb": _on_disconnected,
+        "reconnected_cb": _on_reconnected,
     }
     if settings.nats_user is not None:
         options["user"] = settings.nats_user
@@ -149,8 +148,9 @@ async def _on_error(error: Exception) -> None:
     log.warning("nats.error", error=type(error).__name__)
 
 
-def _logged(event: str) -> Callable[[], Awaitable[None]]:
-    async def callback() -> None:
-        log.warning(event)
+async def _on_disconnected() -> None:
+    log.warning("nats.disconnected")
 
-    return callback
+
+async def _on_reconnected() -> None:
+    log.warning("nats.reconnected")

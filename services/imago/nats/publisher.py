@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import orjson
 import structlog
 from nats.errors import Error as NatsError
+from nats.js.errors import APIError
 
 from imago.core.outbox.model import OutboxRow
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -45,6 +46,9 @@ class Publisher:
                 ack = await self._nats.js.publish(
                     row.subject, orjson.dumps(row.payload), timeout=self._timeout, headers=headers
                 )
+            except APIError as error:
+                # Such as "maximum bytes exceeded".
+                raise NatsUnavailable(f"{type(error).__name__}: {error.description}") from error
             except (NatsError, OSError, TimeoutError) as error:
                 raise NatsUnavailable(type(error).__name__) from error
         return Ack(ack.stream, ack.seq, bool(ack.duplicate))
@@ -58,7 +62,7 @@ class Publisher:
                 acks.append(outcome)
             elif isinstance(outcome, Exception):
                 # A row that can't be published must not block the others.
-                log.error("outbox.publish-failed", row=row.id, kind=row.kind, error=repr(outcome))
+                log.error("outbox.row-unpublishable", row=row.id, kind=row.kind, error=repr(outcome))
                 acks.append(NatsUnavailable(type(outcome).__name__))
             else:
                 raise outcome

@@ -4,8 +4,8 @@ Only the API, the operator and `imago topology` call these functions. Workers ne
 lag of exactly these consumers and reports an error for a missing one, so all have to exist before a worker starts.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from nats.errors import Error as NatsError
@@ -201,22 +201,17 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         present = (await js.stream_info(name)).config
     except NotFoundError:
         try:
-            await js.add_stream(config)
-        except APIError as error:
-            if not _is_rejection(error):
-                raise
+            with _rejection_is_conflict(f"stream {name}"):
+                await js.add_stream(config)
+        except StreamConflict:
             # Another process may have created it in between, with the same or with older settings.
             if not await _exists(js, name):
-                raise StreamConflict(f"stream {name}: {error.description}") from error
+                raise
             await _ensure_stream(js, config)
         return
     if _differs(present, config, _STREAM_FIELDS):
-        try:
+        with _rejection_is_conflict(f"stream {name}"):
             await js.update_stream(config)
-        except APIError as error:
-            if not _is_rejection(error):
-                raise
-            raise StreamConflict(f"stream {name}: {error.description}") from error
 
 
 async def _exists(js: JetStreamContext, name: str) -> bool:
@@ -234,13 +229,9 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
     except NotFoundError:
         present = None
     if present is None or _differs(present, config, _CONSUMER_FIELDS):
-        try:
+        with _rejection_is_conflict(f"consumer {stream}/{name}"):
             # This updates a durable consumer that exists.
             await js.add_consumer(stream, config)
-        except APIError as error:
-            if not _is_rejection(error):
-                raise
-            raise StreamConflict(f"consumer {stream}/{name}: {error.description}") from error
 
 
 # JetStream rejects some configurations with status 500 instead of 400: changes that it can't make to an existing stream
@@ -248,8 +239,15 @@ async def _ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerCo
 _REJECTION_CODES = frozenset({10052, 10074})
 
 
-def _is_rejection(error: APIError) -> bool:
-    return isinstance(error, BadRequestError) or error.err_code in _REJECTION_CODES
+@contextmanager
+def _rejection_is_conflict(subject: str) -> Iterator[None]:
+    """Raise StreamConflict if JetStream rejects the configuration of `subject`."""
+    try:
+        yield
+    except APIError as error:
+        if isinstance(error, BadRequestError) or error.err_code in _REJECTION_CODES:
+            raise StreamConflict(f"{subject}: {error.description}") from error
+        raise
 
 
 class StreamManager:

@@ -1,7 +1,7 @@
 """The commits of a worker's jobs: claims, results, failures and releases.
 
-Concurrent claims share transactions, and so do concurrent results: each of them alone costs at least four round trips
-and a flush to disk.
+Concurrent claims share transactions, and so do concurrent results: each separate transaction costs at least four round
+trips and a flush to disk.
 """
 
 import asyncio

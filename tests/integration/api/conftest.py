@@ -43,7 +43,7 @@ JWT_SECRET = "the tests' secret of tokens, of 32 bytes and more"
 
 
 @dataclass
-class Remembering:
+class RecordingPublisher:
     """An outbox publisher that only records its rows."""
 
     rows: list[OutboxRow] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Api:
 
     http: TestClient[web.Request, web.Application]
     services: Services
-    announced: Remembering
+    published: RecordingPublisher
     storage: Path
 
     async def new_client(
@@ -66,19 +66,19 @@ class Api:
     ) -> "Tenant":
         limits = {"burst": 1_000_000, **limits}
         key = keys.generate()
-        wanted = CLIENT_SCOPES if scopes is None else parse_client_scopes(scopes)
-        new = NewClient(name, Plan.STANDARD, wanted, limits, Pipeline())
+        granted = CLIENT_SCOPES if scopes is None else parse_client_scopes(scopes)
+        new = NewClient(name, Plan.STANDARD, granted, limits, Pipeline())
         client = await create_client(self.services.db, new, key=key, pepper=PEPPER)
         return Tenant(self, client, key.reveal())
 
     async def call(self, method: str, path: str, *, key: str = ADMIN_KEY, **options: Any) -> tuple[int, Any]:
         """Make a request with the administrator's key, or another, and return its status and JSON."""
         headers = {"X-API-Key": key, **options.pop("headers", {})}
-        async with self.http.request(method, path, headers=headers, **options) as answer:
-            return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
+        async with self.http.request(method, path, headers=headers, **options) as response:
+            return response.status, await response.json(content_type=None) if response.status != 204 else None
 
     def files(self) -> list[Path]:
-        """What lies in storage, finished or not."""
+        """Return the files in storage, complete or not."""
         return [path for path in self.storage.rglob("*") if path.is_file()]
 
 
@@ -93,19 +93,19 @@ class Tenant:
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Make a request and return its status and JSON."""
         headers = {"X-API-Key": self.key, **options.pop("headers", {})}
-        async with self.api.http.request(method, path, headers=headers, **options) as answer:
-            return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
+        async with self.api.http.request(method, path, headers=headers, **options) as response:
+            return response.status, await response.json(content_type=None) if response.status != 204 else None
 
     async def upload(self, data: bytes, name: str = "photo.jpg", **headers: str) -> tuple[int, Any]:
         """Upload a file."""
-        # Names go as they are, as curl sends them.
+        # curl does not quote names either.
         form = FormData(quote_fields=False)
         form.add_field("file", data, filename=name, content_type="image/jpeg")
         return await self.call("POST", "/images/upload", data=form, headers=headers)
 
 
 class NoTasks:
-    """Children that are asked for nothing."""
+    """A child pool that runs nothing."""
 
     async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
         raise AssertionError(f"{task} was not expected")
@@ -125,8 +125,8 @@ async def serve(
     texts_for: Callable[[CallContext], TextProvider] | None = None,
     **settings: Any,
 ) -> Api:
-    """Serve the API; without `pages`, no name on the web has an address."""
-    # Tests ask more than people do.
+    """Serve the API; without `pages`, no host name resolves."""
+    # Tests send more requests than the default limits allow.
     settings = {"anonymous_burst": 100_000, "files_burst": 100_000, **settings}
     configured = Settings(
         admin_api_key=ADMIN_KEY,
@@ -139,16 +139,16 @@ async def serve(
     )
     store = LocalStore(storage, url_secret="secret of signed URLs")
     await asyncio.to_thread(store.prepare)
-    announced = Remembering()
+    published = RecordingPublisher()
     services = Services(
         settings=configured,
         db=db,
         store=store,
-        outbox_publisher=announced,
+        outbox_publisher=published,
         auth=AuthServices(
             KeyCache(db, pepper=PEPPER), LocalRates() if db.is_sqlite else DatabaseRates(db), tokens=Tokens(JWT_SECRET)
         ),
-        uploads=UploadServices(configured, db, store, announced, Uploads(db), UploadSlots(configured)),
+        uploads=UploadServices(configured, db, store, published, Uploads(db), UploadSlots(configured)),
         images=ImageReads(db),
         ai=AiServices(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
@@ -160,7 +160,7 @@ async def serve(
     )
     http = TestClient(TestServer(build_app(services)))
     await http.start_server()
-    return Api(http, services, announced, storage)
+    return Api(http, services, published, storage)
 
 
 @pytest.fixture
@@ -173,5 +173,5 @@ async def api(sqlite_db: Database, tmp_path: Path) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def tenant(api: Api) -> Tenant:
-    """A client of it."""
+    """A client of the API."""
     return await api.new_client()

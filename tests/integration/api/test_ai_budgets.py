@@ -1,4 +1,4 @@
-"""Budgets of AI calls through the API: what is answered when they are used up, who decides, and what is shown."""
+"""Budgets of AI calls: exhausted ones, policies, and reported usage."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from tests.support.providers import GEMINI_KEY, OPENROUTER_KEY, FakeProvider, fa
 
 TASK = {
     "title": "Migrate the archive",
-    "objective": "The archive lies in S3.",
+    "objective": "The archive is in S3.",
     "steps": ["Copy"],
     "acceptance_criteria": ["All checksums match"],
     "estimate": "two days",
@@ -40,7 +40,7 @@ async def fake() -> AsyncIterator[FakeProvider]:
 
 @pytest.fixture
 async def api(sqlite_db: Database, tmp_path: Path, fake: FakeProvider) -> AsyncIterator[Api]:
-    """An API whose texts come from a provider."""
+    """An API with a text provider."""
     settings = Settings(
         ai_provider="openrouter",
         ai_model="some/model",
@@ -70,20 +70,20 @@ async def change(tenant: Tenant, **patch: Any) -> dict[str, Any]:
     return changed
 
 
-async def test_a_used_up_budget_is_a_problem_that_says_until_when(api: Api, fake: FakeProvider) -> None:
+async def test_the_error_of_an_exhausted_budget_says_when_it_resets(api: Api, fake: FakeProvider) -> None:
     tenant = await api.new_client(ai_calls_per_month=1)
     status, draft = await tenant.call("POST", "/ai/draft-task", json=BODY)
     assert (status, draft["model_used"]) == (200, "openrouter/some/model")
-    async with api.http.post("/ai/draft-task", json=BODY, headers={"X-API-Key": tenant.key}) as answer:
-        problem = await answer.json(content_type=None)
-        assert answer.content_type == "application/problem+json"
-        assert (answer.status, problem["code"], problem["limit"]) == (429, "ai-budget-exhausted", 1)
+    async with api.http.post("/ai/draft-task", json=BODY, headers={"X-API-Key": tenant.key}) as response:
+        problem = await response.json(content_type=None)
+        assert response.content_type == "application/problem+json"
+        assert (response.status, problem["code"], problem["limit"]) == (429, "ai-budget-exhausted", 1)
         assert datetime.fromisoformat(problem["resets_at"]) > utc_now()
-        assert int(answer.headers["Retry-After"]) > 0
+        assert int(response.headers["Retry-After"]) > 0
     assert len(fake.received) == 1
 
 
-async def test_usage_shows_calls_tokens_and_cost(api: Api) -> None:
+async def test_usage_includes_calls_tokens_and_cost(api: Api) -> None:
     tenant = await api.new_client()
     await tenant.call("POST", "/ai/draft-task", json=BODY)
     status, me = await tenant.call("GET", "/auth/me")
@@ -97,12 +97,12 @@ async def test_usage_shows_calls_tokens_and_cost(api: Api) -> None:
     assert (status, detail["usage"]) == (200, usage)
 
 
-async def test_the_clients_policy_goes_before_the_servers(api: Api, fake: FakeProvider) -> None:
+async def test_the_clients_policy_overrides_the_servers(api: Api, fake: FakeProvider) -> None:
     tenant = await api.new_client(ai_calls_per_month=0)
     assert (await tenant.call("POST", "/ai/draft-task", json=BODY))[0] == 429
     changed = await change(tenant, pipeline={"ai_budget_policy": "offline"})
     assert changed["pipeline"]["ai_budget_policy"] == "offline"
-    # Keys are cached for some seconds; a new one is not.
+    # The old key is cached for some seconds, a new one is not.
     status, rotated = await api.call("POST", f"/auth/clients/{tenant.client.id}/rotate-key", json={})
     assert status == 200
     fresh = Tenant(api, tenant.client, rotated["api_key"])
@@ -116,34 +116,34 @@ async def test_the_clients_policy_goes_before_the_servers(api: Api, fake: FakePr
     assert fake.received == []
 
 
-async def test_a_throttled_provider_is_a_503_with_its_delay(api: Api, fake: FakeProvider) -> None:
+async def test_a_throttling_provider_is_a_503_with_its_delay(api: Api, fake: FakeProvider) -> None:
     fake.will(throttles(42))
     tenant = await api.new_client()
-    async with api.http.post("/ai/draft-task", json=BODY, headers={"X-API-Key": tenant.key}) as answer:
-        problem = await answer.json(content_type=None)
-        assert (answer.status, problem["code"], problem["reason"]) == (503, "ai-unavailable", "provider-throttled")
-        assert 41 <= int(answer.headers["Retry-After"]) <= 54
+    async with api.http.post("/ai/draft-task", json=BODY, headers={"X-API-Key": tenant.key}) as response:
+        problem = await response.json(content_type=None)
+        assert (response.status, problem["code"], problem["reason"]) == (503, "ai-unavailable", "provider-throttled")
+        assert 41 <= int(response.headers["Retry-After"]) <= 54
     assert (await tenant.call("GET", "/auth/me"))[1]["usage"]["ai_calls_this_month"] == 0
 
 
-async def test_no_key_of_a_provider_is_in_an_answer_a_metric_or_a_log(
+async def test_provider_keys_are_in_no_response_metric_or_log(
     api: Api, fake: FakeProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def tells(_: Any, request: web.Request) -> web.Response:
-        # As some providers do.
+    async def repeats_the_key(_: Any, request: web.Request) -> web.Response:
+        # Some providers do.
         sent = request.headers["Authorization"]
         return web.json_response({"error": {"code": 401, "message": f"Incorrect API key provided: {sent}"}}, status=401)
 
-    fake.will(tells)
-    # Onto the stream that is captured here, with all there is to say.
+    fake.will(repeats_the_key)
+    # Log at debug level to the stream that is captured.
     configure_logging(level="debug", console=False)
     tenant = await api.new_client()
     _, problem = await tenant.call("POST", "/ai/draft-task", json=BODY)
     assert problem["reason"] == "provider-misconfigured"
     exposed = api.services.health.exposition()[0].decode()
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     configure_logging(level="warning", console=True)
-    assert "Incorrect API key provided" in told.err
-    for place in (str(problem), exposed, told.out, told.err):
+    assert "Incorrect API key provided" in captured.err
+    for place in (str(problem), exposed, captured.out, captured.err):
         assert OPENROUTER_KEY not in place
         assert GEMINI_KEY not in place

@@ -1,4 +1,4 @@
-"""Clients and their keys: what administrators do, what the operator does, and what neither may."""
+"""Clients and their keys: what administrators and the operator can do, and what neither can."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ from tests.support.images import encoded
 
 @pytest.fixture
 async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
-    """A served API, once on each database."""
+    """A served API on each database."""
     served = await serve(db, tmp_path / "objects")
     yield served
     await served.http.close()
@@ -29,7 +29,7 @@ async def api(db: Database, tmp_path: Path) -> AsyncIterator[Api]:
 
 @pytest.fixture(autouse=True)
 def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the cache does is tested by itself.
+    # One test covers the cache.
     monkeypatch.setattr(key_cache, "MAX_AGE", 0.0)
 
 
@@ -38,18 +38,18 @@ async def status(api: Api, key: str) -> int:
 
 
 async def created(api: Api, **body: Any) -> dict[str, Any]:
-    code, answer = await api.call("POST", "/auth/clients", json={"name": "atelier", "plan": "free", **body})
-    assert code == 201, answer
-    return answer
+    code, response = await api.call("POST", "/auth/clients", json={"name": "atelier", "plan": "free", **body})
+    assert code == 201, response
+    return response
 
 
-async def acts(api: Api, client: str) -> list[str]:
-    code, answer = await api.call("GET", "/admin/audit", params={"client": client})
-    assert code == 200, answer
-    return [record["action"] for record in answer["items"]]
+async def actions(api: Api, client: str) -> list[str]:
+    code, response = await api.call("GET", "/admin/audit", params={"client": client})
+    assert code == 200, response
+    return [record["action"] for record in response["items"]]
 
 
-async def test_a_client_is_created_shown_listed_changed_and_deactivated_and_each_act_is_written_down(api: Api) -> None:
+async def test_a_client_is_created_listed_changed_and_deactivated_with_an_audit_record_each(api: Api) -> None:
     client = await created(api, limits={"images": 7})
     assert client["api_key"].startswith("imago_")
     assert client["limits"]["images"] == 7
@@ -71,10 +71,10 @@ async def test_a_client_is_created_shown_listed_changed_and_deactivated_and_each
     assert await status(api, client["api_key"]) == 200
     assert (await api.call("DELETE", path))[0] == 204
     assert await status(api, client["api_key"]) == 401
-    assert (await api.call("DELETE", path))[0] == 204, "deactivating twice is no error"
+    assert (await api.call("DELETE", path))[0] == 204, "deactivation is idempotent"
     assert (await api.call("PATCH", path, json={"active": True}))[0] == 200
     assert await status(api, client["api_key"]) == 200
-    assert await acts(api, client["uuid"]) == [
+    assert await actions(api, client["uuid"]) == [
         "client.changed",
         "client.deactivated",
         "client.changed",
@@ -82,7 +82,7 @@ async def test_a_client_is_created_shown_listed_changed_and_deactivated_and_each
     ]
 
 
-async def test_lists_of_clients_go_on_behind_their_cursor(api: Api) -> None:
+async def test_the_cursor_continues_a_list_of_clients(api: Api) -> None:
     uuids = [(await created(api, name=f"client {number}"))["uuid"] for number in range(5)]
     found: list[str] = []
     cursor: dict[str, str] = {}
@@ -105,12 +105,12 @@ async def test_lists_of_clients_go_on_behind_their_cursor(api: Api) -> None:
         ("/auth/clients", {"name": "x", "plan": "free", "pipeline": {"stages": []}}),
     ],
 )
-async def test_what_a_client_cannot_be_is_refused(api: Api, path: str, body: dict[str, Any]) -> None:
-    code, answer = await api.call("POST", path, json=body)
-    assert (code, answer["code"]) == (422, "validation-failed")
+async def test_invalid_clients_are_refused(api: Api, path: str, body: dict[str, Any]) -> None:
+    code, response = await api.call("POST", path, json=body)
+    assert (code, response["code"]) == (422, "validation-failed")
 
 
-async def test_a_rotated_key_opens_until_its_grace_ends(api: Api) -> None:
+async def test_a_rotated_key_is_valid_until_its_grace_period_ends(api: Api) -> None:
     client = await created(api)
     path = f"/auth/clients/{client['id']}/rotate-key"
     code, rotated = await api.call("POST", path, json={"grace_seconds": 3600})
@@ -119,12 +119,12 @@ async def test_a_rotated_key_opens_until_its_grace_ends(api: Api) -> None:
     assert await status(api, rotated["api_key"]) == 200
     code, again = await api.call("POST", path, json={})
     assert code == 200, again
-    assert await status(api, client["api_key"]) == 401, "a rotation without grace ends every key of before"
+    assert await status(api, client["api_key"]) == 401, "a rotation without a grace period revokes all previous keys"
     assert await status(api, rotated["api_key"]) == 401
     assert await status(api, again["api_key"]) == 200
 
 
-async def test_keys_note_when_they_were_last_used_without_a_write_at_each_request(api: Api) -> None:
+async def test_the_last_use_of_keys_is_written_in_batches(api: Api) -> None:
     client = await created(api)
     for _ in range(3):
         assert await status(api, client["api_key"]) == 200
@@ -136,12 +136,10 @@ async def test_keys_note_when_they_were_last_used_without_a_write_at_each_reques
     assert await api.services.auth.keys.write_uses() == 0
 
 
-async def test_a_cached_key_is_forgotten_within_seconds_of_its_revocation(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cached_key_expires_within_seconds_of_its_revocation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_cache.MAX_AGE == 0.0
     monkeypatch.undo()
-    # Five seconds are promised, on every replica: a replica's cache is this old at most.
+    # The documented limit on every replica is five seconds.
     assert key_cache.MAX_AGE <= 5
 
 
@@ -153,42 +151,42 @@ async def as_operator(api: Api, method: str, path: str, **options: Any) -> tuple
     return await api.call(method, path, key=OPERATOR_KEY, **options)
 
 
-async def test_the_operator_makes_its_client_and_repeating_it_changes_nothing(api: Api) -> None:
+async def test_the_operator_creates_a_client_idempotently(api: Api) -> None:
     uuid = str(uuid4())
-    code, made = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
-    assert (code, made["uuid"], made["managed_by"], made["keys"]) == (201, uuid, "operator", [])
+    code, new = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
+    assert (code, new["uuid"], new["managed_by"], new["keys"]) == (201, uuid, "operator", [])
     code, same = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
-    assert (code, same) == (200, made)
+    assert (code, same) == (200, new)
     code, changed = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body(plan="premium", active=False))
     assert (code, changed["plan"], changed["active"], changed["lane"]) == (200, "premium", False, "premium")
-    assert await acts(api, uuid) == ["client.replaced", "client.created"]
+    assert await actions(api, uuid) == ["client.replaced", "client.created"]
 
 
-async def test_the_operator_makes_one_client_however_often_it_asks_at_once(api: Api) -> None:
+async def test_concurrent_requests_of_the_operator_create_one_client(api: Api) -> None:
     uuid = str(uuid4())
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body()) for _ in range(8))
     )
-    assert sorted(code for code, _ in answers) == [200] * 7 + [201]
-    assert len({answer["id"] for _, answer in answers}) == 1
+    assert sorted(code for code, _ in responses) == [200] * 7 + [201]
+    assert len({response["id"] for _, response in responses}) == 1
 
 
 async def test_another_owner_is_refused_until_the_client_is_transferred(api: Api) -> None:
     uuid = str(uuid4())
     await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
-    stranger = put_body(owner="cluster/another/atelier")
-    code, refused = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=stranger)
+    foreign = put_body(owner="cluster/another/atelier")
+    code, refused = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=foreign)
     assert (code, refused["code"]) == (409, "client-owned")
-    assert "namespace" not in str(refused["detail"]), "whose it is instead is nobody's business"
-    code, _ = await api.call("PATCH", f"/auth/clients/{uuid}", json={"owner": stranger["owner"]})
+    assert "namespace" not in str(refused["detail"]), "the error must not reveal the owner"
+    code, _ = await api.call("PATCH", f"/auth/clients/{uuid}", json={"owner": foreign["owner"]})
     assert code == 200
-    assert (await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=stranger))[0] == 200
+    assert (await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=foreign))[0] == 200
     code, refused = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
     assert (code, refused["code"]) == (409, "client-owned")
-    assert "client.transferred" in await acts(api, uuid)
+    assert "client.transferred" in await actions(api, uuid)
 
 
-async def test_a_client_of_the_administrators_is_unknown_to_the_operator(api: Api) -> None:
+async def test_the_operator_does_not_see_clients_of_administrators(api: Api) -> None:
     client = await created(api)
     path = f"/auth/clients/{client['uuid']}"
     unknown = await as_operator(api, "GET", f"/auth/clients/{uuid4()}")
@@ -196,7 +194,7 @@ async def test_a_client_of_the_administrators_is_unknown_to_the_operator(api: Ap
     assert (await as_operator(api, "DELETE", path))[0] == 404
     assert (await as_operator(api, "PUT", f"{path}/keys/abcdefgh", json={"sha256": "0" * 64}))[0] == 404
     code, refused = await as_operator(api, "PUT", path, json=put_body())
-    assert (code, refused["code"]) == (409, "client-owned"), "without a transfer nobody takes it over"
+    assert (code, refused["code"]) == (409, "client-owned"), "only a transfer changes the owner"
 
 
 async def test_the_operator_can_grant_neither_admin_nor_its_own_scope(api: Api) -> None:
@@ -205,7 +203,7 @@ async def test_the_operator_can_grant_neither_admin_nor_its_own_scope(api: Api) 
         assert code == 422
 
 
-async def test_a_key_is_registered_by_its_digest_and_opens(api: Api) -> None:
+async def test_a_key_is_registered_by_its_digest_and_accepted(api: Api) -> None:
     uuid, key = str(uuid4()), keys.generate()
     await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
     path, body = f"/auth/clients/{uuid}/keys/{key.key_id}", {"sha256": key.wire_digest.hex()}
@@ -218,39 +216,39 @@ async def test_a_key_is_registered_by_its_digest_and_opens(api: Api) -> None:
     assert (code, state["expires_at"]) == (200, soon)
     assert await status(api, key.reveal()) == 401
     assert (await as_operator(api, "PUT", path, json=body))[0] == 200
-    assert await status(api, key.reveal()) == 200, "without a time it opens again"
+    assert await status(api, key.reveal()) == 200, "without an expiry it is valid again"
 
     assert (await as_operator(api, "DELETE", path))[0] == 204
     assert (await as_operator(api, "DELETE", path))[0] == 204
     assert await status(api, key.reveal()) == 401
     code, refused = await as_operator(api, "PUT", path, json=body)
-    assert (code, refused["code"]) == (409, "conflict"), "a revoked key never comes back"
+    assert (code, refused["code"]) == (409, "conflict"), "a revoked key stays revoked"
     assert (await as_operator(api, "DELETE", f"/auth/clients/{uuid}/keys/zzzzzzzz"))[0] == 404
 
 
-async def test_an_id_of_another_client_or_with_another_digest_is_a_conflict(api: Api) -> None:
+async def test_a_key_id_with_another_client_or_digest_is_a_conflict(api: Api) -> None:
     one, other, key = str(uuid4()), str(uuid4()), keys.generate()
     for uuid in (one, other):
         await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
     body = {"sha256": key.wire_digest.hex()}
     assert (await as_operator(api, "PUT", f"/auth/clients/{one}/keys/{key.key_id}", json=body))[0] == 201
     wrong = {"sha256": hashlib.sha256(b"another secret").hexdigest()}
-    answers = [
+    responses = [
         await as_operator(api, "PUT", f"/auth/clients/{one}/keys/{key.key_id}", json=wrong),
         await as_operator(api, "PUT", f"/auth/clients/{other}/keys/{key.key_id}", json=body),
         await as_operator(api, "PUT", f"/auth/clients/{other}/keys/{key.key_id}", json=wrong),
     ]
-    assert {code for code, _ in answers} == {409}
-    assert len({str(answer) for _, answer in answers}) == 1, "which of the two it was is not told"
+    assert {code for code, _ in responses} == {409}
+    assert len({str(response) for _, response in responses}) == 1, "the error must not reveal which one differs"
 
 
-async def test_a_registered_key_expires_without_its_digest_for_who_lost_its_secret(api: Api) -> None:
+async def test_a_registered_key_can_be_expired_without_its_digest(api: Api) -> None:
     uuid, other, key = str(uuid4()), str(uuid4()), keys.generate()
     for one in (uuid, other):
         await as_operator(api, "PUT", f"/auth/clients/{one}", json=put_body())
     path, digest = f"/auth/clients/{uuid}/keys/{key.key_id}", {"sha256": key.wire_digest.hex()}
     past = {"expires_at": iso_utc(utc_now() - timedelta(seconds=1))}
-    assert (await as_operator(api, "PUT", path, json=past))[0] == 404, "there is nothing yet that could expire"
+    assert (await as_operator(api, "PUT", path, json=past))[0] == 404, "the key does not exist yet"
     assert (await as_operator(api, "PUT", path, json=digest))[0] == 201
     assert (await as_operator(api, "PUT", f"/auth/clients/{other}/keys/{key.key_id}", json=past))[0] == 404
     assert await status(api, key.reveal()) == 200
@@ -259,17 +257,17 @@ async def test_a_registered_key_expires_without_its_digest_for_who_lost_its_secr
     assert (await as_operator(api, "PUT", path, json={}))[0] == 422
 
 
-async def test_writes_that_name_an_owner_touch_no_other_owners_client(api: Api) -> None:
+async def test_writes_with_an_owner_do_not_change_clients_of_other_owners(api: Api) -> None:
     uuid, key = str(uuid4()), keys.generate()
     owner = put_body()["owner"]
     await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
     path, digest = f"/auth/clients/{uuid}", {"sha256": key.wire_digest.hex()}
-    stranger = {"owner": "cluster/another/atelier"}
+    foreign = {"owner": "cluster/another/atelier"}
     writes = (("PUT", f"{path}/keys/{key.key_id}", digest), ("DELETE", f"{path}/keys/{key.key_id}", None))
     for method, target, body in (*writes, ("DELETE", path, None)):
-        code, refused = await as_operator(api, method, target, json=body, params=stranger)
+        code, refused = await as_operator(api, method, target, json=body, params=foreign)
         assert (code, refused["code"]) == (409, "client-owned"), (method, target)
-    code, refused = await as_operator(api, "DELETE", path, params={**stranger, "erase": "true"})
+    code, refused = await as_operator(api, "DELETE", path, params={**foreign, "erase": "true"})
     assert (code, refused["code"]) == (409, "client-owned")
     assert (await as_operator(api, "PUT", writes[0][1], json=digest, params={"owner": owner}))[0] == 201
     assert (await as_operator(api, "DELETE", writes[0][1], params={"owner": owner}))[0] == 204
@@ -277,64 +275,64 @@ async def test_writes_that_name_an_owner_touch_no_other_owners_client(api: Api) 
     assert (await as_operator(api, "DELETE", path, params={"owner": "x" * 501}))[0] == 422
 
 
-async def test_each_platform_key_opens_its_own_routes_alone(api: Api) -> None:
+async def test_each_platform_key_is_accepted_only_on_its_own_routes(api: Api) -> None:
     uuid = str(uuid4())
-    code, answer = await api.call("PUT", f"/auth/clients/{uuid}", key=ADMIN_KEY, json=put_body())
-    assert (code, answer["code"]) == (403, "missing-scope")
+    code, response = await api.call("PUT", f"/auth/clients/{uuid}", key=ADMIN_KEY, json=put_body())
+    assert (code, response["code"]) == (403, "missing-scope")
     for method, path in (("GET", "/auth/clients"), ("POST", "/auth/clients"), ("GET", "/admin/audit")):
-        code, answer = await as_operator(api, method, path)
-        assert (code, answer["code"]) == (403, "missing-scope"), path
+        code, response = await as_operator(api, method, path)
+        assert (code, response["code"]) == (403, "missing-scope"), path
     for key in (ADMIN_KEY, OPERATOR_KEY):
-        code, answer = await api.call("GET", "/images", key=key)
-        assert (code, answer["code"]) == (403, "not-a-tenant")
+        code, response = await api.call("GET", "/images", key=key)
+        assert (code, response["code"]) == (403, "not-a-tenant")
 
 
 async def token(tenant: Tenant, **body: Any) -> dict[str, Any]:
-    code, answer = await tenant.call("POST", "/auth/token", json=body)
-    assert code == 201, answer
-    return answer
+    code, response = await tenant.call("POST", "/auth/token", json=body)
+    assert code == 201, response
+    return response
 
 
 async def by_token(api: Api, text: str, method: str = "GET", path: str = "/auth/me", **options: Any) -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer {text}"}
-    async with api.http.request(method, path, headers=headers, **options) as answer:
-        return answer.status, await answer.json(content_type=None)
+    async with api.http.request(method, path, headers=headers, **options) as response:
+        return response.status, await response.json(content_type=None)
 
 
-async def test_a_token_may_what_it_was_made_for_and_no_more(api: Api, tenant: Tenant) -> None:
+async def test_a_token_has_only_the_scopes_that_it_was_issued_with(api: Api, tenant: Tenant) -> None:
     code, image = await tenant.upload(encoded())
     assert code == 201
     narrow = await token(tenant, scopes=["images:read"], expires_in=60)
     assert (narrow["token_type"], narrow["expires_in"], narrow["scopes"]) == ("Bearer", 60, ["images:read"])
     code, me = await by_token(api, narrow["token"])
     assert (code, me["scopes"]) == (200, ["images:read"])
-    code, answer = await by_token(api, narrow["token"], "DELETE", f"/images/{image['id']}")
-    assert (code, answer["code"]) == (403, "missing-scope")
-    code, answer = await by_token(api, narrow["token"], "POST", "/auth/token", json={})
-    assert (code, answer["code"]) == (403, "key-needed")
+    code, response = await by_token(api, narrow["token"], "DELETE", f"/images/{image['id']}")
+    assert (code, response["code"]) == (403, "missing-scope")
+    code, response = await by_token(api, narrow["token"], "POST", "/auth/token", json={})
+    assert (code, response["code"]) == (403, "key-needed")
     assert set((await token(tenant))["scopes"]) == {str(scope) for scope in tenant.client.scopes}
 
 
-async def test_a_token_is_never_wider_than_its_key(api: Api) -> None:
+async def test_a_token_never_has_more_scopes_than_its_key(api: Api) -> None:
     reader = await api.new_client(scopes=["images:read"])
-    code, answer = await reader.call("POST", "/auth/token", json={"scopes": ["images:read", "images:write"]})
-    assert (code, answer["code"]) == (403, "missing-scope")
+    code, response = await reader.call("POST", "/auth/token", json={"scopes": ["images:read", "images:write"]})
+    assert (code, response["code"]) == (403, "missing-scope")
     wide = await token(reader)
     assert (await api.call("PATCH", f"/auth/clients/{reader.client.id}", json={"scopes": ["ai:use"]}))[0] == 200
     code, me = await by_token(api, wide["token"])
-    assert (code, me["scopes"]) == (200, []), "what the key lost, its tokens lost"
+    assert (code, me["scopes"]) == (200, []), "a token loses the scopes that its key loses"
 
 
-async def test_a_token_dies_with_its_time_its_key_and_its_client(api: Api, tenant: Tenant) -> None:
+async def test_a_token_is_invalid_after_its_expiry_or_the_revocation_of_its_key(api: Api, tenant: Tenant) -> None:
     text = (await token(tenant, expires_in=1))["token"]
     lasting = (await token(tenant))["token"]
     for wrong in ("", "x", text[:-2] + ("AA" if text[-2:] != "AA" else "BB"), text.rsplit(".", 1)[0] + "."):
         assert (await by_token(api, wrong))[0] == 401
 
-    async def over() -> bool:
+    async def expired() -> bool:
         return (await by_token(api, text))[0] == 401
 
-    await until(over, what="the token to expire", timeout=5)
+    await until(expired, what="the token to expire", timeout=5)
     assert (await by_token(api, lasting))[0] == 200
     await api.call("POST", f"/auth/clients/{tenant.client.id}/rotate-key", json={})
     assert (await by_token(api, lasting))[0] == 401

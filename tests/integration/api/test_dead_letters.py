@@ -1,4 +1,4 @@
-"""Dead letters: listed, filtered, and replayed once."""
+"""Dead letters are listed, filtered, and replayed once."""
 
 import asyncio
 from datetime import timedelta
@@ -23,7 +23,7 @@ from tests.support.work import claim_stage
 
 
 async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str) -> None:
-    """Have a stage's first run die."""
+    """Make the first run of a stage fail for good."""
     message = WorkMessage(image, client.uuid, stage, 1, 1)
     claim = await claim_stage(db, message, lease=timedelta(seconds=30), max_tries=3, headers={})
     assert isinstance(claim, Claim)
@@ -33,8 +33,8 @@ async def die(db: Database, client: Client, image: UUID, stage: Stage, code: str
 
 
 async def admin(api: Api, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    async with api.http.request(method, path, headers={"X-API-Key": ADMIN_KEY}, **options) as answer:
-        return answer.status, await answer.json()
+    async with api.http.request(method, path, headers={"X-API-Key": ADMIN_KEY}, **options) as response:
+        return response.status, await response.json()
 
 
 async def dead_image(api: Api, tenant: Tenant, *codes: tuple[Stage, str]) -> int:
@@ -44,7 +44,7 @@ async def dead_image(api: Api, tenant: Tenant, *codes: tuple[Stage, str]) -> int
     return int(accepted["id"])
 
 
-async def test_dead_letters_are_listed_newest_first_and_narrowed(api: Api, tenant: Tenant) -> None:
+async def test_dead_letters_are_listed_newest_first_and_filtered(api: Api, tenant: Tenant) -> None:
     other = await api.new_client("other")
     first = await dead_image(api, tenant, (Stage.OCR, "child-died"), (Stage.VISION, "bad-image"))
     second = await dead_image(api, other, (Stage.OCR, "bad-image"))
@@ -77,13 +77,13 @@ async def test_a_replayed_letter_has_a_new_run_and_is_not_replayed_again(api: Ap
     )
     _, status = await tenant.call("GET", f"/images/{image}/status")
     assert (status["stages"]["ocr"]["run"], status["stages"]["ocr"]["status"]) == (2, "pending")
-    assert [row.message_id for row in api.announced.rows if ":ocr:2:" in row.message_id], "the new run was announced"
+    assert [row.message_id for row in api.published.rows if ":ocr:2:" in row.message_id], "the new run was published"
     assert (await admin(api, "POST", "/admin/dead-letters/replay", json=body))[1]["skipped"] == 1
     assert (await admin(api, "GET", "/admin/dead-letters?replayed=true"))[1]["items"][0]["replayed_at"]
     assert (await admin(api, "GET", "/admin/dead-letters?replayed=false"))[1]["items"] == []
 
 
-async def test_all_letters_of_an_error_code_are_replayed_in_steps(
+async def test_all_letters_of_an_error_code_are_replayed_in_several_requests(
     api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imago.api.admin.routes.MAX_REPLAYS", 3)
@@ -97,27 +97,27 @@ async def test_all_letters_of_an_error_code_are_replayed_in_steps(
     assert len((await admin(api, "GET", "/admin/dead-letters?replayed=false"))[1]["items"]) == 5
 
 
-async def test_a_letter_whose_stage_went_on_is_skipped(api: Api, tenant: Tenant) -> None:
+async def test_a_letter_whose_stage_had_another_run_is_skipped(api: Api, tenant: Tenant) -> None:
     image = await dead_image(api, tenant, (Stage.OCR, "child-died"))
     assert (await tenant.call("POST", f"/images/{image}/reprocess", json={"stages": ["ocr"]}))[0] == 202
-    _, answer = await admin(api, "POST", "/admin/dead-letters/replay", json={"stage": "ocr"})
-    assert (answer["replayed"], answer["skipped"]) == (0, 1)
+    _, response = await admin(api, "POST", "/admin/dead-letters/replay", json={"stage": "ocr"})
+    assert (response["replayed"], response["skipped"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"ids": []}, {"ids": [1], "stage": "ocr"}, {"stage": "no"}, {"client": "x"}, {"ids": [0]}, {"all": 1}]
 )
-async def test_a_replay_must_say_what(api: Api, body: dict[str, Any]) -> None:
+async def test_a_replay_needs_ids_or_a_filter(api: Api, body: dict[str, Any]) -> None:
     status, problem = await admin(api, "POST", "/admin/dead-letters/replay", json=body)
     assert (status, problem["code"]) == (422, "validation-failed")
 
 
-async def test_tenants_see_no_dead_letters(api: Api, tenant: Tenant) -> None:
+async def test_tenants_have_no_access_to_dead_letters(api: Api, tenant: Tenant) -> None:
     assert (await tenant.call("GET", "/admin/dead-letters"))[0] == 403
     assert (await tenant.call("POST", "/admin/dead-letters/replay", json={"stage": "ocr"}))[0] == 403
 
 
-async def test_ten_replays_at_once_make_one_run(db: Database) -> None:
+async def test_concurrent_replays_create_one_run(db: Database) -> None:
     client = await make_client(db)
     image: AcceptedImage = await make_image(db, client)
     await die(db, client, image.uuid, Stage.OCR, "child-died")

@@ -1,4 +1,4 @@
-"""Event streams on a real NATS server: live, resumed, reset, bounded and private."""
+"""Event streams on a real NATS server: live, resumed, reset, limited and private."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ from tests.integration.api.conftest import Api, Tenant, serve
 
 @dataclasses.dataclass
 class Listening:
-    """A stream of a tenant's, read in the background."""
+    """A tenant's event stream, which is read in the background."""
 
     seen: list[ServerEvent]
     task: "asyncio.Task[None]"
@@ -46,7 +46,7 @@ class Listening:
 
 @dataclasses.dataclass
 class Rig:
-    """An API with its hub, and a hand on the stream."""
+    """An API with its event hub, and its connection to NATS."""
 
     api: Api
     nats: NatsConnection
@@ -102,7 +102,7 @@ def numbers(events: list[ServerEvent]) -> list[int]:
     return [event.data["image_id"] for event in events]
 
 
-async def test_a_client_hears_of_its_own_images_alone(rig: Rig) -> None:
+async def test_a_client_receives_only_events_of_its_own_images(rig: Rig) -> None:
     mine, other = await rig.api.new_client("mine"), await rig.api.new_client("other")
     async with rig.listen(mine) as listening:
         for number in range(1, 6):
@@ -114,7 +114,7 @@ async def test_a_client_hears_of_its_own_images_alone(rig: Rig) -> None:
     assert set(event.data) >= {"v", "event_id", "name", "image_id", "image_uuid", "stage", "run", "status", "at"}
 
 
-async def test_a_broken_stream_goes_on_behind_the_last_event(rig: Rig) -> None:
+async def test_a_stream_resumes_after_the_last_event(rig: Rig) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as first:
         await rig.publish(tenant.client, 1)
@@ -126,7 +126,7 @@ async def test_a_broken_stream_goes_on_behind_the_last_event(rig: Rig) -> None:
         assert numbers(await second.wait(11)) == list(range(2, 13))
 
 
-async def test_resuming_while_events_come_neither_skips_nor_repeats(rig: Rig) -> None:
+async def test_resuming_while_events_arrive_neither_skips_nor_repeats_any(rig: Rig) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as first:
         await rig.publish(tenant.client, 0)
@@ -143,17 +143,17 @@ async def test_resuming_while_events_come_neither_skips_nor_repeats(rig: Rig) ->
 
 
 @pytest.mark.parametrize("after", ["0-5", "nonsense", "-", "1-99999999999999999999999"])
-async def test_an_unknown_place_is_answered_with_reset_first(rig: Rig, after: str) -> None:
+async def test_an_unknown_position_starts_with_a_reset(rig: Rig, after: str) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant, after=after) as listening:
         await rig.publish(tenant.client, 1)
         events = await listening.wait(2)
     assert [event.name for event in events] == ["reset", "stage.done"]
     async with rig.listen(tenant, after=events[0].id) as again:
-        assert numbers(await again.wait(1)) == [1], "the id of a reset must be a place to go on from"
+        assert numbers(await again.wait(1)) == [1], "a stream must resume after the id of a reset"
 
 
-async def test_a_place_the_stream_has_forgotten_is_answered_with_reset(rig: Rig) -> None:
+async def test_a_position_that_is_no_longer_stored_starts_with_a_reset(rig: Rig) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as first:
         for number in range(1, 4):
@@ -164,7 +164,7 @@ async def test_a_place_the_stream_has_forgotten_is_answered_with_reset(rig: Rig)
         assert (await second.wait(1))[0].name == "reset"
 
 
-async def test_a_stream_that_was_made_anew_resets_the_listeners_and_goes_on(rig: Rig) -> None:
+async def test_a_recreated_stream_resets_its_listeners_and_continues(rig: Rig) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as listening:
         await rig.publish(tenant.client, 1)
@@ -172,15 +172,15 @@ async def test_a_stream_that_was_made_anew_resets_the_listeners_and_goes_on(rig:
         await rig.nats.js.delete_stream("IMAGO_EVENTS")
         await ensure_streams(rig.nats.js)
 
-        async def told() -> bool:
+        async def reset() -> bool:
             return any(event.name == "reset" for event in listening.seen)
 
-        await until(told, what="the listener to be told")
+        await until(reset, what="the listener to be reset")
         await rig.publish(tenant.client, 2)
         assert [event.name for event in await listening.wait(3)] == ["stage.done", "reset", "stage.done"]
 
 
-async def test_listeners_live_through_a_restart_of_nats(rig: Rig, nats_server: NatsServer) -> None:
+async def test_listeners_survive_a_restart_of_nats(rig: Rig, nats_server: NatsServer) -> None:
     tenant = await rig.api.new_client()
     async with rig.listen(tenant) as listening:
         await rig.publish(tenant.client, 1)
@@ -194,25 +194,25 @@ async def test_listeners_live_through_a_restart_of_nats(rig: Rig, nats_server: N
                 return True
             return False
 
-        await until(published, what="NATS to be back")
+        await until(published, what="NATS to accept events")
         assert numbers(await listening.wait(2))[-1] == 2
 
 
-async def test_a_quiet_stream_beats(rig: Rig) -> None:
+async def test_a_stream_without_events_sends_heartbeats(rig: Rig) -> None:
     tenant = await rig.api.new_client()
-    async with rig.api.http.get("/images/events", headers={"X-API-Key": tenant.key}) as answer:
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-        assert answer.headers["X-Accel-Buffering"] == "no"
+    async with rig.api.http.get("/images/events", headers={"X-API-Key": tenant.key}) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert response.headers["X-Accel-Buffering"] == "no"
         async with asyncio.timeout(10):
-            while b": heartbeat" not in await answer.content.readline():
+            while b": heartbeat" not in await response.content.readline():
                 pass
 
 
-async def test_a_listener_that_takes_nothing_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listener_that_reads_nothing_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imago.api.events.routes.WRITE_SECONDS", 0.5)
     tenant = await rig.api.new_client()
     narrow = socket.socket()
-    # Before connecting, so that the window is small; the kernel would take megabytes otherwise.
+    # Set before connecting, so that the window is small; otherwise the kernel would buffer megabytes.
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     narrow.connect(("127.0.0.1", rig.api.http.port))
     reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)
@@ -235,15 +235,15 @@ async def test_a_listener_that_takes_nothing_is_dropped(rig: Rig, monkeypatch: p
     writer.close()
 
 
-async def test_a_full_queue_drops_its_listener_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_drops_its_listener() -> None:
     listener = Listener("token")
     for _ in range(hub_module.QUEUE_EVENTS + 1):
-        listener.offer(hub_module.Sent("1-1", None))
+        listener.offer(hub_module.ListenerMessage("1-1", None))
     assert listener.dropped
     assert listener.queue.qsize() == hub_module.QUEUE_EVENTS
 
 
-async def test_a_client_may_not_open_streams_without_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_a_clients_streams_is_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "MAX_LISTENERS", 1)
     tenant = await rig.api.new_client()
     async with rig.listen(tenant):

@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or JSON that nobody means: refused, and never an error of ours."""
+"""Invalid and extreme JSON bodies are refused and cause no internal error."""
 
 import pytest
 
@@ -24,8 +24,8 @@ from tests.integration.api.conftest import Tenant
     ],
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else str(value),
 )
-async def test_a_body_that_is_not_what_is_asked_for_is_refused(
+async def test_an_invalid_body_is_refused(
     tenant: Tenant, body: bytes, content_type: str, refusal: tuple[int, str]
 ) -> None:
-    code, answer = await tenant.call("POST", "/ai/draft-task", data=body, headers={"Content-Type": content_type})
-    assert (code, answer["code"]) == refusal
+    code, response = await tenant.call("POST", "/ai/draft-task", data=body, headers={"Content-Type": content_type})
+    assert (code, response["code"]) == refusal

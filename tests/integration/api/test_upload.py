@@ -37,7 +37,7 @@ async def test_every_format_is_detected_by_content(api: Api, tenant: Tenant, kin
     assert detail["sha256"] == hashlib.sha256(data).hexdigest()
     assert detail["content_type"] == f"image/{kind}"
     assert [detail[part] for part in ("exif", "ocr", "ai")] == [None, None, None]
-    assert len(api.announced.rows) == 5
+    assert len(api.published.rows) == 5
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "tiff", "png", "avif", "heic"])

@@ -19,16 +19,16 @@ from tests.support.images import encoded
 def test_every_field_of_every_camera_file_is_the_same_as_with_exiftool(record_property) -> None:
     corpus()
     paths = corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif")
-    compared, wrong = 0, []
+    compared, differences = 0, []
     for path, truth in exiftool(paths).items():
         with path.open("rb") as stream:
-            mine = ours(read_exif(stream))
+            actual = ours(read_exif(stream))
         for name, value in expected(truth).items():
             compared += 1
-            if mine[name] != value and (path.name, name) not in EXCEPTIONS:
-                wrong.append(f"{path.name}: {name} is {mine[name]!r}, exiftool says {value!r}")
+            if actual[name] != value and (path.name, name) not in EXCEPTIONS:
+                differences.append(f"{path.name}: {name} is {actual[name]!r}, exiftool has {value!r}")
     record_property("fields", compared)
-    assert not wrong, "\n".join(wrong)
+    assert not differences, "\n".join(differences)
     assert compared >= 500, "too few fields were compared"
 
 

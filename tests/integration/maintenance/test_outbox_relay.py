@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
+from imago.core.outbox.subjects import work_stream
 from imago.db.engine import Database
 from imago.maintenance.outbox_relay import OutboxRelay
 from imago.nats.connection import NatsConnection
@@ -38,3 +40,23 @@ async def test_concurrent_relays_publish_each_row_once(
     counts = await asyncio.gather(*(OutboxRelay(db, nats, publisher).run_once() for _ in range(4)))
     assert sum(counts) == 100
     assert await count_messages(nats) == 80
+
+
+async def test_rows_that_a_full_stream_rejects_are_logged_and_published_later(
+    db: Database, nats: NatsConnection, publisher: Publisher
+) -> None:
+    config = (await nats.js.stream_info(work_stream("standard"))).config
+    config.max_msgs = 1
+    await nats.js.update_stream(config)
+    await make_image(db, await make_client(db))
+    await make_due(db)
+    relay = OutboxRelay(db, nats, publisher)
+    with capture_logs() as lines:
+        assert await relay.run_once() == 2, "one stage, and the event of the image"
+    (line,) = lines
+    assert (line["event"], line["rows"]) == ("outbox.publish-failed", 3)
+    assert line["errors"] == ["ServiceUnavailableError: maximum messages exceeded"]
+    config.max_msgs = -1
+    await nats.js.update_stream(config)
+    await make_due(db)
+    assert await relay.run_once() == 3

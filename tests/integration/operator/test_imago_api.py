@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from imago_operator import imago_api
-from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ImagoApi
+from imago_operator.apis import imago_api
+from imago_operator.apis.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ImagoApi
 
 CLIENT = UUID(int=1)
 CLIENT_BODY = {

@@ -16,9 +16,9 @@ from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
 from imago.nats.streams import StreamManager, StreamsUnavailable
 from imago.settings import Settings
-from imago_operator.deletion import finalize
-from imago_operator.imago_api import ImagoApi
-from imago_operator.reconcile import reconcile
+from imago_operator.apis.imago_api import ImagoApi
+from imago_operator.reconciler.deletion import finalize
+from imago_operator.reconciler.reconcile import reconcile
 from tests.integration.api.conftest import OPERATOR_KEY, Api, serve
 from tests.support.operator import condition, decoded
 from tests.support.operator_fakes import FakeWorld, owner, resource

@@ -1,4 +1,4 @@
-"""What the OpenAPI document relies on in aiohttp-apispec: where its decorators store what they are given."""
+"""A contract test of aiohttp-apispec: the document reads the attribute in which its decorators store arguments."""
 
 from typing import Any
 

@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from imago.core.times import utc_now
+from imago_operator.apis.kubernetes import KubernetesUnavailable
 from imago_operator.handlers import Handlers
-from imago_operator.kubernetes import KubernetesUnavailable
 from imago_operator.sweep import Sweeper
 from tests.support.operator_fakes import FakeWorld, resource
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from imago_operator import sweep
-from imago_operator.kubernetes import KubernetesRefused
+from imago_operator.apis.kubernetes import KubernetesRefused
 from imago_operator.sweep import Sweeper
 from tests.support.operator_fakes import FakeWorld
 

@@ -1,4 +1,4 @@
-"""Who may call a route: declared by a decorator of its handler, enforced by the authentication middleware.
+"""Permissions of routes, declared by a decorator of each handler and enforced by the authentication middleware.
 
 A handler without a declaration can't be added to the application, so a new route can't omit it.
 """
@@ -22,7 +22,7 @@ _ATTRIBUTE = "__imago_permission__"
 
 @dataclass(frozen=True)
 class Permission:
-    """What a route requires: no key (`public`), a platform key, or a client's key; with one of two scopes, if any."""
+    """The key that a route requires: none (`public`), a platform key, or a client's; with one of up to two scopes."""
 
     public: bool = False
     platform: bool = False

@@ -65,7 +65,7 @@ class NewClientResponse(ClientResponse):
 
 
 class UsageResponse(TypedDict):
-    """What a client uses: storage now, AI calls in the current calendar month (UTC)."""
+    """A client's usage: storage now, AI calls in the current calendar month (UTC)."""
 
     storage_bytes: int
     images: int
@@ -183,7 +183,7 @@ def limits_response(limits: Limits) -> LimitsResponse:
 
 
 def usage_response(stored: Usage, ai: AiUsage) -> UsageResponse:
-    """Return what a client uses."""
+    """Return a client's usage."""
     return {
         "storage_bytes": stored.storage_bytes,
         "images": stored.images,

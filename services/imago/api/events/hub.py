@@ -1,7 +1,7 @@
-"""Fans the stream of events out to those who listen: one reader a process, a bounded queue a listener.
+"""Distributes the stream of events to the listeners of a process: one reader, and a bounded queue per listener.
 
-A listener that reads more slowly than events come is dropped when its queue is full; it comes back with the id of the
-last event it got and misses nothing.
+A listener that reads more slowly than events arrive is dropped when its queue is full. It reconnects with the id of the
+last event it received and misses nothing.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-# As many events as a listener may be behind: about a hundred images, a few hundred kilobytes at most.
+# How many events a listener may be behind: those of about a hundred images, a few hundred kilobytes at most.
 QUEUE_EVENTS = 1000
 
-# Of one client, in one process: a browser tab is one.
+# Of one client in one process; a browser tab is one listener.
 MAX_LISTENERS = 100
 
 _READ_SECONDS = 5.0
-_REST_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What goes to a listener: an event under its id, or (`event` None) the word that it must look for itself."""
+class ListenerMessage:
+    """An event with its id, or a reset (`event` is None): events after the listener's position may have been lost."""
 
     id: str
     event: StreamedEvent | None
@@ -46,36 +46,37 @@ class Listener:
     """One open event stream of one client."""
 
     client: str
-    queue: asyncio.Queue[Sent | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_EVENTS))
+    queue: asyncio.Queue[ListenerMessage | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_EVENTS))
     dropped: bool = False
 
-    def offer(self, sent: Sent | None) -> None:
-        """Queue something (None ends the stream), or drop the listener that doesn't keep up."""
+    def offer(self, message: ListenerMessage | None) -> None:
+        """Queue a message, or None to end the stream; drop the listener if its queue is full."""
         if self.dropped:
             return
         try:
-            self.queue.put_nowait(sent)
+            self.queue.put_nowait(message)
         except asyncio.QueueFull:
             self.dropped = True
             metrics.EVENT_LISTENERS_DROPPED.inc()
 
 
 class EventHub:
-    """Reads all events and hands them to the listeners of their clients."""
+    """Reads all events and offers them to the listeners of their clients."""
 
     def __init__(self, nats: NatsConnection) -> None:
         self._nats = nats
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._extent: EventStreamState | None = None
+        # The state of the stream that is read; its `last` is the last event that was read.
+        self._stream: EventStreamState | None = None
         self._started = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._task = asyncio.create_task(self._run(), name="event-hub")
 
     def dismiss(self) -> None:
-        """End all streams, as the process is about to; their clients come back to another one."""
+        """End all streams because the process is shutting down; their clients reconnect to another process."""
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.offer(None)
@@ -84,11 +85,36 @@ class EventHub:
         """Stop reading."""
         await end_tasks(self._task)
 
+    async def listen(
+        self, client: Client, *, after: str | None, pause: float
+    ) -> AsyncGenerator[ListenerMessage | None]:
+        """Yield a client's events after an id, then new ones; yield None first, and after each `pause` without events.
+
+        Ends if the listener is dropped. An id of another stream, or one whose successors are no longer stored, results
+        in a reset. Raises NatsUnavailable if past events can't be read, and RateLimited if the client has too many
+        listeners.
+        """
+        with self._registered(client) as listener:
+            await self._wait_started()
+            state = await event_stream_state(self._nats)
+            start = _position(after, state)
+            # From here on no event is missed, so the caller may confirm to its client that the stream is open.
+            yield None
+            if start is None and after is not None:
+                yield ListenerMessage(event_id(state.created, state.last), None)
+            last_past = state.last
+            if start is not None:
+                async for event in self._past(client, start):
+                    last_past = max(last_past, event.sequence)
+                    yield ListenerMessage(event_id(state.created, event.sequence), event)
+            async for message in _queued(listener, pause, EventStreamState(state.created, state.first, last_past)):
+                yield message
+
     @contextlib.contextmanager
-    def _listening(self, client: Client) -> Iterator[Listener]:
+    def _registered(self, client: Client) -> Iterator[Listener]:
         listener = Listener(client_token(client.uuid))
         if len(self._listeners.get(listener.client, ())) >= MAX_LISTENERS:
-            raise RateLimited(f"A client may have {MAX_LISTENERS} event streams open here.", retry_after=5)
+            raise RateLimited(f"A client can have at most {MAX_LISTENERS} open event streams.", retry_after=5)
         self._listeners[listener.client].add(listener)
         metrics.EVENT_LISTENERS.inc()
         try:
@@ -99,49 +125,12 @@ class EventHub:
             if not self._listeners[listener.client]:
                 del self._listeners[listener.client]
 
-    async def listen(self, client: Client, *, after: str | None, pause: float) -> AsyncGenerator[Sent | None]:
-        """Give a client's events behind an id, then those that come; None at once, and after each quiet `pause`.
-
-        Ends where the listener falls too far behind. An id that this stream never gave, or whose successors it has
-        forgotten, is answered with an event-less `Sent` first. Raises BusUnavailable where the past can't be read, and
-        RateLimited where the client has too many streams.
-        """
-        with self._listening(client) as listener:
-            await self._wait_started()
-            present = await event_stream_state(self._nats)
-            start = _position(after, present)
-            # From here on nothing is missed, so the caller may tell its client that it is heard.
-            yield None
-            if start is None and after is not None:
-                yield Sent(event_id(present.created, present.last), None)
-            caught_up = present.last
-            if start is not None:
-                async for event in self._past(client, start):
-                    caught_up = max(caught_up, event.sequence)
-                    yield Sent(event_id(present.created, event.sequence), event)
-            created = present.created
-            while not listener.dropped:
-                try:
-                    async with asyncio.timeout(pause):
-                        sent = await listener.queue.get()
-                except TimeoutError:
-                    yield None
-                    continue
-                if sent is None:
-                    return
-                if sent.event is None:
-                    created = -1
-                elif sent.id.startswith(f"{created}-") and sent.event.sequence <= caught_up:
-                    # It came while the past was read, and was part of it.
-                    continue
-                yield sent
-
     async def _wait_started(self) -> None:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 await self._started.wait()
         except TimeoutError:
-            raise NatsUnavailable("the events can't be read yet") from None
+            raise NatsUnavailable("the event stream can't be read yet") from None
 
     async def _past(self, client: Client, start: int) -> AsyncIterator[StreamedEvent]:
         reader = EventReader(self._nats, after=start, subjects=client_event_subjects(client.uuid))
@@ -164,49 +153,69 @@ class EventHub:
                     await self._nats.wait_connected()
                     reader = await self._resume()
                 event = await reader.read(timeout=_READ_SECONDS)
-                if event is not None and self._extent is not None:
-                    self._hand_out(event, self._extent)
+                if event is not None and self._stream is not None:
+                    self._distribute(event, self._stream)
             except NatsUnavailable as error:
-                log.info("events can't be read, trying again", error=str(error))
+                log.info("event-stream.unavailable", error=str(error))
                 reader = None
-                await asyncio.sleep(_REST_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             except Exception:
-                log.exception("reading events failed")
+                log.exception("event-stream.failed")
                 reader = None
-                await asyncio.sleep(_REST_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _resume(self) -> EventReader:
-        """Go on where reading broke off; in a stream that was made anew or has forgotten that place, begin anew."""
-        present, before = await event_stream_state(self._nats), self._extent
-        if before is None:
-            self._extent = present
+        """Read on after the last event; reset all listeners if the stream was recreated or no longer stores it."""
+        state, previous = await event_stream_state(self._nats), self._stream
+        if previous is None:
+            self._stream = state
             self._started.set()
-            return EventReader(self._nats, after=present.last)
-        if before.created == present.created and present.first - 1 <= before.last <= present.last:
-            return EventReader(self._nats, after=before.last)
-        self._extent = present
+            return EventReader(self._nats, after=state.last)
+        if previous.created == state.created and state.first - 1 <= previous.last <= state.last:
+            return EventReader(self._nats, after=previous.last)
+        self._stream = state
         for listeners in self._listeners.values():
             for listener in listeners:
-                listener.offer(Sent(event_id(present.created, present.last), None))
-        return EventReader(self._nats, after=present.last)
+                listener.offer(ListenerMessage(event_id(state.created, state.last), None))
+        return EventReader(self._nats, after=state.last)
 
-    def _hand_out(self, event: StreamedEvent, seen: EventStreamState) -> None:
-        self._extent = EventStreamState(seen.created, seen.first, event.sequence)
+    def _distribute(self, event: StreamedEvent, stream: EventStreamState) -> None:
+        self._stream = EventStreamState(stream.created, stream.first, event.sequence)
         for listener in self._listeners.get(event.client, ()):
-            listener.offer(Sent(event_id(seen.created, event.sequence), event))
+            listener.offer(ListenerMessage(event_id(stream.created, event.sequence), event))
+
+
+async def _queued(listener: Listener, pause: float, past: EventStreamState) -> AsyncIterator[ListenerMessage | None]:
+    """Yield queued messages, and None after each `pause` without one; skip events that were read as past ones."""
+    created: int | None = past.created
+    while not listener.dropped:
+        try:
+            async with asyncio.timeout(pause):
+                message = await listener.queue.get()
+        except TimeoutError:
+            yield None
+            continue
+        if message is None:
+            return
+        if message.event is None:
+            # After a reset the sequence numbers are those of another stream.
+            created = None
+        elif message.id.startswith(f"{created}-") and message.event.sequence <= past.last:
+            continue
+        yield message
 
 
 def event_id(created: int, sequence: int) -> str:
-    """Return the id of an event: which stream, and where in it."""
+    """Return the id of an event: when its stream was created, and its sequence in the stream."""
     return f"{created}-{sequence}"
 
 
-def _position(text: str | None, present: EventStreamState) -> int | None:
-    """Return the sequence that an id names, where the stream still has everything behind it."""
+def _position(text: str | None, state: EventStreamState) -> int | None:
+    """Return the sequence of an event's id, or None if the stream doesn't store all events after it."""
     created, _, sequence = (text or "").partition("-")
     if not (created.isascii() and created.isdigit() and sequence.isascii() and sequence.isdigit()):
         return None
-    if len(sequence) > 19 or created != str(present.created):
+    if len(sequence) > 19 or created != str(state.created):
         return None
     position = int(sequence)
-    return position if present.first - 1 <= position <= present.last else None
+    return position if state.first - 1 <= position <= state.last else None

@@ -1,4 +1,4 @@
-"""GET /images/events: the events of a client's images, as Server-Sent Events."""
+"""GET /images/events: the events of a client's images, as Server-ListenerMessage Events."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from imago.api.auth.authentication import still_allowed
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.events.hub import Sent
+from imago.api.events.hub import ListenerMessage
 from imago.api.openapi.decorators import TEXT, documented
 from imago.api.request_context import REQUEST_ID
 from imago.api.services import EVENTS, SETTINGS
@@ -83,12 +83,12 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
 async def _relay(
     request: web.Request,
     response: web.StreamResponse,
-    stream: AsyncGenerator[Sent | None],
+    stream: AsyncGenerator[ListenerMessage | None],
     heartbeat: float,
 ) -> None:
     await _bounded(request, response.write(f"retry: {_RETRY_MS}\n\n".encode()))
     wrote = checked = time.monotonic()
-    async for sent in stream:
+    async for message in stream:
         now = time.monotonic()
         if now - checked >= RECHECK_SECONDS:
             if not await still_allowed(request):
@@ -96,8 +96,8 @@ async def _relay(
             checked = now
         if request.transport is None or request.transport.is_closing():
             return
-        if sent is not None:
-            await _bounded(request, response.write(_encoded(sent)))
+        if message is not None:
+            await _bounded(request, response.write(_encoded(message)))
             wrote = now
         elif now - wrote >= heartbeat:
             await _bounded(request, response.write(b": heartbeat\n\n"))
@@ -115,7 +115,7 @@ async def _bounded(request: web.Request, writing: Awaitable[None]) -> None:
         raise ConnectionResetError("the listener reads nothing") from None
 
 
-def _encoded(sent: Sent) -> bytes:
-    if sent.event is None:
-        return f"id: {sent.id}\nevent: reset\ndata: {{}}\n\n".encode()
-    return f"id: {sent.id}\nevent: {sent.event.name}\ndata: ".encode() + sent.event.data + b"\n\n"
+def _encoded(message: ListenerMessage) -> bytes:
+    if message.event is None:
+        return f"id: {message.id}\nevent: reset\ndata: {{}}\n\n".encode()
+    return f"id: {message.id}\nevent: {message.event.name}\ndata: ".encode() + message.event.data + b"\n\n"

@@ -50,7 +50,7 @@ def response_schemas(types: Collection[type]) -> tuple[dict[type, Json], dict[st
 
 @cache
 def _response_schemas(types: tuple[type, ...]) -> tuple[dict[type, Json], dict[str, Json]]:
-    # As items of a list the types take over the configuration, which they don't have of their own.
+    # pydantic accepts a configuration for a list of a type, not for the type itself.
     adapters = [(each, TypeAdapter(list[each], config=_CONFIG)) for each in types]  # type: ignore[valid-type]
     lists, definitions = TypeAdapter.json_schemas(
         [(each, "serialization", adapter) for each, adapter in adapters],

@@ -1,4 +1,4 @@
-"""The results of the stages. Their JSON is stored in the database and shown by the API."""
+"""The results of the stages. Their JSON is stored in the database and shown by the API, which documents these types."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -7,28 +7,32 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera and its exposure, written as photographers do.
-
-    `taken_at` is the camera's local time in ISO 8601, with an offset only if EXIF has one.
-    """
+    """The camera and its exposure, written as photographers do."""
 
     make: str | None = None
     model: str | None = None
     lens: str | None = None
     iso: int | None = None
     aperture: str | None = None
+    """For example `f/2.8`."""
     shutter_speed: str | None = None
+    """For example `1/250`, in seconds."""
     focal_length: str | None = None
+    """For example `50mm`."""
     taken_at: str | None = None
+    """The camera's local time (ISO 8601), with an offset only if EXIF has one."""
 
 
 @dataclass(frozen=True)
 class Gps:
-    """A place: degrees, positive to the north and east, and metres above sea level."""
+    """A place."""
 
     latitude: float | None = None
+    """Degrees, positive to the north."""
     longitude: float | None = None
+    """Degrees, positive to the east."""
     altitude: float | None = None
+    """Metres above sea level."""
     has_gps: bool = False
     maps_url: str | None = None
 
@@ -57,12 +61,14 @@ class ExifResult:
 
 @dataclass(frozen=True)
 class OcrReading:
-    """The text that one OCR engine read. `confidence` is the words' mean, 0..1; `language` is ISO 639-1 or None."""
+    """The text that one OCR engine read."""
 
     has_text: bool
     text: str
     language: str | None
+    """ISO 639-1"""
     confidence: float
+    """The mean confidence of the words, 0 to 1."""
     engine: str
 
 
@@ -85,12 +91,15 @@ class OcrResult:
 
 @dataclass(frozen=True)
 class VisionResult:
-    """The result of the vision stage: description, tags (lower case, NFC), confidence (0..1), provider and model."""
+    """The result of the vision stage."""
 
     description: str
     tags: tuple[str, ...]
+    """In lower case and Unicode NFC."""
     confidence: float
+    """0 to 1"""
     model_used: str
+    """The provider and its model."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the API shows."""

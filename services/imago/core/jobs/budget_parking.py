@@ -32,7 +32,7 @@ class ParkedClient:
 async def find_parked_clients(db: Database, *, policy: BudgetPolicy) -> list[ParkedClient]:
     """Return the clients whose parked stages may run: AI calls are left, or their policy no longer parks any.
 
-    `policy` applies to the clients without a policy of their own.
+    `policy` applies to the clients that have none.
     """
     parked = sa.select(image_stages.c.client_id).where(_IS_PARKED).distinct()
     query = (

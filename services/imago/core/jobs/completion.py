@@ -62,7 +62,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class _Effects:
-    """What a completion changes besides its stage, and the messages that report it."""
+    """The changes of a completion besides its stage, and the messages that report it."""
 
     completion: StageCompletion
     columns: Mapping[str, object]

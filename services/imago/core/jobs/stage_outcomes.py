@@ -56,19 +56,7 @@ async def dead_letter_stage(
     """Mark the stage of the row `row` as dead and insert its dead letter; return the messages that report it."""
     stage = Stage(row.stage)
     await _mark_dead(connection, image.id, stage, failure=failure, now=now)
-    await connection.execute(
-        sa.insert(dead_letters).values(
-            client_id=image.client_id,
-            image_id=image.id,
-            stage=stage,
-            run=row.run,
-            lane=row.lane,
-            attempts=row.attempts,
-            error_code=failure.code,
-            error_text=failure.text,
-            created_at=now,
-        )
-    )
+    await _insert_dead_letter(connection, image, row, failure=failure, now=now)
     letter = draft_dead_letter(
         image,
         stage,
@@ -83,6 +71,24 @@ async def dead_letter_stage(
         image, EventName.STAGE_DEAD, at=now, headers=headers, stage=stage, run=row.run, status=StageStatus.DEAD
     )
     return [letter, event]
+
+
+async def _insert_dead_letter(
+    connection: AsyncConnection, image: ImageIdentity, row: Row, *, failure: StageFailure, now: datetime
+) -> None:
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            client_id=image.client_id,
+            image_id=image.id,
+            stage=row.stage,
+            run=row.run,
+            lane=row.lane,
+            attempts=row.attempts,
+            error_code=failure.code,
+            error_text=failure.text,
+            created_at=now,
+        )
+    )
 
 
 async def _mark_dead(

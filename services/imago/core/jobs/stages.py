@@ -5,8 +5,9 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """A kind of work on an image; the value is also the name of its JetStream consumer."""
+    """A kind of work on an image."""
 
+    # The values are also the names of JetStream consumers.
     THUMBNAIL = "thumbnail"
     EXIF = "exif"
     OCR = "ocr"
@@ -25,7 +26,7 @@ class StageStatus(StrEnum):
 
 
 class ImageStatus(StrEnum):
-    """The status of an image, derived from its stages by `image_status`."""
+    """The status of an image, derived from its stages."""
 
     PENDING = "pending"
     PROCESSING = "processing"

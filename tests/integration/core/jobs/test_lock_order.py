@@ -1,6 +1,6 @@
-"""Transactions of several items beside each other and beside what locks rows in another way: none waits in a circle.
+"""Concurrent transactions that lock several rows do not deadlock.
 
-Each of these waits first for a row that the test holds, so that the others come in between for certain.
+Each transaction first waits for a row that the test has locked, so that the others certainly start in between.
 """
 
 import asyncio
@@ -45,33 +45,33 @@ def _locks_rows(db: Database) -> None:
 
 @asynccontextmanager
 async def locked(db: Database, statement: sa.Executable) -> AsyncIterator[asyncio.Event]:
-    """Hold the rows of a statement until the event is set."""
-    held, let_go = asyncio.Event(), asyncio.Event()
+    """Lock the rows of a statement until the event is set."""
+    held, unlock = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
         async with db.write(SYSTEM) as connection:
             await connection.execute(statement)
             held.set()
-            await let_go.wait()
+            await unlock.wait()
 
     task = asyncio.create_task(hold())
     await held.wait()
     try:
-        yield let_go
+        yield unlock
     finally:
-        let_go.set()
+        unlock.set()
         await task
 
 
-async def begun(db: Database, asked: Awaitable[Any]) -> "asyncio.Future[Any]":
-    """Begin something, and let it come as far as it comes: to a lock that another holds, or to its end."""
+async def started(db: Database, transaction: Awaitable[Any]) -> "asyncio.Future[Any]":
+    """Start a transaction, and return when it waits for a lock or has ended."""
     before = await waiting_sessions(db)
-    task = asyncio.ensure_future(asked)
+    task = asyncio.ensure_future(transaction)
 
-    async def as_far_as_it_comes() -> bool:
+    async def waits_or_has_ended() -> bool:
         return task.done() or await waiting_sessions(db) > before
 
-    await until(as_far_as_it_comes, what="the transaction neither ends nor waits for a lock")
+    await until(waits_or_has_ended, what="the transaction to wait for a lock or to end")
     return task
 
 
@@ -90,7 +90,7 @@ async def stored(uploads: Uploads, client: Client, sha256: str, *, ttl: int = 60
     return NewImage(intent, uuid, "again.jpg", header, 1000, sha256, f"{uuid}/original", {})
 
 
-def wanted(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> ClaimRequest:
+def request(client: Client, image: AcceptedImage, stage: Stage = Stage.EXIF) -> ClaimRequest:
     return ClaimRequest(WorkMessage(image.uuid, client.uuid, stage, 1, 1), {})
 
 
@@ -98,45 +98,45 @@ def row_of(image: AcceptedImage) -> sa.Executable:
     return sa.select(images.c.id).where(images.c.id == image.id).with_for_update()
 
 
-async def claim(db: Database, *asked: ClaimRequest) -> list[Claim]:
-    held = await claim_stages(db, asked, lease=LEASE, max_tries=3)
-    assert all(isinstance(each, Claim) for each in held), held
-    return [each for each in held if isinstance(each, Claim)]
+async def claim(db: Database, *requests: ClaimRequest) -> list[Claim]:
+    claims = await claim_stages(db, requests, lease=LEASE, max_tries=3)
+    assert all(isinstance(each, Claim) for each in claims), claims
+    return [each for each in claims if isinstance(each, Claim)]
 
 
-def finished(held: list[Claim]) -> list[StageCompletion]:
-    return [StageCompletion(each, ExifResult(), {}) for each in held]
+def completions(claims: list[Claim]) -> list[StageCompletion]:
+    return [StageCompletion(each, ExifResult(), {}) for each in claims]
 
 
-async def test_duplicates_of_images_in_work_are_accepted_in_one_batch(db: Database) -> None:
+async def test_duplicates_are_accepted_while_their_originals_are_claimed(db: Database) -> None:
     client, uploads = await make_client(db), Uploads(db)
     a, middle, b = [await make_image(db, client, sha256=name * 64) for name in "amb"]
     again_b, again_a = await stored(uploads, client, "b" * 64), await stored(uploads, client, "a" * 64)
-    async with locked(db, row_of(middle)) as let_go:
-        claiming = await begun(db, claim(db, *(wanted(client, each) for each in (a, middle, b))))
-        accepting = await begun(db, asyncio.gather(uploads.accept(client, again_b), uploads.accept(client, again_a)))
-        let_go.set()
+    async with locked(db, row_of(middle)) as unlock:
+        claiming = await started(db, claim(db, *(request(client, each) for each in (a, middle, b))))
+        accepting = await started(db, asyncio.gather(uploads.accept(client, again_b), uploads.accept(client, again_a)))
+        unlock.set()
         await claiming
         assert [each.duplicate_of for each in await accepting] == [b.id, a.id]
 
 
-async def test_an_image_is_deleted_while_its_duplicates_end_in_one_batch(db: Database) -> None:
+async def test_an_image_is_deleted_while_stages_of_its_duplicates_end(db: Database) -> None:
     client = await make_client(db)
     first = await make_image(db, client, sha256="a" * 64)
     one, middle, two = [await make_image(db, client, sha256=name * 64) for name in "aba"]
-    # Each claim moves its row to the end of the table, where the foreign key's cascade finds them in that order.
-    held = [(await claim(db, wanted(client, each)))[0] for each in (two, middle, one)]
-    async with locked(db, row_of(middle)) as let_go:
-        ending = await begun(db, complete_stages(db, finished(held)))
-        deleting = await begun(db, delete_image(db, client, first.id, headers={}))
-        let_go.set()
+    # Each claim moves its row to the end of the table, and the foreign key's cascade finds the rows in that order.
+    claims = [(await claim(db, request(client, each)))[0] for each in (two, middle, one)]
+    async with locked(db, row_of(middle)) as unlock:
+        ending = await started(db, complete_stages(db, completions(claims)))
+        deleting = await started(db, delete_image(db, client, first.id, headers={}))
+        unlock.set()
         await asyncio.gather(ending, deleting)
 
 
-async def test_a_claim_an_end_and_a_publication_that_cross_each_other(db: Database) -> None:
+async def test_claims_completions_and_publications_of_the_same_images_do_not_deadlock(db: Database) -> None:
     client = await make_client(db)
     one, between, two, three = [await make_image(db, client) for _ in range(4)]
-    held = await claim(db, wanted(client, one), wanted(client, three))
+    claims = await claim(db, request(client, one), request(client, three))
     published = [
         Published(row, "IMAGO_WORK_STANDARD", 1)
         for image in (one, between, two)
@@ -144,19 +144,19 @@ async def test_a_claim_an_end_and_a_publication_that_cross_each_other(db: Databa
         if row.work is not None and row.work.stage is Stage.EXIF
     ]
 
-    async def note_published() -> None:
+    async def record_published() -> None:
         async with db.write(SYSTEM) as connection:
             await mark_published(connection, published)
 
     stage = sa.select(image_stages.c.stage).where(
         image_stages.c.image_id == between.id, image_stages.c.stage == Stage.EXIF
     )
-    async with locked(db, stage.with_for_update()) as let_go:
-        settling = await begun(db, note_published())
-        ending = await begun(db, complete_stages(db, finished(held)))
-        claiming = await begun(db, claim(db, wanted(client, two), wanted(client, three, Stage.OCR)))
-        let_go.set()
-        await asyncio.gather(settling, ending, claiming)
+    async with locked(db, stage.with_for_update()) as unlock:
+        publishing = await started(db, record_published())
+        ending = await started(db, complete_stages(db, completions(claims)))
+        claiming = await started(db, claim(db, request(client, two), request(client, three, Stage.OCR)))
+        unlock.set()
+        await asyncio.gather(publishing, ending, claiming)
 
 
 async def test_rates_expire_while_a_batch_is_charged(db: Database) -> None:
@@ -165,10 +165,10 @@ async def test_rates_expire_while_a_batch_is_charged(db: Database) -> None:
         await rates.spend(subject, rate)
         async with db.write(SYSTEM) as connection:
             await connection.execute(sa.text("UPDATE rate_limits SET tat = 0"))
-    async with locked(db, sa.text("SELECT 1 FROM rate_limits WHERE subject = 'client 6' FOR UPDATE")) as let_go:
-        expiring = await begun(db, expire_rates(db, idle=timedelta(days=1)))
-        charging = await begun(db, asyncio.gather(rates.spend("client 5", rate), rates.spend("client 7", rate)))
-        let_go.set()
+    async with locked(db, sa.text("SELECT 1 FROM rate_limits WHERE subject = 'client 6' FOR UPDATE")) as unlock:
+        expiring = await started(db, expire_rates(db, idle=timedelta(days=1)))
+        charging = await started(db, asyncio.gather(rates.spend("client 5", rate), rates.spend("client 7", rate)))
+        unlock.set()
         await expiring
         assert all(each.allowed for each in await charging)
 
@@ -177,17 +177,17 @@ async def test_intents_expire_while_their_uploads_are_accepted(db: Database) -> 
     client, uploads = await make_client(db), Uploads(db)
     one, middle, two = [await stored(uploads, client, name * 64, ttl=-1) for name in "amb"]
     intent = sa.select(upload_intents.c.id).where(upload_intents.c.id == middle.intent_id).with_for_update()
-    async with locked(db, intent) as let_go:
-        expiring = await begun(db, expire_intents(db))
-        accepting = await begun(
+    async with locked(db, intent) as unlock:
+        expiring = await started(db, expire_intents(db))
+        accepting = await started(
             db, asyncio.gather(uploads.accept(client, two), uploads.accept(client, one), return_exceptions=True)
         )
-        let_go.set()
+        unlock.set()
         await expiring
         assert [type(each) for each in await accepting] == [UploadExpired] * 2
 
 
-async def test_one_subject_whose_row_is_held_holds_up_no_other(db: Database) -> None:
+async def test_a_locked_rate_blocks_no_other_subject(db: Database) -> None:
     rates, rate = DatabaseRates(db), Rate(6000, 100)
     subjects = [f"client {number}" for number in range(4)]
     for subject in subjects:

@@ -11,7 +11,7 @@ import pytest
 from imago.core.clients import keys
 from imago.core.times import utc_now
 from imago_operator.conditions import Reason
-from imago_operator.reconcile import reconcile
+from imago_operator.reconciler.reconcile import reconcile
 from imago_operator.resource import ResourceRef
 from tests.support.operator import condition, decoded
 from tests.support.operator_fakes import (

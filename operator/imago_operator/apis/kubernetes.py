@@ -10,7 +10,7 @@ from typing import Any
 
 import kopf
 
-from imago_operator.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSES, HttpClient, HttpReply, RetryPolicy
+from imago_operator.apis.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSES, HttpClient, HttpReply, RetryPolicy
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"

@@ -17,7 +17,7 @@ import yaml
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import client_token
 from imago.core.outbox.subjects import work_stream
-from imago_operator.kubernetes import Kubernetes, Object, custom_path
+from imago_operator.apis.kubernetes import Kubernetes, Object, custom_path
 from imago_operator.resource import CLIENT_ID_LABEL, CLIENT_NAME_LABEL, CLIENT_NAMESPACE_LABEL, ResourceRef
 
 CHECKSUM_ANNOTATION = "imago.dev/template-checksum"

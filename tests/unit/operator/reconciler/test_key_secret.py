@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from imago.core.clients import keys
-from imago_operator.key_secret import (
-    RegisteredKey,
+from imago_operator.apis.imago_api import RegisteredKey
+from imago_operator.reconciler.key_secret import (
     build_correction_patch,
     build_next_key_patch,
     build_promotion_patch,

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from imago.core.times import utc_now
+from imago_operator.apis.kubernetes import Object, ObjectConflict
 from imago_operator.conditions import Reason, StatusUpdate
 from imago_operator.context import OperatorContext, resource_path
-from imago_operator.kubernetes import Object, ObjectConflict
 from imago_operator.resource import ClientSpec, ResourceRef, read_spec
 
 # A conflict means that another writer was faster; this many in a row mean that another writer undoes our changes.

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from imago_operator.deletion import finalize
-from imago_operator.reconcile import reconcile
+from imago_operator.reconciler.deletion import finalize
+from imago_operator.reconciler.reconcile import reconcile
 from imago_operator.resource import ResourceRef
 from tests.support.operator_fakes import FakeWorld, SimulatedCrash, crash_at_every_call, resource
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 import yaml
 
+from imago_operator.reconciler.workers import DEPLOYMENT, SCALED_OBJECT, TemplatesInvalid, build_workers, read_templates
 from imago_operator.resource import ResourceRef
-from imago_operator.workers import DEPLOYMENT, SCALED_OBJECT, TemplatesInvalid, build_workers, read_templates
 from tests.support.operator import write_templates
 
 CLIENT = UUID("6f1c0b9e-3f3c-4e2e-9d57-0b1f6a2c7d11")

@@ -12,10 +12,10 @@ from typing import Any
 from imago.core.clients import keys
 from imago.core.times import utc_now
 from imago_operator import metrics
+from imago_operator.apis.imago_api import ApiRefused, ClientState, KeyTaken, RegisteredKey
+from imago_operator.apis.kubernetes import Object, secret_path
 from imago_operator.conditions import ConditionType, Reason, false_condition, kubernetes_time, true_condition
-from imago_operator.imago_api import ApiRefused, ClientState, KeyTaken
-from imago_operator.key_secret import (
-    RegisteredKey,
+from imago_operator.reconciler.key_secret import (
     SecretKeys,
     build_correction_patch,
     build_next_key_patch,
@@ -28,8 +28,7 @@ from imago_operator.key_secret import (
     rotation_cause,
     rotation_time,
 )
-from imago_operator.kubernetes import Object, secret_path
-from imago_operator.reconciliation import Reconcile
+from imago_operator.reconciler.reconciliation import Reconcile
 from imago_operator.resource import ROTATE_ANNOTATION, annotation
 
 # Ids are random in a space of 62^8: more than one that is taken points to another cause.

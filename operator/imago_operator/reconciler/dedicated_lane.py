@@ -7,7 +7,7 @@ until the API reports no open jobs in the dedicated lane, then ScaledObjects, De
 from datetime import datetime, timedelta
 
 from imago.core.lanes.model import DEDICATED, client_token
-from imago_operator import workers
+from imago_operator.apis.imago_api import ClientState
 from imago_operator.conditions import (
     FALSE,
     Condition,
@@ -17,8 +17,8 @@ from imago_operator.conditions import (
     find_condition,
     true_condition,
 )
-from imago_operator.imago_api import ClientState
-from imago_operator.reconciliation import Reconcile
+from imago_operator.reconciler import workers
+from imago_operator.reconciler.reconciliation import Reconcile
 from imago_operator.resource import build_client
 
 # How often a draining lane is checked. An API process may publish to the lane as long as it caches the client (3 s), so

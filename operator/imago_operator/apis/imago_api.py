@@ -13,8 +13,7 @@ from uuid import UUID
 from imago.core.clients.keys import ApiKey
 from imago.core.times import iso_utc
 from imago_operator import metrics
-from imago_operator.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSES, HttpClient, HttpReply, RetryPolicy
-from imago_operator.key_secret import RegisteredKey
+from imago_operator.apis.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSES, HttpClient, HttpReply, RetryPolicy
 
 RETRIES = RetryPolicy(attempts=3, first_delay=0.5)
 
@@ -33,6 +32,20 @@ class ClientOwned(Exception):
 
 class KeyTaken(Exception):
     """The key id is in use or was revoked; a new key has to be generated."""
+
+
+@dataclass(frozen=True)
+class RegisteredKey:
+    """A key as Imago stores it; it contains no secret."""
+
+    key_id: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether Imago accepts the key at this moment."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 @dataclass(frozen=True)

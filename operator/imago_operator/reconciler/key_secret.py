@@ -15,6 +15,7 @@ from uuid import UUID
 
 from imago.core.clients import keys
 from imago.core.clients.keys import ApiKey
+from imago_operator.apis.imago_api import RegisteredKey
 from imago_operator.resource import CLIENT_ANNOTATION, CLIENT_ID_LABEL, Body, ClientSpec, ResourceRef
 
 # The type that the Service Binding specification gives to the Secret of a provider.
@@ -33,20 +34,6 @@ class SecretKeys:
     upcoming: ApiKey | None
     rotation_request: str | None
     """The value of the annotation `imago.dev/rotate` that was handled last."""
-
-
-@dataclass(frozen=True)
-class RegisteredKey:
-    """A key as Imago stores it; it contains no secret."""
-
-    key_id: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-    def is_valid(self, now: datetime) -> bool:
-        """Return whether Imago accepts the key at this moment."""
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 def is_managed(secret: Body, ref: ResourceRef) -> bool:

@@ -1,6 +1,7 @@
 """Writes the result of a reconciliation to `status`, and emits an Event when Ready changes."""
 
 from imago.core.times import utc_now
+from imago_operator.apis.kubernetes import Object
 from imago_operator.conditions import (
     FALSE,
     ConditionType,
@@ -11,7 +12,6 @@ from imago_operator.conditions import (
     merge_patch,
 )
 from imago_operator.context import OperatorContext, resource_path
-from imago_operator.kubernetes import Object
 from imago_operator.resource import ResourceRef
 
 # Requested by the user, or temporary while the client is served.

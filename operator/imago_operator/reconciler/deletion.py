@@ -5,14 +5,21 @@ Nothing is created here, because a terminating namespace accepts no new objects.
 
 from imago.core.lanes.model import client_token
 from imago.nats.streams import StreamConflict, StreamsUnavailable
-from imago_operator import dedicated_lane, key_rotation
+from imago_operator.apis.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
+from imago_operator.apis.kubernetes import KubernetesRefused, Object, secret_path
 from imago_operator.conditions import ConditionType, Reason, StatusUpdate, false_condition
 from imago_operator.context import OperatorContext
-from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
-from imago_operator.key_rotation import SecretLookup
-from imago_operator.key_secret import is_managed
-from imago_operator.kubernetes import KubernetesRefused, Object, secret_path
-from imago_operator.reconciliation import Reconcile, ReconcileResult, read_resource, retry_conflicts, start_reconcile
+from imago_operator.reconciler import dedicated_lane, key_rotation
+from imago_operator.reconciler.key_rotation import SecretLookup
+from imago_operator.reconciler.key_secret import is_managed
+from imago_operator.reconciler.reconciliation import (
+    Reconcile,
+    ReconcileResult,
+    read_resource,
+    retry_conflicts,
+    start_reconcile,
+)
+from imago_operator.reconciler.status import write_status
 from imago_operator.resource import (
     ABANDON_ANNOTATION,
     PAUSED_ANNOTATION,
@@ -22,7 +29,6 @@ from imago_operator.resource import (
     client_uuid,
     has_flag,
 )
-from imago_operator.status import write_status
 
 # How often the progress of an erasure is checked.
 ERASURE_SECONDS = 3.0

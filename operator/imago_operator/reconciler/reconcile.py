@@ -6,7 +6,8 @@ changes, writes `status`, and returns when to reconcile again.
 
 from imago.core.lanes.model import DEDICATED, PREMIUM, client_token, lane_label
 from imago.nats.streams import StreamConflict, StreamsUnavailable
-from imago_operator import dedicated_lane, key_rotation
+from imago_operator.apis.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
+from imago_operator.apis.kubernetes import KubernetesRefused, Object
 from imago_operator.conditions import (
     FALSE,
     UNKNOWN,
@@ -21,12 +22,17 @@ from imago_operator.conditions import (
     true_condition,
 )
 from imago_operator.context import OperatorContext
-from imago_operator.imago_api import ApiRefused, ApiUnavailable, ClientOwned, ClientState
-from imago_operator.kubernetes import KubernetesRefused, Object
-from imago_operator.reconciliation import Reconcile, ReconcileResult, read_resource, retry_conflicts, start_reconcile
+from imago_operator.reconciler import dedicated_lane, key_rotation
+from imago_operator.reconciler.reconciliation import (
+    Reconcile,
+    ReconcileResult,
+    read_resource,
+    retry_conflicts,
+    start_reconcile,
+)
+from imago_operator.reconciler.status import write_status
+from imago_operator.reconciler.workers import TemplatesInvalid
 from imago_operator.resource import PAUSED_ANNOTATION, InvalidSpec, ResourceRef, build_client, client_uuid, has_flag
-from imago_operator.status import write_status
-from imago_operator.workers import TemplatesInvalid
 
 
 async def reconcile(context: OperatorContext, ref: ResourceRef) -> ReconcileResult:
