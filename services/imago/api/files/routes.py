@@ -27,7 +27,7 @@ routes = web.RouteTableDef()
 )
 @allow(PUBLIC)
 async def signed(request: web.Request) -> web.StreamResponse:
-    """Serves the object that a token names, inert: its type and name come from the token, and nothing in it may run."""
+    """Serve the object of a token, sandboxed, with the content type and file name from the token."""
     secret, local_file = request.app[SETTINGS].signed_url_secret, request.app.get(LOCAL_FILE)
     if secret is None or local_file is None:
         raise NotFound("No such file.")

@@ -143,7 +143,7 @@ class _Newest:
 
 
 class ImageReads:
-    """Reads images and pages of them; what one client asks for at the same time is read in one transaction."""
+    """Reads images and pages of images. Concurrent reads of one client share a transaction (docs/adr/0007)."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -151,13 +151,13 @@ class ImageReads:
             self._read_ones,
             max_size=_MAX_BATCH_SIZE,
             not_retried=(DatabaseUnavailable,),
-            key=lambda asked: asked.client_id,
+            key=lambda request: request.client_id,
         )
         self._newest: BatchExecutor[_Newest, Page] = BatchExecutor(
             self._read_newest,
             max_size=_MAX_BATCH_SIZE,
             not_retried=(DatabaseUnavailable,),
-            key=lambda asked: asked.client_id,
+            key=lambda request: request.client_id,
         )
 
     async def one(self, client_id: int, ref: ImageRef) -> ImageRow:
@@ -176,32 +176,32 @@ class ImageReads:
             rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
             return _page(rows, limit, await read_usage(connection, client_id))
 
-    async def _read_ones(self, asked: Sequence[_One]) -> list[ImageRow | Exception]:
-        client_id = asked[0].client_id
+    async def _read_ones(self, requests: Sequence[_One]) -> list[ImageRow | Exception]:
+        client_id = requests[0].client_id
         found: dict[ImageRef, ImageRow] = {}
         async with self._db.read(RowScope(client_id)) as connection:
             for by_uuid in (False, True):
-                refs = {each.ref for each in asked if isinstance(each.ref, UUID) is by_uuid}
+                refs = {request.ref for request in requests if isinstance(request.ref, UUID) is by_uuid}
                 rows = await _ONE[connection.dialect.name, by_uuid].fetchmany(
                     connection, [{"ref": ref, "of_client": client_id} for ref in refs]
                 )
                 found.update((row.uuid if by_uuid else row.id, row) for row in rows)
-        return [found.get(each.ref) or NotFound("No such image.") for each in asked]
+        return [found.get(request.ref) or NotFound("No such image.") for request in requests]
 
-    async def _read_newest(self, asked: Sequence[_Newest]) -> list[Page]:
-        client_id = asked[0].client_id
+    async def _read_newest(self, requests: Sequence[_Newest]) -> list[Page]:
+        client_id = requests[0].client_id
         async with self._db.read(RowScope(client_id)) as connection:
             dialect = connection.dialect.name
             pages = [
-                await _NEWEST[dialect, each.before is not None].fetch(
+                await _NEWEST[dialect, request.before is not None].fetch(
                     connection,
-                    {"of_client": client_id, "most": each.limit + 1}
-                    | ({} if each.before is None else {"before": each.before}),
+                    {"of_client": client_id, "most": request.limit + 1}
+                    | ({} if request.before is None else {"before": request.before}),
                 )
-                for each in asked
+                for request in requests
             ]
             used = await read_usage(connection, client_id)
-        return [_page(rows, each.limit, used) for rows, each in zip(pages, asked, strict=True)]
+        return [_page(rows, request.limit, used) for rows, request in zip(pages, requests, strict=True)]
 
 
 def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
