@@ -1,4 +1,4 @@
-"""What a starting process may fail at, and the sockets it binds."""
+"""Startup of processes: their one error, and binding of sockets."""
 
 import socket
 

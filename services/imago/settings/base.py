@@ -1,4 +1,4 @@
-"""What the groups of settings share."""
+"""The base class of the groups of settings."""
 
 from typing import Annotated
 

@@ -13,7 +13,7 @@ MAX_METRICS_CLIENTS = 50
 
 
 class TelemetrySettings(SettingsGroup):
-    """What a process reports, and how."""
+    """Logs, metrics, traces and failpoints of a process."""
 
     debug: bool = False
     """Console logs instead of JSON, and logs of level debug."""

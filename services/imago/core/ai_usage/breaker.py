@@ -22,7 +22,7 @@ PROBE_WAIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class BreakerState:
-    """What all processes know about a provider; the default is a closed breaker."""
+    """The shared state of a provider's breaker; the default is closed."""
 
     failures: int = 0
     failed_at: float = 0.0

@@ -21,7 +21,7 @@ class CallKind(StrEnum):
 
 
 class BudgetPolicy(StrEnum):
-    """What happens to a client's jobs when its AI calls of the month are used up."""
+    """The fate of a client's jobs when its AI calls of the month are used up."""
 
     HOLD = "hold"
     """They are parked until the next month or a higher limit."""

@@ -34,7 +34,7 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who performs an action: `admin`, `operator` or `imago` itself, and the request that it came with, if any."""
+    """The actor of an action: `admin`, `operator` or `imago` itself, with the id of the request, if any."""
 
     name: str
     request_id: str | None = None

@@ -1,7 +1,7 @@
 """API keys: `imago_<key id>_<secret>_<crc32>`, in base62.
 
 The checksum lets scanners find leaked keys, and rejects a mistyped key without a database query. `PUT …/keys` sends
-SHA-256(secret); the database stores HMAC-SHA256(pepper, that), so that a stolen table alone is useless.
+SHA-256(secret); the database stores HMAC-SHA256(pepper, that), so that a stolen table is useless without the pepper.
 """
 
 import hashlib

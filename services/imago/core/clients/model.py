@@ -94,7 +94,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a client stores."""
+    """A client's stored bytes and images."""
 
     storage_bytes: int
     images: int

@@ -1,4 +1,4 @@
-"""Who may change a client: the operator's clients have an owner, and only that owner's writes are accepted."""
+"""Ownership of clients: the operator's clients have an owner, and only that owner's writes are accepted."""
 
 from datetime import datetime
 

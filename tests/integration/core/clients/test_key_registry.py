@@ -9,6 +9,5 @@ from imago.db.engine import Database
 
 
 async def test_registering_a_key_of_an_erased_client_raises_not_found(db: Database) -> None:
-    nobody = Actor("tests")
     with pytest.raises(NotFound):
-        await register_key(db, 4711, KeyRegistration("abcdefgh", bytes(32), None), by=nobody)
+        await register_key(db, 4711, KeyRegistration("abcdefgh", bytes(32), None), by=Actor("tests"))
