@@ -40,14 +40,14 @@ class Redis:
 def peer_python() -> Path:
     """Return the Python of the peer's environment, which is created first if it is missing or out of date."""
     folder = FOLDER / "peer"
-    stamp, wanted = folder / ".made-from", hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if not stamp.is_file() or stamp.read_text() != wanted:
+    stamp, digest = folder / ".made-from", hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    if not stamp.is_file() or stamp.read_text() != digest:
         print("bench: installing the peer's packages", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", LOCK], check=True)
-        stamp.write_text(wanted)
+        stamp.write_text(digest)
     return folder / "bin" / "python"
 
 

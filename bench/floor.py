@@ -1,8 +1,8 @@
 """The minimal cost of an upload or a read: `python -m bench.floor`, only aiohttp and one SQL statement.
 
-An upload takes the form's file, hashes it, writes it durably in one hop to a thread, and commits one INSERT before it
-answers; a read is one SELECT in Imago's tables and its rows as JSON. There is no authentication, limit, header, quota,
-stage, message, metric or log. Everything beyond that is the cost of a system's features.
+An upload reads the form's file, hashes it, writes it durably in one thread call, and commits one INSERT before it
+responds. A read is one SELECT from Imago's tables, with the rows as JSON. There is no authentication, limit, header,
+quota, stage, message, metric or log. Everything beyond that is the cost of a system's features.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from imago.nats.embedded import free_port
 
 
 class Floor:
-    """The server of `bench.floor`, on the PostgreSQL of a running Imago, while the block lasts."""
+    """The server of `bench.floor`, on the PostgreSQL of a running Imago, as a context manager."""
 
     def __init__(self, imago: Imago) -> None:
         self._folder = imago.folder / "floor"

@@ -1,7 +1,7 @@
 """The minimal cost of a job: `python -m bench.floor_worker`, only nats-py and two commits.
 
-It pulls ten messages of the exif stage at a time, and for each of them commits that the stage runs, commits that it is
-done, and acknowledges: no fence, lease, result, event, metric or log.
+It pulls ten messages of the exif stage at a time. For each of them it commits that the stage is running, commits that
+it is done, and acknowledges the message. There is no fence, lease, result, event, metric or log.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _STATUS = (
 
 
 async def main() -> None:
-    """Work for ever."""
+    """Process messages until the process is killed."""
     pool = await asyncpg.create_pool(os.environ["FLOOR_DATABASE"], min_size=_AT_ONCE, max_size=_AT_ONCE)
     connection = await nats.connect(os.environ["NATS_URL"])
     consumer = await connection.jetstream().pull_subscribe_bind(consumer="exif", stream=work_stream(STANDARD))

@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return len(self.latencies) / self.seconds
 
 
@@ -94,7 +94,7 @@ class Client:
         return (f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nX-API-Key: {self._key}\r\n\r\n".encode(),)
 
     def upload(self, data: bytes, *, name: str = "photo.jpg", path: str = "/images/upload") -> Parts:
-        """Build an upload with unique bytes: they are appended behind the image, where they change no pixel."""
+        """Build an upload with unique bytes, which are appended after the image and change no pixel."""
         before = (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"

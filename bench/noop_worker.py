@@ -1,4 +1,4 @@
-"""A worker whose exif stage does nothing: `python -m bench.noop_worker`; what is left is what a job costs."""
+"""A worker with a no-op exif stage, to measure the overhead of a job: `python -m bench.noop_worker`."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ class _Nothing:
 
 
 async def main() -> None:
-    """Work until a signal comes."""
+    """Run until a signal arrives."""
     settings = Settings()
     configure_logging(level=settings.log_level)
     with stop_on_signals() as stop:

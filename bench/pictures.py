@@ -1,4 +1,4 @@
-"""Images to measure with: variations of photos from packages and the corpus, and pages of text."""
+"""Images for measurements: variations of photos from packages and the corpus, and pages of text."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from devtools.photos import CHINA, COFFEE, FLOWER, ROOT
 
 _FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSerif.ttf"
 
-# Public domain: La Fontaine and Lincoln, with the accents and figures that readers stumble over.
+# Public domain: La Fontaine and Lincoln, with accents and digits that are hard for OCR.
 TEXT_FR = (
     "Maître Corbeau, sur un arbre perché, tenait en son bec un fromage. Maître Renard, par l'odeur alléché, lui tint à "
     "peu près ce langage : « Hé ! bonjour, Monsieur du Corbeau. Que vous êtes joli ! que vous me semblez beau ! Sans "
@@ -30,7 +30,7 @@ TEXT_EN = (
 
 @lru_cache(maxsize=2)
 def photo_900k(width: int = 2048) -> bytes:
-    """Return a JPEG of some 3 megapixels and about 900 KB: a real photo enlarged, with the noise of a sensor."""
+    """Return a JPEG of about 3 megapixels and 900 KB: an enlarged real photo with sensor noise."""
     with Image.open(CHINA) as opened:
         photo = opened.convert("RGB").resize((width, width * 3 // 4), Image.Resampling.LANCZOS)
     noise = Image.effect_noise(photo.size, 20).convert("RGB")
@@ -46,7 +46,7 @@ def photo_128k() -> bytes:
 
 
 def page(text: str, *, width: int = 800, height: int = 600, size: int = 22) -> Image.Image:
-    """Return a page of text, black on white."""
+    """Return a page of black text on white."""
     image = Image.new("L", (width, height), 255)
     draw, font = ImageDraw.Draw(image), ImageFont.truetype(_FONT, size)
     margin, lines, line = size * 2, [], ""
@@ -61,7 +61,7 @@ def page(text: str, *, width: int = 800, height: int = 600, size: int = 22) -> I
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """Return an image's file."""
+    """Return the bytes of an encoded image."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -115,7 +115,7 @@ def _photo(number: int, photo: Image.Image, chance: random.Random) -> tuple[str,
 
 
 def _near(image: Image.Image, size: int) -> bytes:
-    """Return the JPEG whose quality brings it nearest to a size."""
+    """Return a JPEG with the quality that comes closest to a size."""
     return min(
         (encoded(image, "JPEG", quality=quality) for quality in range(60, 98, 3)),
         key=lambda data: abs(len(data) - size),

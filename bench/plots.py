@@ -19,7 +19,7 @@ class Series:
 
 
 def bars(title: str, unit: str, series: Sequence[Series], labels: Sequence[str]) -> str:
-    """Return groups of bars, one group a label, with each value above its bar."""
+    """Return a bar chart with one group per label, and each value above its bar."""
     top = _ceiling(max((value for one in series for value in one.values), default=0.0))
     group = (_WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
     width = min(48.0, group * 0.8 / max(len(series), 1))
@@ -39,7 +39,7 @@ def bars(title: str, unit: str, series: Sequence[Series], labels: Sequence[str])
 
 
 def lines(title: str, axes: tuple[str, str], series: Sequence[Series], at: Sequence[float]) -> str:
-    """Return lines over the values `at`; `axes` are the units of both directions."""
+    """Return a line chart over the values `at`; `axes` are the units of both axes."""
     top = _ceiling(max((value for one in series for value in one.values), default=0.0))
     first, last = min(at, default=0.0), max(at, default=1.0)
     span = (last - first) or 1.0
@@ -90,7 +90,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _ceiling(value: float) -> float:
-    """Return the next number of 1, 2 or 5 times a power of ten."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,4 +1,4 @@
-"""CPU time and memory of groups of processes, by /proc."""
+"""CPU time and memory of process groups, from /proc."""
 
 import contextlib
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ import psutil
 
 
 class Group:
-    """Processes with all their children, living or reaped."""
+    """Processes with all their children, running or reaped."""
 
     def __init__(self, pids: Iterable[int]) -> None:
         self._roots = [psutil.Process(pid) for pid in pids]
 
     def members(self) -> list[psutil.Process]:
-        """Return the processes that live now."""
+        """Return the running processes."""
         found = {root.pid: root for root in self._roots if root.is_running()}
         for root in tuple(found.values()):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -22,7 +22,7 @@ class Group:
         return list(found.values())
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time, user's and system's, that they have used, children that ended included."""
+        """Return the user and system CPU time, including that of reaped children."""
         total = 0.0
         for process in self.members():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -31,7 +31,7 @@ class Group:
         return total
 
     def memory(self) -> int:
-        """Return the proportional set size in bytes: pages that several share are shared out among them."""
+        """Return the proportional set size (PSS) in bytes, which divides shared pages among their users."""
         total = 0
         for process in self.members():
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The report of a run: figures with their spread, targets met or missed, tables and plots."""
+"""The report of a run: figures with their spread, targets, tables and plots."""
 
 import json
 import operator
@@ -22,7 +22,7 @@ _PACKAGES = ("aiohttp", "SQLAlchemy", "asyncpg", "nats-py", "pillow", "tesserocr
 
 @dataclass
 class Section:
-    """The part of one measurement."""
+    """The section of one measurement."""
 
     title: str
     names: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Section:
 
 
 class Report:
-    """Gathers what the measurements find out; nothing here fails where a target is missed."""
+    """Collects figures; a missed target is reported, and raises no error."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,13 +44,13 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
 
     def section(self, title: str) -> None:
-        """Begin the part of another measurement."""
+        """Start the section of another measurement."""
         self.sections.append(Section(title))
 
     def add(
         self, name: str, value: Sample | float, *, relation: str | None = None, target: float | None = None
     ) -> float:
-        """Keep a figure, and whether it meets its target where it has one; return its median."""
+        """Add a figure, with its target if it has one; return its median."""
         sample = value if isinstance(value, Sample) else Sample((float(value),))
         figure = _short(sample.median)
         self.figures[name] = figure
@@ -67,21 +67,21 @@ class Report:
         return sample.median
 
     def note(self, text: str) -> None:
-        """Keep a sentence that the figures can't be read without."""
+        """Add a note that explains the figures."""
         self.sections[-1].notes.append(text)
 
     def plot_bars(self, name: str, title: str, unit: str, series: Sequence[Series], labels: Sequence[str]) -> None:
-        """Keep a plot of bars in groups."""
+        """Add a bar chart."""
         self._plot(name, bars(title, unit, series, labels))
 
     def plot_lines(
         self, name: str, title: str, axes: tuple[str, str], series: Sequence[Series], at: Sequence[float]
     ) -> None:
-        """Keep a plot of lines over the values `at`."""
+        """Add a line chart over the values `at`."""
         self._plot(name, lines(title, axes, series, at))
 
     def write(self) -> None:
-        """Write bench.json and bench.md into the folder above the plots."""
+        """Write bench.json and bench.md to the parent directory of the plots."""
         machine = self._machine()
         document = {
             "figures": self.figures,
@@ -151,5 +151,5 @@ class Report:
 
 
 def _short(value: float) -> float:
-    """Round to four significant digits: more would say more than was measured."""
+    """Round to four significant digits, the precision of the measurements."""
     return float(f"{value:.4g}")

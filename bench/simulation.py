@@ -1,8 +1,8 @@
-"""A day of uploads through stages that KEDA scales: lag, replicas, and how long uploads take to be done.
+"""Simulates a day of uploads through stages that KEDA scales: lag, replicas, and the time until uploads are done.
 
-Time goes in steps of a second. An image enters the queue of each stage when it comes and is done when the last stage
-is; a stage's ready replicas take messages in order, each as many a second as its measured cost allows. What a pod holds
-when it is taken away is not redone here: workers end or give back what they hold.
+Time advances in steps of a second. An uploaded image enters the queue of each stage, and is done when all stages are. A
+stage's ready replicas take messages in order, at the rate that the measured cost allows. Scaling down repeats no work,
+because workers finish or release their messages before they exit.
 """
 
 import math
@@ -19,7 +19,7 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of one lane: CPU seconds of an image, cores of a pod, and how it is scaled."""
+    """A stage of one lane: CPU seconds per image, cores per pod, and scaling."""
 
     cpu_seconds: float
     scaling: Scaling
@@ -27,7 +27,7 @@ class Stage:
 
     @property
     def rate(self) -> float:
-        """Images a second of one replica."""
+        """Images per second of one replica."""
         return self.cores / self.cpu_seconds
 
 
@@ -47,9 +47,9 @@ class Lane:
 def arrivals(
     per_day: int, *, burst: float, burst_at: int, burst_seconds: int, seed: int, seconds: int = DAY
 ) -> list[int]:
-    """Return uploads per second: a day's wave, lowest at four in the morning, with a burst; Poisson in each second.
+    """Return uploads per second: a daily cosine wave, lowest at 4:00, with a burst; Poisson-distributed.
 
-    The wave holds `per_day` uploads; the burst comes on top, `burst` times the day's mean rate.
+    The wave contains `per_day` uploads. The burst is additional, at `burst` times the mean rate of the day.
     """
     chance, mean = random.Random(seed), per_day / DAY
     counts = []
@@ -62,19 +62,19 @@ def arrivals(
 
 
 def simulate(uploads: Sequence[int], stages: Mapping[str, Stage], *, floor_seconds: float = 0.2) -> Lane:
-    """Play uploads through the stages of a lane until all are done; `floor_seconds` is what an idle system takes."""
+    """Simulate a lane until all uploads are done; `floor_seconds` is the time of an upload on an idle system."""
     lane = Lane()
     scalers = {name: Autoscaler(stage.scaling) for name, stage in stages.items()}
     queues: dict[str, deque[int]] = {name: deque() for name in stages}
     credit = dict.fromkeys(stages, 0.0)
-    came: list[int] = []
+    arrived: list[int] = []
     open_stages: list[int] = []
     now = 0
     while now < len(uploads) or any(queues.values()):
         for _ in range(uploads[now] if now < len(uploads) else 0):
             for queue in queues.values():
-                queue.append(len(came))
-            came.append(now)
+                queue.append(len(arrived))
+            arrived.append(now)
             open_stages.append(len(stages))
         for name, stage in stages.items():
             queue = queues[name]
@@ -86,18 +86,18 @@ def simulate(uploads: Sequence[int], stages: Mapping[str, Stage], *, floor_secon
                 image = queue.popleft()
                 open_stages[image] -= 1
                 if not open_stages[image]:
-                    lane.waits.append(now - came[image] + floor_seconds)
+                    lane.waits.append(now - arrived[image] + floor_seconds)
         if now % 60 == 0:
             lane.lag.append(max(map(len, queues.values())))
             lane.replicas.append(sum(scaler.replicas for scaler in scalers.values()))
         now += 1
         if now > len(uploads) + DAY:
-            raise ValueError("the stages never catch up: too few replicas are allowed")
+            raise ValueError("the stages never catch up: the replica limit is too low")
     return lane
 
 
 def _poisson(chance: random.Random, mean: float) -> int:
-    """Return a Poisson number: Knuth's product for small means, the normal's nearest beyond."""
+    """Return a Poisson-distributed number: Knuth's algorithm for small means, else a normal approximation."""
     if mean > 30:
         return max(0, round(chance.gauss(mean, math.sqrt(mean))))
     limit, product, count = math.exp(-mean), chance.random(), 0

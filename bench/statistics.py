@@ -1,4 +1,4 @@
-"""Medians with their spread, and ratios of what was measured side by side."""
+"""Medians with their spread, and ratios of interleaved measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ class Sample:
 
     @property
     def low(self) -> float:
-        """The lower quartile; the least value where there are fewer than four."""
+        """The lower quartile; the minimum of fewer than four values."""
         return quantiles(self.values, n=4, method="inclusive")[0] if len(self.values) > 3 else min(self.values)
 
     @property
     def high(self) -> float:
-        """The upper quartile; the greatest value where there are fewer than four."""
+        """The upper quartile; the maximum of fewer than four values."""
         return quantiles(self.values, n=4, method="inclusive")[2] if len(self.values) > 3 else max(self.values)
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Sample:
-    """Return the ratios round by round: what a machine does to both of a round doesn't show in them."""
+    """Return the ratio of each round, which cancels the load of the machine during that round."""
     return Sample(tuple(above / below for above, below in zip(numerators, denominators, strict=True)))
 
 
@@ -45,13 +45,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def character_error_rate(truth: str, reading: str) -> float:
-    """Return the edit distance (Levenshtein) over the length of the truth, blanks of all kinds being one."""
+    """Return the edit distance (Levenshtein) over the length of the truth, with whitespace folded."""
     expected, got = " ".join(truth.split()), " ".join(reading.split())
     if not expected:
         return 0.0 if not got else 1.0
     row = list(range(len(got) + 1))
-    for index, wanted in enumerate(expected, start=1):
+    for index, correct in enumerate(expected, start=1):
         before, row[0] = row[0], index
         for column, char in enumerate(got, start=1):
-            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (wanted != char))
+            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (correct != char))
     return row[-1] / len(expected)

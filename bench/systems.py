@@ -45,7 +45,7 @@ _LIMITS = {"requests_per_minute": 10_000_000, "burst": 1_000_000, "images": 10_0
 # More memory than the default for both, so that a million rows are read from memory.
 _POSTGRES = "-c shared_buffers=512MB -c max_wal_size=4GB"
 
-# So often is a statement tried again that a worker got in the way of.
+# How often statements are retried after a deadlock with a worker.
 _DEADLOCK_RETRIES = 5
 
 
@@ -80,7 +80,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server says that it is ready; raise AssertionError where it ends or takes five minutes."""
+    """Wait until a server reports that it is ready; raise AssertionError if it exits, or after five minutes."""
     deadline = time.monotonic() + 300
     while True:
         try:
@@ -135,7 +135,7 @@ class _Base:
         self.environment: dict[str, str] = {}
 
     def start_api(self) -> None:
-        """Start the API and what it needs."""
+        """Start the API and its dependencies."""
         raise NotImplementedError
 
     def client(self) -> Client:
@@ -143,7 +143,7 @@ class _Base:
         return Client(self.url, self.key)
 
     def forget_images(self) -> None:
-        """Delete all images, their files and what is still to be done about them.
+        """Delete all images, their files and their open work.
 
         Otherwise the workers would begin the next measurement with the uploads of one that had none.
         """
@@ -204,7 +204,7 @@ class Imago(_Base):
             "UPLOADS_PER_CLIENT": "1000",
             "UPLOAD_MB_PER_CLIENT": "100000",
             "MAX_UPLOAD_SIZE_MB": "60",
-            # As the peer's: on a busy machine 64 connections wait for each other longer than production would let them.
+            # As for the peer: on a busy machine, 64 connections wait longer for each other than the default allows.
             "DATABASE_POOL_SIZE": "20",
             "DATABASE_TIMEOUT": "60",
             "PORT": str(self.port),
@@ -213,7 +213,7 @@ class Imago(_Base):
 
     @property
     def database_url(self) -> str:
-        """The database, as the superuser."""
+        """The superuser's URL of the database."""
         return f"{self.postgres.url}/imago"
 
     def start_api(self) -> None:
@@ -232,7 +232,7 @@ class Imago(_Base):
             self.key = asyncio.run(self.make_client("bench"))[1]
 
     def run(self, *arguments: str, **environment: str) -> None:
-        """Run a command of Imago to its end."""
+        """Run an `imago` command until it exits."""
         subprocess.run(
             [sys.executable, "-m", "imago.cli.main", *arguments],
             env={**self.environment, **environment},
@@ -250,11 +250,11 @@ class Imago(_Base):
         """Restrict the client's pipeline to these stages and the thumbnail."""
         listed = ", ".join(f'"{stage}"' for stage in stages)
         asyncio.run(execute(self.database_url, f"UPDATE clients SET stages = '[{listed}]'"))
-        # Longer than the API remembers a client.
+        # Longer than the API caches a client.
         time.sleep(3.2)
 
     def groups(self) -> dict[str, Group]:
-        """Return its processes."""
+        """Return the process group of each part."""
         return self._groups(self.nats.pid)
 
     def _forget_work(self) -> None:
@@ -349,12 +349,12 @@ class Peer(_Base):
             self.key = key
 
     def start_workers(self, kinds: tuple[str, ...] = ()) -> None:
-        """Start a worker; ARQ's serve all stages."""
+        """Start a worker; an ARQ worker serves all stages."""
         command = [self._bin / "arq", "peer.worker.WorkerSettings"]
         self.workers.append(start(command, self.environment, self.folder / "worker.log"))
 
     def groups(self) -> dict[str, Group]:
-        """Return its processes."""
+        """Return the process group of each part."""
         assert self._redis is not None
         return self._groups(self._redis.pid)
 
@@ -380,7 +380,7 @@ class Peer(_Base):
 
     @property
     def database_url(self) -> str:
-        """The database, as the superuser."""
+        """The superuser's URL of the database."""
         return f"{self.postgres.url}/peer"
 
     def _start_redis(self) -> None:

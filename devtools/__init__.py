@@ -1,1 +1,1 @@
-"""What tests, the benchmark and scripts share: servers on free ports, a Kubernetes, sample photos."""
+"""Code shared by tests, the benchmark and scripts: servers on free ports, a Kubernetes cluster, sample photos."""

@@ -19,7 +19,7 @@ class AllowListContract(Contract):
     allowed = fields.ListField(subfield=fields.StringField(), required=False, default=[])
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Return the imports that no pattern allows, and patterns that match no module, which are errors, too."""
+        """Return imports that no pattern allows, and patterns that match no module; both are errors."""
         names = self._expanded(self.importers)
         importers = [module for module in sorted(graph.modules) if _matches(module, names)]
         allowed = [*names, *self._expanded(self.allowed)]

@@ -27,7 +27,7 @@ class Instance:
         self.output = ""
 
     def start(self, timeout: float = 60) -> "Instance":
-        """Start it and wait until it says that it runs."""
+        """Start the process and wait until it reports that it is running."""
         command = [IMAGO, "dev", "--port", str(self.port), "--data-dir", self.data_dir]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
@@ -41,19 +41,19 @@ class Instance:
                 assert line, f"`imago dev` ended while starting:\n{self.output}"
                 assert time.monotonic() < deadline, f"`imago dev` did not start in {timeout} s:\n{self.output}"
         except BaseException:
-            # No fixture has it yet that could stop it.
+            # The fixture does not have this object yet, so it could not stop the process.
             self.kill()
             raise
         return self
 
     def processes(self) -> list[psutil.Process]:
-        """It and all that it started."""
+        """The process and all its descendants."""
         assert self.process is not None
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30) -> float:
-        """Stop it and return how many seconds that took."""
+        """Stop the process; return the seconds until it ended."""
         assert self.process is not None
         began = time.monotonic()
         self.process.send_signal(number)
@@ -61,13 +61,13 @@ class Instance:
         return time.monotonic() - began
 
     def kill(self) -> None:
-        """Kill what is left of it."""
+        """Kill the remaining processes."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def imago(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run an `imago` command against it."""
+        """Run an `imago` command against this instance."""
         command = [str(IMAGO), *map(str, arguments), "--data-dir", str(self.data_dir)]
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False, timeout=170)
         assert not check or done.returncode == 0, done.stderr or done.stdout
@@ -79,7 +79,7 @@ class Instance:
         return result
 
     def logs(self) -> list[dict[str, Any]]:
-        """Return what its processes have logged, each line as it was written."""
+        """Return the log records of its processes, in order."""
         lines = [line for log in self.data_dir.glob("logs/*.log") for line in log.read_text().splitlines()]
         return [json.loads(line) for line in lines if line.startswith("{")]
 

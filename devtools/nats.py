@@ -1,4 +1,4 @@
-"""A real nats-server for tests, which may also be killed and started again on its store."""
+"""A real nats-server for tests, which can be killed and restarted with its store."""
 
 import subprocess
 import time
@@ -10,7 +10,7 @@ from imago.nats.embedded import find_server, free_port
 
 
 class NatsServer:
-    """A nats-server process with JetStream on free ports of 127.0.0.1; `config` is more of its configuration."""
+    """A nats-server process with JetStream on free ports of 127.0.0.1; `config` is additional configuration."""
 
     def __init__(self, directory: Path, config: str = "") -> None:
         self._directory = directory
@@ -27,7 +27,7 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
         return f"nats://127.0.0.1:{self._port}"
 
     @property
@@ -38,7 +38,7 @@ class NatsServer:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the server is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> None:
@@ -53,7 +53,7 @@ class NatsServer:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until the server is healthy; one of a cluster is so when it has met the others."""
+        """Wait until the server is healthy; a member of a cluster is healthy once it has found the others."""
         assert self._process is not None
         deadline = time.monotonic() + 20
         while True:
@@ -63,17 +63,17 @@ class NatsServer:
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, ConnectionError):
-                assert time.monotonic() < deadline, "nats-server did not get ready in 20 s"
+                assert time.monotonic() < deadline, "nats-server was not ready after 20 s"
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill the server as a crash would."""
+        """Kill the server, as in a crash."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Stop the server; nothing happens where it doesn't run."""
+        """Stop the server if it is running."""
         if self._process is not None and self.running:
             self._process.terminate()
             self._process.wait(10)

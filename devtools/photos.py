@@ -1,4 +1,4 @@
-"""Where tests find real photographs: in packages they install, and in the corpus where there is one."""
+"""Real photographs for tests: from installed packages, and from the corpus if it is present."""
 
 import os
 from pathlib import Path
@@ -30,5 +30,5 @@ def corpus() -> Path:
 
 
 def corpus_files(*patterns: str) -> list[Path]:
-    """Return files of the corpus by patterns."""
+    """Return the files of the corpus that match the patterns."""
     return sorted(path for pattern in patterns for path in corpus().glob(pattern) if path.is_file())

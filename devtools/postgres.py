@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: initialised in a temporary folder, on a free port of 127.0.0.1."""
+"""A PostgreSQL server for tests, initialized in a temporary directory, on a free port of 127.0.0.1."""
 
 import contextlib
 import getpass
@@ -30,19 +30,19 @@ def programs() -> Path:
     return Path(on_path).parent
 
 
-# As in production: one role owns the tables and migrates, another reads and writes them and is bound by row security.
+# As in production: one role owns and migrates the tables; another one reads and writes them under row-level security.
 OWNER = "imago_owner"
 RUNTIME = "imago_app"
 
 
 def url_as(url: str, role: str) -> str:
-    """Return a server's URL with another role in it; the tests' servers trust everybody."""
+    """Return a server's URL with another role; the test servers use `trust` authentication."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{role}@{rest.partition('@')[2]}"
 
 
 async def create_database(url: str, name: str) -> None:
-    """Create a database of `OWNER`'s, and both roles where the server has them not yet."""
+    """Create a database owned by `OWNER`, and both roles if they do not exist."""
     engine = create_async_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         for role in (OWNER, RUNTIME):
@@ -53,10 +53,10 @@ async def create_database(url: str, name: str) -> None:
 
 
 class PostgresServer:
-    """A server that may also be killed and started again on its data.
+    """A server that can be killed and restarted with its data.
 
-    Unless it is `durable`, fsync is off: no power failure is tested. `options` are more of the server's. It trusts
-    everybody who reaches it: only on 127.0.0.1, unless another address and a network behind it are given.
+    Unless it is `durable`, fsync is off, because power failures are not tested. `options` are extra server options.
+    It accepts all connections without a password, and listens only on 127.0.0.1 unless another address is given.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PostgresServer:
         self._user = "postgres" if as_root else getpass.getuser()
         directory.mkdir(parents=True, exist_ok=True)
         if as_root:
-            # The server refuses to run as root; the folders above must let its user through.
+            # The server refuses to run as root, so its user needs access to the parent directories.
             shutil.chown(directory, "postgres")
             for parent in directory.parents:
                 if parent.owner() == "root" and parent != Path("/"):
@@ -91,15 +91,15 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The URL of the superuser's connection, without a database's name at its end."""
+        """The superuser's URL, without a database name."""
         return self.url_by(self.port)
 
     def url_by(self, port: int) -> str:
-        """The same through another port, of a proxy."""
+        """Return the same URL with another port, such as a proxy's."""
         return f"postgresql+asyncpg://{self._user}@{self._address}:{port}"
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         options = f"-c listen_addresses={self._address} -p {self.port} -k '' -c max_connections=200 {self._options}"
         log = self._directory / "log"
         deadline = time.monotonic() + 90
@@ -108,16 +108,16 @@ class PostgresServer:
                 self._run("pg_ctl", "-D", self._data, "-o", options, "-l", log, "-w", "start")
                 return
             except subprocess.CalledProcessError:
-                # After a kill, the last of its processes may still be about to end.
+                # After a kill, some of its processes may still be exiting.
                 last_words = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
                 assert time.monotonic() < deadline, f"PostgreSQL did not start; its log ends:\n{last_words}"
                 time.sleep(0.2)
 
     def kill(self) -> None:
-        """Kill the server and all its processes as a crash of the machine's memory killer would."""
+        """Kill the server and all its processes, as the OOM killer does."""
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self.pid)
-            # Stopped first: a process that it starts between the look and the kill would keep the data from it.
+            # Stopped first: a process that it started between listing and killing would keep the data directory locked.
             server.suspend()
             family = [server, *server.children(recursive=True)]
             for process in family:
@@ -127,7 +127,7 @@ class PostgresServer:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the server is running."""
         try:
             return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except (FileNotFoundError, psutil.NoSuchProcess):
@@ -135,7 +135,7 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """The process id of the server, whose children are its sessions."""
+        """The server's process id; its sessions are child processes."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def stop(self) -> None:
@@ -155,7 +155,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(directory: Path) -> Iterator[str]:
-    """Run a server and give the URL of its superuser's connection, without a database's name at its end."""
+    """Run a server and yield its superuser's URL, without a database name."""
     server = PostgresServer(directory)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""A real S3 server for tests, which may also be killed and started again on its data."""
+"""A real S3 server for tests, which can be killed and restarted with its data."""
 
 import json
 import os
@@ -17,7 +17,7 @@ BUCKET = "imago-test"
 
 
 class S3Server:
-    """A SeaweedFS process on free ports of 127.0.0.1, or of another address, with one identity and one bucket."""
+    """A SeaweedFS process on free ports of 127.0.0.1 or another address, with one identity and one bucket."""
 
     def __init__(self, directory: Path, *, address: str = "127.0.0.1") -> None:
         self._directory = directory
@@ -37,7 +37,7 @@ class S3Server:
         return self._ports["s3"]
 
     def environment(self) -> dict[str, str]:
-        """The settings of a process that stores its objects here."""
+        """The settings of a process that uses this server."""
         return {
             "STORAGE_BACKEND": "s3",
             "S3_BUCKET": BUCKET,
@@ -47,7 +47,7 @@ class S3Server:
         }
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         identity = {
             "name": "tests",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -88,11 +88,11 @@ class S3Server:
         deadline = time.monotonic() + 40
         while not self._answers():
             assert self._process.poll() is None, f"the S3 server ended, see {self._directory / 'log'}"
-            assert time.monotonic() < deadline, "the S3 server did not get ready in 40 s"
+            assert time.monotonic() < deadline, "the S3 server was not ready after 40 s"
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        # Without a signature it refuses, and shows by that that it is there; the bucket is made by a signed request.
+        # A refusal of the unsigned request shows that the server is running; a signed request creates the bucket.
         try:
             urllib.request.urlopen(f"{self.url}/", timeout=2).close()
         except urllib.error.HTTPError:
@@ -102,7 +102,7 @@ class S3Server:
         return True
 
     def kill(self) -> None:
-        """Kill the server as a crash would."""
+        """Kill the server, as in a crash."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -110,7 +110,7 @@ class S3Server:
     def stop(self) -> None:
         """Stop the server."""
         if self._process is not None and self._process.poll() is None:
-            # SIGTERM takes 15 seconds, and the data is not needed any more.
+            # SIGTERM takes 15 seconds, and the data is no longer needed.
             self.kill()
         for port in self._ports.values():
             for used in (port, port + 10_000):
@@ -119,7 +119,7 @@ class S3Server:
 
 
 async def make_bucket(url: str, name: str = BUCKET) -> None:
-    """Make a bucket, as whoever installs Imago does; one that exists is fine."""
+    """Create a bucket if it does not exist, as an administrator does before installing Imago."""
     from aiobotocore.session import get_session
 
     client = get_session().create_client(
@@ -137,8 +137,8 @@ async def make_bucket(url: str, name: str = BUCKET) -> None:
 def _port_pairs(count: int) -> list[int]:
     """Return free ports whose gRPC twin (10,000 above) is free as well.
 
-    They are drawn at random, so that test runs beside each other don't try the same ones, and with their twins from
-    below the ports that the system gives to outgoing connections.
+    They are random, so that concurrent test runs do not try the same ports. Both are below the range from which the
+    system assigns ports to outgoing connections.
     """
     found: list[int] = []
     for port in random.sample(range(11_000, 21_000), 1000):

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Waiting for a condition instead of sleeping for a fixed time."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ T = TypeVar("T")
 async def until(
     condition: Callable[[], Awaitable[T]], *, what: str, timeout: float = 20.0, interval: float = 0.02
 ) -> T:
-    """Return the first true value of a condition; fail with what was waited for."""
+    """Return the first true value of a condition; after the timeout, fail with `what` and the last value."""
     deadline = time.monotonic() + timeout
     while True:
         value = await condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {timeout:g} s in vain for: {what} (last seen: {value!r})"
+        assert time.monotonic() < deadline, f"timed out after {timeout:g} s waiting for {what} (last seen: {value!r})"
         await asyncio.sleep(interval)

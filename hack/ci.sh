@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the linters and all tests for `make ci`, after the setup. Missing parts of the test cluster are built meanwhile: half an
-# hour once, then they are in the cache.
+# Runs the linters and all tests for `make ci`, after the setup. Missing parts of the test cluster are built concurrently; the
+# first build takes half an hour and is cached.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mkdir -p build
-# A separate process group, to be ended as a whole; at low priority, because some tests have deadlines.
+# A separate process group, so that it can be killed as a whole; at low priority, because some tests have deadlines.
 set -m
 PYTHONPATH=. nice -n 19 .venv/bin/python hack/cluster.py prepare >build/cluster-prepare.log 2>&1 &
 preparing=$!
@@ -22,6 +22,6 @@ timed lint
 timed test
 timed test-faults
 printf 'ci: waiting for the parts of the test cluster (build/cluster-prepare.log)\n'
-# Without them the tests that need them are skipped or fail; the reason is in this log.
+# If the build failed, the tests that need it are skipped or fail; the log has the reason.
 wait "$preparing" || { printf 'ci: they could not be built; the last lines of the log:\n'; tail -n 20 build/cluster-prepare.log; }
 timed test-cluster

@@ -14,7 +14,7 @@ readonly KEDA_COMMANDS=(operator adapter)
 
 say() { printf 'cluster-binaries: %s\n' "$*" >&2; }
 
-# Only Go 1.26: built with 1.27 the API server serves no OpenAPI v2, and `kubectl apply` fails on it.
+# Only Go 1.26: an API server built with 1.27 does not serve OpenAPI v2, and `kubectl apply` fails.
 find_go() {
   if command -v go >/dev/null && [[ $(GOTOOLCHAIN=local go env GOVERSION) == go1.26* ]]; then
     command -v go

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs missing Debian packages for the test cluster, as root or by sudo without a password.
+# Installs missing Debian packages for the test cluster, as root or with passwordless sudo.
 set -euo pipefail
 
 readonly PACKAGES=(
@@ -21,7 +21,7 @@ forbid_services() {
 }
 
 main() {
-  command -v dpkg-query >/dev/null || { say "not a Debian: install ${PACKAGES[*]} by your own means"; return; }
+  command -v dpkg-query >/dev/null || { say "not a Debian system: install ${PACKAGES[*]} manually"; return; }
   local missing=() package
   sudo=()
   for package in "${PACKAGES[@]}"; do installed "$package" || missing+=("$package"); done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A local cluster by kind, with KEDA; needs docker, kind, kubectl and helm.
+# A local kind cluster with KEDA; needs docker, kind, kubectl and helm.
 #   hack/kind.sh up        creates the cluster, builds and loads the images, installs KEDA and the chart
 #   hack/kind.sh load      rebuilds and reloads the images and restarts the Deployments
 #   hack/kind.sh down      removes the cluster with everything in it
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 readonly CLUSTER=imago KEDA_VERSION=2.20.1
 readonly CONTEXT=kind-$CLUSTER
 fail() { printf 'kind: %s\n' "$*" >&2; exit 1; }
-need() { local tool; for tool in "$@"; do command -v "$tool" >/dev/null || fail "$tool is needed"; done; }
+need() { local tool; for tool in "$@"; do command -v "$tool" >/dev/null || fail "$tool is required"; done; }
 
 load() {
   make --no-print-directory images
@@ -36,5 +36,5 @@ case ${1:-} in
     kubectl --context "$CONTEXT" --namespace imago rollout restart deployment
     ;;
   down) need kind; kind delete cluster --name "$CLUSTER" ;;
-  *) fail "up, load or down" ;;
+  *) fail "usage: hack/kind.sh up|load|down" ;;
 esac

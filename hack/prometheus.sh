@@ -7,7 +7,7 @@ readonly TARGET=${XDG_CACHE_HOME:-$HOME/.cache}/imago/prometheus
 
 if command -v promtool >/dev/null && command -v prometheus >/dev/null; then exit 0; fi
 if [[ -x $TARGET/promtool && -x $TARGET/prometheus ]]; then exit 0; fi
-command -v apt-get >/dev/null || { echo "prometheus: put prometheus and promtool on the PATH by your own means" >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "prometheus: install prometheus and promtool manually, on the PATH" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates .venv and installs what the project needs; does nothing, quickly, if that is up to date.
+# Creates .venv and installs the dependencies; exits immediately if they are up to date.
 #
 # The stamp is written last and contains a checksum of the inputs, so the next run repeats an interrupted setup and notices a
 # changed lock file.
@@ -17,7 +17,7 @@ fingerprint() {
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
-# System packages that tests and OCR need beside Python.
+# System packages for tests and OCR.
 installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
 install_system_packages() {
@@ -25,7 +25,7 @@ install_system_packages() {
     command -v tesseract >/dev/null || say "install Tesseract: brew install tesseract tesseract-lang"
     return
   fi
-  command -v dpkg-query >/dev/null || { say "install Tesseract with fra and eng, and PostgreSQL, by your own means"; return; }
+  command -v dpkg-query >/dev/null || { say "install Tesseract with fra and eng, and PostgreSQL, manually"; return; }
   local missing=() package
   for package in "${PACKAGES[@]}"; do installed "$package" || missing+=("$package"); done
   [[ ${#missing[@]} -eq 0 ]] && return
@@ -51,7 +51,7 @@ find_python() {
       return
     fi
   done
-  fail "Python 3.11 to 3.14 is needed; name one with PYTHON=/path/to/python"
+  fail "Python 3.11 to 3.14 is required; set PYTHON=/path/to/python"
 }
 
 make_environment() {
@@ -59,14 +59,14 @@ make_environment() {
   python=$(find_python)
   if [[ ! -x .venv/bin/python ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -rf .venv
-    say "making .venv with $("$python" --version)"
+    say "creating .venv with $("$python" --version)"
     "$python" -m venv .venv || {
       rm -rf .venv
-      fail "this Python can't make environments; on Debian: apt-get install python3-venv"
+      fail "this Python can't create virtual environments; on Debian: apt-get install python3-venv"
     }
   fi
-  # The lock is whole, so nothing is to be resolved: pip would meet `google-auth[requests]` without an exact version
-  # and refuse it for having no hash, as soon as a newer one than the locked is out.
+  # --no-deps, because the lock is complete: otherwise pip would resolve `google-auth[requests]`, which has no exact version,
+  # to a release newer than the lock, and reject it without a hash.
   say "installing the locked packages (a few minutes the first time)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -76,16 +76,16 @@ main() {
   # Concurrent setups would overwrite each other's files.
   exec 9>.setup.lock
   if command -v flock >/dev/null; then flock 9; fi
-  local wanted
-  wanted=$(fingerprint | cksum)
-  if [[ -f $STAMP && $(<"$STAMP") == "$wanted" ]]; then return; fi
+  local current
+  current=$(fingerprint | cksum)
+  if [[ -f $STAMP && $(<"$STAMP") == "$current" ]]; then return; fi
   rm -f "$STAMP"
   install_system_packages
   make_environment
   hack/prometheus.sh || say "no Prometheus: its tests are skipped"
   say "preparing the offline vision model"
   .venv/bin/python -m imago.ai.offline.onnx_model >/dev/null
-  printf '%s' "$wanted" >"$STAMP"
+  printf '%s' "$current" >"$STAMP"
   say "done"
 }
 

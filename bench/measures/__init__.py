@@ -1,1 +1,1 @@
-"""The measurements, one a module; each is a function that takes the `Bench` and adds to its report."""
+"""The measurements, one per module: functions that add figures to the report of a `Bench`."""

@@ -18,7 +18,7 @@ from imago.imaging.exif import read_exif
 
 
 class _Counting(io.FileIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read."""
 
     total = 0
 
@@ -66,7 +66,7 @@ def _read_ours(path: Path) -> None:
 
 
 def _read_piexif(path: Path) -> None:
-    # Files it can't read count, too.
+    # Unreadable files count too.
     with contextlib.suppress(Exception):
         piexif.load(path.read_bytes())
 

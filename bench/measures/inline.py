@@ -1,4 +1,4 @@
-"""Thumbnails made during the upload: what an upload costs then, at the same quality."""
+"""Thumbnails created during the upload: the cost of an upload at the same quality."""
 
 import io
 import math
@@ -14,8 +14,8 @@ from bench.processes import Meter
 from bench.statistics import Sample, ratio
 from bench.systems import Imago, Peer
 
-# Format of the thumbnail and width of the photo. One of 2048 pixels can be decoded at the thumbnail's very size, which
-# Imago does; one of 2300 is decoded at half its size by both and then resampled.
+# Format of the thumbnail and width of the photo. Imago decodes a photo of 2048 pixels at exactly the thumbnail's size;
+# both systems decode one of 2300 pixels at half its size and then resample it.
 _CASES = (("webp", 2048), ("jpeg", 2048), ("webp", 2300), ("jpeg", 2300))
 
 
@@ -77,7 +77,7 @@ async def _quality(system: Imago | Peer, data: bytes) -> float:
 
 
 def psnr(one: Image.Image, other: Image.Image) -> float:
-    """Return the peak signal-to-noise ratio of two images of one size, in dB."""
+    """Return the peak signal-to-noise ratio of two images of the same size, in dB."""
     difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
     error = float(np.mean(difference**2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)

@@ -1,4 +1,4 @@
-"""Memory: of each process at rest, and of the API with large uploads in flight."""
+"""Memory of each process at rest, and of the API during large uploads."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from bench.plots import Series
 from bench.processes import Group
 from bench.systems import Imago, Peer, worker_kind
 
-# A BMP's header; a file of any size begins like it, and nothing is decoded while it arrives.
+# A BMP's header, which is valid for a file of any size; nothing is decoded during the upload.
 _LARGE = 50 * 2**20
 _PIECE = 256 * 1024
 
@@ -53,7 +53,7 @@ def measure(bench: Bench) -> None:
 
 
 async def _in_flight(system: Imago | Peer, api: Group, count: int) -> int:
-    """Return the peak of the API's memory in bytes while uploads arrive side by side, none of them ahead."""
+    """Return the API's peak memory in bytes during concurrent uploads that progress at the same rate."""
     peak, running = api.memory(), True
 
     async def watch() -> None:
@@ -67,7 +67,7 @@ async def _in_flight(system: Imago | Peer, api: Group, count: int) -> int:
     pieces = [b"BM" + bytes(_PIECE - 2), *[bytes(_PIECE)] * (_LARGE // _PIECE - 1)]
     head, _, end = client.upload(b"".join(pieces), name="large.bmp")
     try:
-        # Refused in the end as no image that can be read, after all of it has arrived.
+        # The API refuses the unreadable image after it has received all bytes.
         await asyncio.gather(*(client.once([head, *pieces, end], expect=None) for _ in range(count)))
     finally:
         running = False

@@ -1,4 +1,4 @@
-"""OCR: what the stage costs beyond Tesseract itself, whether two workers do twice as much, and half scale."""
+"""OCR: the overhead of the stage over Tesseract, the throughput of two workers, and half scale."""
 
 import asyncio
 import json
@@ -92,8 +92,8 @@ def _against_bare(bench: Bench, pages: list[Path]) -> None:
         report.add(f"character error rate of {name}, percent", 100 * sum(errors) / len(errors))
     report.note(
         "Bare: the same library (the wheel's Tesseract), opened once, given the path of the same JPEG, one thread, "
-        "languages fra+eng, automatic layout. The stage decodes, turns and grays the page in its own way "
-        "first, and detects the language afterwards."
+        "languages fra+eng, automatic layout. The stage itself decodes, rotates and converts the page to "
+        "grayscale first, and detects the language afterwards."
     )
 
 
@@ -153,10 +153,10 @@ async def _pool_rate(size: int, page_: Path, folder: Path, count: int) -> float:
 
 
 def _half_scale(bench: Bench, folder: Path) -> None:
-    """Compare reading at full and at half scale, by the size of the letters."""
+    """Compare reading at full and at half scale, for several letter sizes."""
     sizes, costs, errors = (24, 32, 48, 64, 96), {1.0: [], 0.5: []}, {1.0: [], 0.5: []}
     for size in sizes:
-        # The same text always, on a page that grows with its letters.
+        # Always the same text, on a page that grows with the letters.
         scale = size / 24
         image = page(TEXT_FR, width=int(900 * scale), height=int(700 * scale), size=size)
         for factor in (1.0, 0.5):

@@ -36,7 +36,7 @@ def measure(bench: Bench) -> None:
 
 
 async def _pipeline(bench: Bench, system: Imago | Peer, images: list[tuple[str, bytes]]) -> float:
-    """Report on one system; return its CPU seconds per image."""
+    """Add the figures of one system; return its CPU seconds per image."""
     report, count = bench.report, len(images)
     groups = {name: group for name, group in system.groups().items() if name != "workers"}
     groups |= {f"worker {worker_kind(worker.pid)}": Group([worker.pid]) for worker in system.workers}

@@ -1,4 +1,4 @@
-"""The queue: from publishing to the handler, and what jobs without work cost."""
+"""The queue: latency from publishing to the handler, and the cost of no-op jobs."""
 
 import asyncio
 import json
@@ -30,8 +30,8 @@ from imago.settings import Settings
 
 _DEFAULT_POLL, _TUNED_POLL = 0.5, 0.01
 
-# Numbers of concurrent jobs (the default of both, and many), and how many jobs are measured: so many
-# that the last ones, which leave slots empty, hardly count.
+# Numbers of concurrent jobs (the default of both, and many), and of measured jobs: so many that the last ones, which
+# leave slots empty, hardly count.
 _AT_ONCE = {10: 400, 80: 1600}
 
 
@@ -76,7 +76,7 @@ async def _ours(system: Imago, count: int) -> list[float]:
         subject = work_subject(STANDARD, Stage.VISION, client)
         sent[str(message.image)] = time.perf_counter()
         await publisher.publish(OutboxRow(0, OutboxKind.WORK, subject, message.to_json(), {}, message.message_id))
-        # Off any beat that the receiver may have.
+        # Not in phase with any interval of the receiver.
         await asyncio.sleep(0.01 + 0.007 * (number % 7))
     await until(lambda: _reached(waits, count), what="all messages handled", timeout=120)
     await consumer.stop(grace=1)
@@ -98,7 +98,7 @@ def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
 
 
 def _noop(bench: Bench) -> None:
-    """Measure jobs without work in both queues by number of concurrent jobs; the target compares each queue's best."""
+    """Measure no-op jobs in both queues per number of concurrent jobs; the target compares each queue's best."""
     report = bench.report
     best: dict[str, list[tuple[float, float]]] = {}
     for slots, jobs in _AT_ONCE.items():
@@ -143,7 +143,7 @@ def _noop(bench: Bench) -> None:
 async def _drain(
     system: Imago | Peer, count: int, slots: int, *, program: str = "bench.noop_worker"
 ) -> tuple[float, float]:
-    """Return jobs a second and CPU ms a job of worker, database and broker, over all but the first tenth."""
+    """Return jobs per second, and CPU ms per job of worker, database and broker, without the first tenth."""
     if isinstance(system, Imago):
         ids = await _fill(system, count)
         command: list[object] = [sys.executable, "-m", program]
@@ -188,7 +188,7 @@ async def _drain(
 
 
 async def _fill(system: Imago, count: int) -> list[int]:
-    """Make images with one open stage each, and publish their messages."""
+    """Insert images with one open stage each, and publish their messages."""
     connection = await asyncpg.connect(system.database_url.replace("+asyncpg", ""))
     rows = await connection.fetch(
         """WITH made AS (INSERT INTO images (uuid, client_id, original_name, content_type, format, width, height,

@@ -1,4 +1,4 @@
-"""Reads: one image and a page of a list against the peer's, and lists over a thousand and over a million rows."""
+"""Reads: one image and a page of a list compared with the peer, and lists over a thousand and a million rows."""
 
 import time
 
@@ -95,7 +95,7 @@ def _against_peer(bench: Bench, ours: Tenant, theirs: Tenant) -> None:
     _floor(bench, ours)
     series = [Series(name, values) for name, values in speed.items()]
     report.plot_bars("reads", "Reads by one CPU second of the API", "requests", series, list(routes))
-    report.note("Both build their answers without checking them, but for the peer's figures that say otherwise.")
+    report.note("Neither validates its responses, except in the figures of the peer that say so.")
 
 
 def _floor(bench: Bench, tenant: Tenant) -> None:
@@ -121,7 +121,7 @@ def _floor(bench: Bench, tenant: Tenant) -> None:
 
 
 async def _driven(client: Client, tenant: Tenant, route: str, count: int) -> Outcome:
-    """Ask for the tenant's images in turn, from the newest on, where the route names one."""
+    """Request a route repeatedly; a route with an image id requests the tenant's images in turn, newest first."""
     images = range(tenant.last, tenant.first - 1, -1)
 
     def parts(number: int) -> Parts:
@@ -133,7 +133,7 @@ async def _driven(client: Client, tenant: Tenant, route: str, count: int) -> Out
 async def _costs(
     bench: Bench, system: Imago | Peer, tenant: Tenant, route: str, count: int
 ) -> tuple[float, float, float]:
-    """Return the API's CPU ms a request, requests a second, and the CPU ms of all processes."""
+    """Return the API's CPU ms per request, requests per second, and the CPU ms of all processes."""
     client = Client(system.url, tenant.key)
     try:
         await _driven(client, tenant, route, 40)
@@ -173,7 +173,7 @@ def _by_size(bench: Bench, small: Tenant, large: Tenant, many: int) -> None:
 
 
 async def _alternating(system: Imago, small: Tenant, large: Tenant, query: str, count: int) -> tuple[float, float]:
-    """Return both p50 in ms, of requests made in turn, so that other work on the machine falls on both alike."""
+    """Return both p50 in ms, from alternating requests, so that other load on the machine affects both equally."""
     waits: tuple[list[float], list[float]] = ([], [])
     clients = [Client(system.url, tenant.key) for tenant in (small, large)]
     requests: list[Parts] = []

@@ -1,23 +1,23 @@
-"""Scale on paper: a day of uploads, simulated with KEDA's formula and the stage costs that were measured."""
+"""Scaling: a simulated day of uploads, with KEDA's formula and the measured stage costs."""
 
 from bench.bench import Bench
 from bench.keda import Scaling
 from bench.plots import Series
 from bench.simulation import Lane, Stage, arrivals, simulate
 
-# CPU seconds of an image where this run did not measure them (`make bench ARGS=scale`); from docs/performance.md.
+# CPU seconds per image, from docs/performance.md, if this run did not measure them (`make bench ARGS=scale`).
 _COSTS = {"exif": 0.05, "ocr": 0.45, "vision": 0.10}
 
 # The lanes of a platform with a few large clients and many small ones: uploads a day.
 _LANES = {"standard": 100_000, "premium": 20_000}
 
-# As the chart has it by default: lagThreshold, and the most replicas of a worker.
+# The chart's defaults: lagThreshold, and a worker's maximum of replicas.
 _SCALING = {"exif": (50, 4), "ocr": (4, 10), "vision": (20, 6)}
 _BURST, _BURST_AT, _BURST_SECONDS = 50.0, 15 * 3600, 300
 
 
 def measure(bench: Bench) -> None:
-    """Simulate the day."""
+    """Simulate the day and report its figures."""
     report = bench.report
     costs = {kind: report.figures.get(f"imago: worker {kind}, CPU s per image", cost) for kind, cost in _COSTS.items()}
     report.section("A day, simulated")

@@ -1,4 +1,4 @@
-"""Uploads: accepted per second and their cost, the cost of an image until it is done, the wait for its thumbnail."""
+"""Uploads: rate and cost of accepting them, cost of an image until it is done, time until its thumbnail exists."""
 
 import asyncio
 import time
@@ -68,8 +68,8 @@ def _acceptance(bench: Bench) -> None:
     series = [Series(name, values) for name, values in rates.items()]
     report.plot_bars("uploads", "Uploads accepted", "per second", series, labels)
     report.note(
-        "No workers run meanwhile. The peer makes its thumbnail before it responds, Imago afterwards; the next "
-        "figures cover all of the work."
+        "No workers run during this measurement. The peer creates its thumbnail before it "
+        "responds, Imago afterwards; the next figures cover all of the work."
     )
 
 
@@ -111,7 +111,7 @@ async def _upload(system: Imago | Peer, data: bytes, connections: int, count: in
 
 
 def _until_done(bench: Bench) -> None:
-    """Measure only thumbnail and EXIF: OCR and vision cost so much more that they would hide the rest."""
+    """Measure only thumbnail and EXIF: OCR and vision cost so much more that they would hide the difference."""
     report, data = bench.report, photo_900k()
     bench.imago.set_stages("exif")
     bench.peer.restart_api(PEER_STAGES="exif")
@@ -166,7 +166,7 @@ async def _work_off(system: Imago | Peer, data: bytes, count: int) -> None:
 
 
 async def _thumbnail_wait(system: Imago | Peer, data: bytes, count: int) -> float:
-    """Return the median of the seconds from sending a photo to its thumbnail's being there, on an idle system."""
+    """Return the median seconds from sending a photo until its thumbnail exists, on an idle system."""
     client, waits = system.client(), []
     connection = await asyncpg.connect(system.database_url.replace("+asyncpg", ""))
     try:
@@ -183,7 +183,7 @@ async def _wait_once(system: Imago | Peer, client: Client, connection: asyncpg.C
     began = time.perf_counter()
     image = orjson.loads((await client.once(parts, expect=201))[1])["id"]
     if system.name == "imago":
-        # Found out by asking, so ours is too long by half an interval and a round trip.
+        # Detected by polling, so Imago's figure includes half an interval and a round trip.
         made = "SELECT thumbnail_key IS NOT NULL FROM images WHERE id = $1"
         await until(lambda: connection.fetchval(made, image), what="a thumbnail", timeout=60, interval=0.001)
     return time.perf_counter() - began

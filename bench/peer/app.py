@@ -30,7 +30,7 @@ engine, sessions = connect()
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Connect, and make the tables and the benchmark's client."""
+    """Connect, and create the tables and the benchmark's client."""
     settings.STORAGE.mkdir(parents=True, exist_ok=True)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -45,12 +45,12 @@ app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
 
 
 class OrjsonAnswer(Response):
-    """JSON by orjson, as Imago writes it."""
+    """A JSON response by orjson, as in Imago."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Encode."""
+        """Encode the content."""
         return orjson.dumps(content)
 
 
@@ -106,14 +106,14 @@ class UploadAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: what authentication keeps for some seconds."""
+    """The authenticated client, which is cached for some seconds."""
 
     id: int
     requests_per_minute: int
 
 
 async def caller(request: Request, x_api_key: Annotated[str | None, Header()] = None) -> Caller:
-    """Authenticate and count; raise 401 and 429."""
+    """Authenticate the request and count it against the rate limit; raise 401 or 429."""
     if not x_api_key:
         raise HTTPException(401, "unauthenticated")
     digest = hmac.digest(settings.PEPPER, x_api_key.encode(), "sha256")
@@ -154,7 +154,7 @@ class Stored:
 
 
 def store(source: Any, owner: int) -> Stored:
-    """Copy an upload to storage, durably, and make its thumbnail; raise Refused and leave nothing then."""
+    """Store an upload durably and create its thumbnail; raise Refused and remove the files if it is invalid."""
     name = str(uuid.uuid4())
     folder = settings.STORAGE / str(owner) / name
     folder.mkdir(parents=True)
@@ -191,7 +191,7 @@ def store(source: Any, owner: int) -> Stored:
 
 @app.post("/images/upload", status_code=201, response_model=UploadAnswer if settings.VALIDATE_ANSWERS else None)
 async def upload(request: Request, client: Authenticated, file: Annotated[UploadFile, File()]) -> Any:
-    """Take an image."""
+    """Accept an upload."""
     try:
         stored = await run_in_threadpool(store, file.file, client.id)
     except imaging.Refused as refused:
@@ -255,7 +255,7 @@ async def list_images(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[int | None, Query(gt=0)] = None,
 ) -> Any:
-    """List images, newest first, by keyset."""
+    """List images, newest first, with keyset pagination."""
     query = select(Image).where(Image.client_id == client.id).order_by(Image.id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(Image.id < cursor)
@@ -279,7 +279,7 @@ async def list_images(
 
 @app.get("/images/{image_id}", response_model=ImageAnswer if settings.VALIDATE_ANSWERS else None)
 async def show(client: Authenticated, image_id: int) -> Any:
-    """Show an image."""
+    """Return an image."""
     image = await _one(client, image_id)
     return image if settings.VALIDATE_ANSWERS else OrjsonAnswer(_shape(image))
 
@@ -297,7 +297,7 @@ async def status(client: Authenticated, image_id: int) -> Any:
 
 @app.get("/images/{image_id}/thumbnail")
 async def show_thumbnail(client: Authenticated, image_id: int) -> Response:
-    """Give the thumbnail's bytes."""
+    """Return the thumbnail."""
     image = await _one(client, image_id)
     body = await run_in_threadpool(Path(image.thumbnail_path).read_bytes)
     return Response(body, media_type=f"image/{settings.THUMBNAIL_FORMAT}")
@@ -305,7 +305,7 @@ async def show_thumbnail(client: Authenticated, image_id: int) -> Response:
 
 @app.get("/health/ready")
 async def ready() -> dict[str, str]:
-    """Say that requests are taken."""
+    """Report that the server accepts requests."""
     return {"status": "ready"}
 
 

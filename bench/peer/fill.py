@@ -1,4 +1,4 @@
-"""Jobs without work: `python -m peer.fill COUNT` enqueues them, their rows made first."""
+"""Enqueues no-op jobs with their rows: `python -m peer.fill COUNT`."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ _AT_ONCE = 100
 
 
 async def fill(count: int) -> None:
-    """Make images with a stage each, and enqueue a job for each."""
+    """Insert images with one stage each, and enqueue a job per image."""
     engine, sessions = connect()
     rows = [
         {

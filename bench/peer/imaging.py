@@ -22,7 +22,7 @@ Image.MAX_IMAGE_PIXELS = settings.MAX_PIXELS
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "HEIF", "AVIF")
 _NAMES = {"MPO": "jpeg", "HEIF": "heic"}
 
-# The offline classifier's view of an image: the model that Imago uses, fed in the same way.
+# The input of the offline classifier: the same model and preprocessing as in Imago.
 _CROP, _SIDE = 0.875, 224
 
 
@@ -54,7 +54,7 @@ def thumbnail(source: Path, target: Path) -> int:
     """Write an upright thumbnail without metadata and return its size in bytes; raise Refused."""
     try:
         with Image.open(source, formats=FORMATS) as image:
-            # Scales a JPEG while it is decoded; 52 dB from a full decode with Lanczos.
+            # Scales a JPEG while decoding; the PSNR to a full decode with Lanczos is 52 dB.
             image.thumbnail((settings.THUMBNAIL_SIDE, settings.THUMBNAIL_SIDE))
             small = ImageOps.exif_transpose(image)
             if small.mode not in ("RGB", "RGBA"):
@@ -70,7 +70,7 @@ def thumbnail(source: Path, target: Path) -> int:
 
 
 def read_exif(path: Path) -> dict[str, Any]:
-    """Return camera and place by piexif; empty without EXIF that it can read."""
+    """Return camera and place by piexif; empty if there is no readable EXIF."""
     try:
         tags = piexif.load(str(path))
     except Exception:
@@ -93,9 +93,9 @@ def read_exif(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> dict[str, Any]:
-    """Return the text by pytesseract: one call for words and confidences, on a path, one thread."""
+    """Return the text by pytesseract, in one single-threaded call for words and confidences."""
     with Image.open(path, formats=FORMATS) as image:
-        # Tesseract reads what Leptonica reads, and knows nothing of orientation.
+        # Tesseract reads only the formats of Leptonica, and ignores the EXIF orientation.
         turned = image.getexif().get(0x0112, 1) != 1
         if turned or image.format not in ("JPEG", "PNG", "BMP"):
             page = path.with_suffix(".ocr.pgm")
@@ -117,7 +117,7 @@ def read_text(path: Path) -> dict[str, Any]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return the likeliest classes of the offline model."""
+    """Return the most probable classes of the offline model."""
     session, labels = _model()
     with Image.open(path, formats=FORMATS) as opened:
         opened.thumbnail((1024, 1024))

@@ -1,4 +1,4 @@
-"""From enqueueing to the job's first line: `python -m peer.latency COUNT POLL_DELAY` prints milliseconds as JSON."""
+"""Measures the time from enqueueing a job to its start: `python -m peer.latency COUNT POLL_DELAY` prints ms as JSON."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ _PAUSE = 0.01
 
 
 async def measure(count: int, poll_delay: float) -> list[float]:
-    """Enqueue jobs one after the other while a worker runs in this very process."""
+    """Enqueue jobs one after the other while a worker runs in the same process."""
     waits: list[float] = []
     all_came = asyncio.Event()
 
@@ -40,7 +40,7 @@ async def measure(count: int, poll_delay: float) -> list[float]:
         await asyncio.sleep(_PAUSE + 0.007 * (number % 7))
     async with asyncio.timeout(120):
         await all_came.wait()
-        # Closing cancels a job that has still to write its end, and takes that for an error.
+        # Closing cancels a job that has not recorded its end, and reports that as an error.
         await asyncio.gather(*worker.tasks.values())
     await worker.close()
     running.cancel()

@@ -15,7 +15,7 @@ VALIDATE_ANSWERS = os.environ.get("PEER_VALIDATE_ANSWERS") == "1"
 STAGES = tuple(os.environ.get("PEER_STAGES", "exif,ocr,vision").split(","))
 OCR_LANGUAGES = os.environ.get("PEER_OCR_LANGUAGES", "fra+eng")
 
-# By default ARQ polls for jobs every half second, which would be its latency.
+# By default ARQ polls for jobs every half second, which would dominate its latency.
 POLL_DELAY = float(os.environ.get("PEER_POLL_DELAY", "0.01"))
 MAX_JOBS = int(os.environ.get("PEER_MAX_JOBS", "10"))
 MAX_TRIES = 3

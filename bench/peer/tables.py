@@ -1,4 +1,4 @@
-"""The peer's tables, as the ORM sees them."""
+"""The peer's tables as ORM classes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ class Base(DeclarativeBase):
 
 
 class Client(Base):
-    """A tenant with its limits and what it uses of them."""
+    """A tenant with its limits and usage."""
 
     __tablename__ = "clients"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -71,7 +71,7 @@ class Stage(Base):
 
 
 def connect() -> tuple[AsyncEngine, async_sessionmaker]:  # type: ignore[type-arg]
-    """Return the engine and what makes sessions; nothing connects yet."""
+    """Return the engine and the session factory; this opens no connection."""
     engine = create_async_engine(
         DATABASE_URL,
         pool_size=POOL_SIZE,

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 
 def _nothing(_path: Path) -> dict[str, Any]:
-    """Do no work: what is left is what a job costs by itself."""
+    """Do nothing, to measure the overhead of a job."""
     return {}
 
 
@@ -22,7 +22,7 @@ _COLUMN = {"exif": Image.exif, "ocr": Image.ocr, "vision": Image.ai, "noop": Ima
 
 
 async def run_stage(context: dict[str, Any], image_id: int, stage: str) -> None:
-    """Run a stage of an image: its row says running, then done with the result in the same transaction."""
+    """Run a stage of an image: mark it as running, then store the result and mark it as done in one transaction."""
     sessions, tries = context["sessions"], context["job_try"]
     mine = (Stage.image_id == image_id, Stage.stage == stage, Stage.status != "done")
     async with sessions() as session:
@@ -60,7 +60,7 @@ async def run_stage(context: dict[str, Any], image_id: int, stage: str) -> None:
             .execution_options(synchronize_session=False)
         )
         if ended.rowcount == 1:
-            # The image's row is locked by this, so that of two stages ending together one sees the other.
+            # This locks the image's row, so that of two stages that end concurrently one sees the other.
             await session.execute(
                 update(Image)
                 .where(Image.id == image_id)
@@ -78,12 +78,12 @@ async def run_stage(context: dict[str, Any], image_id: int, stage: str) -> None:
 
 
 async def startup(context: dict[str, Any]) -> None:
-    """Connect."""
+    """Connect to the database."""
     context["engine"], context["sessions"] = connect()
 
 
 async def shutdown(context: dict[str, Any]) -> None:
-    """Let go."""
+    """Close the connections."""
     await context["engine"].dispose()
 
 

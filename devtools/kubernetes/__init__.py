@@ -1,1 +1,1 @@
-"""A Kubernetes of the tests' own, on this machine: without Docker, systemd or a registry."""
+"""A Kubernetes cluster for tests on this machine, without Docker, systemd or a registry."""

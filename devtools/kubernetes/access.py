@@ -1,4 +1,4 @@
-"""Access to a cluster for tests: kubectl with a kubeconfig whose context is named for tests."""
+"""Access to a test cluster: kubectl with a kubeconfig whose context has a name reserved for tests."""
 
 import json
 import subprocess
@@ -16,32 +16,32 @@ T = TypeVar("T")
 
 
 class KubectlError(Exception):
-    """The API server refused, or could not be reached; the text is kubectl's."""
+    """kubectl failed; the message is its error output."""
 
 
 class Access:
-    """A cluster behind a kubeconfig. A context of another name is refused: tests delete what they find."""
+    """The cluster of a kubeconfig. Other contexts are refused, because tests delete objects."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         self._kubectl = find("kubectl")
 
     def check_context(self) -> None:
-        """Fail where the kubeconfig's current context isn't one for tests (or one of kind's)."""
+        """Fail unless the kubeconfig's current context is the test context, or one of kind's."""
         context = self.kubectl("config", "current-context").strip()
         assert context == CONTEXT or context.startswith("kind-imago"), (
-            f"the current context of {self.kubeconfig} is {context!r}; the tests only touch one named {CONTEXT!r}"
+            f"the current context of {self.kubeconfig} is {context!r}; the tests only use {CONTEXT!r}"
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """Run kubectl and return what it says; raise KubectlError."""
+        """Run kubectl and return its output; raise KubectlError."""
         done = subprocess.run(
             [self._kubectl, f"--kubeconfig={self.kubeconfig}", *arguments],
             input=stdin,
             text=True,
             capture_output=True,
             timeout=timeout,
-            # Its caches would go into the home of whoever runs the tests.
+            # Otherwise it would write its caches to the home directory of the user.
             env={"HOME": str(self.kubeconfig.parent), "PATH": "/usr/bin:/bin"},
         )
         if done.returncode != 0:
@@ -49,7 +49,7 @@ class Access:
         return done.stdout
 
     def apply(self, *objects: dict[str, Any], manifest: Path | None = None) -> None:
-        """Apply objects, or the manifest in a file, by server-side apply."""
+        """Apply objects, or a manifest file, with server-side apply."""
         options = ["apply", "--server-side", "--force-conflicts", "-f"]
         if manifest is not None:
             self.kubectl(*options, str(manifest))
@@ -64,22 +64,22 @@ class Access:
         return found
 
     def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list[dict[str, Any]]:
-        """Return the objects of a kind: in a namespace, or in all."""
+        """Return the objects of a kind in one namespace, or in all."""
         where = _in(namespace) or ["--all-namespaces"]
         options = [f"--selector={selector}"] if selector else []
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "--output=json", *where, *options))["items"]
         return found
 
     def delete(self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True) -> None:
-        """Delete an object; one that isn't there is fine."""
+        """Delete an object if it exists."""
         self.kubectl("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}", *_in(namespace))
 
     def token(self, service_account: str, namespace: str, *, seconds: int = 3600) -> str:
-        """Return a token of a ServiceAccount."""
+        """Return a token for a ServiceAccount."""
         return self.kubectl("create", "token", service_account, f"--duration={seconds}s", *_in(namespace)).strip()
 
     def kubeconfig_of(self, service_account: str, namespace: str, path: Path) -> Path:
-        """Write a kubeconfig of a ServiceAccount: what a program in a pod would be allowed."""
+        """Write a kubeconfig with the permissions of a ServiceAccount, as a pod has them."""
         config = yaml.safe_load(self.kubectl("config", "view", "--raw", "--minify", "--flatten"))
         config["users"][0]["user"] = {"token": self.token(service_account, namespace)}
         path.touch(mode=0o600)
@@ -87,7 +87,7 @@ class Access:
         return path
 
     def wait_for(self, condition: Callable[[], T], *, what: str, timeout: float = 60, interval: float = 0.2) -> T:
-        """Return the first true value of a condition; errors of kubectl count as false."""
+        """Return the first true value of a condition; an error of kubectl counts as false."""
         deadline = time.monotonic() + timeout
         seen: object = None
         while True:
@@ -98,7 +98,9 @@ class Access:
                 seen = value
             except KubectlError as error:
                 seen = error
-            assert time.monotonic() < deadline, f"waited {timeout:g} s in vain for: {what} (last seen: {seen!r})"
+            assert time.monotonic() < deadline, (
+                f"timed out after {timeout:g} s waiting for {what} (last seen: {seen!r})"
+            )
             time.sleep(interval)
 
 

@@ -1,4 +1,4 @@
-"""Add-ons that a cluster usually has: DNS for Services, and KEDA from the manifests of its version."""
+"""Common add-ons of a cluster: DNS for Services, and KEDA from the manifests of its version."""
 
 import shutil
 from pathlib import Path
@@ -10,15 +10,15 @@ from devtools.kubernetes.access import Access
 from devtools.kubernetes.binaries import module_directory
 from devtools.kubernetes.node import DNS_SERVICE
 
-# Each pod runs a locally built image under the name that `images.py` gives it.
+# The names of the locally built images, as in `images.py`.
 _COREDNS_IMAGE = "localhost/coredns:imago"
 _KEDA = {"keda-operator": "ghcr.io/kedacore/keda", "keda-adapter": "ghcr.io/kedacore/keda-metrics-apiserver"}
-# All of KEDA's default installation but the admission webhooks, which are a third program.
+# KEDA's default installation without the admission webhooks, which are a third program.
 _KEDA_PARTS = ("crd", "general", "rbac", "manager", "metrics-server", "service_account")
 
 
 def install_dns(access: Access) -> None:
-    """Install CoreDNS for `cluster.local`, and wait until it answers."""
+    """Install CoreDNS for `cluster.local`, and wait until it responds."""
     meta = {"name": "coredns", "namespace": "kube-system"}
     labels = {"k8s-app": "kube-dns"}
     read = ["list", "watch"]
@@ -32,9 +32,9 @@ def install_dns(access: Access) -> None:
         "image": _COREDNS_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "args": ["-conf", "/etc/coredns/Corefile"],
-        # Without a request it would be the last to get a turn on a busy node, and names would not resolve.
+        # Without a CPU request it would be starved on a busy node, and names would not resolve.
         "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}},
-        # Its port is below 1024.
+        # It binds a port below 1024.
         "securityContext": {"runAsUser": 0},
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns"}],
@@ -44,7 +44,7 @@ def install_dns(access: Access) -> None:
         "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
         "tolerations": [{"operator": "Exists"}],
-        # Its own queries can't go to itself.
+        # It must not send its own queries to itself.
         "dnsPolicy": "Default",
     }
     ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
@@ -84,7 +84,7 @@ def install_keda(access: Access, directory: Path) -> None:
         {"op": "replace", "path": f"{first_container}/imagePullPolicy", "value": "IfNotPresent"},
         {"op": "replace", "path": f"{first_container}/readinessProbe/initialDelaySeconds", "value": 1},
     ]
-    # No webhook exists that would need the certificate authority.
+    # There is no webhook that needs the certificate authority.
     webhooks = [{"op": "add", "path": f"{first_container}/args/-", "value": "--enable-webhook-patching=false"}]
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -101,7 +101,7 @@ def install_keda(access: Access, directory: Path) -> None:
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     rendered = directory / "keda.yaml"
     rendered.write_text(access.kubectl("kustomize", str(directory)))
-    # The CRDs and the namespace first: what is in them needs them.
+    # The CRDs and the namespace first, because the other objects need them.
     documents = list(yaml.safe_load_all(rendered.read_text()))
     first = [document for document in documents if document["kind"] in ("CustomResourceDefinition", "Namespace")]
     access.apply(*first)

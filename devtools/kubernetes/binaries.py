@@ -1,4 +1,4 @@
-"""Finds the programs of a test cluster: those that were built, a person's own, and Debian's."""
+"""Finds the programs of a test cluster: built from source, in `KUBEBUILDER_ASSETS`, or installed by Debian."""
 
 import hashlib
 import os
@@ -21,22 +21,22 @@ _MODULES = {
 
 
 class Missing(Exception):
-    """Something that a cluster needs is not on this machine; the text says what, and what would help."""
+    """A requirement of the cluster is missing on this machine; the message contains the remedy."""
 
 
 def cache_directory() -> Path:
-    """Where builds and images are kept from one run to the next."""
+    """Return the directory that keeps builds and images between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imago"
 
 
 def module_directory(module: str) -> Path:
-    """The directory in which `hack/cluster-binaries.sh` puts programs built from a Go module."""
+    """Return the directory of the programs that `hack/cluster-binaries.sh` builds from a Go module."""
     digest = hashlib.sha256((_HACK / module / "go.sum").read_bytes()).hexdigest()
     return cache_directory() / module / digest[:16]
 
 
 def find(name: str) -> Path:
-    """Return the path of a program: in `KUBEBUILDER_ASSETS`, as built, or installed; raise Missing."""
+    """Return the path of a program: in `KUBEBUILDER_ASSETS`, built, or installed; raise Missing."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and (found := Path(assets) / name).is_file():
         return found
@@ -48,7 +48,7 @@ def find(name: str) -> Path:
     beside_python = Path(sys.executable).parent / name
     if beside_python.is_file():
         return beside_python
-    # Debian keeps administration programs in directories that are only on root's PATH.
+    # Debian installs administration programs in directories that are only on root's PATH.
     installed = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if installed is None:
         raise Missing(f"{name} is not installed: run `hack/cluster-packages.sh`, or `make test-cluster`, which does")

@@ -1,7 +1,7 @@
 """The control plane of a test cluster: etcd, the API server, the controller manager and the scheduler, as processes.
 
-Alone it needs neither root nor namespaces: everything listens on free ports of 127.0.0.1. Objects are stored, watched,
-validated and garbage-collected, HPAs computed; pods stay pending until `node.py` adds a node.
+Without a node it needs neither root nor namespaces, and everything listens on free ports of 127.0.0.1. Objects are
+stored, watched, validated and garbage-collected, and HPAs are evaluated; pods stay pending until `node.py` adds a node.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from devtools.kubernetes.pki import Authority, write_signing_key
 from imago.nats.embedded import free_port
 
 SERVICE_CIDR = "10.96.0.0/16"
-# The first address of the range: the Service `kubernetes`.
+# The first address of the range belongs to the Service `kubernetes`.
 API_SERVICE = "10.96.0.1"
 NODE_NAME = "node"
 
-# Users of the API server outside of pods; their groups give them their roles.
+# Users of the API server outside pods; their groups determine their roles.
 _USERS = {
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
@@ -33,7 +33,7 @@ _USERS = {
     "proxy": ("system:kube-proxy", ""),
     "node": (f"system:node:{NODE_NAME}", "system:nodes"),
 }
-# On a machine that does other things at the same time; a few seconds on an idle one.
+# For a busy machine; on an idle one it takes a few seconds.
 _READY_SECONDS = 180.0
 
 # The audit log records the requests of programs in the cluster, without bodies: tests compare Roles with it.
@@ -46,7 +46,7 @@ _AUDIT_POLICY = {
 
 
 class ControlPlane(Access):
-    """The processes and their files, all under one folder. `node_address` is where a node will find the API server."""
+    """The processes and their files, in one directory. A node connects to the API server at `node_address`."""
 
     def __init__(self, directory: Path, *, node_address: str | None = None) -> None:
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
@@ -72,7 +72,7 @@ class ControlPlane(Access):
 
     @property
     def url(self) -> str:
-        """Where the API server answers this machine."""
+        """The API server's URL on this machine."""
         return f"https://127.0.0.1:{self.port}"
 
     @property
@@ -81,27 +81,27 @@ class ControlPlane(Access):
         return self._tokens["admin"]
 
     def kubeconfig_for(self, user: str) -> Path:
-        """Return the kubeconfig of one of the own users: admin, controller-manager, scheduler, proxy, node."""
+        """Return the kubeconfig of a user: admin, controller-manager, scheduler, proxy, node."""
         return self.directory / f"{user}.kubeconfig"
 
     def start(self) -> None:
-        """Start everything, and wait until the API server is ready and namespaces get their ServiceAccount."""
+        """Start everything; wait until the API server is ready and namespaces get their default ServiceAccount."""
         self.etcd.start()
         self.etcd.wait(lambda: _answers(f"{self._etcd_url}/health"), timeout=30)
         self.start_api_server()
         self.controller_manager.start()
         self.scheduler.start()
         self.wait_for(
-            lambda: self.get("serviceaccount", "default", "default"), what="the controller manager at work", timeout=60
+            lambda: self.get("serviceaccount", "default", "default"), what="the controller manager", timeout=60
         )
 
     def start_api_server(self) -> None:
-        """Start the API server, again after a kill too, and wait until it is ready."""
+        """Start or restart the API server, and wait until it is ready."""
         self.api_server.start()
         self.api_server.wait(self.ready, timeout=_READY_SECONDS)
 
     def ready(self) -> bool:
-        """Whether the API server says that it is ready."""
+        """Whether the API server reports that it is ready."""
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
         return _answers(f"{self.url}/readyz", self.admin_token, context)
 
@@ -142,13 +142,13 @@ class ControlPlane(Access):
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}",
-            # No power failure is tested here.
+            # Power failures are not tested.
             "--unsafe-no-fsync",
         ]
 
     def _api_server_command(self) -> list[object]:
         if self.node_address:
-            # Pods reach it under the node's address, through the Service `kubernetes`.
+            # Pods connect to it at the node's address, through the Service `kubernetes`.
             reach = ["--bind-address=0.0.0.0", f"--advertise-address={self.node_address}"]
         else:
             reach = ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
@@ -171,7 +171,7 @@ class ControlPlane(Access):
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={self.pki / 'front-proxy-client.crt'}",
             f"--proxy-client-key-file={self.pki / 'front-proxy-client.key'}",
-            # Services of extension API servers are reached by their endpoints: this process sees no cluster addresses.
+            # Cluster addresses are not routed here, so extension API servers are reached by their endpoints.
             "--enable-aggregator-routing=true",
             f"--kubelet-certificate-authority={self.authority.certificate}",
             f"--kubelet-client-certificate={self.pki / 'kube-apiserver-kubelet-client.crt'}",
@@ -196,14 +196,14 @@ class ControlPlane(Access):
             "--use-service-account-credentials=true",
             "--leader-elect=false",
             "--secure-port=0",
-            # 15 s by default: the tests wait for several of these rounds.
+            # 15 s by default, and tests wait for several rounds.
             "--horizontal-pod-autoscaler-sync-period=2s",
         ]
 
 
 @contextlib.contextmanager
 def control_plane(directory: Path, *, node_address: str | None = None) -> Iterator[ControlPlane]:
-    """Run a control plane while the context lasts; raise Missing where its programs are not here."""
+    """Run a control plane inside the context; raise Missing if a program is missing."""
     plane = ControlPlane(directory, node_address=node_address)
     try:
         plane.start()

@@ -1,4 +1,4 @@
-"""A program that runs in the background, with its log in a file, until it is stopped."""
+"""Background processes that log to files."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from imago.bootstrap.supervisor import die_with_parent
 
 
 class Daemon:
-    """One background program; it dies with the process that started it, however that ends."""
+    """A background process. The kernel kills it when its parent dies."""
 
     def __init__(
         self, name: str, command: Sequence[object], directory: Path, *, environment: Mapping[str, str] | None = None
@@ -24,17 +24,17 @@ class Daemon:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> None:
-        """Start it; nothing happens where it runs."""
+        """Start the process unless it is running."""
         if self.running:
             return
         with self.log.open("ab") as log:
@@ -45,31 +45,31 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 cwd=self._directory,
                 env={**os.environ, **(self._environment or {})},
-                # Ctrl-C goes to the whole foreground group; these are stopped in an order.
+                # Ctrl-C signals the whole foreground group, but these processes are stopped in order.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
 
     def wait(self, ready: Callable[[], bool], *, timeout: float) -> None:
-        """Wait until it is ready; fail with the end of its log."""
+        """Wait until `ready` returns True; otherwise fail with the end of the log."""
         deadline = time.monotonic() + timeout
         while not ready():
             assert self.running, f"{self.name} ended while starting:\n{self.tail()}"
-            assert time.monotonic() < deadline, f"{self.name} was not ready in {timeout:g} s:\n{self.tail()}"
+            assert time.monotonic() < deadline, f"{self.name} was not ready after {timeout:g} s:\n{self.tail()}"
             time.sleep(0.1)
 
     def tail(self, lines: int = 20) -> str:
-        """Return the end of its log."""
+        """Return the end of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def kill(self) -> None:
-        """Kill it as a crash would."""
+        """Kill the process, as in a crash."""
         if self._process is not None and self.running:
             self._process.kill()
             self._process.wait()
 
     def stop(self, timeout: float = 10) -> None:
-        """Ask it to end, and kill it where it doesn't."""
+        """Terminate the process, and kill it after the timeout."""
         if self._process is None or not self.running:
             return
         self._process.terminate()

@@ -1,7 +1,7 @@
-"""The images that a test cluster runs: Imago's own, made from this checkout, and those of the parts around it.
+"""The images of a test cluster: Imago's, built from this checkout, and those of its dependencies.
 
-No Docker and no registry: Debian by debootstrap, the locked wheels by pip with their hashes, static programs as they
-are. Everything is kept in the cache folder by a hash of what goes in, so a changed line of code costs one small layer.
+They need no Docker and no registry: debootstrap installs Debian, pip the locked wheels, and static programs are copied.
+All layers are cached by a hash of their inputs, so that a changed line of code only rebuilds one small layer.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _PYTHON = ("ca-certificates", "python3")
 _TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
 _HOME = "opt/imago"
 
-# The extras of each image, as in the Dockerfile: only OCR carries Tesseract, only vision the model.
+# The extras of each image, as in the Dockerfile: only OCR contains Tesseract, and only vision the model.
 TARGETS = {
     "api": (),
     "worker-exif": (),
@@ -41,14 +41,14 @@ TARGETS = {
 
 
 def imago_images(tag: str) -> list[Image]:
-    """Make Imago's images, under the names that the chart gives them by default."""
+    """Build Imago's images with the chart's default names."""
     with _alone():
         return [_imago_image(target, tag) for target in TARGETS]
 
 
 def part_images() -> list[Image]:
-    """Make the images of what runs beside Imago: NATS, CoreDNS and KEDA."""
-    # KEDA's manifests start its programs by the names that they have in its own images; the chart finds NATS in PATH.
+    """Build the images of NATS, CoreDNS and KEDA."""
+    # KEDA's manifests start the programs by their paths in KEDA's images; the chart finds NATS in PATH.
     programs = {"coredns": "coredns", "keda-operator": "keda", "keda-adapter": "keda-adapter"}
     with _alone():
         parts = [_program(f"localhost/{name}:imago", find(name), file) for name, file in programs.items()]
@@ -56,7 +56,7 @@ def part_images() -> list[Image]:
 
 
 def pause_image(name: str) -> Image:
-    """Make the image that holds a pod's namespaces: a process that does nothing."""
+    """Build the pause image, whose idle process holds a pod's namespaces."""
     busybox = find("busybox")
     with _alone():
         layer = _cached(f"busybox-{_digest_of([busybox])}", lambda path: pack(path, [(busybox, "busybox")]))
@@ -64,7 +64,7 @@ def pause_image(name: str) -> Image:
 
 
 def _imago_image(target: str, tag: str) -> Image:
-    """The images share their lowest layers, so that a node unpacks Debian and the packages of all of them once."""
+    """Build an image that shares its lowest layers with the others, so that a node unpacks them once."""
     system = debian(_PYTHON)
     layers = [_cached(system.name, lambda path: pack(path, [(system, "")]))]
     if target == "worker-ocr":
@@ -95,12 +95,12 @@ def _tesseract_layer(system: Path) -> Layer:
 
 
 def _packages_layers(system: Path, extras: Iterable[str]) -> list[Layer]:
-    """Install the locked packages into an environment at /opt/imago: what all images need, then what the extras add."""
-    common, wanted = _closure(()), _closure(extras)
+    """Install the locked packages at /opt/imago: one layer with common packages, one with those of the extras."""
+    common, required = _closure(()), _closure(extras)
     base = _installed([system], common)
     layers = [_packages_layer(base)]
-    if wanted > common:
-        layers.append(_packages_layer(_installed([system, base], wanted - common)))
+    if required > common:
+        layers.append(_packages_layer(_installed([system, base], required - common)))
     return layers
 
 
@@ -109,7 +109,7 @@ def _packages_layer(tree: Path) -> Layer:
 
 
 def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
-    """Return the tree of what pip installs over others."""
+    """Return the tree of the files that pip adds to the trees below."""
     lock = _locked(names)
     digest = hashlib.sha256("\n".join([*(tree.name for tree in below), lock]).encode()).hexdigest()[:16]
     tree = _cache() / f"packages-{digest}"
@@ -124,7 +124,7 @@ def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
         script = (
             f"[ -x /{_HOME}/bin/python ] || python3 -m venv --without-pip /{_HOME}; "
             f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} -r /mnt/requirements.lock; "
-            # Nothing can be written there later, and compiling at each start takes longer than starting.
+            # The file system is read-only later, and compiling at each start takes longer than the start.
             f"/{_HOME}/bin/python -m compileall -q /{_HOME}/lib || true"
         )
         mounts = [(Path(scratch) / "pip", "/mnt/pip"), (requirements, "/mnt/requirements.lock")]
@@ -135,7 +135,7 @@ def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
 
 
 def _code_layer(system: Path) -> Layer:
-    """Build this checkout's wheel and unpack it beside the packages."""
+    """Build this checkout's wheel and unpack it next to the packages."""
     sources = [path for folder in ("services", "operator") for path in sorted((_ROOT / folder).rglob("*"))]
     sources = [path for path in sources if path.is_file() and "__pycache__" not in path.parts]
     digest = _digest_of([_ROOT / "pyproject.toml", *sources])
@@ -175,7 +175,7 @@ def _model_layer() -> Layer:
             readable = Path(scratch) / model.name
             readable.mkdir(mode=0o755)
             for file in model.glob("*.*"):
-                # In the cache only the user who made the model can read it; in the image another user must.
+                # In the cache only its owner can read the model; in the image another user must be able to.
                 shutil.copyfile(file, readable / file.name)
                 (readable / file.name).chmod(0o644)
             return pack(path, [(readable, f"opt/models/{model.name}")])
@@ -184,7 +184,7 @@ def _model_layer() -> Layer:
 
 
 def _closure(extras: Iterable[str]) -> frozenset[str]:
-    """Return the names of all packages that Imago needs with these extras."""
+    """Return the names of all packages that Imago requires with these extras."""
     found: set[str] = set()
     _gather(_DISTRIBUTION, frozenset(extras), found)
     return frozenset(found)
@@ -210,7 +210,7 @@ def _gather(name: str, extras: frozenset[str], found: set[str]) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Keep runs beside each other from making the same things at the same time."""
+    """Prevent concurrent runs from building the same files."""
     with (_cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

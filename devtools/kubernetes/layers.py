@@ -1,4 +1,4 @@
-"""Image layers and archives, made without Docker: what `docker save` would write, and `ctr images import` reads."""
+"""Builds image layers and archives without Docker, in the format of `docker save` and `ctr images import`."""
 
 import filecmp
 import hashlib
@@ -16,7 +16,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Layer:
-    """An uncompressed layer in a file, and the digest that names it."""
+    """An uncompressed layer in a file, and its digest."""
 
     path: Path
     digest: str
@@ -24,7 +24,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """An image under its whole name; layers from the bottom to the top."""
+    """An image with its full name and its layers, from bottom to top."""
 
     name: str
     layers: Sequence[Layer]
@@ -34,7 +34,7 @@ class Image:
 
 
 def pack(path: Path, entries: Iterable[tuple[Path, str]]) -> Layer:
-    """Write files and folders, each under its name in the image, as a layer; the same content gives the same bytes."""
+    """Write a reproducible layer of files and directories, each with its path in the image."""
     part = path.with_name(f"{path.name}.part")
     with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
         for source, name in entries:
@@ -44,7 +44,7 @@ def pack(path: Path, entries: Iterable[tuple[Path, str]]) -> Layer:
 
 
 def pack_difference(path: Path, tree: Path, below: Path) -> Layer:
-    """Write a layer with the files that a tree adds to or changes in another; removed files are not marked."""
+    """Write a layer with the files that a tree adds or changes; removed files get no whiteout."""
     part = path.with_name(f"{path.name}.part")
     with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
         for source in sorted(tree.rglob("*")):
@@ -56,7 +56,7 @@ def pack_difference(path: Path, tree: Path, below: Path) -> Layer:
 
 
 def packed(path: Path) -> Layer | None:
-    """Return a layer that was packed before."""
+    """Return a layer that exists already, or None."""
     digest = path.with_suffix(".digest")
     return Layer(path, digest.read_text()) if path.exists() and digest.exists() else None
 

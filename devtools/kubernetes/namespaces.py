@@ -1,10 +1,10 @@
 """Run a command in new network, mount, process and other namespaces, so that a node leaves nothing behind.
 
-The kernel does most of the cleanup: every process in the namespace dies with the command, however it ends, and
-mounts, addresses and iptables rules disappear with their namespaces. Files that containerd and the kubelet write
-under /run and /var go to layers mounted over them. The kubelet would set three sysctls of the whole machine, so
-files with the values it expects are mounted over those. Control groups and the folder of the run have the process id
-in their names, and are removed at the end or, after a SIGKILL, by the next run.
+The kernel does most of the cleanup: every process in the namespace dies with the command, and mounts, addresses and
+iptables rules disappear with their namespaces. Overlays on /run and /var receive the files of containerd and the
+kubelet. The kubelet would set three sysctls of the whole machine, so files with the expected values are mounted over
+them. Control groups and the directory of the run have the process id in their names. They are removed at the end or,
+after a SIGKILL, by the next run.
 """
 
 import contextlib
@@ -33,27 +33,27 @@ _UNSHARE = [
     *("--net", "--mount", "--propagation=private", "--pid", "--ipc", "--uts"),
     *("--fork", "--kill-child", "--mount-proc"),
 ]
-# The values that the kubelet would set.
+# The values that the kubelet expects.
 _SYSCTLS = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
 
 
 def inside() -> bool:
-    """Whether this process was started by `run`."""
+    """Return whether `run` started this process."""
     return _VARIABLE in os.environ
 
 
 def cgroup_name() -> str:
-    """The control group that this run's pods are under."""
+    """Return the control group of this run's pods."""
     return os.environ[_VARIABLE]
 
 
 def run_directory() -> Path:
-    """A folder that goes with this run: for images, containers and logs."""
+    """Return this run's temporary directory for images, containers and logs."""
     return _directory(cgroup_name())
 
 
 def check() -> None:
-    """Raise Missing where namespaces, control groups or the programs that make them are not to be had."""
+    """Raise Missing if namespaces, control groups or required programs are not available."""
     if sys.platform != "linux":
         raise Missing("a node needs Linux")
     if os.geteuid() != 0:
@@ -64,12 +64,12 @@ def check() -> None:
         find(name)
     tried = subprocess.run(["unshare", *_UNSHARE, "ip", "link", "add", "node0", "type", "veth"], capture_output=True)
     if tried.returncode != 0:
-        raise Missing(f"namespaces can't be made here: {tried.stderr.decode().strip()}")
+        raise Missing(f"namespaces can't be created here: {tried.stderr.decode().strip()}")
     probe = _PREFIX + f"{os.getpid()}-probe"
     try:
         _make_cgroups(probe)
     except OSError as error:
-        raise Missing(f"control groups can't be made here: {error}") from None
+        raise Missing(f"control groups can't be created here: {error}") from None
     finally:
         _remove_cgroups(probe)
 
@@ -87,7 +87,7 @@ def run(command: Sequence[str]) -> int:
             env={**os.environ, _VARIABLE: name},
             preexec_fn=die_with_parent,
         )
-        # Ctrl-C reaches the command by itself, as one of the foreground group; a SIGTERM is handed on.
+        # Ctrl-C already reaches the command, which is in the foreground group; SIGTERM is forwarded.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: _terminate_child(process.pid))
         return process.wait()
@@ -97,7 +97,7 @@ def run(command: Sequence[str]) -> int:
 
 
 def remove_stale() -> None:
-    """Remove what runs left that were killed."""
+    """Remove the control groups and directories of killed runs."""
     for place in (*_hierarchies(), _directory("")):
         for left in place.glob(f"{_PREFIX}*"):
             owner = left.name.removeprefix(_PREFIX).partition("-")[0]
@@ -117,7 +117,7 @@ def _terminate_child(pid: int) -> None:
 
 
 def _hierarchies() -> list[Path]:
-    """Return the folders under which control groups are made: one with cgroup v2, one for each controller with v1."""
+    """Return the parent directories of control groups: one with cgroup v2, one per controller with v1."""
     if (_CGROUPS / "cgroup.controllers").is_file():
         return [_CGROUPS]
     return [found.parent for found in _CGROUPS.glob("*/cgroup.procs")]
@@ -132,11 +132,11 @@ def _make_cgroups(name: str) -> None:
             (_CGROUPS / "cgroup.subtree_control").write_text(controllers)
             (group / "cgroup.subtree_control").write_text(controllers)
         elif hierarchy.name == "cpu":
-            # As much as the kubelet gives the pods of a machine that is theirs; by default all of them together would
-            # weigh as much as a single program of the machine.
+            # The weight that the kubelet sets on a dedicated node. By default all pods together would get the share of
+            # one process.
             (group / "cpu.shares").write_text(str(1024 * (os.cpu_count() or 1)))
         elif hierarchy.name == "cpuset":
-            # With cgroup v1 a new group has no processors and no memory until they are assigned.
+            # With cgroup v1 a new group has no CPUs and memory nodes until they are assigned.
             for file in ("cpuset.cpus", "cpuset.mems"):
                 (group / file).write_text((hierarchy / file).read_text())
 
@@ -146,7 +146,7 @@ def _remove_cgroups(name: str) -> None:
     for hierarchy in _hierarchies():
         while (hierarchy / name).exists():
             for directory, _, _ in os.walk(hierarchy / name, topdown=False):
-                # Processes that were killed take a moment to leave their group.
+                # Killed processes take a moment to leave their group.
                 with contextlib.suppress(OSError):
                     Path(directory).rmdir()
             if time.monotonic() > deadline:
@@ -182,12 +182,12 @@ def _prepare() -> None:
 
 
 def _first_process(command: Sequence[str]) -> int:
-    """Be the first process of the namespace: run the command, reap orphans, and end with it."""
+    """Act as init of the namespace: run the command, reap orphans, and exit with the command's code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen(command, preexec_fn=_default_interrupt)
 
     def hand_on(_number: int, _frame: FrameType | None) -> None:
-        # As Ctrl-C does: what runs inside takes itself down in order.
+        # As Ctrl-C does, so that the command shuts down in order.
         child.send_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, hand_on)

@@ -1,4 +1,4 @@
-"""A node beside a control plane: containerd, kubelet and kube-proxy, in the namespaces that `namespaces.py` made."""
+"""A node of a control plane: containerd, kubelet and kube-proxy, in the namespaces that `namespaces.py` creates."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ _ENOUGH_MEMORY = 10 * 2**30
 
 
 class Node:
-    """The only node of a test cluster. Images come from archives; nothing is ever pulled."""
+    """The only node of a test cluster. Images come from archives and are never pulled."""
 
     def __init__(self, plane: ControlPlane) -> None:
         if not (_CNI_PLUGINS / "ptp").is_file():
@@ -69,7 +69,7 @@ class Node:
         assert importing.returncode == 0, f"the images could not be imported:\n{self.containerd.tail()}"
 
     def stop(self) -> None:
-        """Remove the pods through the API where it answers, then stop what runs; the namespaces take the rest."""
+        """Remove the pods through the API if it responds, then stop the processes; the namespaces end too."""
         with contextlib.suppress(KubectlError, subprocess.TimeoutExpired):
             for kinds in ("deployments,statefulsets,daemonsets,jobs", "pods"):
                 self._plane.kubectl(
@@ -79,7 +79,7 @@ class Node:
             daemon.stop()
 
     def _keep_images_in_memory(self) -> None:
-        """Unpacking images syncs them to the disk, which takes minutes on a busy one and is of no use here."""
+        """Mount a tmpfs for images: unpacking syncs them to disk, which takes minutes if the disk is busy."""
         if psutil.virtual_memory().available < _ENOUGH_MEMORY:
             return
         place = self._directory / "containerd"
@@ -103,8 +103,8 @@ class Node:
     def _write_containerd(self) -> Path:
         networks = self._directory / "cni"
         networks.mkdir()
-        # Point to point rather than a bridge: what pods send each other then passes the node's iptables, so an answer
-        # from behind a Service finds its way back without br_netfilter.
+        # Point-to-point links instead of a bridge: traffic between pods passes the node's iptables, so that replies of
+        # a Service are translated back without br_netfilter.
         ipam = {"type": "host-local", "ranges": [[{"subnet": POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]}
         ipam["dataDir"] = str(self._directory / "addresses")
         plugins = [
@@ -126,7 +126,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   disable_apparmor = true
-  # Without CAP_SYS_RESOURCE a score below one's own can't be set.
+  # Without CAP_SYS_RESOURCE, a process can't set a score below its own.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -159,11 +159,11 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{cgroup_name()}",
             "enforceNodeAllocatable": [],
-            # Many machines of CI still have cgroup v1, and all of them swap or a full disk.
+            # Many CI machines have cgroup v1, swap or a full disk.
             "failCgroupV1": False,
             "failSwapOn": False,
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
-            # Nothing can be pulled again.
+            # Deleted images could not be pulled again.
             "imageGCHighThresholdPercent": 100,
             "oomScoreAdj": 0,
             "podLogsDir": str(self._directory / "pods"),
@@ -172,7 +172,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "clusterDomain": "cluster.local",
             "nodeStatusUpdateFrequency": "4s",
             "maxPods": 60,
-            # A terminated container's logs are evidence.
+            # Keep the logs of terminated containers for debugging.
             "containerLogMaxSize": "50Mi",
         }
         path = self._directory / "kubelet.yaml"
@@ -196,7 +196,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "clusterCIDR": POD_CIDR,
             "oomScoreAdj": 0,
             "clientConnection": {"kubeconfig": str(self._plane.kubeconfig_for("proxy"))},
-            # These are the machine's, not the namespace's.
+            # These settings belong to the machine, not to the namespace.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
             "healthzBindAddress": f"127.0.0.1:{free_port()}",
             "metricsBindAddress": f"127.0.0.1:{free_port()}",

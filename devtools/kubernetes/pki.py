@@ -1,4 +1,4 @@
-"""Certificates of a cluster that lives for minutes; keys are P-256, because they are made in no time."""
+"""Certificates of a short-lived cluster. Keys are P-256, which is the fastest to generate."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ _LIFETIME = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its key, as files."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
 
 class Authority:
-    """A certificate authority whose files are in one folder."""
+    """A certificate authority with its files in one directory."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
@@ -44,7 +44,7 @@ class Authority:
         return self._pair.key
 
     def issue(self, name: str, *, organization: str | None = None, hosts: Iterable[str] = ()) -> Pair:
-        """Issue a certificate for servers (of these host names and addresses) and clients (of that organization)."""
+        """Issue a server and client certificate for host names and addresses; `organization` is the group."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = self._builder(_distinguished(name, organization), key.public_key()).add_extension(usages, False)

@@ -1,4 +1,4 @@
-"""Root file systems of Debian for images, made by debootstrap and kept from one run to the next."""
+"""Debian root file systems for images, created by debootstrap and cached between runs."""
 
 import hashlib
 import os
@@ -15,17 +15,17 @@ _HOST_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/etc/pip.con
 
 
 def release() -> str:
-    """The code name of this machine's Debian (or Ubuntu), which is what the images are made of too."""
+    """Return the code name of this machine's Debian or Ubuntu release, which the images use too."""
     lines = Path("/etc/os-release").read_text().splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     name = values.get("VERSION_CODENAME", "").strip('"')
     if not name:
-        raise Missing("images are made by debootstrap, of this machine's own release, and it has no code name")
+        raise Missing("debootstrap needs the code name of this machine's Debian or Ubuntu release, and there is none")
     return name
 
 
 def debian(packages: Sequence[str]) -> Path:
-    """Return a minimal Debian with more packages, from this machine's own mirror."""
+    """Return a minimal Debian with additional packages, from the mirror of this machine."""
     digest = hashlib.sha256("\n".join([release(), *sorted(packages)]).encode()).hexdigest()[:16]
     directory = cache_directory() / "images" / f"debian-{digest}"
     if directory.exists():
@@ -49,11 +49,9 @@ def debian(packages: Sequence[str]) -> Path:
 def run_in(
     base: Sequence[Path], changes: Path, command: Sequence[str], *, mounts: Sequence[tuple[Path, str]] = ()
 ) -> None:
-    """Run a command in a root file system of folders one over the other; what it writes lands under `changes`.
+    """Run a command in an overlay of directories; it writes to `changes`.
 
-    `mounts` are read-only and exist only for this command.
-
-    The mounts are in a new namespace, so none remains, whatever happens.
+    `mounts` are read-only. All mounts are in a new namespace, which ends with the command.
     """
     work, merged = changes.with_name(f"{changes.name}.work"), changes.with_name(f"{changes.name}.merged")
     for directory in (changes, work, merged):
@@ -68,7 +66,7 @@ def run_in(
         script.append(f"{make}; mount --bind {source.resolve()} {place}; mount -o remount,bind,ro {place}")
     script += [f"mount -t proc proc {merged}/proc", f'exec chroot {merged} "$@"']
     shell = ["unshare", "--mount", "--propagation=private", "sh", "-ec", "; ".join(script), "sh"]
-    # pip's own settings go in; the host's paths don't.
+    # Pass pip's settings, but not the host's paths.
     environment = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
     environment |= {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
@@ -87,4 +85,4 @@ def _mirror() -> str:
         address, _, rest = line.partition(" ")
         if rest == f"{release()} main":
             return address
-    raise Missing(f"apt knows no mirror of {release()}")
+    raise Missing(f"apt has no mirror of {release()} configured")

@@ -1,4 +1,4 @@
-"""A whole cluster of one node: control plane, node, DNS, and KEDA where it is asked for."""
+"""A whole cluster of one node: control plane, node, DNS, and optionally KEDA."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from devtools.kubernetes.node import PAUSE_IMAGE, Node
 
 
 def prepare() -> None:
-    """Make the images of the parts around Imago; needs the network the first time."""
+    """Build the images of Imago's dependencies; the first build needs the network."""
     pause_image(PAUSE_IMAGE)
     part_images()
 
 
 @contextmanager
 def node_beside(plane: ControlPlane) -> Iterator[Node]:
-    """Run a node with DNS beside a control plane while the context lasts; raise Missing."""
+    """Run a node with DNS for a control plane inside the context; raise Missing."""
     node = Node(plane)
     try:
         node.start()
@@ -30,7 +30,7 @@ def node_beside(plane: ControlPlane) -> Iterator[Node]:
 
 
 def keda_directory(plane: ControlPlane) -> Path:
-    """Where KEDA's manifests for this cluster are put together."""
+    """Return the directory of KEDA's manifests for this cluster."""
     directory = plane.directory / "keda"
     directory.mkdir(exist_ok=True)
     return directory

@@ -1,4 +1,4 @@
-"""What every reconciliation uses: settings, connections, owners, and a lock for each resource."""
+"""The context of every reconciliation: settings, connections, owners, and a lock for each resource."""
 
 import asyncio
 import time

@@ -60,7 +60,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
 
 @asynccontextmanager
 async def run_parts(settings: OperatorSettings, shared: Settings) -> AsyncIterator[tuple[OperatorContext, Sweeper]]:
-    """Yield the connected parts of the operator, and run the sweeper meanwhile."""
+    """Yield the connected parts of the operator, with the sweeper running."""
     templates = load_templates(settings)
     streams = StreamManager(shared, name="operator")
     async with (

@@ -63,7 +63,7 @@ class ResourceMetrics:
         self._rotations.pop(uid, None)
 
     def rotations_overdue(self) -> int:
-        """Return how many keys should have been rotated by now."""
+        """Return the number of keys whose rotation is overdue."""
         now = utc_now()
         return sum(at < now for at in self._rotations.values())
 

@@ -264,7 +264,7 @@ async def test_no_request_fails_during_an_upgrade_under_load(
     after = {pod["metadata"]["uid"] for pod in installation.running("api")}
     assert not before & after, "the upgrade kept an old pod"
     figures.note("upgrade: seconds", loop.time() - started - 5)
-    figures.note("upgrade: requests meanwhile", requests)
+    figures.note("upgrade: concurrent requests", requests)
     figures.hold("upgrade: requests that failed", len(failures), "==", 0)
     await all_done(tenant, accepted, timeout=300)
 

@@ -81,7 +81,7 @@ class CrdHook:
             self._access.delete(item["kind"], item["metadata"]["name"])
 
     def _forget_version(self) -> None:
-        # The next chart may apply its own CRD, whatever its version.
+        # The next chart may apply its CRD, of any version.
         if self._access.get("crd", CRD) is not None:
             self._access.kubectl("annotate", "crd", CRD, f"{VERSION}-")
 

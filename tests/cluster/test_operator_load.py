@@ -97,7 +97,7 @@ async def test_a_burst_of_two_hundred_resources_becomes_ready(world: OperatorClu
     await world.kube.until(look, what="all to be Ready", timeout=300)
     took = time.monotonic() - began
     figures.figures |= {
-        "operator: 200 ImagoClients at once, all Ready after, s": round(took, 1),
+        "operator: 200 concurrent ImagoClients, all Ready after, s": round(took, 1),
         "operator: CPU of the operator for 200, s": round(world.operator.cpu_seconds() - before, 1),
         "operator: CPU of the API for 200, s": round(sum(api.cpu_times()[:2]) - before_api, 1),
     }

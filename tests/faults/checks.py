@@ -1,4 +1,4 @@
-"""Invariants that hold whatever was broken, checked from outside: the journal against HTTP, database and storage."""
+"""Invariants that hold after every fault, checked from outside: the journal against HTTP, database and storage."""
 
 import asyncio
 import hashlib

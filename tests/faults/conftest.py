@@ -57,7 +57,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]
 
 @pytest.fixture
 def platform(installation: Platform) -> Platform:
-    """The installation, restored to a running state whatever the previous test did to it."""
+    """The installation, restored to a running state after the previous test."""
     for proxy in (installation.postgres_proxy, installation.nats_proxy):
         proxy.set(Mode.PASS)
     # A test that failed while a server was down must not make the others fail.

@@ -77,7 +77,7 @@ async def test_while_rates_cannot_be_counted_reads_continue_and_writes_are_refus
     await engine.dispose()
     assert (read.status, write.status) == (200, 503)
     assert int(write.headers["Retry-After"]) > 0
-    assert int(read.headers["RateLimit-Remaining"]) > 0, "this process counts reads meanwhile"
+    assert int(read.headers["RateLimit-Remaining"]) > 0, "this process still counts reads"
     assert await _metric(platform.apis[0], "imago_rate_limit_fallback_total") == counted + 1
     figures.hold("rates not countable: slowest response (s; the database timeout is 5)", waited, "<=", 15)
     assert (await tenant.call("GET", f"/images/{number}")).status == 200, "the refused deletion did nothing"

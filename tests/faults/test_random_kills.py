@@ -39,7 +39,7 @@ async def test_nothing_is_lost_while_everything_is_killed_at_random(
     figures.hold("random kills: all images ended after the last kill (s)", time.monotonic() - last, "<=", 120)
     await cleaned(tenant, timeout=60)
     for process in platform.processes:
-        assert process.running, f"{process.name} ended by itself, see {process.log}"
+        assert process.running, f"{process.name} exited unexpectedly, see {process.log}"
     for api in platform.apis:
         # The process killed last may still be starting.
         await asyncio.to_thread(api.wait_ready)

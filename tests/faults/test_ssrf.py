@@ -93,7 +93,7 @@ async def test_no_spelling_reaches_the_canary_and_no_harmless_url_is_refused(
         except UrlRefused:
             refused += 1
         except FetchFailed:
-            # Connections are blocked: the attempt alone shows that the URL was accepted.
+            # Connections are blocked, so an attempt shows that the URL was accepted.
             continue
     figures.hold(f"SSRF: harmless URLs rejected, of {len(harmless_urls())}", refused, "==", 0)
 

@@ -19,7 +19,7 @@ class Certificates:
         folder.mkdir(parents=True, exist_ok=True)
         self.ca, self._ca_key = folder / "ca.pem", folder / "ca.key"
         new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        _openssl(*new, "-subj", "/CN=ca of the tests", "-keyout", self._ca_key, "-out", self.ca)
+        _openssl(*new, "-subj", "/CN=test CA", "-keyout", self._ca_key, "-out", self.ca)
         self.server, self.server_key = self._issue(folder, "server")
         self.client, self.client_key = self._issue(folder, "client")
 

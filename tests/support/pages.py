@@ -1,4 +1,4 @@
-"""Pages that look scanned, with a known text, and the distance of a reading from it."""
+"""Pages that look scanned, with a known text, and the error rate of a reading."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reading one image or page alone; the API itself reads those of a moment together."""
+"""Reads of a single image or page; the API batches concurrent reads."""
 
 from imago.core.images.filters import ImageFilter
 from imago.core.images.locks import ImageRef
@@ -12,7 +12,7 @@ async def get_image(db: Database, client_id: int, ref: ImageRef) -> ImageRow:
 
 
 async def list_images(
-    db: Database, client_id: int, wanted: ImageFilter, *, limit: int, before: int | None = None
+    db: Database, client_id: int, filters: ImageFilter, *, limit: int, before: int | None = None
 ) -> Page:
     """Return a page of a client's images, newest first, starting below the id `before`."""
-    return await ImageReads(db).page(client_id, wanted, limit=limit, before=before)
+    return await ImageReads(db).page(client_id, filters, limit=limit, before=before)

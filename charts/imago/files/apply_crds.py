@@ -55,7 +55,7 @@ def apply(crd: Any) -> str:
         present = live.get("annotations", {}).get(VERSION)
         if present is not None and rank(present) > rank(own):
             return f"{name} left unchanged: the cluster has it from chart {present}, this chart is {own}"
-        # If another release changed it meanwhile, the server replies 409 and the versions are compared again.
+        # If another release changed it concurrently, the server replies 409 and the versions are compared again.
         crd["metadata"]["resourceVersion"] = live["resourceVersion"]
     call("PATCH", name, "?fieldManager=imago-chart&force=true", crd)
     return f"{name} applied from chart {own}"

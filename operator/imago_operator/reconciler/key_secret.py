@@ -18,7 +18,7 @@ from imago.core.clients.keys import ApiKey
 from imago_operator.apis.imago_api import RegisteredKey
 from imago_operator.resource import CLIENT_ANNOTATION, CLIENT_ID_LABEL, Body, ClientSpec, ResourceRef
 
-# The type that the Service Binding specification gives to the Secret of a provider.
+# The Secret type of the Service Binding specification.
 SECRET_TYPE = "servicebinding.io/imago"  # noqa: S105 - the name of a type
 ROTATED_ANNOTATION = "imago.dev/rotated"
 

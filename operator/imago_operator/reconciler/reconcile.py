@@ -1,4 +1,4 @@
-"""Reconciles an ImagoClient: idempotent, from whatever state an earlier reconciliation left, killed or not.
+"""Reconciles an ImagoClient: idempotent, and safe to repeat after a crash at any point.
 
 Change handlers and timers both call `reconcile()`. It reads the resource, its Secret and its client, makes the missing
 changes, writes `status`, and returns when to reconcile again.

@@ -61,7 +61,7 @@ _RETRIED = frozenset({CallOutcome.UNAVAILABLE, CallOutcome.ERROR})
 
 @dataclass(frozen=True)
 class ProviderAnswer(Generic[A]):
-    """An answer, and the model that gave it (`provider/model`)."""
+    """An answer and its model (`provider/model`)."""
 
     answer: A
     model_used: str

@@ -1,6 +1,6 @@
 """The parts that several kinds of process have; each stops when its block ends.
 
-Parts of a single kind are in that kind's module: a pod that is scaled from zero should import no more than it runs.
+Parts of a single kind are in that kind's module: a pod that is scaled from zero should import only what it runs.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ class BatchExecutor(Generic[Request, Result]):
 
     A single request runs immediately, and batches grow with the load up to `max_size`. `execute` returns a result or an
     exception for each request of a batch, in their order. If it raises one of `not_retried`, every request of the batch
-    gets that exception; after any other exception each request is executed again by itself, so that a failing request
+    gets that exception; after any other exception each request is executed again separately, so that a failing request
     does not affect the others. Requests with different keys (see `key`) are in different batches, which run
     concurrently.
     """

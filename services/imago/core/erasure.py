@@ -123,7 +123,7 @@ async def save_progress(db: Database, client_id: int, progress: Erasure) -> None
 async def finish_erasure(db: Database, client: ErasingClient, progress: Erasure) -> datetime | None:
     """Delete the client and record the report in the audit log; return when, or None if images or uploads are left.
 
-    The lock keeps an earlier upload from being accepted meanwhile, because its foreign key waits for the lock.
+    The lock prevents an earlier upload from being accepted concurrently, because its foreign key waits for the lock.
     """
     async with db.write(SYSTEM) as connection:
         row = await connection.scalar(sa.select(clients.c.id).where(clients.c.id == client.id).with_for_update())

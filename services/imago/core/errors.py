@@ -26,7 +26,7 @@ class Problem(Exception):
 
 
 class Unauthenticated(Problem):
-    """There is no key, or it is malformed, unknown, expired or revoked."""
+    """The key is missing, malformed, unknown, expired or revoked."""
 
     code = "unauthenticated"
     title = "Authentication required"

@@ -148,7 +148,7 @@ async def _asyncpg(connection: AsyncConnection) -> Any:
     """Return the connection's asyncpg connection with a transaction begun; None on SQLite.
 
     SQLAlchemy begins a transaction only before the first statement that it executes itself, and has no public method
-    for it. Without a transaction, each statement would commit by itself. `tests/integration/db/test_sqlalchemy.py`
+    for it. Without a transaction, each statement would commit separately. `tests/integration/db/test_sqlalchemy.py`
     fails if a release of SQLAlchemy changes the private attribute used here.
     """
     if connection.dialect.name == "sqlite":

@@ -80,7 +80,7 @@ def make_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return the width and height that `make_upright` gives an image."""
+    """Return the width and height of an image after `make_upright`."""
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
@@ -94,7 +94,7 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
         image = _to_plain_mode(image)
     factor, remainder = divmod(max(image.size), max_side)
     if remainder == 0 and factor in _JPEG_SCALES:
-        # The decoder gives the exact size, so no resampling is needed: a third less CPU at the same quality.
+        # The decoder returns the exact size, so no resampling is needed: a third less CPU at the same quality.
         image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
     # Pillow's default gap of 2 takes up to twice the CPU, and improves a stored thumbnail by at most 0.4 dB
     # (docs/performance.md).

@@ -1,6 +1,6 @@
 """Reads the stream of events from a position onwards, across reconnects and restarts of NATS.
 
-Each reader has an ephemeral consumer, which the server deletes after a while without reads. The reader keeps its own
+Each reader has an ephemeral consumer, which the server deletes after a period without reads. The reader keeps its own
 position and recreates the consumer from there, so it reads every event at least once while the stream retains it.
 """
 

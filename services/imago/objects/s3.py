@@ -163,7 +163,7 @@ class S3Store:
     @asynccontextmanager
     async def local_copy(self, key: str) -> AsyncIterator[Path]:
         """Yield a temporary local copy; raise ObjectMissing."""
-        # Not in a thread, because a cancellation meanwhile would leave the file behind.
+        # Not in a thread, because a cancellation would leave the file behind.
         handle, name = tempfile.mkstemp(prefix="imago-")
         path = Path(name)
         try:

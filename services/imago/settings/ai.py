@@ -24,7 +24,7 @@ class AiSettings(SettingsGroup):
     ai_prices: dict[str, Price] = Field(default_factory=dict)
     """Prices by model name, in US dollars per million tokens: `{"some-model": {"input": 0.3, "output": 2.5}}`."""
     ai_image_side: int = Field(1024, ge=64, le=4096)
-    """The longest side in pixels of images that providers describe; models use no more than that."""
+    """The longest side in pixels of images that providers describe; models use no higher resolution."""
     ai_page_side: int = Field(2048, ge=64, le=4096)
     """The same for pages whose text they read."""
     ai_calls_kept_days: int = Field(90, ge=1)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPAddress = IPv4Address | IPv6Address
 
-# The first network that contains an address gives the reason, so single addresses precede larger networks.
+# The first network that contains an address determines the reason, so single addresses precede larger networks.
 _REFUSED_IPV4 = tuple(
     (IPv4Network(network), reason)
     for network, reason in (

@@ -32,7 +32,7 @@ class JobCommits:
     """Commits what happens to a worker's jobs.
 
     `claim` and `extend` raise DatabaseUnavailable. All other methods repeat their commit until the database is
-    available, because an outage is not the image's fault: the message is kept meanwhile, and a late commit of a lost
+    available, because an outage is not the image's fault: the message is kept, and a late commit of a lost
     claim changes nothing. `on_database_unavailable` is called after every failed commit.
     """
 

@@ -93,7 +93,7 @@ class Rig:
         return await get_ai_usage(self.db, self.client.id)
 
     async def reserved(self) -> int:
-        """Return the number of reservations that were neither settled nor given back."""
+        """Return the number of reservations that were neither settled nor released."""
         async with self.db.read() as connection:
             query = sa.select(sa.func.count()).select_from(ai_calls).where(ai_calls.c.outcome.is_(None))
             return int(await connection.scalar(query) or 0)

@@ -160,7 +160,7 @@ async def test_each_kind_of_valid_key_is_accepted_on_the_routes_of_its_scopes(te
         "operator": (OPERATOR_KEY, lambda rule: rule.platform and rule.allows({"clients:manage"})),
         "tenant without scopes": (tenants.scopeless, lambda rule: not rule.platform and rule.allows(())),
         "tenant": (tenants.mine.key, lambda rule: not rule.platform and rule.allows(CLIENT_SCOPES)),
-        # Each scope by itself.
+        # Each scope separately.
         **{
             f"tenant with {scope}": (
                 (await tenants.api.new_client(str(scope), scopes=[scope])).key,

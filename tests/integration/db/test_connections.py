@@ -104,8 +104,8 @@ async def test_a_connection_with_a_fatal_error_is_unavailable_and_then_replaced(
     async with db.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
-    # What a session sends when its server stops. It closes the connection a moment later; until then, the connection
-    # can still be checked out.
+    # The error that a session sends when its server stops. It closes the connection a moment later; until then, the
+    # connection can still be checked out.
     fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0"
     driver._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
     assert not driver.is_closed()

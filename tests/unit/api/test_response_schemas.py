@@ -19,7 +19,7 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True)
 class Built:
-    """What the stored JSON was made from."""
+    """The source of the stored JSON."""
 
     names: tuple[str, ...] = ()
     """The names."""

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bench.keda import Autoscaler, Scaling, allowed, wanted
+from bench.keda import Autoscaler, Scaling, allowed, desired
 
 TEN = Scaling(target=10, most=20)
 
@@ -27,7 +27,7 @@ TEN = Scaling(target=10, most=20)
 def test_the_hpa_requests_the_lag_over_the_target_rounded_up_outside_its_tolerance(
     lag: float, present: int, expected: int
 ) -> None:
-    assert wanted(lag, present, TEN) == expected
+    assert desired(lag, present, TEN) == expected
 
 
 @pytest.mark.parametrize(("present", "expected"), [(1, 5), (4, 8), (5, 10), (40, 80)])

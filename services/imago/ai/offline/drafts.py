@@ -1,7 +1,7 @@
 """Task drafts: a plain template filled with the sentences of a description.
 
 Listed lines become steps, or criteria below a heading such as "Acceptance criteria". Sentences with an obligation or a
-measure become criteria, and the other sentences steps. What a text lacks is derived from its other parts.
+measure become criteria, and the other sentences steps. Missing parts are derived from the others.
 """
 
 import re

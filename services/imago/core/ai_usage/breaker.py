@@ -1,7 +1,7 @@
 """The circuit breaker of an AI provider as a pure state machine; all times are seconds since the epoch.
 
 A closed breaker allows every call and counts consecutive failures. It opens when the provider asks for a pause or fails
-too often, and no calls are made for a while. Then it allows one call at a time as a probe; a successful probe closes
+too often, and no calls are made for some time. Then it allows one call at a time as a probe; a successful probe closes
 the breaker, a failed one opens it for longer.
 """
 
@@ -71,7 +71,7 @@ def with_probe(state: BreakerState, now: float, *, seconds: float) -> BreakerSta
 
 
 def without_probe(state: BreakerState, now: float) -> BreakerState:
-    """End a probe that gave no answer about the provider, so that another one can start."""
+    """End an inconclusive probe, so that another one can start."""
     return replace(state, probe_until=0.0) if state.tripped and now >= state.open_until else state
 
 

@@ -133,7 +133,7 @@ class Breaker(Protocol):
         ...
 
     async def failed(self, provider: str, *, retry_after: timedelta | None = None) -> timedelta:
-        """Report a failed call, with the delay that the provider asked for, if any.
+        """Report a failed call, with the delay that the provider requested, if any.
 
         Returns how long not to call the provider; 0 if it may be called again.
         """
@@ -164,7 +164,7 @@ class CallObserver(Protocol):
         ...
 
     def fell_back(self, kind: CallKind, *, to: str) -> None:
-        """Record that a fallback provider gave the response."""
+        """Record that a fallback provider responded."""
         ...
 
     def budget_exhausted(self, kind: CallKind, policy: BudgetPolicy) -> None:

@@ -35,7 +35,7 @@ class StoredKey:
         """Return whether the key is accepted at this moment."""
         return (
             self.client.active
-            # At whatever time: another process's clock may be ahead of this one's.
+            # At any time, because another process's clock may be ahead.
             and self.revoked_at is None
             and (self.expires_at is None or self.expires_at > now)
         )
@@ -100,7 +100,7 @@ async def register_key(db: Database, client_id: int, key: KeyRegistration, *, by
     belongs to another client or another secret (it does not say which), or if the key was revoked.
     """
     async with db.write(SYSTEM) as connection:
-        # Locked until the commit, because an erasure may delete the client meanwhile.
+        # Locked until the commit, because a concurrent erasure may delete the client.
         query = sa.select(clients.c.uuid).where(clients.c.id == client_id).with_for_update(read=True, key_share=True)
         client = await connection.scalar(query)
         if client is None:

@@ -7,7 +7,7 @@ from imago.core.errors import QuotaExceeded
 
 
 class QuotaUsage(TypedDict):
-    """What a client stores, thumbnails included, and its limits."""
+    """A client's storage, including thumbnails, and its limits."""
 
     storage_used_bytes: int
     storage_limit_bytes: int

@@ -134,7 +134,7 @@ async def release_claim(db: Database, claim: Claim) -> None:
 async def release_unknown_claim(db: Database, unknown: ClaimUnknown) -> None:
     """Return the attempt of a claim if it was committed.
 
-    Another worker's claim may have the same number by now, but not the same end of its lease.
+    Another worker's claim may have the same number, but not the same lease expiry.
     """
     claim = unknown.attempted
     async with db.write(SYSTEM) as connection:

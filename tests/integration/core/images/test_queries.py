@@ -1,4 +1,4 @@
-"""Concurrent reads share a transaction, and each gets the result that it would get by itself."""
+"""Concurrent reads share a transaction, and each gets the result that a separate read would return."""
 
 import asyncio
 from uuid import uuid4
