@@ -8,8 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from imago.core.clients.model import PIPELINE_STAGES
 from imago.core.clients.scopes import CLIENT_SCOPES
+from imago.core.jobs.stages import PIPELINE_STAGES
 from imago.core.lanes.model import DEDICATED
 
 GROUP, VERSION, PLURAL, KIND = "imago.dev", "v1alpha1", "imagoclients", "ImagoClient"

@@ -188,9 +188,9 @@ async def test_c12_while_postgres_is_down_requests_get_503_and_no_attempt_is_los
     others = [answer for answer in refusals if answer.status != 503]
     assert not others, f"statuses other than 503, {len(others)} of {len(refusals)}: {others[:3]}"
     # A commit whose response was lost in the crash left an image unknown to its client: unknown is not lost.
-    known = {done.image_id for done in tenant.journal}
+    acknowledged = {done.image_id for done in tenant.journal}
     for row in platform.query("SELECT id, uuid, sha256, size_bytes FROM images WHERE client_id = :c", c=tenant.number):
-        if row["id"] not in known:
+        if row["id"] not in acknowledged:
             done = Operation("", row["sha256"], row["size_bytes"], row["id"], str(row["uuid"]))
             tenant.journal.append(done)
     await tenant.all_ended(timeout=60)

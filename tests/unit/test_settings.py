@@ -2,7 +2,8 @@
 
 import pytest
 
-from imago.settings import load_settings
+from imago.core.jobs.stages import STAGES, Stage
+from imago.settings import Settings, load_settings
 from imago.startup import StartupError
 
 
@@ -27,3 +28,13 @@ def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, values: di
     assert message in str(error.value)
     assert "much too short" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_stage_has_a_time_limit() -> None:
+    limits = {Stage.THUMBNAIL: 60, Stage.EXIF: 30, Stage.OCR: 120, Stage.VISION: 180}
+    assert {stage: Settings().stage_timeout(stage) for stage in STAGES} == limits
+
+
+def test_the_ocr_stage_waits_for_a_provider_that_reads_the_page_again() -> None:
+    settings = Settings(ocr_fallback="ai", ocr_timeout=100, ai_timeout=20)
+    assert settings.stage_timeout(Stage.OCR) == 140

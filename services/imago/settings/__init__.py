@@ -40,13 +40,11 @@ class Settings(
 
     def stage_timeout(self, stage: Stage) -> float:
         """Return the time limit of one attempt of a stage, in seconds."""
-        return {
-            Stage.THUMBNAIL: self.thumbnail_timeout,
-            Stage.EXIF: self.exif_timeout,
+        timeout: float = getattr(self, f"{stage}_timeout")
+        if stage is Stage.OCR and self.ocr_fallback == "ai":
             # A provider that reads the page again takes at most two of its timeouts: one call and one retry.
-            Stage.OCR: self.ocr_timeout + (2 * self.ai_timeout if self.ocr_fallback == "ai" else 0),
-            Stage.VISION: self.vision_timeout,
-        }[stage]
+            return timeout + 2 * self.ai_timeout
+        return timeout
 
     @model_validator(mode="after")
     def _vision_outlasts_the_provider(self) -> Self:

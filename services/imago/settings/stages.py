@@ -28,6 +28,7 @@ class StageSettings(SettingsGroup):
     ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)
     """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    # `Settings.stage_timeout` finds the time limit of a stage by the name `<stage>_timeout`.
     thumbnail_timeout: float = Field(60.0, gt=0)
     exif_timeout: float = Field(30.0, gt=0)
     ocr_timeout: float = Field(120.0, gt=0)

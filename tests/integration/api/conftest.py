@@ -1,6 +1,7 @@
 """The API in the test's own process, on SQLite and local files, with an outbox publisher that only records."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, get_port_socket
 
 from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.api.app import build_app
@@ -123,9 +124,10 @@ async def serve(
     pages: PageSource | None = None,
     texts: TextProvider | None = None,
     texts_for: Callable[[CallContext], TextProvider] | None = None,
+    send_buffer: int | None = None,
     **settings: Any,
 ) -> Api:
-    """Serve the API; without `pages`, no host name resolves."""
+    """Serve the API; without `pages`, no host name resolves; `send_buffer` limits the kernel's buffer of responses."""
     # Tests send more requests than the default limits allow.
     settings = {"anonymous_burst": 100_000, "files_burst": 100_000, **settings}
     configured = Settings(
@@ -158,7 +160,15 @@ async def serve(
         local_file=store.path,
         health=HealthServices({"database": db.check, "storage": store.check}, exposition),
     )
-    http = TestClient(TestServer(build_app(services)))
+
+    def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+        listener = get_port_socket(host, port, family)
+        if send_buffer is not None:
+            # Accepted connections inherit it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        return listener
+
+    http = TestClient(TestServer(build_app(services), socket_factory=listening_socket))
     await http.start_server()
     return Api(http, services, published, storage)
 

@@ -92,7 +92,8 @@ async def rig(sqlite_db: Database, nats: NatsConnection, tmp_path: Path) -> Asyn
     await ensure_streams(nats.js)
     hub = EventHub(nats)
     await hub.start()
-    served = await serve(sqlite_db, tmp_path / "objects", events_heartbeat=0.2, events=hub)
+    # With the default buffer, the kernel would accept megabytes for a listener that reads nothing.
+    served = await serve(sqlite_db, tmp_path / "objects", events_heartbeat=0.2, events=hub, send_buffer=4096)
     yield Rig(served, nats, hub)
     await served.http.close()
     await hub.close()
@@ -212,7 +213,7 @@ async def test_a_listener_that_reads_nothing_is_dropped(rig: Rig, monkeypatch: p
     monkeypatch.setattr("imago.api.events.routes.WRITE_SECONDS", 0.5)
     tenant = await rig.api.new_client()
     narrow = socket.socket()
-    # Set before connecting, so that the window is small; otherwise the kernel would buffer megabytes.
+    # Set before connecting, so that the window is small.
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     narrow.connect(("127.0.0.1", rig.api.http.port))
     reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)

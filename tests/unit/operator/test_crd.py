@@ -9,8 +9,9 @@ import yaml
 
 from devtools.photos import ROOT
 from imago.api.clients.requests import MAX_GRACE_SECONDS
-from imago.core.clients.model import PIPELINE_STAGES, Plan
+from imago.core.clients.model import Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
+from imago.core.jobs.stages import PIPELINE_STAGES
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
 from imago_operator import resource
 from imago_operator.conditions import ConditionType, Reason

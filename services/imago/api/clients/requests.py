@@ -7,8 +7,9 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from imago.api.paging import PageQuery
 from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, matching, text_field
 from imago.core.ai_usage.model import BudgetPolicy
-from imago.core.clients.model import PIPELINE_STAGES, Plan
+from imago.core.clients.model import Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
+from imago.core.jobs.stages import PIPELINE_STAGES
 from imago.core.lanes.model import DEDICATED, PREMIUM, STANDARD
 
 # Ninety days: a rotation takes less, and an old key that stays valid is a risk.

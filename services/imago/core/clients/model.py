@@ -8,7 +8,7 @@ from uuid import UUID
 
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.scopes import Scope
-from imago.core.jobs.stages import Stage
+from imago.core.jobs.stages import PIPELINE_STAGES, Stage
 from imago.core.lanes.model import PREMIUM, STANDARD
 
 GIB = 2**30
@@ -47,9 +47,6 @@ PLAN_LIMITS: Mapping[Plan, Limits] = {
     Plan.PREMIUM: Limits(6_000, 1_000, 1024 * GIB, 5_000_000, 500_000),
 }
 PLAN_LANES: Mapping[Plan, str] = {Plan.FREE: STANDARD, Plan.STANDARD: STANDARD, Plan.PREMIUM: PREMIUM}
-
-# The stages that a client can choose from; the thumbnail stage always runs.
-PIPELINE_STAGES: tuple[Stage, ...] = (Stage.EXIF, Stage.OCR, Stage.VISION)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ class ImageStatus(StrEnum):
 
 STAGES: tuple[Stage, ...] = tuple(Stage)
 
+# The stages that a client can choose from, and the default pipeline; the thumbnail stage always runs.
+PIPELINE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage is not Stage.THUMBNAIL)
+
 OPEN_STATUSES = frozenset({StageStatus.PENDING, StageStatus.RUNNING, StageStatus.RETRYING})
 
 TERMINAL_IMAGE_STATUSES = frozenset({ImageStatus.DONE, ImageStatus.PARTIAL, ImageStatus.FAILED})
