@@ -53,7 +53,7 @@ def test_stored_json_is_described_by_the_type_it_was_made_from() -> None:
     _, schemas = response_schemas([ThingResponse])
     assert schemas["Built"] == {
         "type": "object",
-        "description": "What the stored JSON was made from.",
+        "description": "The source of the stored JSON.",
         "properties": {"names": {"type": "array", "items": {"type": "string"}, "description": "The names."}},
         "required": ["names"],
     }
