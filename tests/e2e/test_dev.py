@@ -14,12 +14,13 @@ import psutil
 import pytest
 from PIL import Image
 
+from bench.statistics import character_error_rate
 from devtools.instance import IMAGO, Instance
 from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import ExifResult
 from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
 from tests.support.images import encoded, picture
-from tests.support.pages import ENGLISH, FRENCH, character_error_rate, page
+from tests.support.pages import ENGLISH, FRENCH, page
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def test_pages_are_read_in_both_languages(instance: Instance, tmp_path: Path) ->
     for name, text in (("french.png", FRENCH), ("english.png", ENGLISH)):
         page(text).save(tmp_path / name)
     read = {Path(result["path"]).name: result["image"]["ocr"] for result in instance.upload(tmp_path)}
-    assert character_error_rate(read["french.png"]["text"], FRENCH) < 0.03
-    assert character_error_rate(read["english.png"]["text"], ENGLISH) < 0.03
+    assert character_error_rate(FRENCH, read["french.png"]["text"]) < 0.03
+    assert character_error_rate(ENGLISH, read["english.png"]["text"]) < 0.03
     assert (read["french.png"]["language"], read["english.png"]["language"]) == ("fr", "en")
     found = json.loads(instance.imago("search", "poissons", "argentes", "--json").stdout)
     assert [image["original_name"] for image in found] == ["french.png"]

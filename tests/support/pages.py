@@ -1,4 +1,4 @@
-"""Pages that look scanned, with a known text, and the error rate of a reading."""
+"""Pages that look scanned, with a known text."""
 
 from pathlib import Path
 
@@ -27,15 +27,3 @@ def page(text: str, *, skew: float = 0.5, noise: float = 4.0, scale: int = 1) ->
     image = image.rotate(skew, resample=Image.Resampling.BICUBIC, fillcolor=248).filter(ImageFilter.GaussianBlur(0.6))
     grain = np.random.default_rng(7).normal(0, noise, (image.height, image.width))
     return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
-
-
-def character_error_rate(read: str, truth: str) -> float:
-    """Return the edit distance per character between two texts, with white space folded."""
-    one, other = " ".join(read.split()), " ".join(truth.split())
-    row = list(range(len(other) + 1))
-    for index, char in enumerate(one, 1):
-        following = [index]
-        for column, expected in enumerate(other, 1):
-            following.append(min(row[column] + 1, following[-1] + 1, row[column - 1] + (char != expected)))
-        row = following
-    return row[-1] / max(1, len(other))

@@ -21,7 +21,7 @@ from imago.core.jobs.completion import FailedAttempt, StageCompletion
 from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
 from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stage_outcomes import StageEnded
-from imago.core.jobs.stages import Stage
+from imago.core.jobs.stages import WORKER_KINDS, Stage
 from imago.core.lanes.model import lane_label
 from imago.core.outbox.model import OutboxPublisher
 from imago.core.outbox.work_message import BadMessage, WorkMessage
@@ -127,7 +127,7 @@ class StageRunner:
         """Run a claimed stage and measure it."""
         lane = lane_label(delivery.lane)
         started = time.monotonic()
-        with metrics.JOBS_RUNNING.labels(_worker_kind(claim.stage)).track_inprogress():
+        with metrics.JOBS_RUNNING.labels(WORKER_KINDS[claim.stage]).track_inprogress():
             if claim.attempts == 1 and claim.run == 1:
                 waited = max(time.time() - claim.created_at.timestamp(), 0.0)
                 metrics.STAGE_WAIT_SECONDS.labels(claim.stage, lane).observe(waited, exemplar=metrics.exemplar())
@@ -251,7 +251,3 @@ def _context_of(message: WorkMessage, headers: Mapping[str, str]) -> Iterator[No
 def _is_cancelling() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _worker_kind(stage: Stage) -> str:
-    return "exif" if stage is Stage.THUMBNAIL else str(stage)

@@ -51,6 +51,7 @@ WORKER_STAGES: Mapping[str, tuple[Stage, ...]] = {
     "ocr": (Stage.OCR,),
     "vision": (Stage.VISION,),
 }
+WORKER_KINDS: Mapping[Stage, str] = {stage: kind for kind, stages in WORKER_STAGES.items() for stage in stages}
 
 
 def image_status(statuses: Iterable[StageStatus]) -> ImageStatus:
