@@ -135,4 +135,4 @@ lock: ## Resolve the dependencies again into requirements/*.lock (needs uv)
 .PHONY: clean
 clean: ## Remove .venv and the files of builds and tests, but not your data
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
-	@find services operator tests hack -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find services operator tests bench devtools hack -name __pycache__ -type d -prune -exec rm -rf {} +

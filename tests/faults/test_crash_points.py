@@ -74,7 +74,7 @@ async def test_c4_killed_before_publishing_is_published_after_the_restart(
 ) -> None:
     # The other process's relay would publish instead of the restarted one.
     platform.apis[1].stop()
-    arm(platform.apis[0], "announcer.publishing=kill")
+    arm(platform.apis[0], "outbox.publishing=kill")
     data = photo(4)
     await tenant.upload_once(data, api=0)
     platform.apis[0].wait_death()
@@ -96,7 +96,7 @@ async def test_c4_killed_before_publishing_is_published_after_the_restart(
 
 async def test_c5_killed_after_publishing_makes_a_harmless_duplicate(platform: Platform, tenant: Tenant) -> None:
     platform.apis[1].stop()
-    arm(platform.apis[0], "announcer.published=kill")
+    arm(platform.apis[0], "outbox.published=kill")
     data = photo(5)
     await tenant.upload_once(data, api=0)
     platform.apis[0].wait_death()

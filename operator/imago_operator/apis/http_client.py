@@ -40,7 +40,7 @@ class RetryPolicy:
 
 
 class HttpClient:
-    """One session that is opened by `async with`; requests must be idempotent, as they are repeated."""
+    """One session that is opened by `async with`; requests are repeated, so they must be idempotent or fail safely."""
 
     def __init__(self, *, timeout: float, retries: RetryPolicy) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout)

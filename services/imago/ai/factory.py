@@ -107,7 +107,11 @@ def _gemini_model(model: str, settings: Settings, *, setting: str) -> GeminiMode
 
 def _openrouter_model(model: str, settings: Settings, *, setting: str) -> OpenRouterModel:
     key = settings.openrouter_api_key
-    if key is None and is_openrouter(URL(settings.openrouter_base_url)):
+    try:
+        url = URL(settings.openrouter_base_url)
+    except ValueError:
+        raise StartupError("OPENROUTER_BASE_URL is not a valid URL") from None
+    if key is None and is_openrouter(url):
         raise StartupError(
             f"{setting}: openrouter needs OPENROUTER_API_KEY, or the OPENROUTER_BASE_URL of another server"
         )

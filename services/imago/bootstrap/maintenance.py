@@ -1,4 +1,4 @@
-"""The maintenance tasks that every API process runs; a lease in the database lets one process run each at a time."""
+"""The maintenance tasks of every API process; for most of them, a lease lets one process at a time run the task."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

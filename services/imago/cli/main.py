@@ -20,6 +20,8 @@ from imago.startup import StartupError
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop; raise CommandError if the database, the storage or NATS is unavailable."""
+    from nats.errors import Error as NatsError
+
     from imago.db.engine import DatabaseUnavailable
     from imago.nats.connection import NatsUnavailable
     from imago.nats.streams import StreamConflict
@@ -34,6 +36,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         raise CommandError(f"the object storage is unavailable ({error})") from None
     except (NatsUnavailable, StreamConflict) as error:
         raise CommandError(str(error)) from None
+    except NatsError as error:
+        raise CommandError(f"NATS is unavailable ({type(error).__name__})") from None
 
 
 class Commands(click.Group):

@@ -32,7 +32,7 @@ class Erasure:
     messages: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that the client's row and the API show."""
+        """Return the form that the client's row stores."""
         return asdict(self)
 
 

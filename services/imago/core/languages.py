@@ -4,7 +4,8 @@ One detector serves web pages, offline text tools and OCR. The statistical detec
 155 MB of memory and 2.3 s of CPU in each child process for its first text. It recognized 63 % of the 4-word pieces and
 94 % of the 8-word pieces of the tests' French and English texts; this one recognizes 93 % and 99 %.
 
-A text in a language without a word list has no detected language, rather than a wrong one.
+A text in a language without a word list usually has no detected language. A short one that shares words with an
+expected language can be taken for that.
 """
 
 import re

@@ -21,7 +21,7 @@ RowClass: TypeAlias = Any
 
 
 class PreparedStatement:
-    """A SQLAlchemy statement whose parameters are all `bindparam`s; the methods are named as those of asyncpg.
+    """A SQLAlchemy statement that is compiled once; its variable parts are `bindparam`s.
 
     `columns` are the columns of an INSERT without `values()`. Returned rows are instances of `row`, a named tuple with
     the statement's columns in their order, or of an anonymous one. Errors of drivers pass through: the transaction

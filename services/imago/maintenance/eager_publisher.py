@@ -80,10 +80,10 @@ class EagerPublisher:
 
 async def publish_and_record(db: Database, publisher: Publisher, rows: Sequence[OutboxRow], *, by: str) -> int:
     """Publish rows and record their positions in the streams; return the number of rows published."""
-    failpoints.reach("announcer.publishing")
+    failpoints.reach("outbox.publishing")
     with publish_spans(rows) as traced:
         published = published_rows(rows, await publisher.publish_many(traced), by=by)
-    failpoints.reach("announcer.published")
+    failpoints.reach("outbox.published")
     if published:
         async with db.write(SYSTEM) as connection:
             await mark_published(connection, published)

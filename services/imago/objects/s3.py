@@ -352,8 +352,12 @@ class _S3Writer:
 def _check_url(name: str, url: str | None) -> None:
     if url is None:
         return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        valid = False
+    if not valid:
         raise StartupError(f"{name} must be an http:// or https:// URL with a host")
 
 

@@ -7,6 +7,7 @@
 from typing import Self
 
 from pydantic import ValidationError, model_validator
+from pydantic_settings import SettingsError
 
 from imago.core.jobs.stages import Stage
 from imago.settings.ai import AiSettings
@@ -57,6 +58,9 @@ def load_settings() -> Settings:
     """Read the settings from the environment; raise StartupError with the first variable that is wrong."""
     try:
         return Settings()
+    except SettingsError as error:
+        # A value that is not valid JSON; the message names the setting and not its value.
+        raise StartupError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

@@ -31,9 +31,10 @@ _MAX_BATCH_SIZE = 50
 class JobCommits:
     """Commits what happens to a worker's jobs.
 
-    `claim` and `extend` raise DatabaseUnavailable. All other methods repeat their commit until the database is
+    `claim` and `extend` raise DatabaseUnavailable. The other methods repeat their commit until the database is
     available, because an outage is not the image's fault: the message is kept, and a late commit of a lost
-    claim changes nothing. `on_database_unavailable` is called after every failed commit.
+    claim changes nothing. Only `release_within_lease` gives up, when the lease is over.
+    `on_database_unavailable` is called after each failed commit that a job waits for.
     """
 
     def __init__(self, settings: Settings, db: Database, *, on_database_unavailable: Callable[[], None]) -> None:

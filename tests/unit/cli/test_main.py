@@ -2,8 +2,10 @@
 
 import pytest
 from click.testing import CliRunner
+from nats.errors import TimeoutError as NatsTimeout
 
-from imago.cli.main import cli
+from imago.cli.errors import CommandError
+from imago.cli.main import cli, run
 
 
 def test_a_process_that_cannot_start_exits_with_1_and_one_line() -> None:
@@ -24,3 +26,11 @@ def test_a_command_without_a_key_says_where_to_get_one(arguments: list[str], mes
     assert result.exit_code == 1
     assert result.output.startswith(f"imago: {message}")
     assert len(result.output.splitlines()) == 1
+
+
+def test_a_timeout_of_jetstream_is_one_line() -> None:
+    async def fail() -> None:
+        raise NatsTimeout
+
+    with pytest.raises(CommandError, match=r"^NATS is unavailable \(TimeoutError\)$"):
+        run(fail())

@@ -23,7 +23,6 @@ MAX_ITEM = 300
 MAX_ITEMS = 20
 _MAX_TAGS = 6
 _MIN_TAG_LETTERS = 5
-_MAX_HEADING_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,23 @@ _PRIORITIES = {
         rf"(?:before|by|avant|d'ici|pour) {_WEEKDAYS}",
     ),
 }
-_HEADING_WORDS = frozenset(("acceptance", "criteria", "requirements", "critères", "exigences"))
+# The whole line, so that a task such as "Gather requirements." is not taken for a heading.
+_CRITERIA_HEADING = re.compile(
+    r"(?:#+ )?\W{0,3}(?:acceptance(?: criteria)?|criteria|definition of done|done when|requirements"
+    r"|(?:critères|conditions)(?: d['’]acceptation)?|exigences|terminé quand)\W{0,4}",
+    re.IGNORECASE,
+)
 _NOT_TAGS = frozenset(("please", "should", "every", "bonjour", "merci", "veuillez", "doivent", "urgent"))
 
 
 def draft_task(description: str, *, context: str) -> TaskDraft:
     """Return the draft of a described task. The context only supplies what the description lacks."""
     text = f"{description}\n{context}"
-    template = _FRENCH if detect_language(text, expected=("fra", "eng")) == "fr" else _ENGLISH
+    expected = ("fra", "eng")
+    language = detect_language(description, expected=expected) or detect_language(text, expected=expected)
+    template = _FRENCH if language == "fr" else _ENGLISH
     own, additional = _parse(description), _parse(context)
-    lead = _plain(own.lead or description.strip())
+    lead = _plain(own.lead or " ".join(description.split()))
     purpose = next((sentence for sentence in own.sentences[1:] if _PURPOSE.search(sentence)), None)
     criteria = own.criteria(except_for=purpose) or additional.criteria(except_for=None)
     steps = own.steps(except_for=(*criteria, purpose))
@@ -124,7 +130,7 @@ class _ParsedText:
 
     @property
     def lead(self) -> str | None:
-        return next(iter([*self.sentences, *self.listed]), None)
+        return next(iter([*self.sentences, *self.listed, *self.listed_criteria]), None)
 
     def criteria(self, *, except_for: str | None) -> list[str]:
         """Return the listed criteria and the sentences that state one. The first sentence is the task itself."""
@@ -151,8 +157,7 @@ def _parse(text: str) -> _ParsedText:
         if line.listed:
             (parsed.listed_criteria if below_heading else parsed.listed).append(line.text)
             continue
-        words = words_of(line.text)
-        below_heading = len(words) <= _MAX_HEADING_WORDS and not _HEADING_WORDS.isdisjoint(words)
+        below_heading = _CRITERIA_HEADING.fullmatch(line.text) is not None
         if not below_heading:
             parsed.sentences.extend(sentences_of(line.text))
     return parsed

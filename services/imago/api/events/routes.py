@@ -1,4 +1,4 @@
-"""GET /images/events: the events of a client's images, as Server-ListenerMessage Events."""
+"""GET /images/events: the events of a client's images, as Server-Sent Events."""
 
 import asyncio
 import contextlib

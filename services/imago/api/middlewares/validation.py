@@ -33,7 +33,7 @@ async def validation(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         response: web.StreamResponse = await validation_middleware(request, handle)
     except (ValueError, LookupError, RecursionError):
-        if handled:
+        if handled or not request.body_exists:
             raise
         # A number with 5,000 digits, an unknown charset, or brackets nested too deeply.
         raise Problem("The body is not valid JSON.") from None

@@ -1,8 +1,8 @@
 """Text providers: their protocol, inputs and results (summaries of pages, drafts of tasks)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class TaskDraft:
     priority: Priority
     tags: tuple[str, ...]
     model_used: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON of the API."""
-        lists = {"steps", "acceptance_criteria", "tags"}
-        return {name: list(value) if name in lists else value for name, value in asdict(self).items()}
 
 
 class PageSource(Protocol):

@@ -107,9 +107,10 @@ async def register_key(db: Database, client_id: int, key: KeyRegistration, *, by
             raise NotFound("No such client.")
         of_key = sa.select(api_keys).where(api_keys.c.key_id == key.key_id).with_for_update()
         row = (await connection.execute(of_key)).one_or_none()
-        created = row is None and key.digest is not None
-        if created:
-            await _insert_registered(connection, client_id, key)
+        created = False
+        if row is None and key.digest is not None:
+            created = True
+            await _insert_registered(connection, client_id, key, digest=key.digest)
             await audit.record(
                 connection, by, AuditAction.KEY_REGISTERED, client=client, details={"key_id": key.key_id}
             )
@@ -120,13 +121,13 @@ async def register_key(db: Database, client_id: int, key: KeyRegistration, *, by
         return _key_info((await connection.execute(of_key)).one()), created
 
 
-async def _insert_registered(connection: AsyncConnection, client_id: int, key: KeyRegistration) -> None:
+async def _insert_registered(
+    connection: AsyncConnection, client_id: int, key: KeyRegistration, *, digest: bytes
+) -> None:
     # The unique index on the id decides between concurrent registrations.
     try:
         async with connection.begin_nested():
-            await insert_key(
-                connection, client_id, key_id=key.key_id, digest=key.digest or b"", expires_at=key.expires_at
-            )
+            await insert_key(connection, client_id, key_id=key.key_id, digest=digest, expires_at=key.expires_at)
     except sa.exc.IntegrityError:
         raise Conflict("The key's id is taken.") from None
 

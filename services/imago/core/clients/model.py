@@ -1,7 +1,7 @@
 """Clients (tenants): their plans, limits and pipelines."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -36,10 +36,6 @@ class Limits:
         """Return these limits with some replaced; an override of None keeps the plan's limit."""
         return replace(self, **{name: value for name, value in overrides.items() if value is not None})
 
-    def to_json(self) -> dict[str, int]:
-        """Return the limits as the API shows them."""
-        return asdict(self)
-
 
 PLAN_LIMITS: Mapping[Plan, Limits] = {
     Plan.FREE: Limits(60, 20, 1 * GIB, 1_000, 500),
@@ -63,7 +59,7 @@ class Pipeline:
     ai_budget_policy: BudgetPolicy | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pipeline as the API shows it."""
+        """Return the pipeline as the database stores it."""
         return {
             "stages": [str(stage) for stage in self.stages],
             "ocr_languages": list(self.ocr_languages),

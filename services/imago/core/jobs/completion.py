@@ -255,15 +255,9 @@ class _Attempt:
 
     async def die(self, image_row: Row) -> StageEnded:
         """Dead-letter the stage."""
-        claim = self.claim
-        valid = sa.select(sa.literal(1)).where(*statements.CLAIM_IS_VALID)
-        if await self.connection.scalar(valid, claim_values(claim)) is None:
-            raise ClaimLost("another claim or run took over")
-        row = await statements.SELECT_STAGE.one_or_none(
-            self.connection, {"of_image": self.image.id, "of_stage": claim.stage}
-        )
+        row = await statements.SELECT_CLAIMED_STAGE.one_or_none(self.connection, claim_values(self.claim))
         if row is None:
-            raise ClaimLost("the stage is gone")
+            raise ClaimLost("another claim or run took over")
         drafts = await dead_letter_stage(
             self.connection, self.image, row, failure=self.failure, now=self.now, headers=self.headers
         )
@@ -281,17 +275,12 @@ class _Attempt:
         """Park the stage until `due_at`: its next message waits in the outbox, under the next epoch."""
         claim = self.claim
         uncounted = {} if counted else {"attempts": claim.attempts - 1}
-        await self._set_retrying(due_at=due_at, epoch=image_stages.c.epoch + 1, **uncounted)
-        epoch = await self.connection.scalar(
-            sa.select(image_stages.c.epoch).where(
-                image_stages.c.image_id == self.image.id, image_stages.c.stage == claim.stage
-            )
-        )
+        epoch = await self._set_retrying(due_at=due_at, epoch=image_stages.c.epoch + 1, **uncounted)
         parked = draft_work(
             self.image,
             claim.stage,
             run=claim.run,
-            epoch=int(epoch or 0),
+            epoch=epoch,
             lane=claim.lane,
             headers=self.headers,
             due_at=due_at,
@@ -300,16 +289,19 @@ class _Attempt:
         await insert_drafts(self.connection, parked)
         return await self._report_retry()
 
-    async def _set_retrying(self, **values: object) -> None:
+    async def _set_retrying(self, **values: object) -> int:
+        """Set the stage to retrying and return its epoch."""
         failure = {"error_code": self.failure.code, "error_text": self.failure.text}
-        updated = await self.connection.execute(
+        epoch = await self.connection.scalar(
             sa.update(image_stages)
             .where(*statements.CLAIM_IS_VALID)
-            .values(status=StageStatus.RETRYING, lease_until=None, **failure, **values),
+            .values(status=StageStatus.RETRYING, lease_until=None, **failure, **values)
+            .returning(image_stages.c.epoch),
             claim_values(self.claim),
         )
-        if updated.rowcount != 1:
+        if epoch is None:
             raise ClaimLost("another claim or run took over")
+        return int(epoch)
 
     async def _report_retry(self) -> tuple[OutboxRow, ...]:
         event = draft_event(

@@ -20,11 +20,7 @@ CLAIM_IS_VALID = (
 _COMMA: Any = sa.literal_column("','")
 _others = image_stages.alias("others")
 
-SELECT_STAGE = PreparedStatement(
-    sa.select(image_stages).where(
-        image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage")
-    )
-)
+SELECT_CLAIMED_STAGE = PreparedStatement(sa.select(image_stages).where(*CLAIM_IS_VALID))
 CLAIM_STAGE = PreparedStatement(
     sa.update(image_stages)
     .where(image_stages.c.image_id == sa.bindparam("of_image"), image_stages.c.stage == sa.bindparam("of_stage"))

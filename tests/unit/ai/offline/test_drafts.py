@@ -89,6 +89,24 @@ def test_criteria_are_derived_from_the_steps() -> None:
     assert task.acceptance_criteria == ("Done and checked: Collect the figures.", "Done and checked: Draw the charts.")
 
 
+def test_a_task_that_contains_a_word_of_a_heading_is_not_a_heading() -> None:
+    task = draft_task("Gather requirements.\nCall the supplier.\nOrder the parts.", context="")
+    assert task.title == "Gather requirements"
+    assert list(task.steps) == ["Gather requirements", "Call the supplier", "Order the parts"]
+
+
+def test_a_title_has_one_line() -> None:
+    task = draft_task("Acceptance criteria:\n- errors are logged\n- nothing is lost", context="")
+    assert task.title == "Errors are logged"
+    assert list(task.acceptance_criteria) == ["errors are logged", "nothing is lost"]
+
+
+def test_the_description_decides_the_language() -> None:
+    context = "The door has been broken for a week, and it is not safe that it stays open at night."
+    task = draft_task("Réparer la porte du garage pour la semaine prochaine.", context=context)
+    assert task.objective.startswith("Le but est")
+
+
 def test_the_context_supplies_what_the_description_lacks() -> None:
     task = draft_task("The report of May.", context="1. Collect the figures\n2. Draw the charts\nAbout 3 days of work.")
     assert task.title == "The report of May"

@@ -24,6 +24,7 @@ async def deleted(world: FakeWorld, ref: ResourceRef) -> None:
         if result.is_finished:
             return
         assert world.api.clients[client].erasure is not None, "the finalizer waits only for the erasure"
+        assert result.requeue_after is not None, "the finalizer looks again"
         del world.api.clients[client]
     raise AssertionError("the deletion did not finish")
 
