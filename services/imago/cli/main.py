@@ -15,7 +15,7 @@ from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.settings import Settings, load_settings
-from imago.startup import StartupError
+from imago.startup import StartupError, raise_file_limit
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -27,6 +27,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
+    raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
