@@ -12,7 +12,7 @@ import onnxruntime
 import piexif
 import pillow_heif
 import pytesseract
-from peer import settings
+from bench.peer import settings
 from PIL import Image, ImageOps
 
 pillow_heif.register_heif_opener()
