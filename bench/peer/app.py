@@ -17,10 +17,11 @@ import orjson
 from arq.connections import RedisSettings
 from fastapi import Depends, FastAPI, File, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from bench.peer import imaging, settings
-from bench.peer.tables import Base, Client, Image, Stage, connect
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select, update
+
+from bench.peer import imaging, settings
+from bench.peer.tables import Base, Client, Image, Stage, connect
 
 _CHUNK = 256 * 1024
 _KEY_SECONDS = 3.0

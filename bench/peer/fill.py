@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import arq
 from arq.connections import RedisSettings
+from sqlalchemy import insert, select
+
 from bench.peer import settings
 from bench.peer.tables import Image, Stage, connect
-from sqlalchemy import insert, select
 
 _AT_ONCE = 100
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from arq import Retry
 from arq.connections import RedisSettings
+from sqlalchemy import select, update
+
 from bench.peer import imaging, settings
 from bench.peer.tables import Image, Stage, connect
-from sqlalchemy import select, update
 
 
 def _nothing(_path: Path) -> dict[str, Any]:
