@@ -97,7 +97,9 @@ def _linear(signal: float, transfer: int) -> float:
     if transfer == PQ:
         # SMPTE ST 2084.
         root = signal ** (1 / 78.84375)
-        return float(10_000 / _WHITE * (max(root - 0.8359375, 0.0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125))
+        return float(
+            10_000 / _WHITE * (max(root - 0.8359375, 0.0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        )
     if transfer == HLG:
         # ITU-R BT.2100, table 5.
         if signal <= 0.5:
@@ -152,7 +154,9 @@ def _xyz(point: tuple[float, float]) -> tuple[float, float, float]:
 
 
 def _multiply(left: _Matrix, right: _Matrix) -> _Matrix:
-    return tuple(tuple(sum(a * b for a, b in zip(row, col, strict=True)) for col in zip(*right, strict=True)) for row in left)
+    return tuple(
+        tuple(sum(a * b for a, b in zip(row, col, strict=True)) for col in zip(*right, strict=True)) for row in left
+    )
 
 
 def _inverse(matrix: Sequence[Sequence[float]]) -> _Matrix:

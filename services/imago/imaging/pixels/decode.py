@@ -65,9 +65,7 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
     return image
 
 
-def _decode(
-    source: TaskFile, *, max_side: int, max_pixels: int, page: int, lenient: bool = False
-) -> DecodedImage:
+def _decode(source: TaskFile, *, max_side: int, max_pixels: int, page: int, lenient: bool = False) -> DecodedImage:
     with open_image(source, max_pixels=max_pixels, page=page, lenient=lenient) as opened:
         turn = orientation(opened.image)
         width, height = upright_size(opened.image.size, turn)

@@ -51,15 +51,14 @@ class NoSuchPageError(Exception):
 
 
 @contextmanager
-def open_image(
-    source: TaskFile, *, max_pixels: int, page: int = 0, lenient: bool = False
-) -> Iterator[OpenedImage]:
+def open_image(source: TaskFile, *, max_pixels: int, page: int = 0, lenient: bool = False) -> Iterator[OpenedImage]:
     """Open a page of an image of a supported format. Any decoding error inside the block becomes a PermanentFailure.
 
     Only TIFF has pages; raises NoSuchPageError if the file has fewer. `lenient` accepts pixel data that ends early or is
     damaged: what can't be decoded is black or transparent.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels
+    ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     try:
         with warnings.catch_warnings(), reading(source) as stream:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -67,7 +66,6 @@ def open_image(
             with opened.image as image:
                 if image.width * image.height > max_pixels:
                     raise PermanentFailure("too-many-pixels", "The image has more pixels than this server decodes.")
-                ImageFile.LOAD_TRUNCATED_IMAGES = lenient
                 yield opened
     except (*PARSER_ERRORS, RuntimeError) as error:
         # libavif and libheif raise RuntimeError on broken planes, missing items and impossible sizes.
@@ -117,9 +115,12 @@ def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
 def _open_png(stream: BinaryIO) -> OpenedImage:
     header = png.read_header(stream)
     stream.seek(0)
-    # Faults of chunks beside the pixels, such as a wrong checksum or a text that is too long, don't matter here.
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    image = Image.open(stream, formats=["PNG"])
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+    try:
+        # Faults of chunks beside the pixels, such as a wrong checksum or a text that is too long, don't matter here.
+        image = Image.open(stream, formats=["PNG"])
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     white = 2**16 - 1 if header.depth == 16 else None
     return OpenedImage(image, samples=Samples(white), code_points=header.code_points, png_header=header, stream=stream)
 
