@@ -109,5 +109,5 @@ def _salvage(source: TaskFile, *, max_side: int, max_pixels: int, page: int) -> 
     if len(decoded) == 2 and first.image.tobytes() == decoded[1].image.tobytes():
         return first
     # What no byte of the file describes has one colour.
-    extrema = first.image.convert("RGB").getextrema()
-    return None if all(low == high for low, high in extrema) else replace(first, truncated=True)
+    has_one_colour = (first.image.convert("RGB").getcolors(maxcolors=1) or []) != []
+    return None if has_one_colour else replace(first, truncated=True)

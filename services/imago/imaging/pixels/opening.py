@@ -6,7 +6,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import pillow_heif
@@ -34,7 +34,7 @@ class OpenedImage:
     """An opened image that is not loaded yet, and what its file says about its pixels."""
 
     image: Image.Image
-    samples: Samples = Samples()
+    samples: Samples = field(default_factory=Samples)
     code_points: CodePoints | None = None
     png_header: png.PngHeader | None = None
     stream: BinaryIO | None = None
@@ -54,8 +54,8 @@ class NoSuchPageError(Exception):
 def open_image(source: TaskFile, *, max_pixels: int, page: int = 0, lenient: bool = False) -> Iterator[OpenedImage]:
     """Open a page of an image of a supported format. Any decoding error inside the block becomes a PermanentFailure.
 
-    Only TIFF has pages; raises NoSuchPageError if the file has fewer. `lenient` accepts pixel data that ends early or is
-    damaged: what can't be decoded is black or transparent.
+    Only TIFF has pages; raises NoSuchPageError if the file has fewer. `lenient` accepts pixel data that ends early or
+    is damaged: what can't be decoded is black or transparent.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels
     ImageFile.LOAD_TRUNCATED_IMAGES = lenient

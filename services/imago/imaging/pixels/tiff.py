@@ -14,7 +14,7 @@ _UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
 _KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
 
 
-def open_tiff(stream: BinaryIO, *, page: int) -> Image.Image:
+def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
     """Open a page (0 is the first) of a TIFF file. Raises EOFError if it has fewer pages, and Pillow's errors."""
     image = _open_page(stream, page)
     if _needs_libtiff(image):
@@ -39,10 +39,8 @@ def _open_page(stream: BinaryIO, page: int) -> TiffImagePlugin.TiffImageFile:
     return image
 
 
-def samples_of(image: Image.Image) -> Samples:
+def samples_of(image: TiffImagePlugin.TiffImageFile) -> Samples:
     """Return how deep gray samples are to be read."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return Samples()
     tags = image.tag_v2
     # Pillow inverts samples of up to 8 bits itself.
     inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE and image.mode not in ("1", "L", "LA", "La")

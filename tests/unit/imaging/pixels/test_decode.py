@@ -91,9 +91,8 @@ def test_the_pixels_of_a_cut_file_are_decoded_and_the_result_says_so(kind: str, 
     assert furthest(found[:2], wanted[:2]) <= 60
 
 
-@pytest.mark.parametrize("kind", ["tiff_lzw", "tiff_adobe_deflate"])
-def test_the_strips_of_a_cut_tiff_are_decoded(tmp_path: Path, kind: str) -> None:
-    data = bytearray(saved("TIFF", compression=kind))
+def test_the_strips_of_a_cut_tiff_are_decoded() -> None:
+    data = bytearray(saved("TIFF", compression="tiff_adobe_deflate"))
     # libtiff writes the directory at the end, so the strips in the middle are overwritten instead.
     data[len(data) // 2 : len(data) * 3 // 4] = bytes(len(data) * 3 // 4 - len(data) // 2)
     cut = decoded(bytes(data))
