@@ -7,12 +7,12 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pillow_heif
 from PIL import Image, ImageCms, ImageFile
 
 from imago.core.jobs.failures import PermanentFailure
+from imago.imaging.files import TaskFile, reading
 from imago.imaging.header import PARSER_ERRORS, sniff
 
 pillow_heif.register_heif_opener()
@@ -39,18 +39,18 @@ _TO_UPRIGHT = {
 
 
 @contextmanager
-def open_image(path: Path, *, max_pixels: int) -> Iterator[Image.Image]:
+def open_image(source: TaskFile, *, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image of a supported format. Any decoding error inside the block becomes a PermanentFailure."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reading(source) as file:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file:
-                kind = sniff(file.read(256))
+            kind = sniff(file.read(256))
             if kind is None:
                 raise PermanentFailure("undecodable-image", "The file is not an image of a known format.")
-            with Image.open(path, formats=_FORMATS.get(kind, [kind.upper()])) as image:
+            file.seek(0)
+            with Image.open(file, formats=_FORMATS.get(kind, [kind.upper()])) as image:
                 if image.width * image.height > max_pixels:
                     raise PermanentFailure("too-many-pixels", "The image has more pixels than this server decodes.")
                 yield image

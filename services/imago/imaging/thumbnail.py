@@ -1,12 +1,13 @@
 """Thumbnails: upright, in sRGB, without metadata."""
 
-from pathlib import Path
+import io
 from typing import Literal
 
 from PIL import Image
 
 from imago.core.images.results import ThumbnailResult
 from imago.imaging import pixels
+from imago.imaging.files import TaskFile, write
 
 ThumbnailFormat = Literal["webp", "jpeg"]
 
@@ -14,7 +15,7 @@ _QUALITY = 80
 
 
 def make_thumbnail(
-    source: Path, target: Path, *, size: int, format: ThumbnailFormat, max_pixels: int
+    source: TaskFile, target: TaskFile, *, size: int, format: ThumbnailFormat, max_pixels: int
 ) -> ThumbnailResult:
     """Write a thumbnail of `source` with a longest side of `size` pixels to `target`; it is never enlarged.
 
@@ -30,5 +31,8 @@ def make_thumbnail(
         clean.paste(small)
         # Method 2 takes a third of the default's time, for 2 % more bytes.
         options: dict[str, object] = {"method": 2} if format == "webp" else {"optimize": True}
-        clean.save(target, format.upper(), quality=_QUALITY, **options)
-    return ThumbnailResult(f"image/{format}", clean.width, clean.height, target.stat().st_size)
+        encoded = io.BytesIO()
+        clean.save(encoded, format.upper(), quality=_QUALITY, **options)
+    data = encoded.getvalue()
+    write(target, data)
+    return ThumbnailResult(f"image/{format}", clean.width, clean.height, len(data))
