@@ -13,6 +13,7 @@ from aiohttp.payload import BytesPayload
 from imago.api.auth.permissions import Handler
 from imago.api.memory import memory_now
 from imago.api.request_context import REQUEST_ID
+from imago.core.errors import Problem
 
 # The kernel takes a smaller one.
 _LARGE = 32 * 1024
@@ -41,20 +42,30 @@ async def charged(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
     if not isinstance(response, web.Response) or response.prepared:
         return response
-    body = response.body
-    if isinstance(body, bytes) and len(body) > _LARGE:
-        with contextlib.ExitStack() as held:
-            held.enter_context(memory_now(request, len(body), of="response"))
-            response.body = _Pieces(body, content_type=response.content_type)
-            response.headers["X-Request-ID"] = request[REQUEST_ID]
-            request[_HELD] = held.pop_all()
+    if isinstance(response.body, bytes) and len(response.body) > _LARGE:
+        try:
+            _charge(request, response, response.body)
+        except Problem:
+            # The traceback keeps the response until the garbage collector runs.
+            response.body = None
+            raise
     return response
+
+
+def _charge(request: web.Request, response: web.Response, body: bytes) -> None:
+    held = contextlib.ExitStack()
+    size = len(body)
+    response.body = _Pieces(body, content_type=response.content_type)
+    del body
+    held.enter_context(memory_now(request, size, of="response"))
+    response.headers["X-Request-ID"] = request[REQUEST_ID]
+    request[_HELD] = held
 
 
 class _Pieces(BytesPayload):
     """A body that is written in pieces, each after the client has read most of the one before."""
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body."""
         with memoryview(self._value) as view:
             for start in range(0, len(view), _PIECE):
