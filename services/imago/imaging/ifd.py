@@ -17,7 +17,8 @@ MAX_VALUE_BYTES = 64 * 1024
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
 
-# TIFF 6.0, section 2: the size in bytes and struct's code of each type.
+# The size in bytes and struct's code of each type: TIFF 6.0, section 2, the pointers of TIFF's technical note 1 (13),
+# and the UTF-8 text of EXIF 3.0 (129).
 _TYPES = {
     1: (1, "B"),
     2: (1, "s"),
@@ -31,6 +32,8 @@ _TYPES = {
     10: (8, "ll"),
     11: (4, "f"),
     12: (8, "d"),
+    13: (4, "L"),
+    129: (1, "s"),
 }
 # BigTIFF's additions.
 _BIG_TYPES = {16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
