@@ -23,7 +23,8 @@ MAX_DIRECTORY_BYTES = 2**20
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
 
-# TIFF 6.0, section 2, its type IFD (13), and the UTF-8 text of EXIF 3.0 (129): the size in bytes and struct's code.
+# The size in bytes and struct's code of each type: TIFF 6.0, section 2, the pointers of TIFF's technical note 1 (13),
+# and the UTF-8 text of EXIF 3.0 (129).
 _TYPES = {
     1: (1, "B"),
     2: (1, "s"),

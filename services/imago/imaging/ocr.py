@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 from imago.core.images.ocr_result import RecognizedWord, build_reading
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure, TransientFailure
+from imago.imaging.files import TaskFile, reading
 
 # The directories of the trained data in Debian, Homebrew and the usual builds.
 _TESSDATA = (
@@ -43,7 +44,7 @@ _SPECK_HEIGHT = 5
 
 
 def read_text(
-    page: Path, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None, half_scale: bool = False
+    page: TaskFile, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None, half_scale: bool = False
 ) -> OcrReading:
     """Read a gray, upright page. `languages` are Tesseract's names, such as `fra`.
 
@@ -56,10 +57,11 @@ def read_text(
     missing = sorted(set(languages) - set(available_languages(data)))
     if missing:
         raise PermanentFailure("ocr-language-missing", f"This server can't read the language {missing[0]}.")
-    if engine == "tesserocr":
-        words = _read_with_tesserocr(page, languages, data, half_scale=half_scale)
-    else:
-        words = _read_with_pytesseract(page, languages, data)
+    with reading(page) as file, Image.open(file, formats=["PPM"]) as image:
+        if engine == "tesserocr":
+            words = _read_with_tesserocr(image, languages, data, half_scale=half_scale)
+        else:
+            words = _read_with_pytesseract(image, languages, data)
     return build_reading(words, engine=engine, expected_languages=languages)
 
 
@@ -78,16 +80,15 @@ def available_languages(data: Path) -> tuple[str, ...]:
 
 
 def _read_with_tesserocr(
-    page: Path, languages: tuple[str, ...], data: Path, *, half_scale: bool
+    image: Image.Image, languages: tuple[str, ...], data: Path, *, half_scale: bool
 ) -> list[RecognizedWord]:
     import tesserocr
 
     api = _engine("+".join(languages), str(data))
     try:
-        with Image.open(page) as image:
-            if not (half_scale and set_halved_image(api, image)):
-                api.SetImage(image)
-                api.SetSourceResolution(_DPI)
+        if not (half_scale and set_halved_image(api, image)):
+            api.SetImage(image)
+            api.SetSourceResolution(_DPI)
         if not api.Recognize():
             raise TransientFailure("ocr-failed", "The text engine failed on the page.")
         return list(_recognized_words(api, tesserocr))
@@ -144,14 +145,14 @@ def _engine(languages: str, data: str) -> Any:
     return tesserocr.PyTessBaseAPI(path=data + "/", lang=languages, psm=tesserocr.PSM.AUTO)
 
 
-def _read_with_pytesseract(page: Path, languages: tuple[str, ...], data: Path) -> list[RecognizedWord]:
+def _read_with_pytesseract(image: Image.Image, languages: tuple[str, ...], data: Path) -> list[RecognizedWord]:
     import pytesseract
 
     if shutil.which("tesseract") is None:
         raise PermanentFailure("ocr-engine-missing", "The command `tesseract` is not installed on this server.")
-    # A path, not an image, because pytesseract would encode the image again; and one call for words and confidences.
+    # pytesseract writes an opened PGM as it is. One call for words and confidences.
     table = pytesseract.image_to_data(
-        str(page),
+        image,
         lang="+".join(languages),
         config=f'--tessdata-dir "{data}" --dpi {_DPI}',
         output_type=pytesseract.Output.DICT,

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Collection
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from imago.core.images.ocr_result import RecognizedWord, build_reading
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
+from imago.imaging.files import TaskFile, reading
 
 ENGINE = "rapidocr"
 
 
-def read_text(page: Path, *, languages: Collection[str]) -> OcrReading:
+def read_text(page: TaskFile, *, languages: Collection[str]) -> OcrReading:
     """Read a page that was prepared for OCR; raise PermanentFailure if the extra `rapidocr` is not installed."""
-    lines = _engine()(str(page))
+    with reading(page) as file:
+        lines = _engine()(file.read())
     texts, scores = lines.txts or (), lines.scores or ()
     words = [
         RecognizedWord(word, float(score), starts_line=index == 0)

@@ -1,13 +1,14 @@
 """Prepare images: a small upright JPEG for vision providers, an upright gray page for OCR."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from imago.core.images.vision import ColourShare
-from imago.imaging import pixels
+from imago.imaging.files import TaskFile, reading
+from imago.imaging.pixels.colour import flatten
+from imago.imaging.pixels.decode import decode_image
 
 _JPEG_QUALITY = 85
 _COLOURS = 5
@@ -36,36 +37,32 @@ class PreparedImage:
         return cls(data["width"], data["height"], tuple(ColourShare(*colour) for colour in data["colours"]))
 
 
-def prepare_for_vision(source: Path, target: Path, *, max_side: int, max_pixels: int) -> PreparedImage:
+def prepare_for_vision(source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int) -> PreparedImage:
     """Write an upright sRGB JPEG with a longest side of at most `max_side` pixels, transparency on white.
 
     Raises PermanentFailure if the image can't be decoded.
     """
-    with pixels.open_image(source, max_pixels=max_pixels) as image:
-        orientation = pixels.orientation(image)
-        width, height = pixels.upright_size(image.size, orientation)
-        small = pixels.flatten(pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation))
-        clean = Image.new("RGB", small.size)
-        clean.paste(small)
-        clean.save(target, "JPEG", quality=_JPEG_QUALITY)
-        return PreparedImage(width, height, main_colours(clean))
+    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
+    small = flatten(decoded.image)
+    clean = Image.new("RGB", small.size)
+    clean.paste(small)
+    clean.save(target, "JPEG", quality=_JPEG_QUALITY)
+    return PreparedImage(decoded.width, decoded.height, main_colours(clean))
 
 
-def prepare_for_ocr(source: Path, target: Path, *, max_side: int, max_pixels: int) -> None:
+def prepare_for_ocr(source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int) -> None:
     """Write an upright gray page with a longest side of at most `max_side` pixels, transparency on white.
 
     The page is never enlarged, and is not compressed (PGM), which is the fastest to write and to read. Raises
     PermanentFailure if the image can't be decoded.
     """
-    with pixels.open_image(source, max_pixels=max_pixels) as image:
-        orientation = pixels.orientation(image)
-        page = pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation)
-        pixels.flatten(page).convert("L").save(target, "PPM")
+    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
+    flatten(decoded.image).convert("L").save(target, "PPM")
 
 
-def page_for_provider(page: Path, target: Path, *, max_side: int) -> None:
+def page_for_provider(page: TaskFile, target: TaskFile, *, max_side: int) -> None:
     """Write a page of `prepare_for_ocr` as a JPEG with a longest side of at most `max_side` pixels."""
-    with Image.open(page, formats=["PPM"]) as opened:
+    with reading(page) as file, Image.open(file, formats=["PPM"]) as opened:
         opened.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         opened.save(target, "JPEG", quality=_JPEG_QUALITY)
 

@@ -7,7 +7,7 @@ that parses holds the interpreter's lock. The CPU and memory limits of the child
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from imago.core.languages import detect_language
 from imago.web.charset import decode
@@ -25,12 +25,12 @@ _HIDDEN_STYLE = re.compile(
 _LANGUAGE_TAG = re.compile(r"([A-Za-z]{2})(?:[-_].{0,40})?")
 
 
-def extract_page(*, source: str, content_type: str, charset: str | None) -> dict[str, Any]:
+def extract_page(*, source: str | BinaryIO, content_type: str, charset: str | None) -> dict[str, Any]:
     """Return `title`, `text` and `language` (ISO 639-1, or None) of the page in the file `source`.
 
     `text` is empty if the page has none.
     """
-    raw = decode(Path(source).read_bytes(), charset=charset)
+    raw = decode(Path(source).read_bytes() if isinstance(source, str) else source.read(), charset=charset)
     if content_type == "text/plain":
         title, text, declared = None, raw, None
     else:

@@ -54,6 +54,19 @@ def test_a_directory_that_points_to_itself_is_read_once() -> None:
     assert parse(looped) == ExifResult()
 
 
+def test_pointers_of_the_type_ifd_and_texts_of_the_type_utf_8_are_read() -> None:
+    text = "Ünix\0".encode()
+    main = 8 + 2 + 2 * 12 + 4
+    exif = struct.pack("<HHHIH2xI", 1, 0x8827, 3, 1, 200, 0)
+    pointed = block(
+        (0x0110, 129, len(text), struct.pack("<I", main + len(exif))),
+        (0x8769, 13, 1, struct.pack("<I", main)),
+        data=exif + text,
+    )
+    camera = parse(pointed).camera
+    assert (camera.model, camera.iso) == ("Ünix", 200)
+
+
 def test_nul_and_control_characters_are_removed_from_texts_and_latin_1_is_decoded() -> None:
     data = block((0x0110, 2, 4, b"A\x07\xe9\0"), (0x010F, 2, 4, b"\0\0\0\0"))
     camera = parse(data).camera

@@ -1,39 +1,44 @@
-"""The tasks of a child process. Arguments and results are JSON.
+"""The tasks of a child process. Arguments and results are JSON, except for files: an open file, or a path.
 
 Tasks import OCR engines themselves, so that a child loads only what it uses.
 """
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from imago.imaging import preparation
+from imago.imaging.files import TaskFile
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
 
 # An A4 page at 400 dots per inch. Larger text is not recognized better.
 OCR_SIDE = 4700
 
 
-def thumbnail(*, source: str, target: str, size: int, format: ThumbnailFormat, max_pixels: int) -> dict[str, Any]:
+def thumbnail(
+    *, source: str | BinaryIO, target: str | BinaryIO, size: int, format: ThumbnailFormat, max_pixels: int
+) -> dict[str, Any]:
     """Make a thumbnail; return a `ThumbnailResult`."""
-    return make_thumbnail(Path(source), Path(target), size=size, format=format, max_pixels=max_pixels).to_json()
+    return make_thumbnail(_file(source), _file(target), size=size, format=format, max_pixels=max_pixels).to_json()
 
 
-def prepare_for_vision(*, source: str, target: str, max_side: int, max_pixels: int) -> dict[str, Any]:
+def prepare_for_vision(
+    *, source: str | BinaryIO, target: str | BinaryIO, max_side: int, max_pixels: int
+) -> dict[str, Any]:
     """Prepare an image for a vision provider; return a `PreparedImage`."""
-    prepared = preparation.prepare_for_vision(Path(source), Path(target), max_side=max_side, max_pixels=max_pixels)
+    prepared = preparation.prepare_for_vision(_file(source), _file(target), max_side=max_side, max_pixels=max_pixels)
     return prepared.to_json()
 
 
-def page_for_provider(*, page: str, target: str, max_side: int) -> None:
+def page_for_provider(*, page: str | BinaryIO, target: str | BinaryIO, max_side: int) -> None:
     """Convert a page that `ocr` prepared for a provider that reads text."""
-    preparation.page_for_provider(Path(page), Path(target), max_side=max_side)
+    preparation.page_for_provider(_file(page), _file(target), max_side=max_side)
 
 
 def ocr(
     *,
-    source: str,
-    page: str,
+    source: str | BinaryIO,
+    page: str | BinaryIO,
     languages: list[str],
     engine: str,
     tessdata_dir: str | None,
@@ -43,15 +48,19 @@ def ocr(
     """Read the text of an image; return an `OcrReading`. The prepared page is written to `page`."""
     from imago.imaging.ocr import read_text
 
-    preparation.prepare_for_ocr(Path(source), Path(page), max_side=OCR_SIDE, max_pixels=max_pixels)
+    preparation.prepare_for_ocr(_file(source), _file(page), max_side=OCR_SIDE, max_pixels=max_pixels)
     reading = read_text(
-        Path(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir, half_scale=half_scale
+        _file(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir, half_scale=half_scale
     )
     return asdict(reading)
 
 
-def ocr_fallback(*, page: str, languages: list[str]) -> dict[str, Any]:
+def ocr_fallback(*, page: str | BinaryIO, languages: list[str]) -> dict[str, Any]:
     """Read a page that `ocr` prepared with the second engine; return an `OcrReading`."""
     from imago.imaging.ocr_fallback import read_text
 
-    return asdict(read_text(Path(page), languages=languages))
+    return asdict(read_text(_file(page), languages=languages))
+
+
+def _file(file: str | BinaryIO) -> TaskFile:
+    return Path(file) if isinstance(file, str) else file
