@@ -44,6 +44,18 @@ class Gps:
     has_gps: bool = False
     maps_url: str | None = None
 
+    @classmethod
+    def at(cls, latitude: float | None, longitude: float | None, altitude: float | None) -> "Gps":
+        """Return a place, which is only an altitude without coordinates.
+
+        Cameras without a GPS fix write zeros, and 0° N 0° E is in the open sea.
+        """
+        if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
+            return cls(altitude=altitude)
+        point = f"{latitude:.6f}/{longitude:.6f}"
+        url = f"https://www.openstreetmap.org/?mlat={latitude:.6f}&mlon={longitude:.6f}#map=15/{point}"
+        return cls(latitude, longitude, altitude, has_gps=True, maps_url=url)
+
 
 @dataclass(frozen=True)
 class IptcPlace:

@@ -65,6 +65,13 @@ def moment(text: str) -> str | None:
     return None
 
 
+def local_time(moment: str | None) -> str | None:
+    """Return the time of a `moment`, which is midnight if only the day is known; None if less is known."""
+    if moment is None or len(moment) < len("2024-05-06"):
+        return None
+    return moment if "T" in moment else f"{moment}T00:00:00"
+
+
 def _written(match: re.Match[str], last: str) -> str | None:
     """Return the date up to a part of it; None if the part can't be, such as a month 00."""
     clock = [int(match[name] or 0) if last == "hour" else 0 for name in ("hour", "minute", "second")]

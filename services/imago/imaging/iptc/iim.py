@@ -33,17 +33,19 @@ class IimFields:
     """Whether a program that doesn't know XMP has changed the record, so that XMP's fields are the older ones."""
 
 
-def read_iim(record: bytes, *, digest: bytes = b"") -> IimFields:
+def read_iim(record: bytes, *, digest: bytes | None = None) -> IimFields:
     """Return the fields of a record; `digest` is the one that Photoshop stores beside it, if there is one."""
     record = record[:MAX_RECORD_BYTES]
-    return IimFields(_iptc(_datasets(record)), _changed(record, digest))
+    return IimFields(_iptc(_datasets(record)), _changed(record, digest or b""))
 
 
 def _changed(record: bytes, digest: bytes) -> bool:
     """Return whether a record differs from the one that was written together with XMP (MWG 2.0, section 3.3)."""
     if len(digest) != 16 or not any(digest):
         return False
-    return hashlib.md5(record, usedforsecurity=False).digest() != digest
+    # In TIFF, zeros complete a record to whole 32-bit numbers.
+    written = (record, record.rstrip(b"\0"))
+    return digest not in [hashlib.md5(each, usedforsecurity=False).digest() for each in written]
 
 
 def _datasets(record: bytes) -> _Datasets:

@@ -4,7 +4,8 @@ The names are those of the IPTC Photo Metadata Standard 2023.1 and of ISO 16684-
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imago.core.images.results import Iptc, IptcPlace
@@ -40,12 +41,12 @@ class XmpFields:
     altitude: float | None = None
 
 
-def read_xmp(packet: bytes) -> XmpFields:
-    """Return the fields of a packet; those that are missing or can't be read are None."""
-    values = read_properties(packet, namespaces=_NAMESPACES)
+def read_xmp(*packets: bytes) -> XmpFields:
+    """Return the fields of a packet and its extension; those that are missing or can't be read are None."""
+    values: Properties = ChainMap(*(dict(read_properties(packet, namespaces=_NAMESPACES)) for packet in packets))
     return XmpFields(
         iptc=_iptc(values),
-        taken_at=_taken_at(values),
+        taken_at=fields.local_time(fields.moment(_text(values.get(f"{_EXIF}DateTimeOriginal")))),
         lens=_first_line(values, f"{_EXIF_EX}LensModel", f"{_AUX}Lens", f"{_EXIF}LensModel"),
         latitude=_degrees(values, f"{_EXIF}GPSLatitude", signs="NS", limit=90),
         longitude=_degrees(values, f"{_EXIF}GPSLongitude", signs="EW", limit=180),
@@ -121,14 +122,6 @@ def _places(value: XmpValue | None) -> Iterator[IptcPlace]:
         )
         if place != IptcPlace():
             yield place
-
-
-def _taken_at(values: Mapping[str, XmpValue]) -> str | None:
-    for name in (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated"):
-        moment = fields.moment(_text(values.get(name)))
-        if moment is not None and "T" in moment:
-            return moment
-    return None
 
 
 def _number(text: str) -> float | None:
