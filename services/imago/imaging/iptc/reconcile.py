@@ -10,24 +10,28 @@ digest shows that IIM was changed after XMP was written, IIM comes first, unless
 from collections.abc import Iterator
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from imago.core.images.results import Iptc
+from imago.core.images.results import Iptc, IptcPlace
 from imago.imaging.iptc.iim import IimFields
+
+T = TypeVar("T", Iptc, IptcPlace)
 
 
 def reconcile(xmp: Iptc, iim: IimFields, exif: Iptc) -> Iptc | None:
     """Return the fields, each of the first source that has it; None if none has any."""
-    first = _completed(_uncut(iim.iptc, xmp), xmp) if iim.newer_than_xmp else _completed(xmp, iim.iptc)
-    combined = _completed(first, exif)
+    first, second = (_uncut(iim.iptc, xmp), xmp) if iim.newer_than_xmp else (xmp, iim.iptc)
+    combined = _completed(_completed(first, second), exif)
+    # The names of this place are properties of their own; those of the other places belong together.
+    place = _completed(first.place or IptcPlace(), second.place or IptcPlace())
+    combined = replace(combined, place=None if place == IptcPlace() else place)
     return None if combined == Iptc() else combined
 
 
-def _completed(first: Iptc, second: Iptc) -> Iptc:
+def _completed(first: T, second: T) -> T:
     """Return the fields of `first`, and those of `second` that it lacks."""
-    return replace(
-        first, **{name: theirs for name, ours, theirs in _pairs(first, second) if ours is None or ours == ()}
-    )
+    missing = {name: theirs for name, ours, theirs in _pairs(first, second) if ours is None or ours == ()}
+    return replace(first, **missing)
 
 
 def _uncut(iim: Iptc, xmp: Iptc) -> Iptc:
@@ -40,5 +44,5 @@ def _uncut(iim: Iptc, xmp: Iptc) -> Iptc:
     return replace(iim, **longer)
 
 
-def _pairs(first: Iptc, second: Iptc) -> Iterator[tuple[str, Any, Any]]:
-    return ((field.name, getattr(first, field.name), getattr(second, field.name)) for field in fields_of(Iptc))
+def _pairs(first: T, second: T) -> Iterator[tuple[str, Any, Any]]:
+    return ((field.name, getattr(first, field.name), getattr(second, field.name)) for field in fields_of(first))

@@ -24,6 +24,11 @@ def test_iim_that_was_changed_later_comes_first_unless_it_is_cut() -> None:
     assert reconcile(XMP, IimFields(IIM, newer_than_xmp=True), EXIF) == expected
 
 
+def test_the_names_of_a_place_are_fields_of_their_own() -> None:
+    xmp, iim = Iptc(place=IptcPlace(city="Oslo")), Iptc(place=IptcPlace(city="O", country="Norge"))
+    assert reconcile(xmp, IimFields(iim), Iptc()) == Iptc(place=IptcPlace(city="Oslo", country="Norge"))
+
+
 def test_nothing_is_none() -> None:
     assert reconcile(Iptc(), IimFields(), Iptc()) is None
 
