@@ -14,7 +14,7 @@ from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.documents import PageLimits, read_document
-from imago.imaging.ocr import OcrOptions, set_halved_image, tessdata
+from imago.imaging.ocr import OcrOptions, read_words, set_halved_image, tessdata
 from tests.support.pages import ENGLISH, FONT, FRENCH, page
 
 LANGUAGES = ("fra", "eng")
@@ -115,7 +115,7 @@ def test_an_error_names_the_language_that_is_not_installed(tmp_path: Path) -> No
     path = tmp_path / "page.pgm"
     Image.new("L", (10, 10)).save(path, "PPM")
     with pytest.raises(PermanentFailure) as failure:
-        read_text(path, languages=("tlh",), engine="tesserocr", tessdata_dir=None)
+        read_words(path, OcrOptions(("tlh",), "tesserocr"))
     assert (failure.value.code, "tlh" in failure.value.text) == ("ocr-language-missing", True)
 
 
