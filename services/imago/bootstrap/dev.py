@@ -16,6 +16,7 @@ import click
 
 from imago.bootstrap.data_dir import DEFAULT_CLIENT, ensure_secrets, locked, read_json, write_private
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals
+from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
 from imago.core.clients import keys
 from imago.core.clients.changes import NewClient, create_client
@@ -45,7 +46,9 @@ async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
         url = f"http://{_reachable(host)}:{listener.getsockname()[1]}"
         async with _embedded_nats(data_dir) as nats:
             environment = _environment(data_dir, nats)
-            first_key = await _prepare(_settings(environment), data_dir, url)
+            settings = _settings(environment)
+            check_sandbox(settings)
+            first_key = await _prepare(settings, data_dir, url)
             async with _running(_processes(environment, data_dir, listener)):
                 await _wait_ready(url, stop)
                 if not stop.is_set():
