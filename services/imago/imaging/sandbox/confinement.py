@@ -16,8 +16,10 @@ from pathlib import Path
 
 import PIL
 
-import imago
 from imago.imaging.sandbox import landlock, libc, seccomp
+
+# This package, `imago`.
+_PACKAGE = Path(__file__).parents[2]
 
 # The user that owns nothing, on every Linux.
 _NOBODY = 65534
@@ -92,7 +94,7 @@ def _libraries() -> list[Path]:
     """Return the directories of Python, of installed packages and of this package."""
     python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     packages = Path(PIL.__file__).parent.parent
-    return [*map(Path, sorted(python)), packages, Path(imago.__file__).parent, *map(Path, _SHARED_LIBRARIES)]
+    return [*map(Path, sorted(python)), packages, _PACKAGE, *map(Path, _SHARED_LIBRARIES)]
 
 
 def _become_nobody(needed: Iterable[Path]) -> None:
