@@ -28,13 +28,11 @@ def read_file(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
     """
     parts = read_metadata(stream)
     if parts.exif is not None:
-        result, block = parse(parts.exif, reader=reader), io.BytesIO(parts.exif)
-    elif _is_tiff(stream):
+        return _completed(parse(parts.exif, reader=reader), *_tags(io.BytesIO(parts.exif)), parts)
+    if _is_tiff(stream):
         # The file is itself a block of EXIF.
-        result, block = read_exif(stream, reader=reader), stream
-    else:
-        result, block = ExifResult(), io.BytesIO()
-    return _completed(result, *_tags(block), parts)
+        return _completed(read_exif(stream, reader=reader), *_tags(stream), parts)
+    return _completed(ExifResult(), {}, {}, parts)
 
 
 def _is_tiff(stream: BinaryIO) -> bool:

@@ -74,12 +74,12 @@ def local_time(moment: str | None) -> str | None:
 
 def _written(match: re.Match[str], last: str) -> str | None:
     """Return the date up to a part of it; None if the part can't be, such as a month 00."""
-    clock = [int(match[name] or 0) if last == "hour" else 0 for name in ("hour", "minute", "second")]
+    hour, minute, second = (int(match[name] or 0) if last == "hour" else 0 for name in ("hour", "minute", "second"))
     month = match["month"] if last != "year" else "01"
     day = match["day"] if last in ("hour", "day") else "01"
     try:
         # Local times, with the offset they are written with.
-        exact = datetime(int(match["year"]), int(month), int(day), *clock)  # noqa: DTZ001
+        exact = datetime(int(match["year"]), int(month), int(day), hour, minute, second)  # noqa: DTZ001
     except ValueError:
         return None
     if last != "hour":
