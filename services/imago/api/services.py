@@ -88,8 +88,8 @@ AI = web.AppKey("ai", AiServices)
 HEALTH = web.AppKey("health", HealthServices)
 # Absent where the process serves no events.
 EVENTS = web.AppKey("events", EventHub)
-# The path of an object by its key; absent where objects are not local files.
-LOCAL_FILE: web.AppKey[Callable[[str], Path]] = web.AppKey("local_file")
+# The path of an object by its key, None if there is none; absent where objects are not local files.
+LOCAL_FILE: web.AppKey[Callable[[str], Path | None]] = web.AppKey("local_file")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Services:
     health: HealthServices
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
-    local_file: Callable[[str], Path] | None = None
+    local_file: Callable[[str], Path | None] | None = None
 
     def install(self, app: web.Application) -> None:
         """Store each group in the application under its key."""

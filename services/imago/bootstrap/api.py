@@ -118,7 +118,7 @@ async def _services(
             images=ImageReads(db),
             ai=AiServices(providers.texts, pages),
             events=events,
-            local_file=store.path if isinstance(store, LocalStore) else None,
+            local_file=store.servable if isinstance(store, LocalStore) else None,
             health=HealthServices(health_checks(db, store, nats), metrics.exposition),
         )
 

@@ -157,7 +157,7 @@ async def serve(
             pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),
         ),
         events=events,
-        local_file=store.path,
+        local_file=store.servable,
         health=HealthServices({"database": db.check, "storage": store.check}, exposition),
     )
 
