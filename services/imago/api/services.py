@@ -19,6 +19,7 @@ from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.lag import QueueLag
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
 from imago.telemetry.health import Check
@@ -70,10 +71,11 @@ class AiServices:
 
 @dataclass(frozen=True)
 class HealthServices:
-    """The checks and metrics that the health routes report."""
+    """The checks, metrics and work queues that the health routes report."""
 
     checks: Mapping[str, Check]
     exposition: Exposition
+    queues: Callable[[], Awaitable[list[QueueLag]]]
 
 
 SETTINGS = web.AppKey("settings", Settings)

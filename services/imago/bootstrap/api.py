@@ -49,6 +49,7 @@ from imago.db.engine import Database
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.lag import queue_lag
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
@@ -119,7 +120,7 @@ async def _services(
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,
-            health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+            health=HealthServices(health_checks(db, store, nats), metrics.exposition, partial(queue_lag, nats)),
         )
 
 

@@ -30,6 +30,8 @@ from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.connection import NatsUnavailable
+from imago.nats.lag import QueueLag
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.telemetry.metrics import exposition
@@ -112,6 +114,10 @@ class NoTasks:
         raise AssertionError(f"{task} was not expected")
 
 
+async def _no_queues() -> list[QueueLag]:
+    raise NatsUnavailable
+
+
 async def _no_names(host: str) -> Sequence[str]:
     raise UnknownHost(host)
 
@@ -158,7 +164,7 @@ async def serve(
         ),
         events=events,
         local_file=store.servable,
-        health=HealthServices({"database": db.check, "storage": store.check}, exposition),
+        health=HealthServices({"database": db.check_pages, "storage": store.check}, exposition, _no_queues),
     )
 
     def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
