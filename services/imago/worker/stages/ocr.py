@@ -50,8 +50,6 @@ class OcrStage:
             answer = await self._tools.children.run(
                 "ocr",
                 {
-                    "source": str(source.absolute()),
-                    "page": str(page),
                     "languages": languages,
                     "engine": settings.ocr_engine,
                     "tessdata_dir": str(settings.tessdata_dir) if settings.tessdata_dir else None,
@@ -59,15 +57,19 @@ class OcrStage:
                     "half_scale": settings.ocr_half_scale,
                 },
                 timeout=settings.ocr_timeout,
+                reads={"source": source},
+                writes={"page": page},
             )
         return OcrReading(**answer)
 
     async def _read_again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
         """Read the page a second time; return None if the provider fails."""
         if self._tools.ocr is None:
-            arguments = {"page": str(page), "languages": languages}
             timeout = self._tools.settings.ocr_timeout
-            return OcrReading(**await self._tools.children.run("ocr_fallback", arguments, timeout=timeout))
+            answer = await self._tools.children.run(
+                "ocr_fallback", {"languages": languages}, timeout=timeout, reads={"page": page}
+            )
+            return OcrReading(**answer)
         reader = self._tools.ocr(call_context(claim, CallKind.OCR, self._tools.settings))
         jpeg = await self._encode_page(page)
         try:
@@ -85,8 +87,10 @@ class OcrStage:
         settings, target = self._tools.settings, page.with_suffix(".jpg")
         await self._tools.children.run(
             "page_for_provider",
-            {"page": str(page), "target": str(target), "max_side": settings.ai_page_side},
+            {"max_side": settings.ai_page_side},
             timeout=settings.ocr_timeout,
+            reads={"page": page},
+            writes={"target": target},
         )
         return await asyncio.to_thread(target.read_bytes)
 

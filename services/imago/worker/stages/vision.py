@@ -35,13 +35,10 @@ class VisionStage:
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "prepare_for_vision",
-                {
-                    "source": str(source.absolute()),
-                    "target": str(target),
-                    "max_side": settings.ai_image_side,
-                    "max_pixels": settings.max_image_pixels,
-                },
+                {"max_side": settings.ai_image_side, "max_pixels": settings.max_image_pixels},
                 timeout=settings.stage_timeout(Stage.VISION),
+                reads={"source": source},
+                writes={"target": target},
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)
