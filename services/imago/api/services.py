@@ -22,6 +22,7 @@ from imago.db.engine import Database
 from imago.nats.lag import QueueLag
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
@@ -107,6 +108,7 @@ class Services:
     images: ImageReads
     ai: AiServices
     health: HealthServices
+    memory: FairShares
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
     local_file: Callable[[str], Path | None] | None = None

@@ -34,6 +34,7 @@ from imago.nats.connection import NatsUnavailable
 from imago.nats.lag import QueueLag
 from imago.objects.local import LocalStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages
@@ -165,6 +166,7 @@ async def serve(
         events=events,
         local_file=store.servable,
         health=HealthServices({"database": db.check_pages, "storage": store.check}, exposition, _no_queues),
+        memory=FairShares(configured.request_memory_mb * 2**20),
     )
 
     def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
