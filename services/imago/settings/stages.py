@@ -4,9 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
+from imago.core.language_names import resolve_ocr_languages
 from imago.settings.base import CommaList, SettingsGroup
 
 
@@ -21,10 +22,11 @@ class StageSettings(SettingsGroup):
     thumbnail_format: Literal["webp", "jpeg"] = "webp"
     exif_reader: Literal["ifd", "piexif"] = "ifd"
     ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
+    tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
+    """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
-    tessdata_dir: Path | None = None
     ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)
     """Below this mean confidence of Tesseract the fallback engine reads the page too."""
@@ -41,6 +43,13 @@ class StageSettings(SettingsGroup):
             if Stage(name) is Stage.THUMBNAIL:
                 raise ValueError("the thumbnail stage can't be disabled")
         return value
+
+    @field_validator("ocr_languages")
+    @classmethod
+    def _known_languages(cls, value: str, info: ValidationInfo) -> str:
+        directory = info.data.get("tessdata_dir")
+        own = {path.stem for path in directory.glob("*.traineddata")} if directory else ()
+        return "+".join(resolve_ocr_languages([value], installed=own))
 
     @cached_property
     def stages_off(self) -> frozenset[Stage]:
