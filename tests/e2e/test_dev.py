@@ -1,6 +1,7 @@
 """`imago dev` as a user runs it: one command, real photos, and every result read."""
 
 import json
+import os
 import signal
 import socket
 import stat
@@ -76,13 +77,13 @@ def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:
 
 
 def test_an_image_with_a_broken_body_ends_with_the_errors_of_its_stages(instance: Instance, tmp_path: Path) -> None:
-    (tmp_path / "cut.jpg").write_bytes(encoded("jpeg", picture(900, 900))[:5000])
+    (tmp_path / "cut.png").write_bytes(encoded("png", picture(900, 900))[:60])
     (tmp_path / "whole.png").write_bytes(encoded("png"))
     results = {Path(result["path"]).name: result for result in instance.upload(tmp_path, check=False)}
     assert results["whole.png"]["error"] is None
-    assert "truncated-image" in results["cut.jpg"]["error"]
-    assert results["cut.jpg"]["image"]["processing_status"] == "partial"
-    assert instance.imago("upload", tmp_path / "cut.jpg", "--wait", check=False).returncode == 1
+    assert "truncated-image" in results["cut.png"]["error"]
+    assert results["cut.png"]["image"]["processing_status"] == "partial"
+    assert instance.imago("upload", tmp_path / "cut.png", "--wait", check=False).returncode == 1
 
 
 def test_the_command_line_reports_a_rejected_file_in_one_line(instance: Instance, tmp_path: Path) -> None:
@@ -144,6 +145,54 @@ def test_an_instance_that_cannot_start_reports_the_reason_in_one_line(instance: 
         assert done.returncode == 1, reason
         assert reason in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_settings_that_cannot_apply_are_one_line_before_anything_starts(tmp_path: Path) -> None:
+    cases = {
+        "AI_PROVIDER: gemini needs GEMINI_API_KEY": {"AI_PROVIDER": "gemini"},
+        "DATABASE_URL: `imago dev` keeps its own database": {"DATABASE_URL": "postgresql+asyncpg://host/imago"},
+        "NATS_URL: `imago dev` runs its own NATS server": {"NATS_URL": "nats://host:4222"},
+        "STORAGE_BACKEND=s3 needs S3_BUCKET": {"STORAGE_BACKEND": "s3"},
+        ".env: PROT is not a setting; did you mean PORT?": {},
+    }
+    for reason, environment in cases.items():
+        (tmp_path / ".env").write_text("" if environment else "PROT=9000\n")
+        done = subprocess.run(
+            [IMAGO, "dev", "--port", "0", "--data-dir", "data"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"imago: {reason}")
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_env_file_private_data_logs_on_the_terminal_and_an_audit(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    (tmp_path / ".env").write_text(Path(".env.example").read_text() + "LOG_LEVEL=DEBUG\nMETRICS_CLIENTS=default\n")
+    instance = Instance(tmp_path / "data", API_KEY_PEPPER="", LOGLEVEL="info").start()
+    try:
+        assert "the environment variable LOGLEVEL is not a setting; did you mean LOG_LEVEL?" in instance.output
+        assert instance.upload(CAT)[0]["image"]["processing_status"] == "done"
+        open_to_others = [
+            path for path in [instance.data_dir, *instance.data_dir.rglob("*")] if path.lstat().st_mode & 0o077
+        ]
+        assert open_to_others == []
+        report = json.loads(instance.imago("audit").stdout)
+        assert (report["objects"], report["unknown"], report["missing"]) == (2, 0, 0)
+    finally:
+        instance.stop()
+        instance.kill()
+    assert instance.process is not None
+    assert instance.process.stdout is not None
+    shown = instance.output + instance.process.stdout.read()
+    assert "worker-exif" in shown
+    assert 'client="default"' in shown or "image.done" in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

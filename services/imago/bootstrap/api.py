@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from nats.errors import Error as NatsError
 
+from imago.ai.provider_chain import provider_chain
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
@@ -82,6 +83,7 @@ async def run_api(settings: Settings, *, fd: int | None = None) -> None:
 async def api_services(settings: Settings) -> AsyncIterator[Services]:
     """Start the parts of an API process, and stop them in reverse order; raise StartupError."""
     pepper = _pepper(settings)
+    provider_chain(settings)
     async with (
         database(settings) as db,
         object_store(settings) as store,

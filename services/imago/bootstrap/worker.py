@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from imago.ai.provider_chain import provider_chain
 from imago.bootstrap.parts import (
     child_pool,
     configure_telemetry,
@@ -50,6 +51,8 @@ async def run_worker(settings: Settings, kind: str) -> None:
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     """Start the parts of a worker, and stop them in reverse order."""
     name = f"worker-{kind}"
+    if _calls_providers(settings, kind):
+        provider_chain(settings)
     async with (
         database(settings) as db,
         object_store(settings) as store,
@@ -78,13 +81,17 @@ async def _providers(
     settings: Settings, kind: str, db: Database, nats: NatsConnection
 ) -> AsyncIterator["Providers | None"]:
     """Provide AI providers to the workers that use them; the others do without their keys and their imports."""
-    if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
+    if _calls_providers(settings, kind):
         from imago.bootstrap.ai import ai_providers
 
         async with ai_providers(settings, db, nats) as providers:
             yield providers
     else:
         yield None
+
+
+def _calls_providers(settings: Settings, kind: str) -> bool:
+    return kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai")
 
 
 @asynccontextmanager

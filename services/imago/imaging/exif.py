@@ -16,9 +16,9 @@ import piexif
 
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import Camera, ExifResult, Gps
-from imago.imaging.exif_locate import locate
 from imago.imaging.header import PARSER_ERRORS, sniff
 from imago.imaging.ifd import Directories, NotTiff, Tags
+from imago.imaging.metadata_parts import read_metadata
 
 ExifReader = Literal["ifd", "piexif"]
 
@@ -50,7 +50,7 @@ def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
     stream.seek(0)
     if sniff(stream.read(256)) is ImageFormat.TIFF:
         return _result(*_tolerant(stream))
-    block = locate(stream)
+    block = read_metadata(stream).exif
     return parse(block, reader=reader) if block else ExifResult()
 
 

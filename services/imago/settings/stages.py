@@ -2,13 +2,13 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
 from imago.core.language_names import resolve_ocr_languages
-from imago.settings.base import CommaList, SettingsGroup
+from imago.settings.base import CommaList, LowerCase, Seconds, SettingsGroup
 
 
 class StageSettings(SettingsGroup):
@@ -16,25 +16,25 @@ class StageSettings(SettingsGroup):
 
     ocr_enabled: bool = True
     disabled_stages: CommaList = ()
-    thumbnail_mode: Literal["deferred", "inline"] = "deferred"
+    thumbnail_mode: Annotated[Literal["deferred", "inline"], LowerCase] = "deferred"
     thumbnail_size: int = Field(512, ge=16, le=4096)
     """The longest side in pixels."""
-    thumbnail_format: Literal["webp", "jpeg"] = "webp"
-    exif_reader: Literal["ifd", "piexif"] = "ifd"
-    ocr_engine: Literal["tesserocr", "pytesseract"] = "tesserocr"
+    thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
+    exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
+    ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
     tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
-    ocr_fallback: Literal["none", "rapidocr", "ai"] = "none"
-    ocr_fallback_confidence: float = Field(0.5, ge=0, le=1)
+    ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
+    ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """Below this mean confidence of Tesseract the fallback engine reads the page too."""
     # `Settings.stage_timeout` finds the time limit of a stage by the name `<stage>_timeout`.
-    thumbnail_timeout: float = Field(60.0, gt=0)
-    exif_timeout: float = Field(30.0, gt=0)
-    ocr_timeout: float = Field(120.0, gt=0)
-    vision_timeout: float = Field(180.0, gt=0)
+    thumbnail_timeout: Seconds = 60.0
+    exif_timeout: Seconds = 30.0
+    ocr_timeout: Seconds = 120.0
+    vision_timeout: Seconds = 180.0
 
     @field_validator("disabled_stages")
     @classmethod
