@@ -89,7 +89,7 @@ def installed_languages(directory: Path | None) -> tuple[str, ...]:
     """Return the languages of this machine's Tesseract, in `directory` or a usual one; none without Tesseract."""
     try:
         return available_languages(tessdata(str(directory) if directory else None))
-    except PermanentFailure:
+    except (PermanentFailure, OSError):
         return ()
 
 

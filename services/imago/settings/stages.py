@@ -1,5 +1,6 @@
 """The stages of the pipeline."""
 
+import contextlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,8 +48,10 @@ class StageSettings(SettingsGroup):
     @field_validator("ocr_languages")
     @classmethod
     def _known_languages(cls, value: str, info: ValidationInfo) -> str:
-        directory = info.data.get("tessdata_dir")
-        own = {path.stem for path in directory.glob("*.traineddata")} if directory else ()
+        directory, own = info.data.get("tessdata_dir"), set[str]()
+        # An unreadable directory is the error of the worker, which alone needs it.
+        with contextlib.suppress(OSError):
+            own = {path.stem for path in directory.glob("*.traineddata")} if directory else own
         return "+".join(resolve_ocr_languages([value], installed=own))
 
     @cached_property
