@@ -23,7 +23,7 @@ class StrictSchema(Schema):
     def _refuse_repeated(self, data: Any, **_: Any) -> Any:
         """Refuse a query parameter that is repeated, unless it has several values: only one of them would count."""
         if isinstance(data, MultiDictProxy):
-            counts = Counter(list(data.data))
+            counts = Counter(name for name, _ in data.data.items())
             repeated = [name for name, count in counts.items() if count > 1 and name not in data.multiple_keys]
             if repeated:
                 raise ValidationError({name: ["Must not be repeated."] for name in repeated})
