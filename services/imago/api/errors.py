@@ -50,6 +50,8 @@ STATUSES: Mapping[type[Problem], HTTPStatus] = {
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyUploads: HTTPStatus.TOO_MANY_REQUESTS,
     errors.AiBudgetUsedUp: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooMuchInFlight: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.FetchFailed: HTTPStatus.BAD_GATEWAY,
     errors.AiFailed: HTTPStatus.BAD_GATEWAY,

@@ -21,6 +21,7 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
@@ -109,6 +110,7 @@ class Services:
     images: ImageReads
     ai: AiServices
     health: HealthServices
+    memory: FairShares
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None

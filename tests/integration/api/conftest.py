@@ -32,6 +32,7 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.local import LocalStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages
@@ -161,6 +162,7 @@ async def serve(
         events=events,
         local_file=store.path,
         health=HealthServices({"database": db.check, "storage": store.check}, exposition),
+        memory=FairShares(configured.request_memory_mb * 2**20),
     )
 
     def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
