@@ -50,9 +50,11 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.imaging.ocr import installed_languages
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.lag import queue_lag
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
@@ -126,8 +128,8 @@ async def _services(
             images=ImageReads(db),
             ai=AiServices(providers.texts, pages),
             events=events,
-            local_file=store.path if isinstance(store, LocalStore) else None,
-            health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+            local_file=store.servable if isinstance(store, LocalStore) else None,
+            health=HealthServices(health_checks(db, store, nats), metrics.exposition, partial(queue_lag, nats)),
             memory=memory,
         )
 
@@ -151,6 +153,7 @@ def _client_services(settings: Settings, nats: NatsConnection, scheduler: Mainte
         ensure_lane=_lane_ensurer(settings, nats),
         move_lanes=partial(scheduler.trigger, "lanes"),
         wake_parked=partial(scheduler.trigger, "ai-budgets"),
+        ocr_languages=installed_languages(settings.tessdata_dir),
     )
 
 

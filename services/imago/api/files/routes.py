@@ -43,6 +43,8 @@ async def signed(request: web.Request) -> web.StreamResponse:
         # The same response for expired, tampered and invented tokens.
         raise NotFound("No such file.")
     path = local_file(granted.key)
+    if path is None:
+        raise NotFound("No such file.")
     response = _RangedFile(
         path,
         headers={

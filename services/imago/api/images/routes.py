@@ -70,6 +70,7 @@ async def list_(request: web.Request) -> web.Response:
     limit, before, include = query.pop("limit"), decode_id(query.pop("cursor", None)), query.pop("include", ())
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
+    query["tags"] = tuple(query.pop("tags", ()))
     page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
     items = await image_responses(request, page.items, include)
     return json_response(images_response(page, items, client.limits))
