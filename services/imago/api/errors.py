@@ -43,6 +43,7 @@ STATUSES: Mapping[type[Problem], HTTPStatus] = {
     errors.UnreadableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.EmptyFile: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UrlRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.HostNotFound: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FetchTooLarge: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotAPage: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoText: HTTPStatus.UNPROCESSABLE_ENTITY,

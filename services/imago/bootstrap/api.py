@@ -50,6 +50,7 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.imaging.ocr import installed_languages
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -151,6 +152,7 @@ def _client_services(settings: Settings, nats: NatsConnection, scheduler: Mainte
         ensure_lane=_lane_ensurer(settings, nats),
         move_lanes=partial(scheduler.trigger, "lanes"),
         wake_parked=partial(scheduler.trigger, "ai-budgets"),
+        ocr_languages=installed_languages(settings.tessdata_dir),
     )
 
 

@@ -228,6 +228,13 @@ class UrlRefused(Problem):
     title = "URL refused"
 
 
+class HostNotFound(UrlRefused):
+    """The name of the URL's host does not exist."""
+
+    code = "host-not-found"
+    title = "Host not found"
+
+
 class FetchTooLarge(Problem):
     """The decompressed page exceeds the limit."""
 
