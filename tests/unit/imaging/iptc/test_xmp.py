@@ -139,7 +139,7 @@ def test_ratings_are_stars(text: str, rating: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("percent", "rating"), [("0", 0), ("1", 1), ("25", 2), ("50", 3), ("75", 4), ("99", 5), ("-5", None)]
+    ("percent", "rating"), [("0", None), ("1", 1), ("25", 2), ("50", 3), ("75", 4), ("99", 5), ("-5", None)]
 )
 def test_windows_rates_in_percent(percent: str, rating: int | None) -> None:
     assert read_xmp(xmp(f"<MicrosoftPhoto:Rating>{percent}</MicrosoftPhoto:Rating>")).iptc.rating == rating
