@@ -125,7 +125,7 @@ class ChildPool:
             raise
         finally:
             self._idle.put_nowait(child)
-        return _result(task, response)
+        return read_result(task, response)
 
     async def close(self) -> None:
         """Kill all children."""
@@ -229,8 +229,8 @@ def _open_output(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _result(task: str, response: Any) -> Any:
-    """Return the result in a response. A child that was taken over may send anything."""
+def read_result(task: str, response: Any) -> Any:
+    """Return the result in a child's response; raise StageFailure. A child that was taken over may send anything."""
     match response:
         case {"ok": result}:
             return result
