@@ -6,6 +6,8 @@ import os
 import time
 from typing import BinaryIO
 
+from imago.imaging.cpu_limit import cpu_limit
+
 
 def double(*, number: int) -> int:
     print("libraries print")
@@ -25,6 +27,19 @@ def crash() -> None:
 def use_cpu() -> None:
     while True:
         pass
+
+
+def compute_too_long() -> None:
+    with cpu_limit(0.2):
+        use_cpu()
+
+
+def compute_in_parts() -> int:
+    for _ in range(4):
+        with cpu_limit(0.5):
+            compute(seconds=0.2)
+    compute(seconds=0.1)
+    return 1
 
 
 def compute(*, seconds: float) -> None:

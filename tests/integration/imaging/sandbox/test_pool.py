@@ -41,6 +41,7 @@ async def test_output_of_libraries_does_not_break_responses(pool: ChildPool) -> 
         ("reject", {}, PermanentFailure, "bad-image"),
         ("crash", {}, TransientFailure, "child-died"),
         ("use_cpu", {}, PermanentFailure, "cpu-limit"),
+        ("compute_too_long", {}, PermanentFailure, "cpu-limit"),
         ("use_memory", {}, PermanentFailure, "out-of-memory"),
         ("run_out_of_memory", {}, PermanentFailure, "out-of-memory"),
         ("raise_bug", {}, TransientFailure, "internal-error"),
@@ -189,3 +190,23 @@ async def test_a_response_that_is_none_is_a_death_of_the_child(response: Any) ->
     with pytest.raises(TransientFailure) as failure:
         read_result("double", response)
     assert failure.value.code == "child-died"
+
+
+async def test_a_limit_of_a_part_holds_for_that_part(pool: ChildPool) -> None:
+    assert await pool.run("compute_in_parts", {}, timeout=20) == 1
+
+
+async def test_a_client_without_a_child_does_not_wait_for_the_slow_tasks_of_another(pool: ChildPool) -> None:
+    async def job(client: str, task: str, **arguments: object) -> Any:
+        async with time_limit(60, client=client):
+            return await pool.run(task, arguments, timeout=60)
+
+    slow = [asyncio.create_task(job("one", "sleep", seconds=600)) for _ in range(5)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await job("other", "double", number=2) == 4
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert await pool.run("double", {"number": 1}, timeout=20) == 2
