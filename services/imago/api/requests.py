@@ -1,10 +1,14 @@
 """Parts of request schemas: strictness, fields that every database can store, references to images and clients."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
+from webargs.multidictproxy import MultiDictProxy
+
+from imago.core.language_names import UnknownLanguage, resolve_language
 
 MAX_BIGINT = 2**63 - 1
 
@@ -14,6 +18,16 @@ class StrictSchema(Schema):
 
     class Meta:
         unknown = RAISE
+
+    @pre_load
+    def _refuse_repeated(self, data: Any, **_: Any) -> Any:
+        """Refuse a query parameter that is repeated, unless it has several values: only one of them would count."""
+        if isinstance(data, MultiDictProxy):
+            counts = Counter(name for name, _ in data.data.items())
+            repeated = [name for name, count in counts.items() if count > 1 and name not in data.multiple_keys]
+            if repeated:
+                raise ValidationError({name: ["Must not be repeated."] for name in repeated})
+        return data
 
 
 class LocalTime(fields.NaiveDateTime):
@@ -38,6 +52,16 @@ class Moment(fields.AwareDateTime):
             return moment.astimezone(UTC)
         except OverflowError:
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from None
+
+
+class LanguageField(fields.String):
+    """A language as people write it, deserialized to its ISO 639-1 code."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return resolve_language(super()._deserialize(value, attr, data, **kwargs))
+        except UnknownLanguage as unknown:
+            raise ValidationError(str(unknown)) from None
 
 
 def text_field(length: int, *, min_length: int = 0, **options: Any) -> fields.String:

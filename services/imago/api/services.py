@@ -1,6 +1,6 @@
 """The parts of a running API, in groups by the routes that use them; each group has its own key in the application."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
@@ -40,11 +41,15 @@ class AuthServices:
 
 @dataclass(frozen=True)
 class ClientServices:
-    """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work."""
+    """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work.
+
+    `ocr_languages` are those of this machine's Tesseract, and empty where only the workers have it.
+    """
 
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
     move_lanes: Callable[[], None] | None = None
     wake_parked: Callable[[], None] | None = None
+    ocr_languages: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Services:
     images: ImageReads
     ai: AiServices
     health: HealthServices
+    memory: FairShares
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
     local_file: Callable[[str], Path] | None = None

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 SCHEMA_SECONDS = 120.0
 
 # Shorter than any scrape interval.
-_GAUGE_SECONDS = 2.0
+GAUGE_SECONDS = 2.0
 
 
 def configure_telemetry(settings: Settings, service: str) -> None:
@@ -160,7 +160,7 @@ async def _update_gauges(db: Database, nats: NatsConnection, process: str) -> No
         metrics.DATABASE_CONNECTIONS.set(in_use)
         metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
         metrics.NATS_CONNECTED.labels(process).set(nats.connected)
-        await asyncio.sleep(_GAUGE_SECONDS)
+        await asyncio.sleep(GAUGE_SECONDS)
 
 
 def health_checks(db: Database, store: ObjectStore, nats: NatsConnection) -> Mapping[str, Check]:

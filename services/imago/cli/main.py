@@ -17,7 +17,7 @@ from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.settings import Settings, load_settings
 from imago.settings.environment import load_environment
-from imago.startup import StartupError
+from imago.startup import StartupError, raise_file_limit
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -29,6 +29,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
+    raise_file_limit()
     # Databases, objects and logs are clients' data. Processes that this one starts inherit the mask.
     mask = os.umask(0o077)
     try:

@@ -30,6 +30,9 @@ _TESSDATA = (
     "/opt/homebrew/share/tessdata",
 )
 
+# Trained data for the orientation of pages, and for formulas.
+_NO_LANGUAGES = frozenset({"osd", "equ"})
+
 # An engine with its languages takes 60 to 100 MB, and 160 ms to load. Clients differ in their languages.
 _OPEN_ENGINES = 3
 
@@ -71,7 +74,10 @@ def read_words(page: TaskFile, options: OcrOptions) -> list[RecognizedWord]:
     data = tessdata(options.tessdata_dir)
     missing = sorted(set(options.languages) - set(available_languages(data)))
     if missing:
-        raise PermanentFailure("ocr-language-missing", f"This server can't read the language {missing[0]}.")
+        available = ", ".join(available_languages(data))
+        raise PermanentFailure(
+            "ocr-language-missing", f"This server can't read the language {missing[0]}; it has {available}."
+        )
     with reading(page) as file, Image.open(file, formats=["PPM"]) as image:
         if options.engine == "tesserocr":
             return _read_with_tesserocr(image, options.languages, data, half_scale=options.half_scale)
@@ -89,7 +95,15 @@ def tessdata(directory: str | None) -> Path:
 
 def available_languages(data: Path) -> tuple[str, ...]:
     """Return the languages that have trained data in the directory."""
-    return tuple(sorted(path.stem for path in data.glob("*.traineddata")))
+    return tuple(sorted({path.stem for path in data.glob("*.traineddata")} - _NO_LANGUAGES))
+
+
+def installed_languages(directory: Path | None) -> tuple[str, ...]:
+    """Return the languages of this machine's Tesseract, in `directory` or a usual one; none without Tesseract."""
+    try:
+        return available_languages(tessdata(str(directory) if directory else None))
+    except (PermanentFailure, OSError):
+        return ()
 
 
 def _read_with_tesserocr(

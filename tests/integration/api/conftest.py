@@ -17,7 +17,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import AiServices, AuthServices, HealthServices, Services, UploadServices
+from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
@@ -32,6 +32,7 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.objects.local import LocalStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages
@@ -125,6 +126,7 @@ async def serve(
     texts: TextProvider | None = None,
     texts_for: Callable[[CallContext], TextProvider] | None = None,
     send_buffer: int | None = None,
+    ocr_installed: Sequence[str] = (),
     **settings: Any,
 ) -> Api:
     """Serve the API; without `pages`, no host name resolves; `send_buffer` limits the kernel's buffer of responses."""
@@ -156,9 +158,11 @@ async def serve(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
             pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),
         ),
+        clients=ClientServices(ocr_languages=ocr_installed),
         events=events,
         local_file=store.path,
         health=HealthServices({"database": db.check, "storage": store.check}, exposition),
+        memory=FairShares(configured.request_memory_mb * 2**20),
     )
 
     def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

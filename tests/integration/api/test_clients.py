@@ -110,6 +110,45 @@ async def test_invalid_clients_are_refused(api: Api, path: str, body: dict[str, 
     assert (code, response["code"]) == (422, "validation-failed")
 
 
+async def test_languages_of_the_pipeline_are_understood_as_people_write_them(api: Api) -> None:
+    pipeline = {"ocr_languages": ["French", "eng+fra", "zh-TW"], "description_language": "Français (Canada)"}
+    client = await created(api, pipeline=pipeline)
+    _, detail = await api.call("GET", f"/auth/clients/{client['id']}")
+    found = detail["pipeline"]["ocr_languages"], detail["pipeline"]["description_language"]
+    assert found == (["fra", "eng", "chi_tra"], "fr")
+    changes = {"pipeline": {"ocr_languages": ["Deutsch"]}}
+    _, detail = await api.call("PATCH", f"/auth/clients/{client['id']}", json=changes)
+    found = detail["pipeline"]["ocr_languages"], detail["pipeline"]["description_language"]
+    assert found == (["deu"], "fr")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "field", "message"),
+    [
+        ({"description_language": "klingon"}, "description_language", "Unknown language; write for example fr"),
+        ({"ocr_languages": ["fra", "klingon"]}, "ocr_languages", "Tesseract has no language `klingon`; write for"),
+        ({"ocr_languages": ["fra+eng+deu+spa+ita+por+nld+pol+ces"]}, "ocr_languages", "At most 8 languages."),
+    ],
+)
+async def test_an_unknown_language_of_the_pipeline_is_named(
+    api: Api, pipeline: dict[str, Any], field: str, message: str
+) -> None:
+    code, problem = await api.call("POST", "/auth/clients", json={"name": "x", "plan": "free", "pipeline": pipeline})
+    assert (code, problem["code"]) == (422, "validation-failed")
+    assert problem["errors"]["pipeline"][field][0].startswith(message)
+
+
+async def test_a_language_that_is_not_installed_is_refused_where_that_is_known(
+    sqlite_db: Database, tmp_path: Path
+) -> None:
+    api = await serve(sqlite_db, tmp_path / "objects", ocr_installed=("eng", "fra"))
+    body = {"name": "x", "plan": "free", "pipeline": {"ocr_languages": ["fr", "German"]}}
+    code, problem = await api.call("POST", "/auth/clients", json=body)
+    await api.http.close()
+    assert (code, problem["code"]) == (422, "validation-failed")
+    assert problem["errors"]["pipeline"]["ocr_languages"] == ["This server can't read deu; it has eng, fra."]
+
+
 async def test_a_rotated_key_is_valid_until_its_grace_period_ends(api: Api) -> None:
     client = await created(api)
     path = f"/auth/clients/{client['id']}/rotate-key"

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import PageQuery
-from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, matching, text_field
+from imago.api.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, text_field
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.model import Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
@@ -19,6 +19,8 @@ _PLAN = validate.OneOf([str(plan) for plan in Plan])
 _SCOPES = validate.OneOf(sorted(str(scope) for scope in CLIENT_SCOPES))
 _LANE = validate.OneOf([STANDARD, PREMIUM, DEDICATED])
 _MAX_OWNER = 500
+MAX_OCR_LANGUAGES = 8
+_MAX_LANGUAGES_TEXT = 200
 
 
 class PipelineBody(StrictSchema):
@@ -28,10 +30,17 @@ class PipelineBody(StrictSchema):
         fields.String(validate=validate.OneOf([str(stage) for stage in PIPELINE_STAGES])),
         validate=validate.Length(min=1, max=len(PIPELINE_STAGES)),
     )
+    # The route resolves the names, because it knows which languages this server has.
     ocr_languages = fields.List(
-        fields.String(validate=matching(r"^[a-z]{3}(_[a-z]{2,8})?$")), validate=validate.Length(max=8)
+        text_field(_MAX_LANGUAGES_TEXT, min_length=1),
+        validate=validate.Length(max=MAX_OCR_LANGUAGES),
+        metadata={
+            "description": "Codes or names such as `fra`, `fr`, `French` or `eng+fra`; returned as Tesseract's names"
+        },
     )
-    description_language = fields.String(validate=matching(r"^[a-z]{2}$"))
+    description_language = LanguageField(
+        metadata={"description": "A code or name such as `fr`, `fr-CA`, `French` or `français`; returned as ISO 639-1"}
+    )
     ai_budget_policy = fields.String(
         validate=validate.OneOf([str(policy) for policy in BudgetPolicy]),
         allow_none=True,

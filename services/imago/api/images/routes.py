@@ -64,6 +64,7 @@ async def list_(request: web.Request) -> web.Response:
     limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
+    query["tags"] = tuple(query.pop("tags", ()))
     page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
     return json_response(images_response(page, client.limits))
 
