@@ -1,7 +1,7 @@
 """How much CPU time the tasks of an image may take: a file that needs more is a bomb, whatever its size in bytes.
 
-Dense pages took up to 1.2 s a megapixel, and photos up to 0.2 s, on a slow machine with a load of 15
-(docs/performance.md). The limits are at least four times that.
+Dense pages of small type took up to 1.2 s a megapixel, and photos of 12 megapixels up to 0.07 s, on a busy machine
+(docs/performance.md). The limits are more than four times that.
 """
 
 from imago.core.images.ocr_result import OCR_SIDE
