@@ -29,6 +29,14 @@ class StrictSchema(Schema):
                 raise ValidationError({name: ["Must not be repeated."] for name in repeated})
         return data
 
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **kwargs: Any) -> None:
+        """Name the members that exist beside one that does not."""
+        unknown = [self.error_messages["unknown"]]
+        if isinstance(error.messages, dict):
+            for name, messages in error.messages.items():
+                if messages == unknown:
+                    error.messages[name] = [f"Unknown field; the fields are: {', '.join(sorted(self.fields))}."]
+
 
 class LocalTime(fields.NaiveDateTime):
     """A camera's local time: ISO 8601 without an offset."""
@@ -69,10 +77,10 @@ def text_field(length: int, *, min_length: int = 0, **options: Any) -> fields.St
     return fields.String(validate=[validate.Length(min=min_length, max=length), storable], **options)
 
 
-def matching(pattern: str) -> list[Any]:
+def matching(pattern: str, *, error: str | None = None) -> list[Any]:
     """Return validators of a single line that matches a pattern."""
     # In JSON Schema `$` matches only the end of the text, in Python also the position before a final newline.
-    return [validate.Regexp(pattern), _single_line]
+    return [validate.Regexp(pattern, error=error), _single_line]
 
 
 def storable(text: str) -> None:

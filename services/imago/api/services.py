@@ -19,6 +19,7 @@ from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.lag import QueueLag
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
 from imago.shares import FairShares
@@ -75,10 +76,11 @@ class AiServices:
 
 @dataclass(frozen=True)
 class HealthServices:
-    """The checks and metrics that the health routes report."""
+    """The checks, metrics and work queues that the health routes report."""
 
     checks: Mapping[str, Check]
     exposition: Exposition
+    queues: Callable[[], Awaitable[list[QueueLag]]]
 
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -93,8 +95,8 @@ AI = web.AppKey("ai", AiServices)
 HEALTH = web.AppKey("health", HealthServices)
 # Absent where the process serves no events.
 EVENTS = web.AppKey("events", EventHub)
-# The path of an object by its key; absent where objects are not local files.
-LOCAL_FILE: web.AppKey[Callable[[str], Path]] = web.AppKey("local_file")
+# The path of an object by its key, None if there is none; absent where objects are not local files.
+LOCAL_FILE: web.AppKey[Callable[[str], Path | None]] = web.AppKey("local_file")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Services:
     memory: FairShares
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
-    local_file: Callable[[str], Path] | None = None
+    local_file: Callable[[str], Path | None] | None = None
 
     def install(self, app: web.Application) -> None:
         """Store each group in the application under its key."""

@@ -54,6 +54,7 @@ from imago.imaging.ocr import installed_languages
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.lag import queue_lag
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
@@ -127,8 +128,8 @@ async def _services(
             images=ImageReads(db),
             ai=AiServices(providers.texts, pages),
             events=events,
-            local_file=store.path if isinstance(store, LocalStore) else None,
-            health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+            local_file=store.servable if isinstance(store, LocalStore) else None,
+            health=HealthServices(health_checks(db, store, nats), metrics.exposition, partial(queue_lag, nats)),
             memory=memory,
         )
 

@@ -165,4 +165,4 @@ async def _update_gauges(db: Database, nats: NatsConnection, process: str) -> No
 
 def health_checks(db: Database, store: ObjectStore, nats: NatsConnection) -> Mapping[str, Check]:
     """Return the checks of a process's dependencies by name."""
-    return {"database": db.check, "storage": store.check, "nats": nats.check}
+    return {"database": db.check_pages, "storage": store.check, "nats": nats.check}

@@ -24,7 +24,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop; raise CommandError if the database, the storage or NATS is unavailable."""
     from nats.errors import Error as NatsError
 
-    from imago.db.engine import DatabaseUnavailable
+    from imago.db.engine import DatabaseCorrupt, DatabaseUnavailable
     from imago.nats.connection import NatsUnavailable
     from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
@@ -35,6 +35,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
+    except DatabaseCorrupt as error:
+        raise CommandError(f"the database is corrupt ({error}); restore it from a backup") from None
     except DatabaseUnavailable as error:
         raise CommandError(f"the database is unavailable ({error})") from None
     except StorageUnavailable as error:

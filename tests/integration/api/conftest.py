@@ -30,6 +30,8 @@ from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.connection import NatsUnavailable
+from imago.nats.lag import QueueLag
 from imago.objects.local import LocalStore
 from imago.settings import Settings
 from imago.shares import FairShares
@@ -113,6 +115,10 @@ class NoTasks:
         raise AssertionError(f"{task} was not expected")
 
 
+async def _no_queues() -> list[QueueLag]:
+    raise NatsUnavailable
+
+
 async def _no_names(host: str) -> Sequence[str]:
     raise UnknownHost(host)
 
@@ -160,8 +166,8 @@ async def serve(
         ),
         clients=ClientServices(ocr_languages=ocr_installed),
         events=events,
-        local_file=store.path,
-        health=HealthServices({"database": db.check, "storage": store.check}, exposition),
+        local_file=store.servable,
+        health=HealthServices({"database": db.check_pages, "storage": store.check}, exposition, _no_queues),
         memory=FairShares(configured.request_memory_mb * 2**20),
     )
 

@@ -225,6 +225,25 @@ async def test_another_owner_is_refused_until_the_client_is_transferred(api: Api
     assert "client.transferred" in await actions(api, uuid)
 
 
+@pytest.mark.parametrize(
+    "owner", ["", "someone", "a/b", "a/b/c/d", "/b/c", "a//c", "a/b/", "a/b c/d", "a/b/Name", "a/b/c\n", "a/b/-c"]
+)
+async def test_a_transfer_to_what_cannot_be_an_owner_is_refused(api: Api, owner: str) -> None:
+    client = await created(api)
+    code, refused = await api.call("PATCH", f"/auth/clients/{client['uuid']}", json={"owner": owner})
+    assert (code, "owner" in refused["errors"]) == (422, True)
+
+
+async def test_a_transfer_is_undone_by_a_release(api: Api) -> None:
+    client = await created(api)
+    path, owner = f"/auth/clients/{client['uuid']}", "cluster/namespace/atelier"
+    _, transferred = await api.call("PATCH", path, json={"owner": owner})
+    assert (transferred["owner"], transferred["managed_by"]) == (owner, "operator")
+    code, released = await api.call("PATCH", path, json={"owner": None})
+    assert (code, released["owner"], released["managed_by"]) == (200, None, None)
+    assert (await as_operator(api, "GET", path))[0] == 404
+
+
 async def test_the_operator_does_not_see_clients_of_administrators(api: Api) -> None:
     client = await created(api)
     path = f"/auth/clients/{client['uuid']}"

@@ -5,9 +5,10 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import PageQuery
-from imago.api.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, text_field
+from imago.api.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, storable, text_field
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.model import Plan
+from imago.core.clients.ownership import OWNER_FORM, OWNER_PATTERN
 from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.jobs.stages import PIPELINE_STAGES
 from imago.core.lanes.model import DEDICATED, PREMIUM, STANDARD
@@ -98,7 +99,7 @@ class PatchedLimits(StrictSchema):
 
 
 class PatchClientBody(StrictSchema):
-    """Changes to a client; `owner` transfers it to another ImagoClient of the operator."""
+    """Changes to a client; `owner` transfers it to another ImagoClient of the operator, null to the administrator."""
 
     name = text_field(200, min_length=1)
     plan = fields.String(validate=_PLAN)
@@ -106,7 +107,14 @@ class PatchClientBody(StrictSchema):
     limits = fields.Nested(PatchedLimits)
     lane = fields.String(validate=_LANE)
     pipeline = fields.Nested(PipelineBody)
-    owner = text_field(_MAX_OWNER, min_length=1)
+    owner = fields.String(
+        allow_none=True,
+        validate=[
+            validate.Length(max=_MAX_OWNER),
+            storable,
+            *matching(OWNER_PATTERN, error=f"Must be {OWNER_FORM}, as the ImagoClient's status says."),
+        ],
+    )
     active = fields.Boolean(truthy={True}, falsy={False})
 
     @validates_schema

@@ -148,7 +148,7 @@ async def patch(request: web.Request) -> web.Response:
         limits=body.get("limits"),
         lane=body.get("lane"),
         pipeline=_resolved(request, body["pipeline"]) if "pipeline" in body else None,
-        owner=body.get("owner"),
+        owner=(body["owner"] or "") if "owner" in body else None,
         active=body.get("active"),
     )
     changed = await patch_client(request.app[DATABASE], row.client.id, changes, by=actor_of(request))
