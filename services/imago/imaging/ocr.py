@@ -42,7 +42,7 @@ _DPI = 300
 # Finding the lines of a page takes a tenth of the time of reading them: up to 0.2 s of CPU a megapixel for dense pages,
 # and 0.8 s for pure noise. Patterns such as diagonal stripes take minutes.
 _LAYOUT_CPU = 2.0
-_LAYOUT_CPU_PER_MEGAPIXEL = 2.0
+_LAYOUT_CPU_PER_MEGAPIXEL = 1.25
 
 # Half scale saves time from this number of pixels on, and costs no accuracy if no line of the half image is lower than
 # `_MIN_LINE_HEIGHT` (letters of some 32 px). Lines below `_SPECK_HEIGHT` are specks, or too small at any scale
