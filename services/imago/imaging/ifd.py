@@ -6,8 +6,9 @@ have piexif's types: bytes for text and blobs, a number or a tuple of numbers, a
 of such pairs for rationals.
 """
 
+import copy
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ MAX_VALUE_BYTES = 64 * 1024
 
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
+MAKER_NOTE = 0x927C
 
 # The size in bytes and struct's code of each type: TIFF 6.0, section 2, the pointers of TIFF's technical note 1 (13),
 # and the UTF-8 text of EXIF 3.0 (129).
@@ -38,7 +40,20 @@ _TYPES = {
 # BigTIFF's additions.
 _BIG_TYPES = {16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
 
+_UNDEFINED = 7
+
+# The maker note, and the directory of Olympus' equipment in it.
+_NOT_READ = frozenset({MAKER_NOTE, 0x2010})
+
 Tags = dict[int, Any]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The place of a value that contains directories, such as the maker note. It is not read with the others."""
+
+    offset: int
+    size: int
 
 
 class NotTiff(ValueError):
@@ -59,6 +74,7 @@ class Directories:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._base = 0
         head = self._read(0, 16)
         orders = {b"II": "<", b"MM": ">"}
         if len(head) < 8 or head[:2] not in orders:
@@ -77,6 +93,25 @@ class Directories:
         exif, gps = (self._pointed(main, pointer) for pointer in (EXIF_POINTER, GPS_POINTER))
         # Some writers put the pointer to the GPS directory into the EXIF directory.
         return main, exif, gps or self._pointed(exif, GPS_POINTER)
+
+    def nested(self, offset: int, wanted: frozenset[int], *, base: int = 0, order: str | None = None) -> Tags:
+        """Return the wanted tags of a directory of a maker note, which begins at `offset`.
+
+        Its offsets count from `base`, and its byte order (`<` or `>`) is its own or that of the file. A directory in a
+        value has the place of the value, a `Span`.
+        """
+        note = copy.copy(self)
+        note._base, note._order, note._big = base, order or self._order, False
+        return note._values(entry for entry in note._entries(offset - base) if entry.tag in wanted)
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Return at most `MAX_VALUE_BYTES` bytes; fewer at the end of the stream."""
+        return self._read(offset, min(size, MAX_VALUE_BYTES))
+
+    @property
+    def order(self) -> str:
+        """The byte order, `<` or `>`."""
+        return self._order
 
     def plausible(self) -> bool:
         """Return whether every entry of the three directories is within the stream, so that piexif is safe to use."""
@@ -100,8 +135,11 @@ class Directories:
         return self._directory(offset) if isinstance(offset, int) and offset else {}
 
     def _directory(self, offset: int) -> Tags:
+        return self._values(self._entries(offset))
+
+    def _values(self, entries: Iterable[_Entry]) -> Tags:
         tags: Tags = {}
-        for entry in self._entries(offset):
+        for entry in entries:
             try:
                 value = self._value(entry)
             except (struct.error, ValueError, OverflowError):
@@ -132,6 +170,8 @@ class Directories:
         types = {**_TYPES, **_BIG_TYPES}
         if entry.kind not in types or entry.count == 0:
             return None
+        if entry.tag in _NOT_READ and entry.kind == _UNDEFINED:
+            return Span(entry.offset + self._base, entry.size)
         width, code = types[entry.kind]
         if entry.size > MAX_VALUE_BYTES and code != "s":
             return None
@@ -146,6 +186,7 @@ class Directories:
         return values[0] if len(values) == 1 else values
 
     def _read(self, offset: int, length: int) -> bytes:
+        offset += self._base
         if offset < 0 or offset > 2**62:
             return b""
         self._stream.seek(offset)
