@@ -82,6 +82,10 @@ cov: setup ## Run the default tests and show uncovered lines
 measure: setup ## Measure a separate instance: times of a photo, memory of the API under large uploads
 	@PYTHONPATH=. $(BIN)/python hack/measure.py
 
+.PHONY: bench-check
+bench-check: setup ## Check that both systems of the benchmark start and keep the same promises
+	@PYTHONPATH=. nice -n 5 $(BIN)/python -m bench --check --output build
+
 .PHONY: bench
 bench: setup ## Compare Imago with its peer (build/bench.md); ARGS="--full", "uploads reads", "--rounds 9"
 	@PYTHONPATH=. nice -n 5 $(BIN)/python -m bench $(ARGS)

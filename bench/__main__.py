@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.bench import Bench
@@ -39,17 +39,18 @@ def main() -> int:
     parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
     parser.add_argument("--full", action="store_true", help="full size: about an hour")
+    parser.add_argument("--check", action="store_true", help="start and check both systems, and measure nothing")
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="directory of bench.json and bench.md")
     options = parser.parse_args()
     report = Report(options.output / "bench-plots")
     folder = Path(tempfile.mkdtemp(prefix="imago-bench-"))
     bench = Bench(folder, report, rounds=options.rounds, full=options.full)
     try:
-        for name in options.measures or MEASURES:
-            began = time.monotonic()
-            MEASURES[name](bench)
-            report.write()
-            print(f"bench: {name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
+        if options.check:
+            bench.check()
+            print("bench: both systems start and pass their checks")
+        else:
+            _measure(bench, options.measures or list(MEASURES))
     except (CheckFailed, Missing, UnexpectedAnswer) as error:
         _keep_logs(folder, options.output / "bench-logs")
         print(f"bench: {error} (logs in {options.output / 'bench-logs'})", file=sys.stderr)
@@ -57,17 +58,32 @@ def main() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; figures measured so far are kept", file=sys.stderr)
     finally:
-        report.write()
         bench.close()
         shutil.rmtree(folder, ignore_errors=True)
+    if not options.check:
+        _print_missed(report, options.output / "bench.md")
+    return 0
+
+
+def _measure(bench: Bench, names: Sequence[str]) -> None:
+    try:
+        for name in names:
+            began = time.monotonic()
+            MEASURES[name](bench)
+            bench.report.write()
+            print(f"bench: {name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
+    finally:
+        bench.report.write()
+
+
+def _print_missed(report: Report, page: Path) -> None:
     missed = report.missed()
     met = len(report.targets) - len(missed)
-    print(f"bench: see {options.output / 'bench.md'}; {met} of {len(report.targets)} targets met")
+    print(f"bench: see {page}; {met} of {len(report.targets)} targets met")
     for name in missed:
         print(
             f"bench: missed: {name}: {report.targets[name]['value']:g}, the target is {report.targets[name]['target']}"
         )
-    return 0
 
 
 def _keep_logs(folder: Path, target: Path) -> None:

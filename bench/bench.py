@@ -36,6 +36,11 @@ class Bench:
         """The peer with its API running, checked."""
         return self._checked(Peer(self.folder / "peer"))
 
+    def check(self) -> None:
+        """Start both systems and check that they keep the same promises; raise CheckFailed."""
+        self.imago.stop_api()
+        self.peer.stop_api()
+
     def size(self, small: int, full: int) -> int:
         """Return `full` in a full run, otherwise `small`."""
         return full if self.full else small

@@ -303,7 +303,7 @@ class Peer(_Base):
         self._bin = self.python.parent
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "tests" / "bench"),
+            "PYTHONPATH": str(ROOT),
             "PEER_DATABASE_URL": f"{url_as(self.postgres.url, OWNER)}/peer",
             "PEER_REDIS_PORT": str(self._redis_port),
             "PEER_STORAGE": str(self.storage),
@@ -324,7 +324,7 @@ class Peer(_Base):
         log = self.folder / "api.log"
         command = [
             self._bin / "uvicorn",
-            "peer.app:app",
+            "bench.peer.app:app",
             "--port",
             self.port,
             "--loop",
@@ -350,7 +350,7 @@ class Peer(_Base):
 
     def start_workers(self, kinds: tuple[str, ...] = ()) -> None:
         """Start a worker; an ARQ worker serves all stages."""
-        command = [self._bin / "arq", "peer.worker.WorkerSettings"]
+        command = [self._bin / "arq", "bench.peer.worker.WorkerSettings"]
         self.workers.append(start(command, self.environment, self.folder / "worker.log"))
 
     def groups(self) -> dict[str, Group]:

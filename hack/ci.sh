@@ -20,6 +20,7 @@ timed() {
 
 timed lint
 timed test
+timed bench-check
 timed test-faults
 printf 'ci: waiting for the parts of the test cluster (build/cluster-prepare.log)\n'
 # If the build failed, the tests that need it are skipped or fail; the log has the reason.

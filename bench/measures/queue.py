@@ -90,10 +90,10 @@ async def _reached(waits: list[float], count: int) -> bool:
 
 
 def _theirs(peer: Peer, count: int, poll_delay: float) -> list[float]:
-    command = [peer.python, "-m", "peer.latency", str(count), str(poll_delay)]
+    command = [peer.python, "-m", "bench.peer.latency", str(count), str(poll_delay)]
     done = subprocess.run(command, env=peer.environment, capture_output=True, check=False, text=True)
     if done.returncode != 0:
-        raise UnexpectedAnswer(f"peer.latency failed: {done.stderr[-500:]}")
+        raise UnexpectedAnswer(f"bench.peer.latency failed: {done.stderr[-500:]}")
     return list(json.loads(done.stdout))
 
 
@@ -158,10 +158,10 @@ async def _drain(
         first = min(ids)
     else:
         fill = await asyncio.create_subprocess_exec(
-            system.python, "-m", "peer.fill", str(count), env=system.environment
+            system.python, "-m", "bench.peer.fill", str(count), env=system.environment
         )
         assert await fill.wait() == 0, "the peer's jobs could not be made"
-        command = [system.python.parent / "arq", "peer.worker.WorkerSettings"]
+        command = [system.python.parent / "arq", "bench.peer.worker.WorkerSettings"]
         environment = {**system.environment, "PEER_MAX_JOBS": str(slots)}
         left = "SELECT count(*) FROM image_stages WHERE image_id >= $1 AND stage = 'noop' AND status <> 'done'"
         first = 0

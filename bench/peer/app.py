@@ -1,4 +1,4 @@
-"""The peer's API: `uvicorn peer.app:app`."""
+"""The peer's API: `uvicorn bench.peer.app:app`."""
 
 import hashlib
 import hmac
@@ -17,10 +17,11 @@ import orjson
 from arq.connections import RedisSettings
 from fastapi import Depends, FastAPI, File, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from peer import imaging, settings
-from peer.tables import Base, Client, Image, Stage, connect
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select, update
+
+from bench.peer import imaging, settings
+from bench.peer.tables import Base, Client, Image, Stage, connect
 
 _CHUNK = 256 * 1024
 _KEY_SECONDS = 3.0

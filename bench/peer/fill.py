@@ -1,4 +1,4 @@
-"""Enqueues no-op jobs with their rows: `python -m peer.fill COUNT`."""
+"""Enqueues no-op jobs with their rows: `python -m bench.peer.fill COUNT`."""
 
 import asyncio
 import sys
@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import arq
 from arq.connections import RedisSettings
-from peer import settings
-from peer.tables import Image, Stage, connect
 from sqlalchemy import insert, select
+
+from bench.peer import settings
+from bench.peer.tables import Image, Stage, connect
 
 _AT_ONCE = 100
 

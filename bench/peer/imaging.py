@@ -12,8 +12,9 @@ import onnxruntime
 import piexif
 import pillow_heif
 import pytesseract
-from peer import settings
 from PIL import Image, ImageOps
+
+from bench.peer import settings
 
 pillow_heif.register_heif_opener()
 warnings.simplefilter("error", Image.DecompressionBombWarning)

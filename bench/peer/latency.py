@@ -1,4 +1,4 @@
-"""Measures the time from enqueueing a job to its start: `python -m peer.latency COUNT POLL_DELAY` prints ms as JSON."""
+"""Measures the delay from enqueueing a job to its start, in ms: `python -m bench.peer.latency COUNT POLL_DELAY`."""
 
 import asyncio
 import json
@@ -8,7 +8,8 @@ from typing import Any
 
 from arq import Worker, create_pool
 from arq.connections import RedisSettings
-from peer import settings
+
+from bench.peer import settings
 
 _PAUSE = 0.01
 

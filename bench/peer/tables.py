@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from peer.settings import DATABASE_URL, POOL_SIZE, POOL_TIMEOUT
 from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from bench.peer.settings import DATABASE_URL, POOL_SIZE, POOL_TIMEOUT
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 

@@ -1,4 +1,4 @@
-"""The peer's worker: `arq peer.worker.WorkerSettings`."""
+"""The peer's worker: `arq bench.peer.worker.WorkerSettings`."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from arq import Retry
 from arq.connections import RedisSettings
-from peer import imaging, settings
-from peer.tables import Image, Stage, connect
 from sqlalchemy import select, update
+
+from bench.peer import imaging, settings
+from bench.peer.tables import Image, Stage, connect
 
 
 def _nothing(_path: Path) -> dict[str, Any]:

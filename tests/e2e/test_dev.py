@@ -76,13 +76,13 @@ def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:
 
 
 def test_an_image_with_a_broken_body_ends_with_the_errors_of_its_stages(instance: Instance, tmp_path: Path) -> None:
-    (tmp_path / "cut.jpg").write_bytes(encoded("jpeg", picture(900, 900))[:5000])
+    (tmp_path / "cut.png").write_bytes(encoded("png", picture(900, 900))[:60])
     (tmp_path / "whole.png").write_bytes(encoded("png"))
     results = {Path(result["path"]).name: result for result in instance.upload(tmp_path, check=False)}
     assert results["whole.png"]["error"] is None
-    assert "truncated-image" in results["cut.jpg"]["error"]
-    assert results["cut.jpg"]["image"]["processing_status"] == "partial"
-    assert instance.imago("upload", tmp_path / "cut.jpg", "--wait", check=False).returncode == 1
+    assert "truncated-image" in results["cut.png"]["error"]
+    assert results["cut.png"]["image"]["processing_status"] == "partial"
+    assert instance.imago("upload", tmp_path / "cut.png", "--wait", check=False).returncode == 1
 
 
 def test_the_command_line_reports_a_rejected_file_in_one_line(instance: Instance, tmp_path: Path) -> None:

@@ -227,8 +227,8 @@ def test_a_task_is_drafted_from_a_description(documented: Documented, tenant: Te
 
 
 def test_a_stage_that_failed_is_a_dead_letter_that_can_be_replayed(documented: Documented, tenant: Tenant) -> None:
-    truncated = encoded("jpeg", picture(900, 900))[:5000]
-    files = {"file": ("cut.jpg", truncated, "image/jpeg")}
+    truncated = encoded("png", picture(900, 900))[:60]
+    files = {"file": ("cut.png", truncated, "image/png")}
     uploaded = documented.call("POST", "/images/upload", {"X-API-Key": tenant.key}, files=files).json()["id"]
     wait_ended(documented, tenant.key, uploaded)
     query = {"client": tenant.ref, "stage": "ocr"}

@@ -31,8 +31,8 @@ def test_an_inline_thumbnail_exists_when_the_upload_is_answered_and_disabled_sta
         while get("/status")["status"] != "done":
             assert time.monotonic() < deadline, get("/status")
             time.sleep(0.1)
-        (tmp_path / "cut.jpg").write_bytes(encoded("jpeg", picture(900, 900))[:5000])
-        (broken,) = json.loads(instance.imago("upload", tmp_path / "cut.jpg", "--wait", "--json", check=False).stdout)
+        (tmp_path / "cut.png").write_bytes(encoded("png", picture(900, 900))[:60])
+        (broken,) = json.loads(instance.imago("upload", tmp_path / "cut.png", "--wait", "--json", check=False).stdout)
         assert "thumbnail: truncated-image" in broken["error"]
     finally:
         instance.stop()

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from marshmallow import fields, validate
 
-from imago.api.requests import StrictSchema, text_field
+from imago.api.requests import MAX_BIGINT, StrictSchema, is_storable, text_field
 from imago.core.errors import Unprocessable
 
 _MAX_LIMIT = 200
@@ -40,27 +41,37 @@ def decode_id(cursor: str | None) -> int | None:
     """Return the id that a cursor encodes; raise Unprocessable."""
     if cursor is None:
         return None
-    key = _decode(cursor)
-    if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
+    (key,) = _decode(cursor, int)
+    if key == 0:
         raise _invalid_cursor()
-    return key
+    return int(key)
 
 
 def decode_tag(cursor: str | None) -> tuple[int, str] | None:
     """Return the count and tag that a cursor of a list of tags encodes; raise Unprocessable."""
     if cursor is None:
         return None
-    match _decode(cursor):
-        case [int(count), str(tag)] if 0 <= count < 2**63 and "\0" not in tag:
-            return count, tag
-    raise _invalid_cursor()
+    count, tag = _decode(cursor, int, str)
+    return int(count), str(tag)
 
 
-def _decode(cursor: str) -> Any:
+def _decode(cursor: str, *kinds: type[int] | type[str]) -> Sequence[int | str]:
+    """Return the values of a cursor, one of each kind; raise Unprocessable for values that the database can't store."""
     try:
-        return orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error, orjson.JSONDecodeError):
+        key = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
         raise _invalid_cursor() from None
+    values = key if len(kinds) > 1 else [key]
+    if not isinstance(values, list) or len(values) != len(kinds):
+        raise _invalid_cursor()
+    # By exact types: in Python, true is an int.
+    if not all(type(value) is kind and _fits(value) for value, kind in zip(values, kinds, strict=True)):
+        raise _invalid_cursor()
+    return values
+
+
+def _fits(value: int | str) -> bool:
+    return 0 <= value <= MAX_BIGINT if isinstance(value, int) else is_storable(value)
 
 
 def _invalid_cursor() -> Unprocessable:

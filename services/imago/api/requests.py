@@ -53,8 +53,13 @@ def matching(pattern: str) -> list[Any]:
 
 def storable(text: str) -> None:
     """Raise ValidationError for text that can't be stored: PostgreSQL has no NUL, UTF-8 no lone surrogates."""
-    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if not is_storable(text):
         raise ValidationError("Must not contain NUL or surrogates.")
+
+
+def is_storable(text: str) -> bool:
+    """Return whether every database can store a text."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _single_line(text: str) -> None:

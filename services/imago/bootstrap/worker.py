@@ -17,7 +17,7 @@ from imago.bootstrap.parts import (
     object_store,
     stop_on_signals,
 )
-from imago.core.jobs.stages import WORKER_STAGES, Stage
+from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
@@ -28,11 +28,8 @@ from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server
 from imago.worker.service import Worker
-from imago.worker.stages.base import StageHandler, StageTools
-from imago.worker.stages.exif import ExifStage
-from imago.worker.stages.ocr import OcrStage
-from imago.worker.stages.thumbnail import ThumbnailStage
-from imago.worker.stages.vision import VisionStage
+from imago.worker.stages.base import StageTools
+from imago.worker.stages.handlers import HANDLERS
 
 if TYPE_CHECKING:
     from imago.ai.factory import Providers
@@ -64,8 +61,14 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     ):
         lanes = WorkerLanes.parse(settings.worker_lanes)
         metrics.init_worker_series(kind, WORKER_STAGES[kind], jobs=settings.worker_max_jobs, lanes=lanes)
-        tools = StageTools(settings, store, children)
-        stages = {stage: _stage(stage, tools, providers) for stage in WORKER_STAGES[kind]}
+        tools = StageTools(
+            settings,
+            store,
+            children,
+            vision=providers.vision if providers else None,
+            ocr=providers.ocr if providers else None,
+        )
+        stages = {stage: HANDLERS[stage](tools) for stage in WORKER_STAGES[kind]}
         async with _metrics_port(settings, health_checks(db, store, nats)):
             yield Worker(settings=settings, db=db, nats=nats, outbox_publisher=publisher, handlers=stages)
 
@@ -96,17 +99,3 @@ async def _metrics_port(settings: Settings, checks: Mapping[str, Check]) -> Asyn
             except OSError as error:
                 raise StartupError("cannot listen on {}:{}: {}".format(*address, error.strerror)) from error
         yield
-
-
-def _stage(stage: Stage, tools: StageTools, providers: "Providers | None") -> StageHandler:
-    match stage:
-        case Stage.THUMBNAIL:
-            return ThumbnailStage(tools)
-        case Stage.EXIF:
-            return ExifStage(tools)
-        case Stage.OCR:
-            return OcrStage(tools, providers.ocr if providers is not None else None)
-        case Stage.VISION:
-            if providers is None:
-                raise RuntimeError("the vision stage needs an AI provider")
-            return VisionStage(tools, providers.vision)

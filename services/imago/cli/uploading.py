@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import click
@@ -94,8 +96,10 @@ async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, 
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         form = aiohttp.MultipartWriter("form-data")
-        part = form.append(_chunks(path, progress, task), {"Content-Type": "application/octet-stream"})
-        part.set_content_disposition("form-data", name="file", filename=path.name)
+        form.append(
+            _chunks(path, progress, task),
+            {"Content-Type": "application/octet-stream", "Content-Disposition": _disposition(path)},
+        )
         try:
             return await request_json(session, "POST", "images/upload", data=form, headers=headers)
         except ServerBusy as busy:
@@ -103,6 +107,18 @@ async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, 
                 raise
             progress.update(task, completed=0, state=f"retrying in {busy.seconds:g} s")
             await asyncio.sleep(busy.seconds)
+
+
+def _disposition(path: Path) -> str:
+    """Return the form header of a file with its exact name; aiohttp's own would percent-encode it."""
+    raw = os.fsencode(path.name)
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        name = raw.decode("latin-1")
+    # As browsers write it, for servers that don't know `filename*`.
+    plain = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    return f'form-data; name="file"; filename="{plain}"; filename*=UTF-8\'\'{quote(name, safe="")}'
 
 
 async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator[bytes]:

@@ -6,8 +6,9 @@ from typing import Any
 from PIL import Image
 
 from imago.core.images.vision import ColourShare
-from imago.imaging import pixels
 from imago.imaging.files import TaskFile, reading
+from imago.imaging.pixels.colour import flatten
+from imago.imaging.pixels.decode import decode_image
 
 _JPEG_QUALITY = 85
 _COLOURS = 5
@@ -41,14 +42,12 @@ def prepare_for_vision(source: TaskFile, target: TaskFile, *, max_side: int, max
 
     Raises PermanentFailure if the image can't be decoded.
     """
-    with pixels.open_image(source, max_pixels=max_pixels) as image:
-        orientation = pixels.orientation(image)
-        width, height = pixels.upright_size(image.size, orientation)
-        small = pixels.flatten(pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation))
-        clean = Image.new("RGB", small.size)
-        clean.paste(small)
-        clean.save(target, "JPEG", quality=_JPEG_QUALITY)
-        return PreparedImage(width, height, main_colours(clean))
+    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
+    small = flatten(decoded.image)
+    clean = Image.new("RGB", small.size)
+    clean.paste(small)
+    clean.save(target, "JPEG", quality=_JPEG_QUALITY)
+    return PreparedImage(decoded.width, decoded.height, main_colours(clean))
 
 
 def prepare_for_ocr(source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int) -> None:
@@ -57,10 +56,8 @@ def prepare_for_ocr(source: TaskFile, target: TaskFile, *, max_side: int, max_pi
     The page is never enlarged, and is not compressed (PGM), which is the fastest to write and to read. Raises
     PermanentFailure if the image can't be decoded.
     """
-    with pixels.open_image(source, max_pixels=max_pixels) as image:
-        orientation = pixels.orientation(image)
-        page = pixels.make_upright(pixels.to_srgb(pixels.shrink(image, max_side)), orientation)
-        pixels.flatten(page).convert("L").save(target, "PPM")
+    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
+    flatten(decoded.image).convert("L").save(target, "PPM")
 
 
 def page_for_provider(page: TaskFile, target: TaskFile, *, max_side: int) -> None:

@@ -119,7 +119,7 @@ class Rig:
         """Run a vision worker with a separate connection."""
         providers, stop = self.providers(nats), asyncio.Event()
         stages: dict[Stage, StageHandler] = {
-            Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children), providers.vision)
+            Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children, vision=providers.vision))
         }
         worker = Worker(
             settings=self.settings, db=self.db, nats=nats, outbox_publisher=self.eager_publisher, handlers=stages
@@ -258,7 +258,7 @@ async def read(rig: Rig, *, attempts: int = 1) -> OcrResult:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
     image = await rig.image(encoded("jpeg", page(ENGLISH).convert("RGB")))
     providers = rig.providers(rig.nats)
-    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children), providers.ocr)
+    stage = OcrStage(StageTools(rig.settings, rig.store, rig.children, ocr=providers.ocr))
     message = WorkMessage(image.uuid, rig.client.uuid, Stage.OCR, 1, 0)
     for _ in range(attempts):
         held = await claim_stage(rig.db, message, lease=timedelta(0), max_tries=9, headers={})

@@ -9,7 +9,7 @@ import structlog
 
 from imago.core.times import utc_now
 from imago_operator.apis.kubernetes import KubernetesUnavailable
-from imago_operator.handlers import Handlers
+from imago_operator.handlers import Handlers, build_registry
 from imago_operator.sweep import Sweeper
 from tests.support.operator_fakes import FakeWorld, resource
 
@@ -93,3 +93,11 @@ async def test_a_resource_that_is_not_reconciled_is_reported_until_it_is(world: 
     await handlers.handle_interval(kopf.Body(old), retry=0)
     await sweeper.run_once()
     assert sweeper.problem() is None
+
+
+async def test_the_ids_under_which_kopf_stores_progress_do_not_change(world: FakeWorld) -> None:
+    handlers, _ = await handlers_of(world)
+    registry = build_registry(handlers, resync_seconds=30)
+    assert {handler.id for handler in registry._changing.get_all_handlers()} == {"reconcile", "finalize"}
+    timers = [(handler.id, handler.interval) for handler in registry._spawning.get_all_handlers()]
+    assert timers == [("interval", 30)]

@@ -6,6 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 import orjson
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from imago.api.json import StoredJson
@@ -14,7 +15,7 @@ from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
 from imago.core.images.queries import ImageRow, Page, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
-from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
+from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
 StoredExif = Annotated[orjson.Fragment, StoredJson(ExifResult)]
@@ -76,15 +77,6 @@ class StageStateResponse(TypedDict):
     done_at: datetime | None
 
 
-class StageStatesResponse(TypedDict):
-    """The state of each stage of an image."""
-
-    thumbnail: StageStateResponse
-    exif: StageStateResponse
-    ocr: StageStateResponse
-    vision: StageStateResponse
-
-
 class StatusResponse(TypedDict):
     """The processing status of an image."""
 
@@ -92,7 +84,8 @@ class StatusResponse(TypedDict):
     status: ImageStatus
     started_at: datetime | None
     done_at: datetime | None
-    stages: StageStatesResponse
+    stages: Annotated[dict[str, StageStateResponse], Field(json_schema_extra={"propertyNames": {"enum": [*STAGES]}})]
+    """The state of each stage, by its name."""
 
 
 class ExifResponse(TypedDict):
@@ -176,12 +169,7 @@ def status_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> Status
         "status": image.status,
         "started_at": image.started_at,
         "done_at": image.done_at,
-        "stages": {
-            "thumbnail": _stage_state(stages[Stage.THUMBNAIL]),
-            "exif": _stage_state(stages[Stage.EXIF]),
-            "ocr": _stage_state(stages[Stage.OCR]),
-            "vision": _stage_state(stages[Stage.VISION]),
-        },
+        "stages": {stage.value: _stage_state(row) for stage, row in stages.items()},
     }
 
 

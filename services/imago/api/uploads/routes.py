@@ -17,8 +17,10 @@ from imago.api.json import json_response
 from imago.api.openapi.decorators import documented
 from imago.api.request_context import IMAGE
 from imago.api.services import UPLOADS, UploadServices
+from imago.api.uploads.deadline import UploadDeadline
+from imago.api.uploads.form import UploadForm
 from imago.api.uploads.idempotency import fingerprint, idempotent, requested_key
-from imago.api.uploads.receive import DiscardingWriter, FilePart, UploadDeadline, find_file, receive
+from imago.api.uploads.receive import DiscardingWriter, find_file, receive
 from imago.api.uploads.requests import IDEMPOTENCY_KEY_PARAMETER, UPLOAD_FORM
 from imago.api.uploads.responses import UploadResponse, upload_response
 from imago.core.clients.model import Client
@@ -86,10 +88,10 @@ async def upload(request: web.Request) -> web.Response:
         with services.slots.hold(client.id, request.content_length):
             deadline = UploadDeadline(services.settings)
             async with idempotent(services, client, requested_key(request)) as key:
-                file = await find_file(request, services.settings, deadline)
+                form = await find_file(request, services.settings, deadline)
                 if isinstance(key, FirstResponse):
-                    return await _replay(services, client, file, key, deadline)
-                accepted, size = await _store(services, client, file, key, deadline)
+                    return await _replay(services, client, form, key, deadline)
+                accepted, size = await _store(services, client, form, key, deadline)
     except Problem as problem:
         metrics.UPLOADS.labels(problem.code, metrics.client_label(client.name)).inc()
         raise
@@ -106,18 +108,18 @@ def _response(accepted: dict[str, Any], *, headers: dict[str, str] | None = None
 
 
 async def _replay(
-    services: UploadServices, client: Client, file: FilePart, first: FirstResponse, deadline: UploadDeadline
+    services: UploadServices, client: Client, form: UploadForm, first: FirstResponse, deadline: UploadDeadline
 ) -> web.Response:
     """Return the first response again; raise IdempotencyMismatch if this is a different upload."""
-    received = await receive(file, DiscardingWriter(), services.settings, deadline)
-    if fingerprint(received.sha256, clean_name(file.filename)) != first.fingerprint:
+    received = await receive(form, DiscardingWriter(), services.settings, deadline)
+    if fingerprint(received.sha256, clean_name(form.filename)) != first.fingerprint:
         raise IdempotencyMismatch("The Idempotency-Key was used for a different file or file name.")
     metrics.UPLOADS.labels("replayed", metrics.client_label(client.name)).inc()
     return _response(first.response, headers={"Idempotency-Replayed": "true"})
 
 
 async def _store(
-    services: UploadServices, client: Client, file: FilePart, lease: KeyLease | None, deadline: UploadDeadline
+    services: UploadServices, client: Client, form: UploadForm, lease: KeyLease | None, deadline: UploadDeadline
 ) -> tuple[AcceptedImage, int]:
     """Store and accept a file, and return its size; an error leaves no row, object, intent or charge behind."""
     settings, uuid = services.settings, uuid4()
@@ -125,12 +127,12 @@ async def _store(
     intent = await services.uploads.begin(client, image=uuid, object_key=key, ttl=ttl)
     async with _abandon_on_error(services, intent, key):
         async with services.store.create(key) as writer:
-            received = await receive(file, writer, settings, deadline)
+            received = await receive(form, writer, settings, deadline)
             await writer.commit()
         upload = NewImage(
             intent_id=intent,
             uuid=uuid,
-            original_name=clean_name(file.filename),
+            original_name=clean_name(form.filename),
             header=await _read_header(services, key, received.content),
             size_bytes=received.size_bytes,
             sha256=received.sha256,

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.text_folding import folded_document, query_words
+from imago.core.images.search_terms import SearchTerm, document_terms, query_terms
 from imago.db.prepared import PreparedStatement
 
 _SEARCH = sa.table(
@@ -32,11 +32,11 @@ _INSERT_SQLITE = PreparedStatement(
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
-# 'simple', because the text is folded already and belongs to no one language.
+# Not `to_tsvector`, whose parser divides text by rules of its own and of the database's locale.
 _UPSERT_POSTGRES = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
-        " VALUES (:client_id, :image_id, to_tsvector('simple', :document))"
+        " VALUES (:client_id, :image_id, array_to_tsvector(string_to_array(:document, ' ')))"
         " ON CONFLICT (image_id) DO UPDATE SET document = excluded.document"
     )
 )
@@ -44,7 +44,7 @@ _UPSERT_POSTGRES = PreparedStatement(
 
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
     """Index the text of an image in place of its previous one."""
-    values = {"client_id": client_id, "image_id": image_id, "document": folded_document(text)}
+    values = {"client_id": client_id, "image_id": image_id, "document": document_terms(text)}
     if connection.dialect.name == "sqlite":
         # An FTS5 table has no unique key, hence no ON CONFLICT.
         await delete_document(connection, image_id)
@@ -54,7 +54,7 @@ async def upsert_document(connection: AsyncConnection, client_id: int, image_id:
 
 
 def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
-    """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the folded `document`."""
+    """Return the INSERT of new documents out of rows with `client_id`, `image_id` and the terms in `document`."""
     columns: dict[str, sa.ColumnElement[Any]] = {
         "client_id": rows.c.client_id,
         "image_id": rows.c.image_id,
@@ -63,7 +63,8 @@ def insert_documents(dialect: str, rows: sa.FromClause) -> sa.Insert:
     if dialect == "sqlite":
         columns["rowid"] = rows.c.image_id
     else:
-        columns["document"] = sa.func.to_tsvector(sa.literal_column("'simple'"), rows.c.document)
+        terms = sa.func.string_to_array(rows.c.document, sa.literal_column("' '"))
+        columns["document"] = sa.func.array_to_tsvector(terms)
     return sa.insert(_SEARCH).from_select(list(columns), sa.select(*columns.values()))
 
 
@@ -76,16 +77,16 @@ async def delete_document(connection: AsyncConnection, image_id: int) -> None:
 def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:
     """Return the ids of a client's images that contain all words of the query; None if the query has no words.
 
-    Words consist of letters and digits only, so none is an operator of either search language.
+    Terms consist of letters, marks and digits only, so none is an operator of either search language.
     """
-    words = query_words(query)
-    if not words:
+    terms = query_terms(query)
+    if not terms:
         return None
     ids = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
     if dialect == "sqlite":
-        match = " ".join(f'"{word}"' for word in words) + "*"
-        return ids.where(sa.text("image_search MATCH :words").bindparams(words=match))
-    return ids.where(_matches(words))
+        match = " ".join(f'"{term.text}"' + "*" * term.prefix for term in terms)
+        return ids.where(sa.text("image_search MATCH :terms").bindparams(terms=match))
+    return ids.where(_matches(terms))
 
 
 def newest_matching(client_id: int, query: str, *, limit: int, before: int | None) -> sa.Select[tuple[int]] | None:
@@ -95,8 +96,8 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     page. So the newest images are scanned first, where a frequent word fills the page; the index is used only if they
     don't. Without this, the planner scans everything if the images with a frequent word are the oldest.
     """
-    words = query_words(query)
-    if not words:
+    terms = query_terms(query)
+    if not terms:
         return None
     mine = sa.select(_SEARCH.c.image_id, _SEARCH.c.document).where(_SEARCH.c.client_id == client_id)
     if before is not None:
@@ -104,7 +105,7 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     window = mine.order_by(_SEARCH.c.image_id.desc()).limit(_WINDOW).cte("newest").prefix_with("MATERIALIZED")
     near = (
         sa.select(window.c.image_id)
-        .where(_matches(words, "newest"))
+        .where(_matches(terms, "newest"))
         .order_by(window.c.image_id.desc())
         .limit(limit)
         .cte("near")
@@ -116,7 +117,7 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     # would walk through all of the client's images or mark all of them in a bitmap.
     far = (
         sa.select(_SEARCH.c.image_id)
-        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(words))
+        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(terms))
         .cte("far")
         .prefix_with("MATERIALIZED")
     )
@@ -124,6 +125,6 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     return sa.select(both.c.image_id.label("id")).order_by(both.c.image_id.desc()).limit(limit)
 
 
-def _matches(words: tuple[str, ...], table: str = "image_search") -> sa.TextClause:
-    match = " & ".join(words) + ":*"
-    return sa.text(f"{table}.document @@ to_tsquery('simple', :words)").bindparams(words=match)
+def _matches(terms: tuple[SearchTerm, ...], table: str = "image_search") -> sa.TextClause:
+    match = " & ".join(f"'{term.text}'" + ":*" * term.prefix for term in terms)
+    return sa.text(f"{table}.document @@ CAST(CAST(:terms AS text) AS tsquery)").bindparams(terms=match)

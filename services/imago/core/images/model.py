@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from imago.core.texts import cut, replace_hidden
+
 MAX_NAME_LENGTH = 255
+_MAX_EXTENSION_LENGTH = 16
 
 
 class ImageFormat(StrEnum):
@@ -52,10 +55,24 @@ class ImageHeader:
 
 
 def clean_name(name: str | None) -> str:
-    """Return the last part of a file name in NFC without control characters, or 'image' if nothing is left."""
+    """Return the last part of a file name in NFC without hidden characters, or 'image' if nothing is left.
+
+    A name that is too long keeps its extension.
+    """
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
-    kept = "".join(char for char in unicodedata.normalize("NFC", last) if unicodedata.category(char)[0] != "C")
-    return kept.strip()[:MAX_NAME_LENGTH].strip() or "image"
+    # Line and paragraph separators are the only spaces that can't be a part of a name.
+    visible = replace_hidden(last, "").replace("\u2028", " ").replace("\u2029", " ")
+    kept = _shortened(unicodedata.normalize("NFC", visible).strip())
+    return kept if kept.strip(". ") else "image"
+
+
+def _shortened(name: str) -> str:
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or not extension.isalnum() or len(extension) > _MAX_EXTENSION_LENGTH:
+        return cut(name, MAX_NAME_LENGTH).strip()
+    return cut(stem, MAX_NAME_LENGTH - len(dot + extension)).strip() + dot + extension
 
 
 def object_prefix(prefix: str, client: UUID, image: UUID) -> str:

@@ -242,9 +242,12 @@ async def list_tags(
         .limit(limit)
     )
     if after is not None:
-        count_before, tag = after
+        # A cursor may name any number; without its type it would be sent as an `integer` of 32 bits.
+        count_before = sa.literal(after[0], sa.BigInteger)
         query = query.having(
-            sa.or_(sa.func.count() < count_before, sa.and_(sa.func.count() == count_before, image_tags.c.tag > tag))
+            sa.or_(
+                sa.func.count() < count_before, sa.and_(sa.func.count() == count_before, image_tags.c.tag > after[1])
+            )
         )
     async with db.read(RowScope(client_id)) as connection:
         return [(row.tag, row.images) for row in await connection.execute(query)]

@@ -2,7 +2,15 @@
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
+
+
+class StageResult(Protocol):
+    """The result of any stage."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON to store."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,3 @@ class ThumbnailResult:
     def from_json(cls, data: dict[str, Any]) -> "ThumbnailResult":
         """Return the result from its JSON."""
         return cls(**data)
-
-
-StageResult = ThumbnailResult | ExifResult | OcrResult | VisionResult

@@ -3,15 +3,16 @@
 import unicodedata
 from collections.abc import Iterable
 
+from imago.core.texts import cut, replace_hidden
+
 MAX_TAG_LENGTH = 64
 MAX_TAGS = 64
 
 
 def normalize_tag(text: str) -> str:
     """Return the normalized tag, or '' if nothing printable is left."""
-    composed = unicodedata.normalize("NFC", text)
-    printable = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in composed)
-    return unicodedata.normalize("NFC", " ".join(printable.lower().split()))[:MAX_TAG_LENGTH].strip()
+    words = replace_hidden(text, " ").lower().split()
+    return cut(unicodedata.normalize("NFC", " ".join(words)), MAX_TAG_LENGTH).strip()
 
 
 def normalize_tags(texts: Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.model import ImageIdentity
-from imago.core.images.text_folding import folded_document
+from imago.core.images.search_terms import document_terms
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxRow
@@ -95,7 +95,7 @@ def _row_values(dependents: Sequence[Dependents], *, now: datetime) -> dict[str,
         stages += [
             {**ids, "stage": stage, "status": status, "lane": each.lane} for stage, status in each.stages.items()
         ]
-        documents.append({**ids, "document": folded_document(each.name)})
+        documents.append({**ids, "document": document_terms(each.name)})
         drafts += [draft_values(draft) for draft in each.drafts]
     return {
         "stages": stages,

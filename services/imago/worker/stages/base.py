@@ -1,11 +1,13 @@
 """The protocol of stage handlers, and what they share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from imago.core.ai_usage.model import CallContext, CallKind
 from imago.core.images.results import StageResult
+from imago.core.images.vision import OcrProvider, VisionProvider
 from imago.core.jobs.claims import Claim
 from imago.imaging.sandbox.pool import ChildPool
 from imago.objects.store import ObjectStore
@@ -30,11 +32,13 @@ class StageHandler(Protocol):
 
 @dataclass(frozen=True)
 class StageTools:
-    """The dependencies of stage handlers."""
+    """The dependencies of stage handlers; only the workers that call AI providers have them."""
 
     settings: Settings
     store: ObjectStore
     children: ChildPool
+    vision: Callable[[CallContext], VisionProvider] | None = None
+    ocr: Callable[[CallContext], OcrProvider] | None = None
 
 
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:

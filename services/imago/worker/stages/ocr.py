@@ -1,16 +1,15 @@
 """The ocr stage."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from imago.core.ai_usage.model import CallContext, CallKind
+from imago.core.ai_usage.model import CallKind
 from imago.core.images.ocr_result import choose_reading
 from imago.core.images.results import OcrReading
-from imago.core.images.vision import OcrInput, OcrProvider
+from imago.core.images.vision import OcrInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
 from imago.telemetry import metrics
@@ -25,9 +24,8 @@ _MAX_PROVIDER_PAUSE = timedelta(minutes=5)
 class OcrStage:
     """Reads the text in a child process; if Tesseract's confidence is low, an engine or a provider reads it again."""
 
-    def __init__(self, tools: StageTools, reader: Callable[[CallContext], OcrProvider] | None = None) -> None:
+    def __init__(self, tools: StageTools) -> None:
         self._tools = tools
-        self._reader = reader
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Read the text."""
@@ -66,11 +64,11 @@ class OcrStage:
 
     async def _read_again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
         """Read the page a second time; return None if the provider fails."""
-        if self._reader is None:
+        if self._tools.ocr is None:
             arguments = {"page": str(page), "languages": languages}
             timeout = self._tools.settings.ocr_timeout
             return OcrReading(**await self._tools.children.run("ocr_fallback", arguments, timeout=timeout))
-        reader = self._reader(call_context(claim, CallKind.OCR, self._tools.settings))
+        reader = self._tools.ocr(call_context(claim, CallKind.OCR, self._tools.settings))
         jpeg = await self._encode_page(page)
         try:
             return await reader.read_text(OcrInput(jpeg, tuple(languages)))

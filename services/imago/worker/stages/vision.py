@@ -1,12 +1,11 @@
 """The vision stage."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-from imago.core.ai_usage.model import CallContext, CallKind
+from imago.core.ai_usage.model import CallKind
 from imago.core.images.results import ExifResult
-from imago.core.images.vision import VisionInput, VisionProvider
+from imago.core.images.vision import VisionInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.imaging.exif import read_exif
@@ -20,9 +19,11 @@ class VisionStage:
     It reads EXIF metadata itself, because stages do not wait for each other.
     """
 
-    def __init__(self, tools: StageTools, provider: Callable[[CallContext], VisionProvider]) -> None:
+    def __init__(self, tools: StageTools) -> None:
+        if tools.vision is None:
+            raise ValueError("the vision stage needs an AI provider")
         self._tools = tools
-        self._provider = provider
+        self._provider = tools.vision
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Prepare the image in a child process and call the provider."""

@@ -1,0 +1,79 @@
+"""TIFF files that Pillow opens but decodes wrongly, and their correction."""
+
+from typing import BinaryIO
+
+from PIL import Image, ImagePalette, TiffImagePlugin
+
+from imago.imaging.ifd import Directories, NotTiff
+from imago.imaging.pixels.samples import Samples
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
+_SAMPLES, _SAMPLE_FORMAT = 277, 339
+_UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
+
+_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
+
+
+def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
+    """Open a page (0 is the first) of a TIFF file. Raises EOFError if it has fewer pages, and Pillow's errors."""
+    image = _open_page(stream, page)
+    if _needs_libtiff(image):
+        # Pillow's own reader takes the planes of deep samples for 8-bit ones; libtiff's is used for compressed ones.
+        TiffImagePlugin.READ_LIBTIFF = True
+        try:
+            image = _open_page(stream, page)
+        finally:
+            TiffImagePlugin.READ_LIBTIFF = False
+    if image.mode in ("P", "PA") and max(image.tag_v2[_COLOUR_MAP]) < 256:
+        # TIFF's colours have 16 bits, but some writers store 8. libtiff makes the same distinction.
+        image.palette = ImagePalette.raw("RGB;L", bytes(image.tag_v2[_COLOUR_MAP]))
+    return image
+
+
+def _open_page(stream: BinaryIO, page: int) -> TiffImagePlugin.TiffImageFile:
+    stream.seek(0)
+    image = Image.open(stream, formats=["TIFF"])
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        raise TypeError("not a TIFF image")
+    image.seek(page)
+    return image
+
+
+def samples_of(image: TiffImagePlugin.TiffImageFile) -> Samples:
+    """Return how deep gray samples are to be read."""
+    tags = image.tag_v2
+    # Pillow inverts samples of up to 8 bits itself.
+    inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE and image.mode not in ("1", "L", "LA", "La")
+    if not image.mode.startswith("I;16"):
+        return Samples(None, inverted=inverted)
+    white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
+    declared = tags.get(_MAX_SAMPLE)
+    declared = declared[0] if isinstance(declared, tuple) and declared else declared
+    if isinstance(declared, int) and 255 < declared < white:
+        white = declared
+    return Samples(white, inverted=inverted)
+
+
+def _needs_libtiff(image: TiffImagePlugin.TiffImageFile) -> bool:
+    tags = image.tag_v2
+    return (
+        tags.get(_PLANAR) == _SEPARATE_PLANES
+        and tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
+        and max(tags.get(_BITS, (1,))) > 8
+    )
+
+
+def unsupported(stream: BinaryIO) -> str | None:
+    """Return why Pillow does not open a TIFF file, if the layout of its samples is the reason."""
+    try:
+        tags = Directories(stream).read()[0]
+    except (NotTiff, ValueError, OSError):
+        return None
+    bits = tags.get(_BITS, 1)
+    bits = bits[0] if isinstance(bits, tuple) else bits
+    count = tags.get(_SAMPLES, 1)
+    kinds = tags.get(_SAMPLE_FORMAT, 1)
+    kind = _KINDS.get(kinds[0] if isinstance(kinds, tuple) else kinds, "integer")
+    if not isinstance(bits, int) or not isinstance(count, int) or (bits == 8 and count <= 4):
+        return None
+    return f"TIFF files with {count} {kind} samples of {bits} bits per pixel can't be decoded; use 8 or 16 bits."
