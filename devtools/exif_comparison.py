@@ -172,7 +172,7 @@ def _iso(tags: Mapping[str, Any]) -> int | None:
     for value in (*standard, composed, *other):
         # Several numbers are the values of a list.
         numbers = re.findall(r"\d+", str(value)) if value is not None else []
-        if numbers and 0 < int(numbers[-1]) and int(numbers[-1]) != 65535:
+        if numbers and int(numbers[-1]) > 0 and int(numbers[-1]) != 65535:
             return int(numbers[-1])
     return None
 

@@ -20,7 +20,7 @@ class Instance:
     """`imago dev` in a child process."""
 
     def __init__(self, data_dir: Path, *, port: int | None = None, **environment: str) -> None:
-        self.data_dir = data_dir
+        self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self._environment = {**os.environ, **environment}
         self.process: subprocess.Popen[str] | None = None
@@ -29,8 +29,15 @@ class Instance:
     def start(self, timeout: float = 60) -> "Instance":
         """Start the process and wait until it reports that it is running."""
         command = [IMAGO, "dev", "--port", str(self.port), "--data-dir", self.data_dir]
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            # A developer's `.env` must not apply to the instance.
+            cwd=self.data_dir.parent,
         )
         assert self.process.stdout is not None
         deadline = time.monotonic() + timeout
@@ -69,7 +76,15 @@ class Instance:
     def imago(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run an `imago` command against this instance."""
         command = [str(IMAGO), *map(str, arguments), "--data-dir", str(self.data_dir)]
-        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False, timeout=170)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            cwd=self.data_dir.parent,
+            check=False,
+            timeout=170,
+        )
         assert not check or done.returncode == 0, done.stderr or done.stdout
         return done
 

@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 import kopf
 import prometheus_client
 import structlog
-from pydantic import ValidationError
 
 from imago.nats.streams import StreamManager
 from imago.settings import Settings
+from imago.settings.environment import unknown_names
+from imago.startup import StartupError
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics
 from imago_operator.apis.imago_api import ImagoApi
@@ -22,7 +23,7 @@ from imago_operator.context import OperatorContext
 from imago_operator.handlers import Handlers, build_registry
 from imago_operator.reconciler.workers import TemplatesInvalid, read_templates
 from imago_operator.resource import FINALIZER, GROUP, KOPF_PREFIX, PLURAL, VERSION
-from imago_operator.settings import OperatorSettings
+from imago_operator.settings import OperatorSettings, load_operator_settings, settings_names
 from imago_operator.sweep import Sweeper
 
 log = structlog.get_logger(__name__)
@@ -173,16 +174,15 @@ class ObjectNames(logging.Filter):
 def main() -> None:
     """Run the operator with the settings in the environment; exit with one line if they are invalid."""
     try:
-        settings, shared = OperatorSettings(), Settings()
+        settings, shared = load_operator_settings()
+        warnings = unknown_names([*settings_names(), *Settings.model_fields])
         load_templates(settings)
         find_credentials()
-    except ValidationError as error:
-        # Without the values, because one of them is a key.
-        wrong = ", ".join(f"{'_'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        sys.exit(f"imago-operator: invalid settings: {wrong}")
-    except (TemplatesInvalid, kopf.LoginError, OSError) as error:
+    except (StartupError, TemplatesInvalid, kopf.LoginError, OSError) as error:
         sys.exit(f"imago-operator: {error}")
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
+    for warning in warnings:
+        log.warning("setting.unknown", message=warning)
     objects = logging.getLogger("kopf.objects")
     objects.addFilter(ObjectNames())
     if not settings.debug:

@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from imago.settings import Settings, describe, load_settings
+from imago.settings.base import Count, HttpUrl, LowerCase, Seconds
+from imago.startup import StartupError
+
 ALL_NAMESPACES = "*"
+
+_PREFIX = "OPERATOR_"
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
@@ -20,14 +26,14 @@ class OperatorSettings(BaseSettings):
     """The operator's configuration; `OperatorSettings()` reads the environment, tests pass arguments."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OPERATOR_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+        env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
     )
 
     api_key: SecretStr
     """Imago's `OPERATOR_API_KEY` with the scope `clients:manage`, not the administrator's key."""
-    api_url: str
+    api_url: HttpUrl
     """The URL of Imago's API within the cluster."""
-    public_url: str | None = None
+    public_url: HttpUrl | None = None
     """The `url` in Secrets; unset: `api_url`."""
     installation: str = "default"
     """Resources with another `spec.installation` are left to other operators."""
@@ -39,24 +45,26 @@ class OperatorSettings(BaseSettings):
     """The namespace for the workers of dedicated lanes."""
 
     dedicated_enabled: bool = False
-    dedicated_max_replicas: int = Field(4, ge=1)
+    dedicated_max_replicas: Count = 4
     dedicated_templates: Path | None = None
     """The directory with `exif.yaml`, `ocr.yaml` and `vision.yaml`, as the chart renders them."""
 
-    resync_seconds: float = Field(30.0, gt=0)
+    resync_seconds: Seconds = 30.0
     """The interval of reconciling each resource, so that a deleted Secret is restored within 60 s."""
-    sweep_seconds: float = Field(60.0, gt=0)
+    sweep_seconds: Seconds = 60.0
     """The interval of ensuring streams and deleting orphaned workers."""
-    parallel: int = Field(8, ge=1)
+    parallel: Count = 8
     """Concurrent requests to Imago's API."""
-    timeout: float = Field(10.0, gt=0)
+    timeout: Seconds = 10.0
     """Seconds until a request to Imago's API or to Kubernetes times out."""
     liveness_port: int = Field(8080, ge=1, le=65535)
 
     host: str = Field("127.0.0.1", validation_alias=_plain("HOST"))
     metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias=_plain("METRICS_PORT"))
     debug: bool = Field(False, validation_alias=_plain("DEBUG"))
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=_plain("LOG_LEVEL"))
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LowerCase] = Field(
+        "info", validation_alias=_plain("LOG_LEVEL")
+    )
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod
@@ -90,3 +98,18 @@ class OperatorSettings(BaseSettings):
     def url(self) -> str:
         """The `url` in Secrets."""
         return self.public_url or self.api_url
+
+
+def settings_names() -> list[str]:
+    """Return the names of the operator's variables."""
+    fields = OperatorSettings.model_fields
+    return [name.upper() if field.validation_alias else f"{_PREFIX}{name}".upper() for name, field in fields.items()]
+
+
+def load_operator_settings() -> tuple[OperatorSettings, Settings]:
+    """Read the operator's settings and those of Imago from `.env` and the environment; raise StartupError."""
+    shared = load_settings()
+    try:
+        return OperatorSettings(), shared
+    except ValidationError as error:
+        raise StartupError(describe(error, prefix=_PREFIX)) from None

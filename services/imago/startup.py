@@ -14,7 +14,9 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # A name with an empty or overlong part is a UnicodeError, which is a ValueError.
         listener.close()
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise StartupError(f"cannot listen on {host}:{port}: {reason}") from error
     return listener

@@ -1,7 +1,8 @@
 """Send hostile files through the upload path and the whole pipeline of an instance, and report the outcome.
 
 `python -m tests.faults.corpus FOLDER --mutants 4000`: every file of the folder, and mutated copies of our own photos.
-Exits with 1 where a file got a 5xx, killed a process that must live, took too long, or left an image that never ended.
+Exits with 1 if a file was not looked at, got a 5xx, killed a process that must live, left an image that never ended, or
+if a stage took too long or a process too much memory.
 """
 
 import argparse
@@ -13,150 +14,126 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 
 from devtools.instance import Instance
 from devtools.waiting import until
-from tests.faults.figures import Figures
+from tests.faults.corpus_report import ENDED, Attempt, Outcome, attempts_of, report
 from tests.faults.mutants import mutants
+from tests.faults.process_memory import Watch, watch_processes
 
 PARALLEL = 8
-SLOWEST = 10
-MB = 2**20
+BUSY_TRIES = 30
 
-# The longest time a stage may take; pauses between retries do not count.
-LONGEST_STAGE = 10.0
+# A worker claims only as many runs as it has child processes, so that an attempt does not wait for one.
+JOBS = "2"
 
+# The answers of a server that is busy; they say nothing about the file.
+_BUSY = (429, 503)
 
-@dataclass
-class Seen:
-    """The outcome of one file."""
-
-    name: str
-    status: int = 0
-    code: str = ""
-    upload_seconds: float = 0.0
-    image_status: str = ""
-    stages: dict[str, str] = field(default_factory=dict)
-    longest_stage: float = 0.0
-    longest_stage_name: str = ""
+# Above what this tool can send.
+_NO_LIMITS = {
+    "requests_per_minute": 10_000_000,
+    "burst": 10_000_000,
+    "storage_bytes": 2**50,
+    "images": 2**40,
+    "ai_calls_per_month": 2**40,
+}
 
 
 @dataclass
-class Watch:
-    """The memory that the instance's processes used, and which of them died."""
+class Source:
+    """The files to send, and how many there are."""
 
-    peaks: Counter[str] = field(default_factory=Counter)
-    peak_sum: int = 0
-    parents: dict[int, str] = field(default_factory=dict)
-    dead_parents: list[str] = field(default_factory=list)
+    folder: Path | None
+    limit: int | None
+    mutants: int
+    seed: int
+    found: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        everything = sorted(path for path in self.folder.rglob("*") if path.is_file()) if self.folder else []
+        self._paths = everything[: self.limit]
+        self.found = len(self._paths) + self.mutants
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the names and contents: those of the folder, then mutants."""
+        for path in self._paths:
+            yield str(path.relative_to(self.folder or Path())), path.read_bytes()
+        yield from mutants(self.mutants, self.seed)
 
 
-def files(folder: Path | None, count: int, seed: int, limit: int | None) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of the folder, then mutants."""
-    if folder is not None:
-        found = sorted(path for path in folder.rglob("*") if path.is_file())
-        for path in found[:limit]:
-            yield str(path.relative_to(folder)), path.read_bytes()
-    yield from mutants(count, seed)
-
-
-async def send_all(instance: Instance, source: Iterator[tuple[str, bytes]]) -> list[Seen]:
+async def send_all(instance: Instance, source: Source) -> list[Outcome]:
     """Send every file and wait until every image has ended."""
-    seen: list[Seen] = []
+    outcomes: list[Outcome] = []
+    files = iter(source)
     timeout = aiohttp.ClientTimeout(total=300)
     base = f"http://127.0.0.1:{instance.port}"
     async with aiohttp.ClientSession(base, headers={"X-API-Key": instance.key}, timeout=timeout) as session:
 
         async def sender() -> None:
-            for name, data in source:
-                seen.append(await _send(session, name, data))
-                if len(seen) % 500 == 0:
-                    print(f"{len(seen)} files sent", file=sys.stderr)
+            for name, data in files:
+                outcomes.append(await _send(session, name, data))
+                if len(outcomes) % 500 == 0:
+                    print(f"{len(outcomes)} of {source.found} files sent", file=sys.stderr, flush=True)
 
         await asyncio.gather(*(sender() for _ in range(PARALLEL)))
-    return seen
+    return outcomes
 
 
-async def _send(session: aiohttp.ClientSession, name: str, data: bytes) -> Seen:
-    result = Seen(name)
-    form = aiohttp.FormData(quote_fields=False)
-    form.add_field("file", data, filename=Path(name).name, content_type="application/octet-stream")
-    began = time.monotonic()
-    try:
-        async with session.post("/images/upload", data=form) as answer:
-            body = await answer.json(content_type=None)
-    except aiohttp.ClientError as error:
-        result.code = type(error).__name__
-        return result
-    result.status, result.upload_seconds = answer.status, time.monotonic() - began
-    result.code = body.get("code", "")
-    if answer.status == 201:
-        await _follow(session, body["id"], result)
-    return result
+async def _send(session: aiohttp.ClientSession, name: str, data: bytes) -> Outcome:
+    outcome = Outcome(name)
+    for _ in range(BUSY_TRIES):
+        form = aiohttp.FormData(quote_fields=False)
+        form.add_field("file", data, filename=Path(name).name, content_type="application/octet-stream")
+        began = time.monotonic()
+        try:
+            async with session.post("/images/upload", data=form) as answer:
+                body = await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            outcome.code = type(error).__name__
+            return outcome
+        outcome.status, outcome.upload_seconds = answer.status, time.monotonic() - began
+        outcome.code = body.get("code", "")
+        if answer.status not in _BUSY:
+            break
+        await asyncio.sleep(min(float(answer.headers.get("Retry-After", 1)), 10))
+    if outcome.status == 201:
+        outcome.image = body["uuid"]
+        await _follow(session, body["id"], outcome)
+    return outcome
 
 
-async def _follow(session: aiohttp.ClientSession, image: int, result: Seen) -> None:
+async def _follow(session: aiohttp.ClientSession, image: int, outcome: Outcome) -> None:
     async def over() -> dict[str, Any] | None:
         async with session.get(f"/images/{image}/status") as answer:
             document: dict[str, Any] = await answer.json()
-        return document if document["status"] in ("done", "partial", "failed") else None
+        return document if document.get("status") in ENDED else None
 
     try:
-        document = await until(over, what="it to end", timeout=300, interval=0.1)
-    except AssertionError:
-        result.image_status = "never ended"
+        document = await until(over, what="it to end", timeout=600, interval=0.2)
+    except (AssertionError, aiohttp.ClientError, TimeoutError):
+        outcome.image_status = "never ended"
         return
     assert document is not None
-    result.image_status = document["status"]
+    outcome.image_status = document["status"]
     for name, stage in document["stages"].items():
-        result.stages[name] = stage["error_code"] or stage["status"]
-        if stage["started_at"] and stage["done_at"]:
-            took = _moment(stage["done_at"]) - _moment(stage["started_at"])
-            if stage["attempts"] == 1 and took > result.longest_stage:
-                result.longest_stage, result.longest_stage_name = took, name
+        outcome.stages[name] = stage["error_code"] or stage["status"]
 
 
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-async def watch_processes(instance: Instance, watch: Watch) -> None:
-    """Sample memory, and record parent processes that end."""
-    for process in instance.processes():
-        if name := _parent_name(process):
-            watch.parents[process.pid] = name
-    while True:
-        total, alive = 0, set()
-        for process in instance.processes():
-            try:
-                rss, name = process.memory_info().rss, _parent_name(process) or "child"
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue
-            alive.add(process.pid)
-            total += rss
-            watch.peaks[name] = max(watch.peaks[name], rss)
-        watch.peak_sum = max(watch.peak_sum, total)
-        for pid in [pid for pid in watch.parents if pid not in alive]:
-            watch.dead_parents.append(watch.parents.pop(pid))
-        await asyncio.sleep(0.2)
-
-
-def _parent_name(process: psutil.Process) -> str | None:
-    try:
-        line = process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return None
-    if "imago.cli.main" in line:
-        return " ".join(line[line.index("imago.cli.main") + 1 :][:2]).split(" --")[0]
-    if line and line[0].endswith("nats-server"):
-        return "nats-server"
-    return "imago dev" if "dev" in line and "--data-dir" in line else None
+async def lift_limits(instance: Instance) -> None:
+    """Give the default client limits that no corpus reaches."""
+    admin = json.loads((instance.data_dir / "secrets.json").read_text())["ADMIN_API_KEY"]
+    client = json.loads((instance.data_dir / "default-client.json").read_text())["client_id"]
+    url = f"http://127.0.0.1:{instance.port}/auth/clients/{client}"
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": admin}, raise_for_status=True) as session,
+        session.patch(url, json={"limits": _NO_LIMITS}),
+    ):
+        pass
 
 
 async def child_exits(instance: Instance) -> dict[str, int]:
@@ -167,75 +144,32 @@ async def child_exits(instance: Instance) -> dict[str, int]:
     ):
         lines = (await answer.text()).splitlines()
     prefix = 'imago_child_exits_total{cause="'
-    counts = {
-        line[len(prefix) :].split('"')[0]: int(float(line.split()[-1])) for line in lines if line.startswith(prefix)
-    }
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if line.startswith(prefix):
+            counts[line[len(prefix) :].split('"')[0]] += int(float(line.split()[-1]))
     return {cause: count for cause, count in counts.items() if count}
-
-
-def report(seen: list[Seen], watch: Watch, exits: dict[str, int], *, folder: Path) -> bool:
-    """Print and write the report; return whether every target was met."""
-    figures = Figures("corpus")
-    statuses = Counter(f"{one.status} {one.code}".strip() for one in seen)
-    errors = Counter(f"{stage}: {code}" for one in seen for stage, code in one.stages.items() if code != "done")
-    held = True
-
-    def hold(name: str, value: float, target: float) -> None:
-        nonlocal held
-        try:
-            figures.hold(name, value, "<=", target)
-        except AssertionError as error:
-            held = False
-            print(f"NOT MET: {error}")
-
-    figures.note("files", len(seen))
-    hold("files that got a 5xx or no answer", sum(one.status == 0 or one.status >= 500 for one in seen), 0)
-    hold("images that never ended", sum(one.image_status == "never ended" for one in seen), 0)
-    hold("parents that died", len(watch.dead_parents), 0)
-    hold("longest stage (s)", max((one.longest_stage for one in seen), default=0), LONGEST_STAGE)
-    hold("slowest upload (s)", max((one.upload_seconds for one in seen), default=0), LONGEST_STAGE)
-    hold("most memory of one process (MiB)", max(watch.peaks.values(), default=0) / MB, 1024)
-    figures.note("most memory of all processes together (MiB)", watch.peak_sum / MB)
-    figures.note("child processes that ended by themselves", str(exits))
-    print("\nanswers:")
-    for name, count in statuses.most_common():
-        print(f"  {count:6}  {name}")
-    print("images:")
-    for name, count in Counter(one.image_status for one in seen if one.image_status).most_common():
-        print(f"  {count:6}  {name}")
-    print("stages that did not succeed:")
-    for name, count in errors.most_common():
-        print(f"  {count:6}  {name}")
-    print("slowest stages:")
-    for one in sorted(seen, key=lambda item: -item.longest_stage)[:SLOWEST]:
-        print(f"  {one.longest_stage:6.2f} s  {one.longest_stage_name:<10} {one.name}")
-    print("memory:")
-    for name, peak in watch.peaks.most_common():
-        print(f"  {peak / MB:6.0f} MiB  {name}")
-    if watch.dead_parents:
-        print(f"parents that died: {watch.dead_parents}")
-    figures.write(folder)
-    (folder / "corpus-files.json").write_text(json.dumps([vars(one) for one in seen], indent=1))
-    print((folder / "corpus.md").read_text())
-    return held
 
 
 async def run(options: argparse.Namespace) -> bool:
     """Run an instance, send all files to it, and report."""
-    source = files(options.folder, options.mutants, options.seed, options.limit)
+    source = Source(options.folder, options.limit, options.mutants, options.seed)
     with tempfile.TemporaryDirectory(prefix="imago-corpus-") as directory:
-        instance = Instance(Path(directory) / "data", RETRY_BASE="0.05", RETRY_CAP="0.2")
+        environment = {"RETRY_BASE": "0.05", "RETRY_CAP": "0.2", "LOG_LEVEL": "info", "ANONYMOUS_BURST": "1000000"}
+        instance = Instance(Path(directory) / "data", WORKER_MAX_JOBS=JOBS, WORKER_PROCESSES=JOBS, **environment)
         await asyncio.to_thread(instance.start, 180)
         watch = Watch()
         watching = asyncio.create_task(watch_processes(instance, watch))
         try:
-            seen = await send_all(instance, source)
+            await lift_limits(instance)
+            outcomes = await send_all(instance, source)
             exits = await child_exits(instance)
+            attempts: list[Attempt] = attempts_of(instance.logs())
         finally:
             watching.cancel()
             await asyncio.to_thread(instance.stop)
             instance.kill()
-    return report(seen, watch, exits, folder=options.out)
+    return report(outcomes, attempts, watch, exits, found=source.found, folder=options.out)
 
 
 def main() -> None:

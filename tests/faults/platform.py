@@ -103,6 +103,8 @@ class Process:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                # A developer's `.env` must not apply to the process.
+                cwd=self.log.parent,
             )
         if wait and self.port is not None:
             self.wait_ready()

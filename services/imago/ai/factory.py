@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from yarl import URL
+from pydantic import SecretStr
 
 from imago.ai.budgeted_provider import BudgetedProvider
 from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.ai.offline.vision_provider import OfflineVisionProvider
+from imago.ai.provider_chain import ChosenModel, provider_chain
 from imago.ai.provider_client import ProviderClient
-from imago.ai.providers.base import DEFAULT_MODELS, GEMINI, OFFLINE, OPENROUTER, LanguageModel
+from imago.ai.providers.base import GEMINI, OFFLINE, LanguageModel
 from imago.ai.providers.gemini import GeminiModel
-from imago.ai.providers.openrouter import OpenRouterModel, is_openrouter
+from imago.ai.providers.openrouter import OpenRouterModel
 from imago.core.ai_usage.model import Breaker, CallContext, CallObserver, Ledger
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.images.vision import OcrProvider, VisionProvider
 from imago.settings import Settings
-from imago.startup import StartupError
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,9 @@ def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, obs
     """Build the providers; raise StartupError."""
     offline_vision = OfflineVisionProvider(model_dir=settings.model_dir, min_confidence=settings.vision_min_confidence)
     offline_texts = OfflineTextProvider()
-    chain = _provider_chain(settings)
-    models = [_model(entry, settings, first=index == 0) for index, entry in enumerate(chain) if entry != OFFLINE]
+    chain = provider_chain(settings)
+    models = [_model(chosen, settings) for chosen in chain if chosen.provider != OFFLINE]
     if not models:
-        if settings.ocr_fallback == "ai":
-            raise StartupError("OCR_FALLBACK=ai needs AI_PROVIDER=gemini or openrouter")
         return Providers(vision=lambda _: offline_vision, texts=lambda _: offline_texts, ocr=None)
     client = ProviderClient(
         models,
@@ -63,61 +61,26 @@ def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, obs
         observer=observer,
         offline_vision=offline_vision,
         offline_texts=offline_texts,
-        fall_back_offline=chain[-1] == OFFLINE,
+        fall_back_offline=chain[-1].provider == OFFLINE,
     )
     return Providers(vision=budgeted, texts=budgeted, ocr=budgeted, client=client)
 
 
-def _provider_chain(settings: Settings) -> list[str]:
-    """Return the provider and its fallbacks, each as `provider` or `provider:model`."""
-    chain = [settings.provider, *settings.ai_fallback]
-    if chain[0] == OFFLINE and len(chain) > 1:
-        raise StartupError("AI_FALLBACK: the offline provider doesn't fail, so it can't have a fallback")
-    if OFFLINE in chain[:-1]:
-        raise StartupError("AI_FALLBACK: offline must be the last one")
-    return chain
-
-
-def _model(entry: str, settings: Settings, *, first: bool) -> LanguageModel:
-    """Build the model of `provider` or `provider:model`. AI_MODEL is the model of the first provider."""
-    provider, _, named = entry.partition(":")
-    setting = "AI_PROVIDER" if first else "AI_FALLBACK"
-    model = named or (settings.ai_model if first else None) or DEFAULT_MODELS.get(provider)
-    if provider == GEMINI:
-        return _gemini_model(model or DEFAULT_MODELS[GEMINI], settings, setting=setting)
-    if provider == OPENROUTER:
-        if model is None:
-            raise StartupError(
-                f"{setting}: openrouter needs {'AI_MODEL' if first else 'a model, as in openrouter:some/model'}"
-            )
-        return _openrouter_model(model, settings, setting=setting)
-    raise StartupError(f"{setting}: {provider!r} is not a provider; use gemini, openrouter or offline")
-
-
-def _gemini_model(model: str, settings: Settings, *, setting: str) -> GeminiModel:
-    if settings.gemini_api_key is None:
-        raise StartupError(f"{setting}: gemini needs GEMINI_API_KEY")
-    return GeminiModel(
-        api_key=settings.gemini_api_key.get_secret_value(),
-        model=model,
-        base_url=settings.gemini_base_url,
-        timeout=settings.ai_timeout,
-    )
-
-
-def _openrouter_model(model: str, settings: Settings, *, setting: str) -> OpenRouterModel:
-    key = settings.openrouter_api_key
-    try:
-        url = URL(settings.openrouter_base_url)
-    except ValueError:
-        raise StartupError("OPENROUTER_BASE_URL is not a valid URL") from None
-    if key is None and is_openrouter(url):
-        raise StartupError(
-            f"{setting}: openrouter needs OPENROUTER_API_KEY, or the OPENROUTER_BASE_URL of another server"
+def _model(chosen: ChosenModel, settings: Settings) -> LanguageModel:
+    if chosen.provider == GEMINI:
+        return GeminiModel(
+            api_key=_secret(settings.gemini_api_key) or "",
+            model=chosen.model,
+            base_url=settings.gemini_base_url,
+            timeout=settings.ai_timeout,
         )
     return OpenRouterModel(
-        api_key=key.get_secret_value() if key else None,
-        model=model,
+        api_key=_secret(settings.openrouter_api_key),
+        model=chosen.model,
         base_url=settings.openrouter_base_url,
         timeout=settings.ai_timeout,
     )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from nats.errors import Error as NatsError
 
+from imago.ai.provider_chain import provider_chain
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
@@ -38,6 +39,7 @@ from imago.bootstrap.parts import (
     object_store,
     stop_on_signals,
 )
+from imago.bootstrap.sandbox import check_sandbox
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
@@ -69,6 +71,7 @@ _PAGE_READERS = 2
 async def run_api(settings: Settings, *, fd: int | None = None) -> None:
     """Serve the API until SIGINT or SIGTERM; `fd` is an inherited listening socket. Raises StartupError."""
     configure_telemetry(settings, "api")
+    check_sandbox(settings)
     listener = bind(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     with stop_on_signals() as stop:
         async with api_services(settings) as services, serving(services, listener):
@@ -81,6 +84,7 @@ async def run_api(settings: Settings, *, fd: int | None = None) -> None:
 async def api_services(settings: Settings) -> AsyncIterator[Services]:
     """Start the parts of an API process, and stop them in reverse order; raise StartupError."""
     pepper = _pepper(settings)
+    provider_chain(settings)
     async with (
         database(settings) as db,
         object_store(settings) as store,

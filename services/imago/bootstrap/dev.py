@@ -14,9 +14,21 @@ from uuid import UUID, uuid4
 import aiohttp
 import click
 
-from imago.bootstrap.data_dir import DEFAULT_CLIENT, ensure_secrets, locked, read_json, write_private
-from imago.bootstrap.parts import database, nats_connection, stop_on_signals
+from imago.ai.provider_chain import provider_chain
+from imago.bootstrap.data_dir import (
+    DEFAULT_CLIENT,
+    ensure_secrets,
+    locked,
+    metrics_directory,
+    read_json,
+    write_private,
+)
+from imago.bootstrap.dev_logs import follow_logs
+from imago.bootstrap.dev_settings import environment_of, read_settings
+from imago.bootstrap.parts import database, nats_connection, stop_on_signals, unknown_settings
+from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
+from imago.cancellation import end_tasks
 from imago.core.clients import keys
 from imago.core.clients.changes import NewClient, create_client
 from imago.core.clients.model import Pipeline, Plan
@@ -30,27 +42,55 @@ from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings, load_settings
 from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
-from imago.telemetry.metrics import clear_directory
 
-# Ctrl-C should take at most 10 s: these leave time for NATS to stop.
-DRAIN_SECONDS = 4
 STOP_SECONDS = 7.0
 READY_SECONDS = 60.0
 
 
-async def run_dev(*, host: str, port: int, data_dir: Path) -> None:
-    """Run everything until SIGINT or SIGTERM; `data_dir` is absolute. Raises StartupError."""
+async def run_dev(*, host: str | None, port: int | None, data_dir: Path, verbose: bool = False) -> None:
+    """Run everything until SIGINT or SIGTERM; `data_dir` is absolute. Raises StartupError.
+
+    Without `host` and `port`, those of the settings apply. `verbose` shows the logs on standard error, as the log level
+    debug does.
+    """
     configure_logging(level="error", console=True)
-    with locked(data_dir), stop_on_signals() as stop, bind(host, port) as listener:
-        url = f"http://{_reachable(host)}:{listener.getsockname()[1]}"
-        async with _embedded_nats(data_dir) as nats:
-            environment = _environment(data_dir, nats)
+    settings = read_settings()
+    provider_chain(settings)
+    check_sandbox(settings)
+    for warning in unknown_settings():
+        click.echo(f"imago: warning: {warning}", err=True)
+    address = settings.host if host is None else host, settings.port if port is None else port
+    with (
+        locked(data_dir),
+        stop_on_signals() as stop,
+        bind(*address) as listener,
+        metrics_directory(data_dir) as metrics,
+    ):
+        url = f"http://{_reachable(address[0])}:{listener.getsockname()[1]}"
+        async with _embedded_nats(data_dir) as nats, _logs(data_dir, shown=verbose or _debugging(settings)):
+            environment = environment_of(
+                data_dir, nats=nats, metrics_dir=metrics, secrets=ensure_secrets(data_dir), settings=settings
+            )
             first_key = await _prepare(_settings(environment), data_dir, url)
             async with _running(_processes(environment, data_dir, listener)):
                 await _wait_ready(url, stop)
                 if not stop.is_set():
                     _print_started(url, data_dir, first_key)
                 await _watch_nats(nats, stop)
+
+
+def _debugging(settings: Settings) -> bool:
+    return settings.debug or settings.log_level == "debug"
+
+
+@asynccontextmanager
+async def _logs(data_dir: Path, *, shown: bool) -> AsyncIterator[None]:
+    """Show the processes' log lines on standard error if they are asked for."""
+    following = asyncio.create_task(follow_logs(data_dir / "logs")) if shown else None
+    try:
+        yield
+    finally:
+        await end_tasks(following)
 
 
 def _reachable(host: str) -> str:
@@ -69,29 +109,6 @@ async def _embedded_nats(data_dir: Path) -> AsyncIterator[EmbeddedNats]:
         yield nats
     finally:
         await nats.stop()
-
-
-def _environment(data_dir: Path, nats: EmbeddedNats) -> dict[str, str]:
-    """Return the environment of all processes: variables that are set win over all but the embedded parts."""
-    metrics_dir = data_dir / "metrics"
-    clear_directory(metrics_dir)
-    embedded = {
-        "DATABASE_URL": f"sqlite+aiosqlite:///{data_dir / 'imago.db'}",
-        "STORAGE_BACKEND": "local",
-        "STORAGE_DIR": str(data_dir / "objects"),
-        "NATS_URL": nats.url,
-        "NATS_USER": nats.user,
-        "NATS_PASSWORD": nats.password,
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
-    }
-    defaults = {
-        "WORKER_LANES": "premium,standard,*",
-        "SHUTDOWN_TIMEOUT": str(DRAIN_SECONDS),
-        # NATS loses negative acknowledgements when it restarts: such jobs wait for the ack timeout, three heartbeats.
-        "HEARTBEAT": "3",
-        **ensure_secrets(data_dir),
-    }
-    return {**defaults, **os.environ, **embedded}
 
 
 def _settings(environment: dict[str, str]) -> Settings:
@@ -143,12 +160,17 @@ def _processes(environment: dict[str, str], data_dir: Path, listener: socket.soc
         SupervisedProcess(
             name,
             [sys.executable, "-m", "imago.cli.main", *command],
-            environment=environment,
+            environment=_environment_of_process(name, environment),
             log=data_dir / "logs" / f"{name}.log",
             pass_fds=(listener.fileno(),) if name == "api" else (),
         )
         for name, command in arguments.items()
     ]
+
+
+def _environment_of_process(name: str, environment: dict[str, str]) -> dict[str, str]:
+    # One port can have only one server; the API's exposes the metrics of all processes.
+    return {key: value for key, value in environment.items() if name == "api" or key != "METRICS_PORT"}
 
 
 @asynccontextmanager

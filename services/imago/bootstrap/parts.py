@@ -10,7 +10,10 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
+import structlog
+
 from imago import failpoints
+from imago.bootstrap.sandbox import language_data, ocr_command
 from imago.cancellation import end_tasks
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
@@ -21,11 +24,14 @@ from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.settings.environment import unknown_names
 from imago.startup import StartupError
 from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.logs import configure_logging
 from imago.telemetry.tracing import configure_tracing
+
+log = structlog.get_logger(__name__)
 
 # Longer than a migration usually takes.
 SCHEMA_SECONDS = 120.0
@@ -38,11 +44,18 @@ def configure_telemetry(settings: Settings, service: str) -> None:
     """Set up logs, traces, metrics and failpoints of a process."""
     failpoints.arm(settings.failpoints)
     configure_logging(level="debug" if settings.debug else settings.log_level, console=settings.debug)
+    for warning in unknown_settings():
+        log.warning("setting.unknown", message=warning)
     configure_tracing(settings, service=service)
     metrics.set_client_labels(settings.metrics_clients)
     metrics.set_build_info(service)
     if service == "api":
         metrics.init_api_series()
+
+
+def unknown_settings() -> list[str]:
+    """Return warnings about variables that are probably misspelt settings; raise StartupError for one in `.env`."""
+    return unknown_names(Settings.model_fields)
 
 
 @contextlib.contextmanager
@@ -117,10 +130,16 @@ async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> Asy
 
 
 @asynccontextmanager
-async def child_pool(settings: Settings) -> AsyncIterator[ChildPool]:
-    """Provide child processes for decoding: one per core unless the settings say otherwise."""
+async def child_pool(settings: Settings, *, ocr: bool = False) -> AsyncIterator[ChildPool]:
+    """Provide child processes for decoding, and for OCR: one per core unless the settings say otherwise."""
     size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
-    children = ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
+    children = ChildPool(
+        size=size,
+        memory_mb=settings.child_memory_mb,
+        cpu_seconds=settings.child_cpu_seconds,
+        readable=language_data(settings),
+        command=ocr_command(settings) if ocr else None,
+    )
     try:
         yield children
     finally:

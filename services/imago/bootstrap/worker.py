@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from imago.ai.provider_chain import provider_chain
 from imago.bootstrap.parts import (
     child_pool,
     configure_telemetry,
@@ -17,6 +18,7 @@ from imago.bootstrap.parts import (
     object_store,
     stop_on_signals,
 )
+from imago.bootstrap.sandbox import check_sandbox
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
@@ -40,6 +42,7 @@ log = structlog.get_logger(__name__)
 async def run_worker(settings: Settings, kind: str) -> None:
     """Run a worker of a kind (`exif`, `ocr` or `vision`) until SIGINT or SIGTERM; raise StartupError."""
     configure_telemetry(settings, f"worker-{kind}")
+    check_sandbox(settings)
     with stop_on_signals() as stop:
         async with worker(settings, kind) as running:
             log.info("worker.started", kind=kind, lanes=settings.worker_lanes)
@@ -50,13 +53,15 @@ async def run_worker(settings: Settings, kind: str) -> None:
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     """Start the parts of a worker, and stop them in reverse order."""
     name = f"worker-{kind}"
+    if _calls_providers(settings, kind):
+        provider_chain(settings)
     async with (
         database(settings) as db,
         object_store(settings) as store,
         nats_connection(settings, name=name) as nats,
         _providers(settings, kind, db, nats) as providers,
         eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
-        child_pool(settings) as children,
+        child_pool(settings, ocr=kind == "ocr") as children,
         connection_gauges(db, nats, process=name),
     ):
         lanes = WorkerLanes.parse(settings.worker_lanes)
@@ -78,13 +83,17 @@ async def _providers(
     settings: Settings, kind: str, db: Database, nats: NatsConnection
 ) -> AsyncIterator["Providers | None"]:
     """Provide AI providers to the workers that use them; the others do without their keys and their imports."""
-    if kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai"):
+    if _calls_providers(settings, kind):
         from imago.bootstrap.ai import ai_providers
 
         async with ai_providers(settings, db, nats) as providers:
             yield providers
     else:
         yield None
+
+
+def _calls_providers(settings: Settings, kind: str) -> bool:
+    return kind == "vision" or (kind == "ocr" and settings.ocr_fallback == "ai")
 
 
 @asynccontextmanager

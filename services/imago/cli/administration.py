@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import click
 
+from imago.bootstrap.data_dir import SECRETS, read_json
+from imago.bootstrap.dev_settings import stored_environment
 from imago.bootstrap.parts import database, nats_connection, object_store
 from imago.core.clients.queries import dedicated_lanes
 from imago.db.schema import current_revision
 from imago.nats.streams import StreamOptions, ensure_streams
-from imago.settings import Settings
+from imago.settings import Settings, load_settings
+from imago.startup import StartupError
 
 # Building an index on a large table is slow, and so is waiting for another replica that builds it.
 MIGRATION_SECONDS = 3600.0
@@ -41,6 +46,21 @@ async def ensure_topology(settings: Settings) -> None:
         options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
         await ensure_streams(nats.js, lanes=await dedicated_lanes(db), options=options)
         click.echo("streams and consumers are up to date")
+
+
+def stored_settings(data_dir: Path) -> Settings:
+    """Return the settings of the environment, or of `imago dev`'s data directory if they name no database.
+
+    Raises StartupError if there is neither.
+    """
+    settings = load_settings()
+    if settings.database_url != Settings.model_fields["database_url"].default:
+        return settings
+    secrets = read_json(data_dir / SECRETS)
+    if "SIGNED_URL_SECRET" not in secrets or not (data_dir / "imago.db").is_file():
+        raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} is none")
+    os.environ.update(stored_environment(data_dir, secrets, settings))
+    return load_settings()
 
 
 async def audit_storage(settings: Settings) -> None:

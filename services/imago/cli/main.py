@@ -1,6 +1,7 @@
 """The `imago` command."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,6 +16,7 @@ from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.settings import Settings, load_settings
+from imago.settings.environment import load_environment
 from imago.startup import StartupError
 
 
@@ -27,6 +29,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
+    # Databases, objects and logs are clients' data. Processes that this one starts inherit the mask.
+    mask = os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -38,14 +42,22 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         raise CommandError(str(error)) from None
     except NatsError as error:
         raise CommandError(f"NATS is unavailable ({type(error).__name__})") from None
+    finally:
+        os.umask(mask)
+
+
+def _default(setting: str) -> object:
+    return Settings.model_fields[setting].default
 
 
 class Commands(click.Group):
     """The commands; one that cannot start says why in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; raise CommandError for a StartupError."""
+        """Run the command with the variables of `.env`; raise CommandError for a StartupError."""
         try:
+            if not {"-h", "--help"} & set(ctx.args):
+                load_environment()
             return super().invoke(ctx)
         except StartupError as error:
             raise CommandError(str(error)) from None
@@ -58,13 +70,12 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--host", default=Settings.model_fields["host"].default, show_default=True, help="Address to listen on.")
+@click.option("--host", default=None, help=f"Address to listen on.  [default: HOST, or {_default('host')}]")
 @click.option(
     "--port",
-    default=Settings.model_fields["port"].default,
-    show_default=True,
+    default=None,
     type=click.IntRange(0, 65535),
-    help="Port; 0 for a free one.",
+    help=f"Port; 0 for a free one.  [default: PORT, or {_default('port')}]",
 )
 @click.option(
     "--data-dir",
@@ -73,29 +84,34 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="Directory for the database, files and streams.",
 )
-def dev(host: str, port: int, data_dir: Path) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Show the logs of all processes; LOG_LEVEL=debug does too.")
+def dev(host: str | None, port: int | None, data_dir: Path, verbose: bool) -> None:
     """Run all of Imago on this machine, with its own database, storage and NATS server."""
+    load_settings()
     from imago.bootstrap.dev import run_dev
 
-    run(run_dev(host=host, port=port, data_dir=data_dir.absolute()))
+    run(run_dev(host=host, port=port, data_dir=data_dir.absolute(), verbose=verbose))
 
 
 @cli.command()
 @click.option("--fd", type=int, default=None, hidden=True, help="An inherited listening socket.")
 def api(fd: int | None) -> None:
     """Run the HTTP API."""
+    # First, because the metrics library reads one of them when it is imported.
+    settings = load_settings()
     from imago.bootstrap.api import run_api
 
-    run(run_api(load_settings(), fd=fd))
+    run(run_api(settings, fd=fd))
 
 
 @cli.command()
 @click.argument("kind", type=click.Choice(sorted(WORKER_STAGES)))
 def worker(kind: str) -> None:
     """Run a worker."""
+    settings = load_settings()
     from imago.bootstrap.worker import run_worker
 
-    run(run_worker(load_settings(), kind))
+    run(run_worker(settings, kind))
 
 
 @cli.command()
@@ -103,25 +119,32 @@ def worker(kind: str) -> None:
 @click.option("--timeout", default=600.0, show_default=True, help="Longest wait in seconds.")
 def migrate(wait: bool, timeout: float) -> None:
     """Migrate the database to this version's schema."""
+    settings = load_settings()
     from imago.cli.administration import migrate_database, wait_for_database
 
-    run(wait_for_database(load_settings(), timeout=timeout) if wait else migrate_database(load_settings()))
+    run(wait_for_database(settings, timeout=timeout) if wait else migrate_database(settings))
 
 
 @cli.command()
 def topology() -> None:
     """Create and update the streams and consumers."""
+    settings = load_settings()
     from imago.cli.administration import ensure_topology
 
-    run(ensure_topology(load_settings()))
+    run(ensure_topology(settings))
 
 
 @cli.command()
-def audit() -> None:
-    """Compare all objects in storage with the database and print the differences; changes nothing."""
-    from imago.cli.administration import audit_storage
+@DATA_OPTION
+def audit(data_dir: Path) -> None:
+    """Compare all objects in storage with the database and print the differences; changes nothing.
 
-    run(audit_storage(load_settings()))
+    Without DATABASE_URL, the data directory of `imago dev` is compared.
+    """
+    load_settings()
+    from imago.cli.administration import audit_storage, stored_settings
+
+    run(audit_storage(stored_settings(data_dir.absolute())))
 
 
 @cli.command()

@@ -9,6 +9,6 @@ DATA_OPTION = click.option(
     "--data-dir",
     default="data",
     type=click.Path(path_type=Path),
-    help="Data directory of a running `imago dev`, for its URL and key.",
+    help="Data directory of `imago dev`, for its URL and key.",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")

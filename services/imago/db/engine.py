@@ -6,6 +6,7 @@ lock instead of failing when they upgrade to it.
 """
 
 import asyncio
+import inspect
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -90,9 +91,10 @@ class Database:
         try:
             self.url = sa.make_url(url)
             self.is_sqlite = _DRIVERS[self.url.drivername] == "sqlite"
-        except (sa.exc.ArgumentError, KeyError):
+        except (sa.exc.ArgumentError, KeyError, ValueError):
             # Not the URL itself, which can contain a password.
             raise StartupError(f"DATABASE_URL must begin with one of: {', '.join(_DRIVERS)}") from None
+        _check_options(self.url)
         self._timeout = timeout
         self.on_connection_wait: Callable[[float], None] | None = None
         """Called with the seconds that a checkout from the pool took, including checkouts that failed."""
@@ -222,6 +224,14 @@ class Database:
         )
         ping_idle_connections(engine.sync_engine)
         return engine
+
+
+def _check_options(url: sa.URL) -> None:
+    """Raise StartupError for an option of the URL that the driver does not have, such as libpq's `sslmode`."""
+    if _DRIVERS[url.drivername] == "postgresql":
+        for name in url.query.keys() - inspect.signature(asyncpg.connect).parameters.keys():
+            hint = "; use ssl" if name == "sslmode" else ""
+            raise StartupError(f"DATABASE_URL: asyncpg has no option {name!r}{hint}")
 
 
 def _asyncpg_of(connection: AsyncConnection) -> Any:

@@ -1,13 +1,16 @@
 """A bounded parser of the boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), without decoding.
 
-It finds what the header check and the EXIF reader need: the size of the primary image, the number of images, and the
-location of the EXIF item. Every count, size and depth has a limit, so that a crafted file costs little.
+It finds what the header check and the readers of metadata need: the size of the primary image, the number of images,
+and the location of the items with EXIF and XMP. Every count, size and depth has a limit, so that a crafted file costs
+little.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
 
 MAX_BOXES = 4096
 MAX_META_BYTES = 4 * 2**20
@@ -18,10 +21,16 @@ HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 GENERIC_BRANDS = frozenset({b"mif1", b"msf1", b"mif2"})
 
+# How long boxes and extents take to read, compared with the parts of other formats.
+_BOX_STEPS = 2
+_EXTENT_STEPS = 5
+
 _HIDDEN_OR_DATA = frozenset({b"Exif", b"mime", b"uri "})
+# The item types that are made of other items: grids, overlays, and images that are turned or cropped.
+_DERIVED = frozenset({b"grid", b"iovl", b"iden", b"tmap"})
 
 
-class InvalidBoxes(ValueError):
+class InvalidBoxes(BrokenContainer):
     """The boxes contradict each other or exceed a limit."""
 
 
@@ -41,6 +50,7 @@ class HeifInfo:
     brands: frozenset[bytes]
     primary: int | None = None
     types: dict[int, bytes] = field(default_factory=dict)
+    content_types: dict[int, bytes] = field(default_factory=dict)
     hidden: set[int] = field(default_factory=set)
     extents: dict[int, list[Extent]] = field(default_factory=dict)
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -52,6 +62,12 @@ class HeifInfo:
         """The item type of the coded pixels: `hvc1`, `av01`, or None if no item has one."""
         coded = [kind for kind in self.types.values() if kind in (b"hvc1", b"av01")]
         return coded[0] if coded else None
+
+    @property
+    def foreign_codecs(self) -> tuple[bytes, ...]:
+        """The item types of coded pixels that are neither HEVC nor AV1."""
+        known = {*_HIDDEN_OR_DATA, *_DERIVED, b"hvc1", b"av01"}
+        return tuple(sorted({kind for kind in self.types.values() if kind not in known}))
 
     @property
     def primary_size(self) -> tuple[int, int] | None:
@@ -78,58 +94,57 @@ def brands(head: bytes) -> frozenset[bytes]:
     return frozenset(head[at : at + 4] for at in (8, *range(16, size - 3, 4)))
 
 
-def read_heif(stream: BinaryIO) -> HeifInfo:
-    """Read the meta box of a file; raise InvalidBoxes if it is missing or invalid."""
-    stream.seek(0)
-    info = HeifInfo(brands(stream.read(256)))
+def read_heif(stream: BinaryIO | BoundedReader) -> HeifInfo:
+    """Read the meta box of a file; raise InvalidBoxes or LimitExceeded if it is missing, invalid or too large."""
+    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
+    info = HeifInfo(brands(reader.read(0, min(256, reader.size))))
     if not info.brands:
         raise InvalidBoxes("no ftyp box")
     try:
-        meta = _find(stream, b"meta")
-        for kind, body in _boxes(meta[4:]):
-            _read_child(info, kind, body)
+        meta = _find(reader, b"meta")
+        for kind, body in _boxes(reader, meta[4:]):
+            _read_child(reader, info, kind, body)
     except (struct.error, IndexError) as error:
         raise InvalidBoxes("a box ends too early") from error
     return info
 
 
-def read_item(stream: BinaryIO, info: HeifInfo, item: int, *, limit: int) -> bytes:
+def read_item(stream: BinaryIO | BoundedReader, info: HeifInfo, item: int, *, limit: int) -> bytes:
     """Return the bytes of an item, at most `limit`."""
-    data = b""
+    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
+    parts, left = [], limit
     for extent in info.extents.get(item, [])[:MAX_EXTENTS]:
-        length = min(extent.length, limit - len(data))
+        length = min(extent.length, left)
         if length <= 0:
             break
-        if extent.in_idat:
-            data += info.idat[extent.offset : extent.offset + length]
-        else:
-            stream.seek(extent.offset)
-            data += stream.read(length)
-    return data
+        data = info.idat[extent.offset :][:length] if extent.in_idat else reader.read(extent.offset, length)
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)
 
 
-def sequence_frames(stream: BinaryIO) -> int:
+def sequence_frames(stream: BinaryIO | BoundedReader) -> int:
     """Return the number of samples in the longest track of an image sequence; 1 without a track."""
+    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
     try:
-        moov = _find(stream, b"moov")
-        return max([1, *_sample_counts(moov, depth=0)])
-    except (InvalidBoxes, struct.error, IndexError):
+        moov = _find(reader, b"moov")
+        return max([1, *_sample_counts(reader, moov, depth=0)])
+    except (BrokenContainer, struct.error, IndexError):
         return 1
 
 
-def _sample_counts(data: bytes, *, depth: int) -> Iterator[int]:
-    for kind, body in _boxes(data):
+def _sample_counts(reader: BoundedReader, data: bytes, *, depth: int) -> Iterator[int]:
+    for kind, body in _boxes(reader, data):
         if kind == b"stsz":
             yield struct.unpack_from(">I", body, 8)[0]
         elif kind in (b"trak", b"mdia", b"minf", b"stbl") and depth < 8:
-            yield from _sample_counts(body, depth=depth + 1)
+            yield from _sample_counts(reader, body, depth=depth + 1)
 
 
-def _find(stream: BinaryIO, box: bytes) -> bytes:
+def _find(reader: BoundedReader, box: bytes) -> bytes:
     position = 0
     for _ in range(MAX_BOXES):
-        stream.seek(position)
-        head = stream.read(16)
+        head = reader.read(position, 16) or reader.read(position, 8)
         if len(head) < 8:
             break
         size, kind = struct.unpack(">I4s", head[:8])
@@ -140,19 +155,19 @@ def _find(stream: BinaryIO, box: bytes) -> bytes:
             length = MAX_META_BYTES if size == 0 else size - header
             if not 0 <= length <= MAX_META_BYTES:
                 raise InvalidBoxes("a box is too large")
-            stream.seek(position + header)
-            return stream.read(length)
+            return reader.read(position + header, length)
         if size == 0 or size < header:
             break
         position += size
     raise InvalidBoxes(f"no {box.decode()} box")
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _boxes(reader: BoundedReader, data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 0
     for _ in range(MAX_BOXES):
         if at + 8 > len(data):
             return
+        reader.step(_BOX_STEPS)
         size, kind = struct.unpack_from(">I4s", data, at)
         header = 8
         if size == 1:
@@ -163,41 +178,44 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise InvalidBoxes("a box is larger than its container")
         yield kind, data[at + header : at + size]
         at += size
-    raise InvalidBoxes("too many boxes")
+    raise LimitExceeded("a box has too many parts")
 
 
-def _read_child(info: HeifInfo, kind: bytes, body: bytes) -> None:
+def _read_child(reader: BoundedReader, info: HeifInfo, kind: bytes, body: bytes) -> None:
     match kind:
         case b"pitm":
             info.primary = struct.unpack_from(">I" if body[0] else ">H", body, 4)[0]
         case b"iinf":
-            _read_item_infos(info, body)
+            _read_item_infos(reader, info, body)
         case b"iloc":
-            _read_locations(info, body)
+            _read_locations(reader, info, body)
         case b"iprp":
-            _read_properties(info, body)
+            _read_properties(reader, info, body)
         case b"iref":
-            _read_references(info, body)
+            _read_references(reader, info, body)
         case b"idat":
             info.idat = body
 
 
-def _read_item_infos(info: HeifInfo, body: bytes) -> None:
+def _read_item_infos(reader: BoundedReader, info: HeifInfo, body: bytes) -> None:
     start = 8 if body[0] else 6
-    for kind, entry in _boxes(body[start:]):
+    for kind, entry in _boxes(reader, body[start:]):
         if kind != b"infe" or entry[0] < 2:
             continue
         wide = entry[0] >= 3
         item = struct.unpack_from(">I" if wide else ">H", entry, 4)[0]
-        item_type = entry[10:14] if wide else entry[8:12]
+        at = 10 if wide else 8
         if len(info.types) >= MAX_ITEMS:
-            raise InvalidBoxes("too many items")
-        info.types[item] = item_type
+            raise LimitExceeded("the file has too many items")
+        info.types[item] = item_type = entry[at : at + 4]
+        if item_type == b"mime":
+            # The item's name precedes its media type.
+            info.content_types[item] = [*entry[at + 4 :].split(b"\0", 2), b""][1]
         if entry[3] & 1:
             info.hidden.add(item)
 
 
-def _read_locations(info: HeifInfo, body: bytes) -> None:
+def _read_locations(reader: BoundedReader, info: HeifInfo, body: bytes) -> None:
     version = body[0]
     offset_size, length_size = body[4] >> 4, body[4] & 15
     base_size, index_size = body[5] >> 4, (body[5] & 15) if version else 0
@@ -219,6 +237,8 @@ def _read_locations(info: HeifInfo, body: bytes) -> None:
         base = take(base_size)
         extents = []
         for _ in range(min(take(2), MAX_BOXES)):
+            # With sizes of zero, an extent takes no bytes.
+            reader.step(_EXTENT_STEPS)
             take(index_size)
             offset, length = take(offset_size), take(length_size)
             extents.append(Extent(base + offset, length, method == 1))
@@ -226,13 +246,13 @@ def _read_locations(info: HeifInfo, body: bytes) -> None:
             info.extents[item] = extents
 
 
-def _read_properties(info: HeifInfo, body: bytes) -> None:
+def _read_properties(reader: BoundedReader, info: HeifInfo, body: bytes) -> None:
     properties: list[_Size | None] = []
-    for kind, part in _boxes(body):
+    for kind, part in _boxes(reader, body):
         if kind == b"ipco":
-            properties.extend(_size_property(name, value) for name, value in _boxes(part))
+            properties.extend(_size_property(name, value) for name, value in _boxes(reader, part))
         elif kind == b"ipma":
-            _read_associations(info, part, properties)
+            _read_associations(reader, info, part, properties)
 
 
 @dataclass(frozen=True)
@@ -254,7 +274,7 @@ def _size_property(name: bytes, value: bytes) -> _Size | None:
     return None
 
 
-def _read_associations(info: HeifInfo, body: bytes, properties: list[_Size | None]) -> None:
+def _read_associations(reader: BoundedReader, info: HeifInfo, body: bytes, properties: list[_Size | None]) -> None:
     wide_item, wide_index = body[0] >= 1, body[3] & 1
     count, at = struct.unpack_from(">I", body, 4)[0], 8
     for _ in range(min(count, MAX_ITEMS)):
@@ -262,6 +282,7 @@ def _read_associations(info: HeifInfo, body: bytes, properties: list[_Size | Non
         at += 4 if wide_item else 2
         links = body[at]
         at += 1
+        reader.step(1 + links)
         for _ in range(links):
             index = struct.unpack_from(">H", body, at)[0] & 0x7FFF if wide_index else body[at] & 0x7F
             at += 2 if wide_index else 1
@@ -270,11 +291,12 @@ def _read_associations(info: HeifInfo, body: bytes, properties: list[_Size | Non
                 info.sizes[item] = (size.width, size.height)
 
 
-def _read_references(info: HeifInfo, body: bytes) -> None:
+def _read_references(reader: BoundedReader, info: HeifInfo, body: bytes) -> None:
     wide = body[0] >= 1
     size, code = (4, ">I") if wide else (2, ">H")
-    for kind, part in _boxes(body[4:]):
+    for kind, part in _boxes(reader, body[4:]):
         source = struct.unpack_from(code, part, 0)[0]
         count = struct.unpack_from(">H", part, size)[0]
+        reader.step(count)
         targets = [struct.unpack_from(code, part, size + 2 + size * index)[0] for index in range(count)]
         info.references.setdefault(kind, {}).setdefault(source, []).extend(targets)

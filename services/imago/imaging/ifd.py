@@ -8,12 +8,18 @@ of such pairs for rationals.
 
 import copy
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-MAX_ENTRIES = 1024
+from imago.imaging.containers.reading import BoundedReader, LimitExceeded
+
+# libtiff reads no directory with more entries either.
+MAX_ENTRIES = 4096
+# The bytes of one text or blob, of one array of numbers, and of all values of a directory.
 MAX_VALUE_BYTES = 64 * 1024
+MAX_ARRAY_BYTES = 4096
+MAX_DIRECTORY_BYTES = 2**20
 
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
@@ -39,6 +45,7 @@ _TYPES = {
 }
 # BigTIFF's additions.
 _BIG_TYPES = {16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
+_ALL_TYPES = {**_TYPES, **_BIG_TYPES}
 
 _UNDEFINED = 7
 
@@ -61,7 +68,9 @@ class NotTiff(ValueError):
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """An entry of a directory: its tag, type, number of values, and the size and position of the values in bytes."""
+
     tag: int
     kind: int
     count: int
@@ -70,110 +79,124 @@ class _Entry:
 
 
 class Directories:
-    """The directories of a TIFF structure in a stream, which are read on demand."""
+    """The directories of a TIFF structure in a stream, which are read on demand.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    A stream that a BoundedReader has in hand can share its limits.
+    """
+
+    def __init__(self, stream: BinaryIO | BoundedReader) -> None:
+        self._reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
         self._base = 0
-        head = self._read(0, 16)
+        head = self._reader.read(0, min(16, self._reader.size))
         orders = {b"II": "<", b"MM": ">"}
         if len(head) < 8 or head[:2] not in orders:
             raise NotTiff("no byte order")
-        self._order = orders[head[:2]]
-        magic = struct.unpack_from(self._order + "H", head, 2)[0]
+        self.order = orders[head[:2]]
+        magic = struct.unpack_from(self.order + "H", head, 2)[0]
         # 42 is TIFF and 43 is BigTIFF. 0x4f52, 0x5352 and 0x55 are raw formats with the same structure.
         self._big = magic == 43
         if self._big and len(head) < 16:
             raise NotTiff("a truncated BigTIFF header")
-        self._first = struct.unpack_from(self._order + ("Q" if self._big else "L"), head, 8 if self._big else 4)[0]
+        self.first: int = struct.unpack_from(self.order + ("Q" if self._big else "L"), head, 8 if self._big else 4)[0]
+        """The position of the main directory."""
 
     def read(self) -> tuple[Tags, Tags, Tags]:
         """Return the tags of the main, the EXIF and the GPS directory; empty if one is missing or unreadable."""
-        main = self._directory(self._first)
+        main = self.main()
         exif, gps = (self._pointed(main, pointer) for pointer in (EXIF_POINTER, GPS_POINTER))
         # Some writers put the pointer to the GPS directory into the EXIF directory.
         return main, exif, gps or self._pointed(exif, GPS_POINTER)
 
-    def nested(self, offset: int, wanted: frozenset[int], *, base: int = 0, order: str | None = None) -> Tags:
-        """Return the wanted tags of a directory of a maker note, which begins at `offset`.
-
-        Its offsets count from `base`, and its byte order (`<` or `>`) is its own or that of the file. A directory in a
-        value has the place of the value, a `Span`.
-        """
-        note = copy.copy(self)
-        note._base, note._order, note._big = base, order or self._order, False
-        return note._values(entry for entry in note._entries(offset - base) if entry.tag in wanted)
-
-    def bytes_at(self, offset: int, size: int) -> bytes:
-        """Return at most `MAX_VALUE_BYTES` bytes; fewer at the end of the stream."""
-        return self._read(offset, min(size, MAX_VALUE_BYTES))
-
-    @property
-    def order(self) -> str:
-        """The byte order, `<` or `>`."""
-        return self._order
+    def main(self) -> Tags:
+        """Return the tags of the main directory."""
+        return self.directory(self.first)
 
     def plausible(self) -> bool:
         """Return whether every entry of the three directories is within the stream, so that piexif is safe to use."""
-        length = self._stream.seek(0, 2)
-        offsets = [self._first]
+        offsets, length = [self.first], self._reader.size
         for offset in offsets:
-            for entry in self._entries(offset):
+            for entry in self.entries(offset):
                 if entry.kind not in _TYPES or entry.size > MAX_VALUE_BYTES * 256:
                     return False
                 if entry.size > 4 and entry.offset + entry.size > length:
                     return False
                 if entry.tag in (EXIF_POINTER, GPS_POINTER):
-                    target = self._value(entry)
+                    target = self.value(entry)
                     if not isinstance(target, int) or target in offsets or len(offsets) > 4:
                         return False
                     offsets.append(target)
         return True
 
-    def _pointed(self, tags: Tags, pointer: int) -> Tags:
-        offset = tags.get(pointer)
-        return self._directory(offset) if isinstance(offset, int) and offset else {}
+    def nested(self, offset: int, wanted: frozenset[int], *, base: int = 0, order: str | None = None) -> Tags:
+        """Return the wanted tags of a directory of a maker note, which begins at `offset`.
 
-    def _directory(self, offset: int) -> Tags:
-        return self._values(self._entries(offset))
+        The offsets in it count from `base`, and its byte order (`<` or `>`) is its own or that of the file.
+        """
+        note = copy.copy(self)
+        note._base, note.order, note._big = base, order or self.order, False
+        return note.directory(offset - base, wanted)
 
-    def _values(self, entries: Iterable[_Entry]) -> Tags:
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Return at most `MAX_VALUE_BYTES` bytes; fewer at the end of the stream."""
+        return self._read(offset, min(size, MAX_VALUE_BYTES))
+
+    def directory(self, offset: int, wanted: frozenset[int] | None = None) -> Tags:
+        """Return the tags of a directory, or the wanted ones; the values that can't be read are left out."""
         tags: Tags = {}
-        for entry in entries:
-            try:
-                value = self._value(entry)
-            except (struct.error, ValueError, OverflowError):
-                continue
-            if value is not None:
-                tags.setdefault(entry.tag, value)
+        left = MAX_DIRECTORY_BYTES
+        try:
+            for entry in self.entries(offset):
+                if wanted is not None and entry.tag not in wanted:
+                    continue
+                left -= min(entry.size, MAX_VALUE_BYTES)
+                value = self.value(entry) if left >= 0 else None
+                if value is not None:
+                    tags.setdefault(entry.tag, value)
+        except LimitExceeded:
+            # What has been read is complete.
+            return tags
         return tags
 
-    def _entries(self, offset: int) -> Iterator[_Entry]:
-        count_code, size, code, inline = ("Q", 20, "HHQ", 8) if self._big else ("H", 12, "HHL", 4)
-        count_bytes = self._read(offset, struct.calcsize(self._order + count_code))
-        if len(count_bytes) < struct.calcsize(self._order + count_code):
-            return
-        count = min(struct.unpack(self._order + count_code, count_bytes)[0], MAX_ENTRIES)
-        start = offset + len(count_bytes)
-        table = self._read(start, count * size)
-        types = {**_TYPES, **_BIG_TYPES} if self._big else _TYPES
+    def entries(self, offset: int) -> Iterator[Entry]:
+        """Yield the entries of a directory without their values, at most `MAX_ENTRIES`."""
+        size, code, inline = (20, "HHQ", 8) if self._big else (12, "HHL", 4)
+        count, start = self._count(offset)
+        table = self._read(start, min(count, MAX_ENTRIES) * size)
+        types = _ALL_TYPES if self._big else _TYPES
         for index in range(len(table) // size):
-            tag, kind, number = struct.unpack_from(self._order + code, table, index * size)
+            self._reader.step()
+            tag, kind, number = struct.unpack_from(self.order + code, table, index * size)
             at = index * size + size - inline
             width = types.get(kind, (1, ""))[0] * number
             where = start + at
             if width > inline:
-                where = struct.unpack_from(self._order + ("Q" if self._big else "L"), table, at)[0]
-            yield _Entry(tag, kind, number, width, where)
+                where = struct.unpack_from(self.order + ("Q" if self._big else "L"), table, at)[0]
+            yield Entry(tag, kind, number, width, where)
 
-    def _value(self, entry: _Entry) -> Any:
-        types = {**_TYPES, **_BIG_TYPES}
-        if entry.kind not in types or entry.count == 0:
+    def entry_count(self, offset: int) -> int:
+        """Return the number of entries that a directory claims to have."""
+        return self._count(offset)[0]
+
+    def following(self, offset: int) -> int | None:
+        """Return the position of the directory after this one, 0 after the last one; None if the file ends in it."""
+        count, start = self._count(offset)
+        code, size = ("Q", 20) if self._big else ("L", 12)
+        width = struct.calcsize(self.order + code)
+        data = self._read(start + count * size, width)
+        # A directory has at least one entry (TIFF 6.0, section 2).
+        return None if not count or len(data) < width else struct.unpack(self.order + code, data)[0]
+
+    def value(self, entry: Entry) -> Any:
+        """Return the value of an entry, or its place (`Span`) if it contains directories.
+
+        None if it has an unknown type, is too large, or is outside of the file.
+        """
+        if entry.kind not in _ALL_TYPES or entry.count == 0:
             return None
         if entry.tag in _NOT_READ and entry.kind == _UNDEFINED:
             return Span(entry.offset + self._base, entry.size)
-        width, code = types[entry.kind]
-        if entry.size > MAX_VALUE_BYTES and code != "s":
+        width, code = _ALL_TYPES[entry.kind]
+        if code != "s" and entry.size > MAX_ARRAY_BYTES:
             return None
         data = self._read(entry.offset, min(entry.size, MAX_VALUE_BYTES))
         if code == "s":
@@ -181,13 +204,24 @@ class Directories:
         count = len(data) // width
         if count == 0:
             return None
-        numbers = struct.unpack_from(self._order + code * count, data)
+        numbers = struct.unpack_from(self.order + code * count, data)
         values = tuple(zip(numbers[::2], numbers[1::2], strict=True)) if len(code) == 2 else numbers
         return values[0] if len(values) == 1 else values
 
+    def blob(self, entry: Entry, *, limit: int) -> bytes:
+        """Return the bytes of an entry's values, whatever their type, at most `limit`."""
+        return self._read(entry.offset, min(entry.size, limit))
+
+    def _pointed(self, tags: Tags, pointer: int) -> Tags:
+        offset = tags.get(pointer)
+        return self.directory(offset) if isinstance(offset, int) and offset else {}
+
+    def _count(self, offset: int) -> tuple[int, int]:
+        code = self.order + ("Q" if self._big else "H")
+        width = struct.calcsize(code)
+        data = self._read(offset, width)
+        return (struct.unpack(code, data)[0], offset + width) if len(data) == width else (0, offset)
+
     def _read(self, offset: int, length: int) -> bytes:
         offset += self._base
-        if offset < 0 or offset > 2**62:
-            return b""
-        self._stream.seek(offset)
-        return self._stream.read(length)
+        return self._reader.read(offset, length) if 0 <= offset <= 2**62 else b""

@@ -23,5 +23,8 @@ async def build_store(settings: StorageSettings) -> ObjectStore:
     if settings.signed_url_secret is None:
         raise StartupError("STORAGE_BACKEND=local needs SIGNED_URL_SECRET")
     store = LocalStore(settings.storage_dir, url_secret=settings.signed_url_secret.get_secret_value())
-    await asyncio.to_thread(store.prepare)
+    try:
+        await asyncio.to_thread(store.prepare)
+    except OSError as error:
+        raise StartupError(f"STORAGE_DIR: cannot write to {settings.storage_dir}: {error.strerror}") from error
     return store

@@ -13,6 +13,7 @@ from imago.core.jobs.stages import Stage
 from imago.settings.ai import AiSettings
 from imago.settings.auth import AuthSettings
 from imago.settings.database import DatabaseSettings
+from imago.settings.environment import load_environment
 from imago.settings.http import HttpSettings
 from imago.settings.maintenance import MaintenanceSettings
 from imago.settings.nats import NatsSettings
@@ -55,15 +56,23 @@ class Settings(
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment; raise StartupError with the first variable that is wrong."""
+    """Read the settings from `.env` and the environment; raise StartupError with the first variable that is wrong."""
+    load_environment()
     try:
         return Settings()
     except SettingsError as error:
-        # A value that is not valid JSON; the message names the setting and not its value.
-        raise StartupError(str(error)) from None
+        # The message names the field and not its value.
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        raise StartupError(f"{name.upper()}: is not valid JSON") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        # Without the value, which may be a secret.
-        text = f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}"
-        raise StartupError(text) from None
+        raise StartupError(describe(error)) from None
+
+
+def describe(error: ValidationError, *, prefix: str = "") -> str:
+    """Return the first invalid setting and the reason in one line, without the value, which may be a secret."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    setting, path = first["loc"][:1], first["loc"][1:]
+    name = f"{prefix}{setting[0]}".upper() + ": " if setting else ""
+    # The position of a wrong price, for example.
+    where = ".".join(str(part) for part in path if isinstance(part, str)) + ": " if path else ""
+    return f"{name}{where.removeprefix(': ')}{' '.join(first['msg'].removeprefix('Value error, ').split())}"

@@ -1,25 +1,25 @@
 """AI providers."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from imago.core.ai_usage.model import BudgetPolicy, Price
-from imago.settings.base import CommaList, SettingsGroup
+from imago.settings.base import CommaList, HeaderSecret, HttpUrl, LowerCase, Seconds, SettingsGroup
 
 
 class AiSettings(SettingsGroup):
     """Providers, their models, and budgets."""
 
-    ai_provider: Literal["gemini", "openrouter", "offline"] | None = None
+    ai_provider: Annotated[Literal["gemini", "openrouter", "offline"] | None, LowerCase] = None
     ai_fallback: CommaList = ()
     """Providers tried in this order when the first one fails."""
     ai_model: str | None = None
     """A model of the provider; required for `openrouter`."""
-    ai_timeout: float = Field(60.0, gt=0)
+    ai_timeout: Seconds = 60.0
     """Time limit for one response of a provider."""
-    ai_budget_policy: BudgetPolicy = BudgetPolicy.HOLD
+    ai_budget_policy: Annotated[BudgetPolicy, LowerCase] = BudgetPolicy.HOLD
     """What happens when a client's AI calls of the month are used up, unless the client has its own policy."""
     ai_prices: dict[str, Price] = Field(default_factory=dict)
     """Prices by model name, in US dollars per million tokens: `{"some-model": {"input": 0.3, "output": 2.5}}`."""
@@ -27,13 +27,13 @@ class AiSettings(SettingsGroup):
     """The longest side in pixels of images that providers describe; models use no higher resolution."""
     ai_page_side: int = Field(2048, ge=64, le=4096)
     """The same for pages whose text they read."""
-    ai_calls_kept_days: int = Field(90, ge=1)
+    ai_calls_kept_days: int = Field(90, ge=1, le=36_600)
     """How long records of single calls are kept; monthly totals are kept forever."""
-    gemini_api_key: SecretStr | None = None
-    gemini_base_url: str | None = None
-    openrouter_api_key: SecretStr | None = None
-    openrouter_base_url: str = "https://openrouter.ai/api/v1"
-    vision_min_confidence: float = Field(0.35, ge=0, le=1)
+    gemini_api_key: HeaderSecret | None = None
+    gemini_base_url: HttpUrl | None = None
+    openrouter_api_key: HeaderSecret | None = None
+    openrouter_base_url: HttpUrl = "https://openrouter.ai/api/v1"
+    vision_min_confidence: float = Field(0.35, ge=0, le=1, allow_inf_nan=False)
     """Below this the offline provider says less instead of guessing."""
     model_dir: Path | None = None
     """Directory of the offline vision model; unset: the user's cache directory."""

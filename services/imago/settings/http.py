@@ -1,42 +1,51 @@
 """The HTTP server of the API."""
 
 from functools import cached_property
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from imago.core.forwarded import Network, parse_networks
-from imago.settings.base import CommaList, SettingsGroup
+from imago.settings.base import CommaList, Count, HttpUrl, Seconds, SettingsGroup, check_url
 
 
 class HttpSettings(SettingsGroup):
     """Addresses, rate limits by address, and connection timeouts."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9._:%-]+$")
     port: int = Field(8000, ge=0, le=65535)
-    public_url: str | None = None
+    public_url: HttpUrl | None = None
     metrics_port: int | None = Field(None, ge=1, le=65535)
     cors_origins: CommaList = ()
     trusted_proxies: CommaList = ()
     """Networks whose `X-Forwarded-For` is believed."""
-    anonymous_per_minute: int = Field(300, ge=1)
+    anonymous_per_minute: Count = 300
     """Requests per minute of one address without a valid key; in each process."""
-    anonymous_burst: int = Field(100, ge=1)
-    files_per_minute: int = Field(6000, ge=1)
+    anonymous_burst: Count = 100
+    files_per_minute: Count = 6000
     """The same for signed URLs of local storage."""
-    files_burst: int = Field(1000, ge=1)
-    keepalive_timeout: float = Field(75.0, gt=0)
-    header_timeout: float = Field(15.0, gt=0)
+    files_burst: Count = 1000
+    keepalive_timeout: Seconds = 75.0
+    header_timeout: Seconds = 15.0
     """Time limit for the first request's line and headers on a new connection."""
-    shutdown_timeout: float = Field(8.0, gt=0)
-    drain_delay: float = Field(0.0, ge=0)
+    shutdown_timeout: Seconds = 8.0
+    drain_delay: float = Field(0.0, ge=0, le=3600, allow_inf_nan=False)
     """Seconds between reporting not ready and closing the port, for load balancers to notice; the chart sets it."""
-    events_heartbeat: float = Field(15.0, gt=0)
+    events_heartbeat: Seconds = 15.0
     """Seconds between two comments on an idle event stream, so that proxies do not close it."""
 
     @field_validator("trusted_proxies")
     @classmethod
     def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         parse_networks(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and urlsplit(check_url(origin, ("https", "http"))).path:
+                raise ValueError("an origin has no path: https://host:port")
         return value
 
     @cached_property

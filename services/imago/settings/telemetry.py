@@ -1,12 +1,11 @@
 """Logs, metrics and traces, and the failpoints of tests."""
 
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import field_validator
 
 from imago import failpoints
-from imago.settings.base import CommaList, SettingsGroup
+from imago.settings.base import CommaList, ExistingDirectory, HttpUrl, LowerCase, SettingsGroup
 
 # Each name is a label of some dozens of series in each process.
 MAX_METRICS_CLIENTS = 50
@@ -17,11 +16,11 @@ class TelemetrySettings(SettingsGroup):
 
     debug: bool = False
     """Console logs instead of JSON, and logs of level debug."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LowerCase] = "info"
     metrics_clients: CommaList = ()
     """Names of the clients, 50 at most, that have their own label in metrics; all others are `other`."""
-    otel_exporter_otlp_endpoint: str | None = None
-    prometheus_multiproc_dir: Path | None = None
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    prometheus_multiproc_dir: ExistingDirectory | None = None
     failpoints: str = ""
     """Where a test makes this process crash, freeze or skip a step; never set in production (`imago.failpoints`)."""
 

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from imago.settings.base import SettingsGroup
+from imago.settings.base import Count, Megabytes, Seconds, SettingsGroup
 
 MB = 2**20
 
@@ -12,21 +12,21 @@ MB = 2**20
 class UploadSettings(SettingsGroup):
     """Sizes, timeouts, concurrency and idempotency of uploads."""
 
-    uploads_per_client: int = Field(32, ge=1)
+    uploads_per_client: Count = 32
     """Concurrent uploads of one client in each process."""
-    upload_mb_per_client: int = Field(1024, ge=1)
+    upload_mb_per_client: Megabytes = 1024
     """Total size of one client's concurrent uploads in each process."""
-    max_upload_size_mb: int = Field(50, ge=1)
-    max_image_pixels: int = Field(50_000_000, ge=1)
-    upload_idle_timeout: float = Field(30.0, gt=0)
+    max_upload_size_mb: Megabytes = 50
+    max_image_pixels: int = Field(50_000_000, ge=1, le=2**40)
+    upload_idle_timeout: Seconds = 30.0
     """The longest pause between two reads of an upload."""
-    upload_min_rate: int = Field(1024, ge=0)
+    upload_min_rate: int = Field(1024, ge=0, le=2**40)
     """Bytes per second that an upload must average after its first 30 seconds."""
-    upload_total_timeout: float = Field(900.0, gt=0)
-    intent_ttl: float = Field(1200.0, gt=0)
+    upload_total_timeout: Seconds = 900.0
+    intent_ttl: Seconds = 1200.0
     """Lifetime of an intent; longer than `upload_total_timeout`, or a slow upload would lose its object."""
-    idempotency_ttl: int = Field(24 * 3600, ge=60)
-    idempotency_lease: float = Field(30.0, gt=0)
+    idempotency_ttl: int = Field(24 * 3600, ge=60, le=366 * 24 * 3600)
+    idempotency_lease: Seconds = 30.0
     """Seconds after which the Idempotency-Key of a killed upload can be used again."""
 
     @property

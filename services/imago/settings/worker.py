@@ -1,26 +1,30 @@
 """Workers and their child processes."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from imago.core.lanes.worker_lanes import WorkerLanes
-from imago.settings.base import SettingsGroup
+from imago.settings.base import Seconds, SettingsGroup
 
 
 class WorkerSettings(SettingsGroup):
     """Concurrency, retries, heartbeats and the limits of child processes."""
 
     worker_lanes: str = "premium,standard"
-    worker_max_jobs: int = Field(10, ge=1)
-    worker_max_tries: int = Field(3, ge=1)
-    worker_processes: int | None = Field(None, ge=1)
+    worker_max_jobs: int = Field(10, ge=1, le=10_000)
+    worker_max_tries: int = Field(3, ge=1, le=1_000)
+    worker_processes: int | None = Field(None, ge=1, le=1_000)
     """Child processes for decoding and OCR; unset: one per core, at most `worker_max_jobs`."""
-    heartbeat: float = Field(10.0, gt=0)
+    heartbeat: Seconds = 10.0
     """Seconds between two heartbeats; `ack_wait` and the lease of a claim are three of them."""
-    retry_base: float = Field(2.0, gt=0)
-    retry_cap: float = Field(300.0, gt=0)
-    child_memory_mb: int = Field(2048, ge=256)
+    retry_base: Seconds = 2.0
+    retry_cap: Seconds = 300.0
+    sandbox: Literal["available", "required"] = "available"
+    """Whether a machine may lack parts of the sandbox of child processes: then the others apply."""
+    child_memory_mb: int = Field(2048, ge=256, le=2**20)
     """Address space of a child process, in addition to what it has before its first task."""
-    child_cpu_seconds: int = Field(120, ge=1)
+    child_cpu_seconds: int = Field(120, ge=1, le=24 * 3600)
     """CPU seconds of one task in a child process."""
 
     @field_validator("worker_lanes")

@@ -3,7 +3,10 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from devtools.photos import corpus_files
 from imago.core.errors import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
 from imago.core.images.model import ImageFormat
 from imago.imaging.header import probe
+from tests.support.hostile_headers import HOSTILE, chunk, segment
 from tests.support.images import FORMATS, animated, encoded, picture
 
 
@@ -91,6 +95,59 @@ def test_every_camera_file_has_a_size() -> None:
         with path.open("rb") as stream:
             header = probe(stream)
         assert header.pixels > 0, path
+
+
+READ_ALL = """
+import resource, sys, time
+from imago.core.errors import Problem
+from imago.imaging.exif import read_exif
+from imago.imaging.header import probe
+from imago.imaging.metadata_parts import read_metadata
+for path in sys.argv[1:]:
+    for read in (probe, read_metadata, read_exif):
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        with open(path, "rb") as file:
+            try:
+                read(file)
+            except Problem:
+                pass
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        seconds = time.process_time() - began
+        if grown > 64 or seconds > 1:
+            print(f"{path}: {read.__name__} took {seconds:.1f} s and {grown:.0f} MiB")
+"""
+
+
+def test_the_header_of_any_file_costs_little_time_and_memory(tmp_path: Path) -> None:
+    for name, make in HOSTILE.items():
+        (tmp_path / name).write_bytes(make(12_000_000))
+    paths = [str(tmp_path / name) for name in HOSTILE]
+    # In a process of its own, whose largest memory is known.
+    found = subprocess.run([sys.executable, "-c", READ_ALL, *paths], capture_output=True, text=True, check=True)
+    assert found.stdout == ""
+
+
+@pytest.mark.parametrize("kind", ["stereo", "gain map", "preview"])
+def test_only_pictures_of_one_subject_are_frames_of_a_jpeg(kind: str) -> None:
+    primary, second = {"stereo": (0x020002, 0x020002), "gain map": (0x030000, 0), "preview": (0x030000, 0x010001)}[kind]
+    entries = b"".join(struct.pack("<IIIHH", attribute, 100, 0, 0, 0) for attribute in (primary, second))
+    table = struct.pack("<HHHIIHHIII", 2, 0xB001, 4, 1, 2, 0xB002, 7, len(entries), 38, 0)
+    whole = encoded("jpeg")
+    data = whole[:2] + segment(0xE2, b"MPF\0II*\0\x08\0\0\0" + table + entries) + whole[2:] + whole
+    assert probe(io.BytesIO(data)).frames == (2 if kind == "stereo" else 1)
+
+
+def test_the_size_of_a_png_needs_no_other_chunk() -> None:
+    whole = encoded("png", picture(120, 80))
+    broken = struct.pack(">I", 4) + b"tEXt" + b"a\0bc" + b"\0\0\0\0"
+    for extra in (
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"A" * 5_000_000)),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"A" * 2_000_000),
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"A" * 2_000_000)),
+        broken,
+    ):
+        header = probe(io.BytesIO(whole[:33] + extra + whole[33:]))
+        assert (header.width, header.height) == (120, 80)
 
 
 SAMPLES = [encoded(kind) for kind in FORMATS] + [animated(kind) for kind in ("gif", "webp", "tiff", "avif")]

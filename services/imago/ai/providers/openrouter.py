@@ -9,6 +9,7 @@ import aiohttp
 from yarl import URL
 
 from imago.ai.prompts import Prompt, Turn
+from imago.ai.provider_chain import is_openrouter
 from imago.ai.providers.base import OPENROUTER, Reply, reported_model, reported_tokens
 from imago.ai.providers.failures import CallFailed, CallOutcome, failure_of_status
 from imago.ai.providers.http import ProviderSession, delay_until, provider_request, retry_delay
@@ -83,12 +84,6 @@ class OpenRouterModel:
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
             raise CallFailed(CallOutcome.BLOCKED, "content filter or refusal", usage=usage, reached=True)
         return Reply(_text(message.get("content")), usage)
-
-
-def is_openrouter(url: URL) -> bool:
-    """Return whether the URL is one of OpenRouter itself."""
-    host = url.host or ""
-    return host == "openrouter.ai" or host.endswith(".openrouter.ai")
 
 
 def _message(turn: Turn) -> dict[str, Any]:

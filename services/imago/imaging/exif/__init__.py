@@ -16,9 +16,9 @@ from imago.core.images.results import Camera, ExifResult
 from imago.imaging.exif import dates, exposure, gps, lens, makernotes
 from imago.imaging.exif.tags import Tag, TagTables
 from imago.imaging.exif.values import text
-from imago.imaging.exif_locate import locate
 from imago.imaging.header import PARSER_ERRORS, sniff
 from imago.imaging.ifd import Directories, NotTiff
+from imago.imaging.metadata_parts import read_metadata
 
 ExifReader = Literal["ifd", "piexif"]
 
@@ -32,7 +32,7 @@ def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
     stream.seek(0)
     if sniff(stream.read(256)) is ImageFormat.TIFF:
         return _tolerant(stream)
-    block = locate(stream)
+    block = read_metadata(stream).exif
     return parse(block, reader=reader) if block else ExifResult()
 
 

@@ -1,7 +1,7 @@
 """The time at which a picture was taken."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 from imago.imaging.exif.tags import Tag, TagTables
@@ -103,7 +103,7 @@ def _local(year: str, month: str, day: str, hour: str, minute: str, second: str)
     # Phones that count the hours from 1 to 24 write 24 just after midnight. A leap second has the number 60.
     clock = 0 if int(hour) == 24 else int(hour), int(minute), 59 if int(second) == 60 else int(second)
     try:
-        return datetime(int(year), int(month), int(day), *clock)
+        return datetime.combine(date(int(year), int(month), int(day)), time(*clock))
     except ValueError:
         return None
 

@@ -88,5 +88,5 @@ def _names() -> Mapping[int, str]:
     """Return the names of the lenses by their numbers, from exifread, which omits numbers of several lenses."""
     from exifread.tags.makernote.canon import OFFSET_TAGS
 
-    names: Mapping[int, str] = OFFSET_TAGS[_SETTINGS][_LENS][1]
-    return names
+    names = OFFSET_TAGS[_SETTINGS][_LENS][1]
+    return names if isinstance(names, dict) else {}

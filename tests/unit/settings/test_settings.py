@@ -15,7 +15,7 @@ from imago.startup import StartupError
         ({"METRICS_CLIENTS": ",".join(f"c{n}" for n in range(51))}, "METRICS_CLIENTS takes at most 50 names"),
         ({"TRUSTED_PROXIES": "10.0.0.0/33"}, "TRUSTED_PROXIES: "),
         ({"WORKER_MAX_TRIES": "0"}, "WORKER_MAX_TRIES: "),
-        ({"AI_PRICES": "not JSON"}, "ai_prices"),
+        ({"AI_PRICES": "not JSON"}, "AI_PRICES: is not valid JSON"),
         ({"STORAGE_BACKEND": "s3"}, "STORAGE_BACKEND=s3 needs S3_BUCKET"),
         ({"INTENT_TTL": "10"}, "INTENT_TTL must be longer than UPLOAD_TOTAL_TIMEOUT"),
         ({"AI_PROVIDER": "gemini", "VISION_TIMEOUT": "5"}, "VISION_TIMEOUT must be longer than twice AI_TIMEOUT"),
