@@ -20,7 +20,9 @@ class ImageQuery(PageQuery):
     q = text_field(
         500,
         min_length=1,
-        metadata={"description": "Words of the name, the text or a description; the last word may be a prefix"},
+        metadata={
+            "description": "Words of the name, the text, descriptions and keywords; the last one may be a prefix"
+        },
     )
     camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
     taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})

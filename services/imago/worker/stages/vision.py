@@ -9,7 +9,7 @@ from imago.core.images.results import ExifResult
 from imago.core.images.vision import VisionInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
-from imago.imaging.exif import read_exif
+from imago.imaging.metadata import read_file
 from imago.imaging.preparation import PreparedImage
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 
@@ -58,4 +58,4 @@ class VisionStage:
 
 def _read_exif(path: Path) -> ExifResult:
     with path.open("rb") as stream:
-        return read_exif(stream)
+        return read_file(stream)
