@@ -25,7 +25,7 @@ def test_the_fields_of_camera_files_are_the_same_as_with_exiftool(record_propert
     corpus()
     comparison = compare(corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif"))
     record_property("fields", comparison.found.total())
-    assert comparison.found.total() >= 500, "too few fields were compared"
+    assert comparison.found.total() >= 300, "too few fields were compared"
     assert comparison.share >= TARGET, "\n".join(comparison.lines())
 
 
