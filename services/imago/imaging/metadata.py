@@ -13,7 +13,7 @@ from imago.imaging.iptc.exif_texts import read_texts
 from imago.imaging.iptc.fields import local_time
 from imago.imaging.iptc.iim import IimFields, read_iim
 from imago.imaging.iptc.reconcile import reconcile
-from imago.imaging.iptc.xmp import XmpFields, read_xmp
+from imago.imaging.iptc.xmp import read_xmp
 from imago.imaging.metadata_parts import MetadataParts, read_metadata
 
 # The times of EXIF that are not the time of the last change: taken and digitized.
@@ -59,9 +59,9 @@ def _completed(result: ExifResult, main: Tags, exif: Tags, parts: MetadataParts)
         lens=result.camera.lens or xmp.lens,
         taken_at=(result.camera.taken_at if created else None) or said or result.camera.taken_at,
     )
-    return ExifResult(camera, _place(result.gps, xmp), iptc)
+    return ExifResult(camera, _place(result.gps, xmp.gps), iptc)
 
 
-def _place(gps: Gps, xmp: XmpFields) -> Gps:
+def _place(gps: Gps, xmp: Gps) -> Gps:
     altitude = xmp.altitude if gps.altitude is None else gps.altitude
-    return replace(gps, altitude=altitude) if gps.has_gps else Gps.at(xmp.latitude, xmp.longitude, altitude)
+    return replace(gps if gps.has_gps else xmp, altitude=altitude)
