@@ -181,6 +181,10 @@ def result_columns(result: StageResult, *, thumbnail_key: str | None) -> dict[st
             }
         case ExifResult():
             camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
-            return {"camera": camera[:MAX_CAMERA] or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
+            return {
+                "camera": camera[:MAX_CAMERA] or None,
+                "taken_at": result.taken_local,
+                "has_gps": result.gps.has_gps,
+            }
         case _:
             return {}
