@@ -98,7 +98,8 @@ def _png_texts(packet: bytes, record: bytes) -> PngImagePlugin.PngInfo:
         texts.add_itxt("XML:com.adobe.xmp", packet.decode())
     if record:
         digits = photoshop(record).hex()
-        texts.add_text("Raw profile type 8bim", f"\n8bim\n{len(digits) // 2:8}\n{digits}\n", zip=True)
+        # As ImageMagick and exiftool write it.
+        texts.add_text("Raw profile type iptc", f"\nIPTC profile\n{len(digits) // 2:8}\n{digits}\n", zip=True)
     return texts
 
 

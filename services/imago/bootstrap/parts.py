@@ -5,7 +5,6 @@ Parts of a single kind are in that kind's module: a pod that is scaled from zero
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -132,9 +131,8 @@ async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> Asy
 @asynccontextmanager
 async def child_pool(settings: Settings, *, ocr: bool = False) -> AsyncIterator[ChildPool]:
     """Provide child processes for decoding, and for OCR: one per core unless the settings say otherwise."""
-    size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
     children = ChildPool(
-        size=size,
+        size=settings.children,
         memory_mb=settings.child_memory_mb,
         cpu_seconds=settings.child_cpu_seconds,
         readable=language_data(settings),

@@ -36,7 +36,8 @@ _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 # What a PNG text chunk with XMP, or with a profile that ImageMagick wrote as hexadecimal digits, is named.
 _PNG_XMP = b"XML:com.adobe.xmp"
 _RAW_PROFILE = b"Raw profile type "
-_RAW_DIGITS = re.compile(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]+)")
+# The name of the profile may have several words: `IPTC profile`.
+_RAW_DIGITS = re.compile(rb"\s*\w[\w ]{0,79}\s+\d+\s+([0-9a-fA-F\s]+)")
 _PNG_KEYWORD_BYTES = 80
 # A compressed profile can take as long as this number of chunks.
 _PROFILE_STEPS = 10_000

@@ -33,6 +33,10 @@ class StageSettings(SettingsGroup):
     ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    decode_cpu_per_megapixel: float = Field(1.0, gt=0, le=1000)
+    """CPU seconds to decode and scale a megapixel, beside those that every task has; at most `child_cpu_seconds`."""
+    ocr_cpu_per_megapixel: float = Field(6.0, gt=0, le=1000)
+    """CPU seconds to read a megapixel of a page, beside those to decode it; at most `child_cpu_seconds`."""
     # `Settings.stage_timeout` finds the time limit of a stage by the name `<stage>_timeout`.
     thumbnail_timeout: Seconds = 60.0
     exif_timeout: Seconds = 30.0

@@ -70,5 +70,5 @@ async def test_an_image_is_found_by_its_own_texts(tenant: Tenant, tmp_path: Path
 async def test_the_texts_of_all_stages_are_found_together(tenant: Tenant, tmp_path: Path) -> None:
     _, accepted = await tenant.upload(described("jpeg", PACKET), "a.jpg")
     await read_exif(tenant.api, tenant, accepted, tmp_path)
-    await tenant.call("PATCH", f"/images/{accepted['id']}", json={"description": "Mine", "tags": ["port"]})
-    assert await found(tenant, "mine bateaux a.jpg") == [accepted["id"]]
+    await tenant.call("PATCH", f"/images/{accepted['id']}", json={"description": "私は京都に住んでいます"})
+    assert await found(tenant, "京都 住んで bateaux a.jpg") == [accepted["id"]]

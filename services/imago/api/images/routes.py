@@ -119,7 +119,7 @@ async def show(request: web.Request) -> web.Response:
 @allow_clients(Scope.IMAGES_READ)
 async def status(request: web.Request) -> web.Response:
     """Return the status of an image and of each of its stages."""
-    return json_response(status_response(*await _stages(request)))
+    return json_response(await _status(request))
 
 
 @routes.get("/images/{id}/exif", allow_head=False)
@@ -216,7 +216,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         headers=trace_headers(),
     )
     request.app[OUTBOX_PUBLISHER].publish_soon(rows)
-    return json_response(status_response(*await _stages(request)), status=202)
+    return json_response(await _status(request), status=202)
 
 
 @routes.patch("/images/{id}")
@@ -270,6 +270,11 @@ def _ref(request: web.Request) -> int | UUID:
         # Anything that can't be an id is answered like an unknown id.
         raise NotFound("No such image.")
     return ref
+
+
+async def _status(request: web.Request) -> StatusResponse:
+    language = client_of(request).pipeline.description_language
+    return status_response(*await _stages(request), language=language)
 
 
 async def _stages(request: web.Request) -> tuple[ImageRow, dict[Stage, StageRow]]:

@@ -13,8 +13,8 @@ _XP_TITLE, _XP_COMMENT, _XP_AUTHOR, _XP_KEYWORDS, _XP_SUBJECT = range(0x9C9B, 0x
 
 # What cameras write where a photographer's description belongs.
 _PLACEHOLDER = re.compile(
-    r"(OLYMPUS|KODAK|MINOLTA|KONICA|SANYO|SAMSUNG|VIVITAR|PENTAX|POLAROID)? ?(DIGITAL (STILL )?CAMERA|DSC)\W*"
-    r"|SONY DSC|DCIM[\\/].*|<untitled>|default|\W*",
+    r"(\w+ )?DIGITAL ?(STILL ?)?CAMERA\W*|\w+ DSC|DCIM[\\/].*|\w{4,8}\.JPE?G"
+    r"|MY BEAUTIFUL PICTURE|<untitled>|default|\W*",
     re.IGNORECASE,
 )
 

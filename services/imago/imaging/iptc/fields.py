@@ -48,10 +48,8 @@ def place_or_none(place: IptcPlace) -> IptcPlace | None:
 
 
 def stars(percent: float | None) -> int | None:
-    """Return the rating of Windows' percentage: 1, 25, 50, 75 and 99 for one to five stars."""
-    if percent is None or not 0 <= percent <= 100:
-        return None
-    return round(percent / 25) + 1 if percent else 0
+    """Return the rating of Windows' percentage: 1, 25, 50, 75 and 99 for one to five stars; 0 is no rating."""
+    return round(percent / 25) + 1 if percent and 0 < percent <= 100 else None
 
 
 def moment(text: str) -> str | None:

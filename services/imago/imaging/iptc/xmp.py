@@ -6,9 +6,9 @@ The names are those of the IPTC Photo Metadata Standard 2023.1 and of ISO 16684-
 import re
 from collections import ChainMap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from imago.core.images.results import Iptc, IptcPlace
+from imago.core.images.results import Gps, Iptc, IptcPlace
 from imago.imaging.iptc import fields
 from imago.imaging.iptc.xmp_tree import Properties, XmpValue, read_properties
 
@@ -36,21 +36,19 @@ class XmpFields:
     taken_at: str | None = None
     """ISO 8601, with a time."""
     lens: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    altitude: float | None = None
+    gps: Gps = field(default_factory=Gps)
 
 
 def read_xmp(*packets: bytes) -> XmpFields:
     """Return the fields of a packet and its extension; those that are missing or can't be read are None."""
+    if not packets:
+        return XmpFields(Iptc())
     values: Properties = ChainMap(*(dict(read_properties(packet, namespaces=_NAMESPACES)) for packet in packets))
     return XmpFields(
         iptc=_iptc(values),
         taken_at=fields.local_time(fields.moment(_text(values.get(f"{_EXIF}DateTimeOriginal")))),
         lens=_first_line(values, f"{_EXIF_EX}LensModel", f"{_AUX}Lens", f"{_EXIF}LensModel"),
-        latitude=_degrees(values, f"{_EXIF}GPSLatitude", signs="NS", limit=90),
-        longitude=_degrees(values, f"{_EXIF}GPSLongitude", signs="EW", limit=180),
-        altitude=_altitude(values),
+        gps=_gps(values),
     )
 
 
@@ -111,8 +109,7 @@ def _place(values: Properties) -> IptcPlace:
 
 
 def _places(value: XmpValue | None) -> Iterator[IptcPlace]:
-    items = (value.items or (value,)) if value else ()
-    for item in items[: fields.MAX_PLACES]:
+    for item in _items(value) if value else ():
         place = IptcPlace(
             sublocation=_first_line(item.fields, f"{_EXTENSION}Sublocation", f"{_EXTENSION}LocationName"),
             city=_first_line(item.fields, f"{_EXTENSION}City"),
@@ -124,11 +121,30 @@ def _places(value: XmpValue | None) -> Iterator[IptcPlace]:
             yield place
 
 
+def _items(value: XmpValue) -> tuple[XmpValue, ...]:
+    return (value.items or (value,))[: fields.MAX_PLACES]
+
+
 def _number(text: str) -> float | None:
     """Return a number, written as a decimal or as XMP's rational."""
     if (ratio := _RATIONAL.fullmatch(text.strip())) is not None:
         return int(ratio[1]) / int(ratio[2]) if int(ratio[2]) else None
     return float(text) if _NUMBER.fullmatch(text.strip()) else None
+
+
+def _gps(values: Properties) -> Gps:
+    """Return the place of the camera: EXIF's, or that of the location created."""
+    found = _point(values)
+    created = values.get(f"{_EXTENSION}LocationCreated")
+    if found.has_gps or created is None:
+        return found
+    return next((point for item in _items(created) if (point := _point(item.fields)).has_gps), found)
+
+
+def _point(values: Properties) -> Gps:
+    latitude = _degrees(values, f"{_EXIF}GPSLatitude", signs="NS", limit=90)
+    longitude = _degrees(values, f"{_EXIF}GPSLongitude", signs="EW", limit=180)
+    return Gps.at(latitude, longitude, _altitude(values))
 
 
 def _degrees(values: Properties, name: str, *, signs: str, limit: int) -> float | None:
@@ -141,7 +157,7 @@ def _degrees(values: Properties, name: str, *, signs: str, limit: int) -> float 
     degrees = int(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600
     if match[4] not in signs or degrees > limit:
         return None
-    return round(-degrees if match[4] == signs[1] else degrees, 7)
+    return round(-degrees if match[4] == signs[1] else degrees, 7) + 0.0
 
 
 def _altitude(values: Properties) -> float | None:

@@ -12,6 +12,7 @@ from imago.core.jobs.stages import Stage
 from imago.imaging.metadata import read_file
 from imago.imaging.preparation import PreparedImage
 from imago.worker.stages.base import StageOutput, StageTools, call_context
+from imago.worker.stages.cpu import cpu_to_decode
 
 
 class VisionStage:
@@ -42,6 +43,7 @@ class VisionStage:
                 timeout=settings.stage_timeout(Stage.VISION),
                 reads={"source": source},
                 writes={"target": target},
+                cpu_seconds=cpu_to_decode(claim, settings),
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)

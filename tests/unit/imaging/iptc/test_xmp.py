@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imago.core.images.results import Iptc, IptcPlace
+from imago.core.images.results import Gps, Iptc, IptcPlace
 from imago.imaging.iptc.xmp import read_xmp
 from tests.support.descriptions import alternatives, items, xmp
 
@@ -139,7 +139,7 @@ def test_ratings_are_stars(text: str, rating: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("percent", "rating"), [("0", 0), ("1", 1), ("25", 2), ("50", 3), ("75", 4), ("99", 5), ("-5", None)]
+    ("percent", "rating"), [("0", None), ("1", 1), ("25", 2), ("50", 3), ("75", 4), ("99", 5), ("-5", None)]
 )
 def test_windows_rates_in_percent(percent: str, rating: int | None) -> None:
     assert read_xmp(xmp(f"<MicrosoftPhoto:Rating>{percent}</MicrosoftPhoto:Rating>")).iptc.rating == rating
@@ -160,7 +160,8 @@ def test_windows_rates_in_percent(percent: str, rating: int | None) -> None:
     ],
 )
 def test_coordinates_are_degrees(text: str, degrees: float | None) -> None:
-    assert read_xmp(xmp(f"<exif:GPSLatitude>{text}</exif:GPSLatitude>")).latitude == degrees
+    body = f"<exif:GPSLatitude>{text}</exif:GPSLatitude><exif:GPSLongitude>0,7.5W</exif:GPSLongitude>"
+    assert read_xmp(xmp(body)).gps.latitude == degrees
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,14 @@ def test_coordinates_are_degrees(text: str, degrees: float | None) -> None:
 )
 def test_altitudes_are_metres(text: str, reference: str, metres: float | None) -> None:
     body = f"<exif:GPSAltitude>{text}</exif:GPSAltitude><exif:GPSAltitudeRef>{reference}</exif:GPSAltitudeRef>"
-    assert read_xmp(xmp(body)).altitude == metres
+    assert read_xmp(xmp(body)).gps.altitude == metres
+
+
+def test_the_location_created_has_the_place_of_the_camera() -> None:
+    point = 'exif:GPSLatitude="48,51.5N" exif:GPSLongitude="2,21.0E"'
+    created = f"<Iptc4xmpExt:LocationCreated><rdf:Bag><rdf:li {point}/></rdf:Bag></Iptc4xmpExt:LocationCreated>"
+    assert read_xmp(xmp(created)).gps == Gps.at(48.8583333, 2.35, None)
+    assert read_xmp(xmp(created, 'exif:GPSLatitude="1.0" exif:GPSLongitude="2.0"')).gps == Gps.at(1.0, 2.0, None)
 
 
 def test_thousands_of_edits_before_a_field_do_no_harm() -> None:
