@@ -214,7 +214,7 @@ async def _web_pages(settings: Settings) -> AsyncIterator[WebPages]:
         cpu_seconds=EXTRACT_SECONDS,
         extra_tasks=(f"{EXTRACT_TASK}={EXTRACT_FUNCTION}",),
     )
-    pages = WebPages(PageFetcher(), children)
+    pages = WebPages(PageFetcher(), children, readers=_PAGE_READERS)
     try:
         yield pages
     finally:

@@ -9,7 +9,7 @@ and the Host header use the name. Errors don't reveal addresses.
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -20,10 +20,11 @@ from yarl import URL
 
 from imago import __version__
 from imago.core.errors import FetchFailed, FetchTimeout, FetchTooLarge, HostNotFound, NotAPage, Unavailable, UrlRefused
+from imago.shares import FairShares, ShareExhausted
 from imago.web.address_policy import IPAddress, refusal_reason
 from imago.web.decompress import Decompressor, UnsupportedEncoding
 from imago.web.pinned_connections import PinnedConnections
-from imago.web.resolver import SystemResolver, UnknownHost
+from imago.web.resolver import THREADS, SystemResolver, UnknownHost
 from imago.web.urls import WEB_PORTS, WebUrl, parse_url, resolve_redirect
 
 log = structlog.get_logger(__name__)
@@ -85,46 +86,52 @@ class PageFetcher:
         self._allow = frozenset(allow)
         self._ports = frozenset(ports)
         self._tls = tls or ssl.create_default_context()
-        self._slots = asyncio.Semaphore(self._limits.max_concurrent)
+        self._slots = FairShares(self._limits.max_concurrent)
+        self._lookups = FairShares(THREADS)
 
-    async def fetch(self, url: str) -> FetchedPage:
-        """Fetch a page.
+    async def fetch(self, url: str, *, holder: Hashable = None) -> FetchedPage:
+        """Fetch a page; each `holder`, a client, has a fair share of the concurrent fetches and lookups of names.
 
         Raises UrlRefused, HostNotFound, FetchFailed, FetchTimeout, FetchTooLarge, NotAPage, or Unavailable.
         """
         first = parse_url(url, ports=self._ports)
-        if self._slots.locked():
-            raise Unavailable("Too many pages are being fetched.", retry_after=_RETRY_SECONDS)
-        async with self._slots:
-            try:
-                # A page's server must not get our trace headers, or become a span of our traces.
-                with suppress_http_instrumentation():
-                    async with asyncio.timeout(self._limits.seconds):
-                        return await self._follow(first)
-            except TimeoutError:
-                raise FetchTimeout(f"The page took longer than {self._limits.seconds:g} s.") from None
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                log.info("page.fetch-failed", host=first.host, error=type(error).__name__)
-                raise FetchFailed("The page's server is unreachable, or its response is not valid HTTP.") from None
+        try:
+            with self._slots.hold_now(holder, 1):
+                return await self._within_limits(first, holder)
+        except ShareExhausted as exhausted:
+            whose = "by this client" if exhausted.of_holder else "at the moment"
+            raise Unavailable(f"Too many pages are being fetched {whose}.", retry_after=_RETRY_SECONDS) from None
+
+    async def _within_limits(self, url: WebUrl, holder: Hashable) -> FetchedPage:
+        try:
+            # A page's server must not get our trace headers, or become a span of our traces.
+            with suppress_http_instrumentation():
+                async with asyncio.timeout(self._limits.seconds):
+                    return await self._follow(url, holder)
+        except TimeoutError:
+            raise FetchTimeout(f"The page took longer than {self._limits.seconds:g} s.") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            log.info("page.fetch-failed", host=url.host, error=type(error).__name__)
+            raise FetchFailed("The page's server is unreachable, or its response is not valid HTTP.") from None
 
     async def close(self) -> None:
         """Stop the resolver's threads."""
         self._system_resolver.close()
 
-    async def _follow(self, url: WebUrl) -> FetchedPage:
+    async def _follow(self, url: WebUrl, holder: Hashable) -> FetchedPage:
         for _ in range(self._limits.redirects + 1):
-            result = await self._get(url)
+            result = await self._get(url, holder)
             if isinstance(result, FetchedPage):
                 return result
             url = resolve_redirect(url, result, ports=self._ports)
         raise FetchFailed(f"The page redirects more than {self._limits.redirects} times.")
 
-    async def _get(self, url: WebUrl) -> FetchedPage | str:
+    async def _get(self, url: WebUrl, holder: Hashable) -> FetchedPage | str:
         """Send one request; return the page, or the location of a redirect."""
         request_url = URL(str(url), encoded=True)
         if request_url.raw_host != url.host or request_url.port != url.port:
             raise UrlRefused("The URL is ambiguous.")
-        pinned = PinnedConnections(await self._public_addresses(url))
+        pinned = PinnedConnections(await self._public_addresses(url, holder))
         async with (
             self._session(pinned) as session,
             session.get(request_url, allow_redirects=False) as response,
@@ -183,9 +190,9 @@ class PageFetcher:
                 return False
         return True
 
-    async def _public_addresses(self, url: WebUrl) -> frozenset[IPAddress]:
+    async def _public_addresses(self, url: WebUrl, holder: Hashable) -> frozenset[IPAddress]:
         """Return the addresses of a URL's host; raise HostNotFound, or UrlRefused unless all of them are public."""
-        addresses = [url.address] if url.address is not None else await self._resolved(url.host)
+        addresses = [url.address] if url.address is not None else await self._resolved(url.host, holder)
         reasons = [
             reason
             for address in addresses
@@ -196,9 +203,12 @@ class PageFetcher:
         log.info("page.refused", host=url.host, reasons=sorted(set(reasons)))
         raise UrlRefused("The URL's host isn't on the public internet.")
 
-    async def _resolved(self, host: str) -> list[IPAddress]:
+    async def _resolved(self, host: str, holder: Hashable) -> list[IPAddress]:
+        # A lookup occupies its thread, and so its share, longer than the fetch may take.
+        lookup = asyncio.create_task(self._look_up(host, holder))
+        lookup.add_done_callback(_ignore_error)
         try:
-            addresses = [ip_address(text) for text in await self._resolve(host)]
+            addresses = [ip_address(text) for text in await asyncio.shield(lookup)]
         except UnknownHost:
             addresses = []
         except socket.gaierror:
@@ -207,3 +217,13 @@ class PageFetcher:
             log.info("page.host-not-found", host=host)
             raise HostNotFound("The URL's host name does not exist; check its spelling.")
         return addresses
+
+    async def _look_up(self, host: str, holder: Hashable) -> Sequence[str]:
+        async with self._lookups.hold(holder, timeout=self._limits.seconds):
+            return await self._resolve(host)
+
+
+def _ignore_error(lookup: "asyncio.Task[Sequence[str]]") -> None:
+    # Nobody waits any more for a lookup that took longer than its fetch.
+    if not lookup.cancelled():
+        lookup.exception()

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections.abc import Hashable
 from pathlib import Path
 
 import structlog
@@ -10,6 +11,7 @@ from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
+from imago.shares import FairShares, ShareExhausted
 from imago.web.fetch import FetchedPage, PageFetcher
 
 log = structlog.get_logger(__name__)
@@ -26,18 +28,26 @@ _RETRY_SECONDS = 5
 class WebPages:
     """Reads pages of the public web by their URLs."""
 
-    def __init__(self, fetcher: PageFetcher, tasks: IsolatedTasks) -> None:
+    def __init__(self, fetcher: PageFetcher, tasks: IsolatedTasks, *, readers: int = 2) -> None:
+        """`readers` is the number of child processes."""
         self._fetcher = fetcher
         self._tasks = tasks
+        self._readers = FairShares(readers)
 
-    async def read(self, url: str) -> WebPage:
-        """Fetch a page and extract its text; raise the errors of `PageFetcher.fetch`, NoText, or Unavailable."""
-        fetched = await self._fetcher.fetch(url)
+    async def read(self, url: str, *, client: Hashable = None) -> WebPage:
+        """Fetch a page and extract its text; raise the errors of `PageFetcher.fetch`, NoText, or Unavailable.
+
+        Each client has a fair share of the fetches and of the child processes.
+        """
+        fetched = await self._fetcher.fetch(url, holder=client)
         try:
             # Twice the time of one page, because this one may have to wait for a child process.
-            async with asyncio.timeout(2 * EXTRACT_SECONDS):
+            async with (
+                asyncio.timeout(2 * EXTRACT_SECONDS),
+                self._readers.hold(client, timeout=2 * EXTRACT_SECONDS),
+            ):
                 return await self._extract(fetched)
-        except TimeoutError:
+        except (TimeoutError, ShareExhausted):
             raise Unavailable("Too many pages are being read.", retry_after=_RETRY_SECONDS) from None
 
     async def close(self) -> None:

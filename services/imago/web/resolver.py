@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 # An unresponsive name server blocks a thread for half a minute, so page fetches have their own threads.
-_THREADS = 8
+THREADS = 8
 
 _UNKNOWN_HOST_ERRORS = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -19,7 +19,7 @@ class SystemResolver:
     """Resolves host names with `getaddrinfo`."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolver")
 
     async def resolve(self, host: str) -> Sequence[str]:
         """Return the addresses of a host name; raise UnknownHost or OSError."""

@@ -63,7 +63,7 @@ _RETRY_SECONDS = 10
 async def summarize(request: web.Request) -> web.Response:
     """Fetch a page of the public web, extract its text and summarize it."""
     client, body = client_of(request), request["json"]
-    page = await request.app[AI].pages.read(body["url"])
+    page = await request.app[AI].pages.read(body["url"], client=client.uuid)
     language = body.get("language", client.pipeline.description_language)
     texts = _texts(request, CallKind.SUMMARIZE)
     summary = await _by_provider(texts.summarize(page, language=language), client)

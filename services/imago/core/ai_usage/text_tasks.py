@@ -1,5 +1,6 @@
 """Text providers: their protocol, inputs and results (summaries of pages, drafts of tasks)."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -54,8 +55,8 @@ class TaskDraft:
 class PageSource(Protocol):
     """Reads pages of the public web."""
 
-    async def read(self, url: str) -> WebPage:
-        """Fetch a page and extract its text; raise a Problem (`imago.core.errors`)."""
+    async def read(self, url: str, *, client: Hashable = None) -> WebPage:
+        """Fetch a page for a client and extract its text; raise a Problem (`imago.core.errors`)."""
         ...
 
 
