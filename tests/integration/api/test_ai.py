@@ -1,7 +1,7 @@
 """Summaries of web pages, which are read by real child processes, and drafts of tasks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -159,7 +159,7 @@ async def test_a_host_name_that_does_not_exist_is_not_called_private(tenant: Ten
 class OnePage:
     """A source of one page."""
 
-    async def read(self, url: str) -> WebPage:
+    async def read(self, url: str, *, client: Hashable = None) -> WebPage:
         return WebPage(url, "A page", "Its text.", "en")
 
 
