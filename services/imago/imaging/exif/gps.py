@@ -22,14 +22,7 @@ def place(gps: Tags) -> Gps:
     """Return the place of a GPS directory; an altitude counts without a place."""
     latitude = _degrees(gps.get(_LATITUDE), _reference(gps.get(_LATITUDE_REF)), signs="NS", limit=90)
     longitude = _degrees(gps.get(_LONGITUDE), _reference(gps.get(_LONGITUDE_REF)), signs="EW", limit=180)
-    altitude = _altitude(gps.get(_ALTITUDE), gps.get(_ALTITUDE_REF))
-    # Cameras without a GPS fix write zeros, and 0° N 0° E is in the open sea.
-    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
-        return Gps(altitude=altitude)
-    url = (
-        f"https://www.openstreetmap.org/?mlat={latitude:.6f}&mlon={longitude:.6f}#map=15/{latitude:.6f}/{longitude:.6f}"
-    )
-    return Gps(latitude, longitude, altitude, has_gps=True, maps_url=url)
+    return Gps.at(latitude, longitude, _altitude(gps.get(_ALTITUDE), gps.get(_ALTITUDE_REF)))
 
 
 def _reference(value: Any) -> str:
