@@ -4,15 +4,16 @@ File names and declared types are ignored. A file that is a valid image and some
 as the image, and is only ever served as that.
 """
 
+import io
 import struct
 from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import BmpImagePlugin, Image
+from PIL import BmpImagePlugin, Image, TiffImagePlugin
 
-from imago.core.errors import EmptyFile, UnreadableImage, UnsupportedMediaType
+from imago.core.errors import EmptyFile, UnreadableImage
 from imago.core.images.model import ImageFormat, ImageHeader
-from imago.imaging import bmff
+from imago.imaging import bmff, other_formats
 from imago.imaging.containers import gif, jpeg, png, tiff, webp
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, UnsupportedVariant
 
@@ -56,9 +57,7 @@ def probe(stream: BinaryIO) -> ImageHeader:
     head = reader.read(0, min(256, reader.size))
     if not head:
         raise EmptyFile("The file is empty.")
-    kind = sniff(head)
-    if kind is None:
-        raise UnsupportedMediaType("Unsupported file type; expected JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF.")
+    kind = require_format(head)
     try:
         header = _measure(stream, reader, kind)
     except BrokenContainer as error:
@@ -68,6 +67,17 @@ def probe(stream: BinaryIO) -> ImageHeader:
     if header.width < 1 or header.height < 1:
         raise UnreadableImage("The image has no pixels.")
     return replace(header, frames=min(max(header.frames, 1), MAX_FRAMES))
+
+
+def require_format(head: bytes) -> ImageFormat:
+    """Return the format of a file's first 256 bytes; raise UnsupportedMediaType, which names other known formats."""
+    refused = other_formats.refusal(head)
+    if refused is not None:
+        raise refused
+    kind = sniff(head)
+    if kind is None:
+        raise other_formats.unknown()
+    return kind
 
 
 def sniff(head: bytes) -> ImageFormat | None:
@@ -111,8 +121,7 @@ def _measure(stream: BinaryIO, reader: BoundedReader, kind: ImageFormat) -> Imag
             screen = gif.layout(reader)
             return ImageHeader(kind, screen.width, screen.height, screen.frames)
         case ImageFormat.TIFF:
-            page = tiff.layout(reader)
-            return ImageHeader(kind, page.width, page.height, page.pages)
+            return _tiff(reader)
         case ImageFormat.HEIC | ImageFormat.AVIF:
             return _heif(reader, kind)
         case ImageFormat.BMP:
@@ -130,6 +139,23 @@ def _jpeg(reader: BoundedReader) -> ImageHeader:
 
 def _most_scans(pixels: int) -> int:
     return max(MIN_SCAN_LIMIT, min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, pixels)))
+
+
+def _tiff(reader: BoundedReader) -> ImageHeader:
+    directories = tiff.open_directories(reader)
+    raw = tiff.raw_kind(directories)
+    if raw is not None:
+        raise other_formats.raw_tiff(raw)
+    page = tiff.layout(directories)
+    try:
+        # Without pixels and other tags, what Pillow reads here is small.
+        TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.essentials(directories))).close()
+    except PARSER_ERRORS as error:
+        raise UnsupportedVariant(
+            f"{page.samples} samples of {page.bits} bits in compression {page.compression} are not supported; "
+            "save it with 8 or 16 bits in a common compression, such as LZW"
+        ) from error
+    return ImageHeader(ImageFormat.TIFF, page.width, page.height, page.pages)
 
 
 def _heif(reader: BoundedReader, kind: ImageFormat) -> ImageHeader:
