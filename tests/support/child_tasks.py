@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import time
-from pathlib import Path
+from typing import BinaryIO
 
 
 def double(*, number: int) -> int:
@@ -24,6 +24,12 @@ def crash() -> None:
 
 def use_cpu() -> None:
     while True:
+        pass
+
+
+def compute(*, seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
         pass
 
 
@@ -47,8 +53,12 @@ def raise_bug() -> None:
     raise RuntimeError("a path: /secret/place")
 
 
-def oom_score_adjustment() -> int:
-    return int(Path("/proc/self/oom_score_adj").read_text())
+def process_id() -> int:
+    return os.getpid()
+
+
+def copy(*, source: BinaryIO, target: BinaryIO) -> int:
+    return target.write(source.read().upper())
 
 
 def environment() -> dict[str, str]:

@@ -39,6 +39,7 @@ from imago.bootstrap.parts import (
     object_store,
     stop_on_signals,
 )
+from imago.bootstrap.sandbox import check_sandbox
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
@@ -70,6 +71,7 @@ _PAGE_READERS = 2
 async def run_api(settings: Settings, *, fd: int | None = None) -> None:
     """Serve the API until SIGINT or SIGTERM; `fd` is an inherited listening socket. Raises StartupError."""
     configure_telemetry(settings, "api")
+    check_sandbox(settings)
     listener = bind(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     with stop_on_signals() as stop:
         async with api_services(settings) as services, serving(services, listener):

@@ -26,6 +26,7 @@ from imago.bootstrap.data_dir import (
 from imago.bootstrap.dev_logs import follow_logs
 from imago.bootstrap.dev_settings import environment_of, read_settings
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals, unknown_settings
+from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
 from imago.cancellation import end_tasks
 from imago.core.clients import keys
@@ -55,6 +56,7 @@ async def run_dev(*, host: str | None, port: int | None, data_dir: Path, verbose
     configure_logging(level="error", console=True)
     settings = read_settings()
     provider_chain(settings)
+    check_sandbox(settings)
     for warning in unknown_settings():
         click.echo(f"imago: warning: {warning}", err=True)
     address = settings.host if host is None else host, settings.port if port is None else port

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from imago import failpoints
+from imago.bootstrap.sandbox import language_data, ocr_command
 from imago.cancellation import end_tasks
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
@@ -129,10 +130,16 @@ async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> Asy
 
 
 @asynccontextmanager
-async def child_pool(settings: Settings) -> AsyncIterator[ChildPool]:
-    """Provide child processes for decoding: one per core unless the settings say otherwise."""
+async def child_pool(settings: Settings, *, ocr: bool = False) -> AsyncIterator[ChildPool]:
+    """Provide child processes for decoding, and for OCR: one per core unless the settings say otherwise."""
     size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
-    children = ChildPool(size=size, memory_mb=settings.child_memory_mb, cpu_seconds=settings.child_cpu_seconds)
+    children = ChildPool(
+        size=size,
+        memory_mb=settings.child_memory_mb,
+        cpu_seconds=settings.child_cpu_seconds,
+        readable=language_data(settings),
+        command=ocr_command(settings) if ocr else None,
+    )
     try:
         yield children
     finally:

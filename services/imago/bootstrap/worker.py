@@ -18,6 +18,7 @@ from imago.bootstrap.parts import (
     object_store,
     stop_on_signals,
 )
+from imago.bootstrap.sandbox import check_sandbox
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 async def run_worker(settings: Settings, kind: str) -> None:
     """Run a worker of a kind (`exif`, `ocr` or `vision`) until SIGINT or SIGTERM; raise StartupError."""
     configure_telemetry(settings, f"worker-{kind}")
+    check_sandbox(settings)
     with stop_on_signals() as stop:
         async with worker(settings, kind) as running:
             log.info("worker.started", kind=kind, lanes=settings.worker_lanes)
@@ -59,7 +61,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         nats_connection(settings, name=name) as nats,
         _providers(settings, kind, db, nats) as providers,
         eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
-        child_pool(settings) as children,
+        child_pool(settings, ocr=kind == "ocr") as children,
         connection_gauges(db, nats, process=name),
     ):
         lanes = WorkerLanes.parse(settings.worker_lanes)

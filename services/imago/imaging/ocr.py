@@ -6,6 +6,7 @@ Both use one thread: with Tesseract's default a page took 1636 ms instead of 381
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from PIL import Image
 # Tesseract's library reads it when it is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
-from imago.core.images.ocr_result import RecognizedWord, build_reading
-from imago.core.images.results import OcrReading
+from imago.core.images.ocr_result import RecognizedWord
 from imago.core.jobs.failures import PermanentFailure, TransientFailure
 from imago.imaging.files import TaskFile, reading
 
@@ -43,26 +43,33 @@ _MIN_LINE_HEIGHT = 15
 _SPECK_HEIGHT = 5
 
 
-def read_text(
-    page: TaskFile, *, languages: tuple[str, ...], engine: str, tessdata_dir: str | None, half_scale: bool = False
-) -> OcrReading:
-    """Read a gray, upright page. `languages` are Tesseract's names, such as `fra`.
+@dataclass(frozen=True)
+class OcrOptions:
+    """How pages are read. `languages` are Tesseract's names, such as `fra`.
 
     With `half_scale`, tesserocr reads a page at half its size if all its letters are large.
+    """
+
+    languages: tuple[str, ...]
+    engine: str
+    tessdata_dir: str | None = None
+    half_scale: bool = False
+
+
+def read_words(page: TaskFile, options: OcrOptions) -> list[RecognizedWord]:
+    """Read the words of a gray, upright page.
 
     Raises PermanentFailure with `ocr-language-missing` or `ocr-engine-missing` if the server lacks one, and
     TransientFailure if the engine fails on the page.
     """
-    data = tessdata(tessdata_dir)
-    missing = sorted(set(languages) - set(available_languages(data)))
+    data = tessdata(options.tessdata_dir)
+    missing = sorted(set(options.languages) - set(available_languages(data)))
     if missing:
         raise PermanentFailure("ocr-language-missing", f"This server can't read the language {missing[0]}.")
     with reading(page) as file, Image.open(file, formats=["PPM"]) as image:
-        if engine == "tesserocr":
-            words = _read_with_tesserocr(image, languages, data, half_scale=half_scale)
-        else:
-            words = _read_with_pytesseract(image, languages, data)
-    return build_reading(words, engine=engine, expected_languages=languages)
+        if options.engine == "tesserocr":
+            return _read_with_tesserocr(image, options.languages, data, half_scale=options.half_scale)
+        return _read_with_pytesseract(image, options.languages, data)
 
 
 def tessdata(directory: str | None) -> Path:

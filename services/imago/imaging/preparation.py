@@ -8,7 +8,7 @@ from PIL import Image
 from imago.core.images.vision import ColourShare
 from imago.imaging.files import TaskFile, reading
 from imago.imaging.pixels.colour import flatten
-from imago.imaging.pixels.decode import decode_image
+from imago.imaging.pixels.decode import DecodedImage, decode_image
 
 _JPEG_QUALITY = 85
 _COLOURS = 5
@@ -17,11 +17,12 @@ _COLOUR_SIDE = 64
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """The upright size of the original in pixels, and its main colours."""
+    """The upright size of the original in pixels, its main colours, and whether its file ends before its pixels do."""
 
     width: int
     height: int
     colours: tuple[ColourShare, ...]
+    truncated: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that a child process sends."""
@@ -29,12 +30,14 @@ class PreparedImage:
             "width": self.width,
             "height": self.height,
             "colours": [[colour.red, colour.green, colour.blue, colour.share] for colour in self.colours],
+            "truncated": self.truncated,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "PreparedImage":
         """Return the prepared image from its JSON."""
-        return cls(data["width"], data["height"], tuple(ColourShare(*colour) for colour in data["colours"]))
+        colours = tuple(ColourShare(*colour) for colour in data["colours"])
+        return cls(data["width"], data["height"], colours, data["truncated"])
 
 
 def prepare_for_vision(source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int) -> PreparedImage:
@@ -47,17 +50,20 @@ def prepare_for_vision(source: TaskFile, target: TaskFile, *, max_side: int, max
     clean = Image.new("RGB", small.size)
     clean.paste(small)
     clean.save(target, "JPEG", quality=_JPEG_QUALITY)
-    return PreparedImage(decoded.width, decoded.height, main_colours(clean))
+    return PreparedImage(decoded.width, decoded.height, main_colours(clean), decoded.truncated)
 
 
-def prepare_for_ocr(source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int) -> None:
+def prepare_for_ocr(
+    source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int, page: int = 0
+) -> DecodedImage:
     """Write an upright gray page with a longest side of at most `max_side` pixels, transparency on white.
 
     The page is never enlarged, and is not compressed (PGM), which is the fastest to write and to read. Raises
-    PermanentFailure if the image can't be decoded.
+    PermanentFailure if the image can't be decoded, and NoSuchPageError if it has fewer pages.
     """
-    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
+    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels, page=page)
     flatten(decoded.image).convert("L").save(target, "PPM")
+    return decoded
 
 
 def page_for_provider(page: TaskFile, target: TaskFile, *, max_side: int) -> None:

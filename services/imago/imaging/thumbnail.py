@@ -33,4 +33,4 @@ def make_thumbnail(
     clean.save(encoded, format.upper(), quality=_QUALITY, **options)
     data = encoded.getvalue()
     write(target, data)
-    return ThumbnailResult(f"image/{format}", clean.width, clean.height, len(data))
+    return ThumbnailResult(f"image/{format}", clean.width, clean.height, len(data), decoded.truncated)

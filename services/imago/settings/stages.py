@@ -24,6 +24,8 @@ class StageSettings(SettingsGroup):
     ocr_languages: str = Field("fra+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
+    ocr_max_pages: int = Field(20, ge=1, le=1000)
+    """How many pages of a TIFF file are read; none begins after half of `ocr_timeout`."""
     tessdata_dir: Path | None = None
     ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)

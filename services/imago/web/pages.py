@@ -48,13 +48,11 @@ class WebPages:
         with tempfile.TemporaryDirectory(prefix="imago-") as directory:
             source = Path(directory) / "page"
             await asyncio.to_thread(source.write_bytes, fetched.body)
-            arguments = {
-                "source": str(source),
-                "content_type": fetched.content_type,
-                "charset": fetched.charset,
-            }
+            arguments = {"content_type": fetched.content_type, "charset": fetched.charset}
             try:
-                extracted = await self._tasks.run(EXTRACT_TASK, arguments, timeout=EXTRACT_SECONDS)
+                extracted = await self._tasks.run(
+                    EXTRACT_TASK, arguments, timeout=EXTRACT_SECONDS, reads={"source": source}
+                )
             except StageFailure as failure:
                 log.info("page.extraction-failed", code=failure.code)
                 raise NoText("The page's text can't be extracted within the limits.") from None

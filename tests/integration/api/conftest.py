@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class Tenant:
 class NoTasks:
     """A child pool that runs nothing."""
 
-    async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
+    async def run(self, task: str, arguments: dict[str, Any], *, timeout: float, reads: Mapping[str, Path]) -> Any:
         raise AssertionError(f"{task} was not expected")
 
 

@@ -13,8 +13,8 @@ from bench.statistics import character_error_rate
 from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.ocr import read_text, set_halved_image, tessdata
-from imago.imaging.preparation import prepare_for_ocr
+from imago.imaging.documents import PageLimits, read_document
+from imago.imaging.ocr import OcrOptions, read_words, set_halved_image, tessdata
 from tests.support.pages import ENGLISH, FONT, FRENCH, page
 
 LANGUAGES = ("fra", "eng")
@@ -32,8 +32,8 @@ def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr", 
         source = image
     else:
         image.save(source)
-    prepare_for_ocr(source, prepared, max_side=4700, max_pixels=50_000_000)
-    return read_text(prepared, languages=LANGUAGES, engine=engine, tessdata_dir=None, half_scale=half_scale)
+    options = OcrOptions(LANGUAGES, engine, half_scale=half_scale)
+    return read_document(source, prepared, options=options, limits=PageLimits(4700, 50_000_000, 1, 60))
 
 
 @pytest.mark.parametrize("engine", ["tesserocr", "pytesseract"])
@@ -115,7 +115,7 @@ def test_an_error_names_the_language_that_is_not_installed(tmp_path: Path) -> No
     path = tmp_path / "page.pgm"
     Image.new("L", (10, 10)).save(path, "PPM")
     with pytest.raises(PermanentFailure) as failure:
-        read_text(path, languages=("tlh",), engine="tesserocr", tessdata_dir=None)
+        read_words(path, OcrOptions(("tlh",), "tesserocr"))
     assert (failure.value.code, "tlh" in failure.value.text) == ("ocr-language-missing", True)
 
 

@@ -7,7 +7,7 @@ and if the confident words hold at least half of all letters.
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imago.core.images.results import OcrReading, OcrResult
 from imago.core.languages import detect_language
@@ -54,6 +54,20 @@ def build_reading(
         return OcrReading(False, "", None, confidence, engine)
     text = join_words(words)
     return OcrReading(True, text, detect_language(text, expected=expected_languages), confidence, engine)
+
+
+def build_reading_of_pages(
+    pages: Sequence[Sequence[RecognizedWord]], *, engine: str, expected_languages: Collection[str] = ()
+) -> OcrReading:
+    """Return the reading of the words of each page. Pages without text add nothing to that of the others."""
+    found = [words for words in pages if is_text(words)]
+    first_words = [replace(words[0], starts_paragraph=True) for words in found]
+    words = [word for first, rest in zip(first_words, found, strict=True) for word in (first, *rest[1:])]
+    if not words:
+        words = [word for page in pages for word in page]
+        return OcrReading(False, "", None, mean_confidence(words), engine, pages=len(pages))
+    reading = build_reading(words, engine=engine, expected_languages=expected_languages)
+    return replace(reading, pages=len(pages))
 
 
 def mean_confidence(words: Sequence[RecognizedWord]) -> float:

@@ -78,6 +78,10 @@ class OcrReading:
     confidence: float
     """The mean confidence of the words, 0 to 1."""
     engine: str
+    pages: int = 1
+    """How many pages of a TIFF file were read; 1 for other formats. `frames` of the image counts all."""
+    truncated: bool = False
+    """Whether the file ends before its pixels do, so that text may be missing."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class VisionResult:
     """0 to 1"""
     model_used: str
     """The provider and its model."""
+    truncated: bool = False
+    """Whether the file ends before its pixels do, so that a part of the image was not seen."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the API shows."""
@@ -121,12 +127,16 @@ class VisionResult:
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes."""
+    """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes.
+
+    `truncated` says whether the original ends before its pixels do.
+    """
 
     content_type: str
     width: int
     height: int
     size_bytes: int
+    truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON to store."""

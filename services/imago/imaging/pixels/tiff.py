@@ -11,11 +11,18 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259,
 _SAMPLES, _SAMPLE_FORMAT = 277, 339
 _UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
 
+# Bits of NewSubfileType: a copy in a lower resolution, and a transparency mask.
+_SUBFILE_TYPE, _NOT_A_PAGE = 254, 1 | 4
+_MAX_DIRECTORIES = 1000
 _KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
 
 
 def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
-    """Open a page (0 is the first) of a TIFF file. Raises EOFError if it has fewer pages, and Pillow's errors."""
+    """Open a page (0 is the first) of a TIFF file. Raises EOFError if it has fewer pages, and Pillow's errors.
+
+    After the first, directories with a smaller copy of a page or with a mask are not counted as pages.
+    """
+    page = _directory_of(stream, page) if page else 0
     image = _open_page(stream, page)
     if _needs_libtiff(image):
         # Pillow's own reader takes the planes of deep samples for 8-bit ones; libtiff's is used for compressed ones.
@@ -28,6 +35,18 @@ def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
         # TIFF's colours have 16 bits, but some writers store 8. libtiff makes the same distinction.
         image.palette = ImagePalette.raw("RGB;L", bytes(image.tag_v2[_COLOUR_MAP]))
     return image
+
+
+def _directory_of(stream: BinaryIO, page: int) -> int:
+    image = _open_page(stream, 0)
+    directory = 0
+    while page:
+        directory += 1
+        if directory > _MAX_DIRECTORIES:
+            raise EOFError("too many directories")
+        image.seek(directory)
+        page -= not image.tag_v2.get(_SUBFILE_TYPE, 0) & _NOT_A_PAGE
+    return directory
 
 
 def _open_page(stream: BinaryIO, page: int) -> TiffImagePlugin.TiffImageFile:

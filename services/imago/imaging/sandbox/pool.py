@@ -2,31 +2,41 @@
 
 import asyncio
 import contextlib
-import json
+import errno
 import os
+import re
 import signal
-import struct
+import stat
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import structlog
 
-from imago.core.jobs.failures import PermanentFailure, TransientFailure
+from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, TransientFailure
+from imago.imaging.sandbox import libc
+from imago.imaging.sandbox.process import ChildEnded, ChildProcess
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-# The largest response is a page of text.
-_MAX_RESPONSE = 16 * 2**20
-
-# A child that decodes untrusted bytes gets no other variable, because the worker's environment has secrets.
-_PASSED_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "TESSDATA_PREFIX", "LD_LIBRARY_PATH", "PYTHONPATH")
-
 _time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("time_limit", default=None)
+
+# How long a task may compute between two looks at its CPU time.
+_CPU_CHECK_SECONDS = 0.5
+
+# A task that times out after having computed for this part of the time would time out on an idle machine, too.
+_OWN_FAULT = 0.5
+
+_NO_FILES: Mapping[str, Path] = {}
+_ERROR_NAME = re.compile(r"[A-Za-z_]{1,64}")
+# The codes and texts of failures, which clients see and metrics have as a label.
+_CODE = re.compile(r"[a-z][a-z-]{1,39}")
+_MAX_TEXT = 300
 
 
 @asynccontextmanager
@@ -46,44 +56,67 @@ async def time_limit(seconds: float) -> AsyncIterator[None]:
 class ChildPool:
     """Runs tasks of `imago.imaging.sandbox.child`, one per child concurrently.
 
-    If a child crashes, or exceeds its CPU seconds or its time limit, it is replaced and the task fails as transient.
-    The worker is not affected, and the limit of attempts keeps a file that kills children from being retried forever.
+    If a child crashes or exceeds its time limit, it is replaced and the task fails as transient. A task that exceeds
+    its CPU seconds fails permanently: they don't depend on the machine's load. The worker is not affected, and the
+    limit of attempts keeps a file that kills children from being retried forever.
+
+    `readable` are directories of an engine's data, and `command` is the program of an engine that is one.
     """
 
-    def __init__(self, *, size: int, memory_mb: int, cpu_seconds: int, extra_tasks: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        memory_mb: int,
+        cpu_seconds: float,
+        extra_tasks: tuple[str, ...] = (),
+        readable: tuple[Path, ...] = (),
+        command: Path | None = None,
+    ) -> None:
         self.size = size
-        self._command = [
-            sys.executable,
-            "-m",
-            "imago.imaging.sandbox.child",
+        self._cpu_seconds = cpu_seconds
+        self._command = command
+        self._options = [
             "--memory-mb",
             str(memory_mb),
-            "--cpu-seconds",
-            str(cpu_seconds),
             *(part for task in extra_tasks for part in ("--task", task)),
+            *(part for path in readable for part in ("--read", str(path))),
         ]
         # None is a child that has not been started yet.
-        self._idle: asyncio.LifoQueue[asyncio.subprocess.Process | None] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[ChildProcess | None] = asyncio.LifoQueue()
         for _ in range(size):
             self._idle.put_nowait(None)
-        self._alive: set[asyncio.subprocess.Process] = set()
+        self._alive: set[ChildProcess] = set()
+        if sys.platform == "linux":
+            # A child must not read this process's keys, on kernels without Landlock, too.
+            libc.hide_memory()
 
-    async def run(self, task: str, arguments: dict[str, Any], *, timeout: float) -> Any:
+    async def run(
+        self,
+        task: str,
+        arguments: dict[str, Any],
+        *,
+        timeout: float,
+        reads: Mapping[str, Path] = _NO_FILES,
+        writes: Mapping[str, Path] = _NO_FILES,
+        cpu_seconds: float | None = None,
+    ) -> Any:
         """Run a task and return its result; raise PermanentFailure or TransientFailure.
 
-        Raises OSError if the machine lacks processes, memory or disk space, which is not the image's fault.
+        The task gets the files `reads` and `writes` open, as the arguments of these names. `cpu_seconds` replaces the
+        pool's own limit if it is lower. Raises OSError if the machine lacks processes, memory or disk space, which is
+        not the image's fault.
         """
+        budget = min(self._cpu_seconds, cpu_seconds or self._cpu_seconds)
         child = await self._acquire()
         try:
-            if child is None or child.returncode is not None:
-                child = await self._start()
-            try:
-                async with asyncio.timeout(timeout):
-                    response = await _exchange(child, {"task": task, "arguments": arguments})
-            except TimeoutError:
-                raise TransientFailure("stage-timeout", f"The stage took longer than {timeout:g} s.") from None
-            except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
-                raise await self._exit_failure(child, task) from None
+            if child is None or not child.is_usable:
+                child = await self._replace(child)
+            with _opened(reads, writes) as descriptors:
+                files = {**dict.fromkeys(reads, "read"), **dict.fromkeys(writes, "write")}
+                request = {"task": task, "arguments": arguments, "files": files}
+                exchange = asyncio.ensure_future(child.exchange(request, descriptors))
+                response = await self._watched(child, task, exchange, timeout=timeout, budget=budget)
         except BaseException:
             # The child may still be working on a task whose result is not needed any more, so it is replaced.
             if child is not None:
@@ -92,14 +125,14 @@ class ChildPool:
             raise
         finally:
             self._idle.put_nowait(child)
-        return _result(response)
+        return _result(task, response)
 
     async def close(self) -> None:
         """Kill all children."""
         for child in tuple(self._alive):
             await self._kill(child)
 
-    async def _acquire(self) -> asyncio.subprocess.Process | None:
+    async def _acquire(self) -> ChildProcess | None:
         timeout = _time_limit.get()
         deadline = timeout.when() if timeout is not None and not timeout.expired() else None
         if timeout is None or deadline is None:
@@ -111,54 +144,101 @@ class ChildPool:
         finally:
             timeout.reschedule(deadline + time.monotonic() - started)
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        child = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_MAX_RESPONSE,
-            env={
-                "OMP_THREAD_LIMIT": "1",
-                **{name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
-            },
-        )
-        self._alive.add(child)
-        return child
+    async def _replace(self, child: ChildProcess | None) -> ChildProcess:
+        if child is not None:
+            await self._kill(child)
+        prefix = os.environ.get("TESSDATA_PREFIX")
+        options = [*self._options, *(("--tessdata", prefix) if prefix else ())]
+        started = await ChildProcess.start(options, command=self._command)
+        self._alive.add(started)
+        return started
 
-    async def _kill(self, child: asyncio.subprocess.Process) -> None:
+    async def _kill(self, child: ChildProcess) -> None:
         self._alive.discard(child)
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+        await child.kill()
 
-    async def _exit_failure(self, child: asyncio.subprocess.Process, task: str) -> TransientFailure:
-        code = await child.wait()
-        cause = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        metrics.CHILD_EXITS.labels(cause).inc()
-        log.warning("child.died", task=task, cause=cause)
-        if code == -signal.SIGXCPU:
-            return TransientFailure("cpu-limit", "The image needs more computing time than a worker may use.")
-        return TransientFailure("child-died", "The process that worked on the image died.")
-
-
-async def _exchange(child: asyncio.subprocess.Process, request: dict[str, Any]) -> Any:
-    if child.stdin is None or child.stdout is None:
-        raise BrokenPipeError
-    body = json.dumps(request).encode()
-    child.stdin.write(struct.pack(">I", len(body)) + body)
-    await child.stdin.drain()
-    length = struct.unpack(">I", await child.stdout.readexactly(4))[0]
-    if length > _MAX_RESPONSE:
-        raise BrokenPipeError
-    return json.loads(await child.stdout.readexactly(length))
+    async def _watched(
+        self, child: ChildProcess, task: str, exchange: "asyncio.Future[Any]", *, timeout: float, budget: float
+    ) -> Any:
+        """Wait for a response, within a limit of time and one of CPU time."""
+        used_before = child.cpu_seconds()
+        deadline = time.monotonic() + timeout
+        try:
+            while not exchange.done():
+                used, remaining = child.cpu_seconds() - used_before, deadline - time.monotonic()
+                if used >= budget or remaining <= 0:
+                    raise _limit_failure(used=used, budget=budget, timeout=timeout)
+                await asyncio.wait({exchange}, timeout=min(remaining, max(budget - used, 0.01), _CPU_CHECK_SECONDS))
+            return exchange.result()
+        except ChildEnded as ended:
+            raise _exit_failure(ended.status, task) from None
+        finally:
+            exchange.cancel()
+            _log_output(child, task)
 
 
-def _result(response: Any) -> Any:
-    if "ok" in response:
-        return response["ok"]
-    if "exhausted" in response:
-        code = int(response["exhausted"])
-        raise OSError(code, os.strerror(code))
-    failure = response["failure"]
-    kind = PermanentFailure if failure["kind"] == "permanent" else TransientFailure
-    raise kind(str(failure["code"]), str(failure["text"]))
+def _limit_failure(*, used: float, budget: float, timeout: float) -> PermanentFailure | TransientFailure:
+    if used >= budget:
+        return PermanentFailure("cpu-limit", f"The image needs more than {budget:.3g} s of computing time.")
+    if used >= _OWN_FAULT * timeout:
+        return PermanentFailure("cpu-limit", f"The image took {used:.3g} s of computing time in {timeout:g} s.")
+    return TransientFailure("stage-timeout", f"The stage took longer than {timeout:g} s.")
+
+
+def _exit_failure(status: int, task: str) -> TransientFailure:
+    cause = signal.Signals(-status).name if status < 0 else f"exit {status}"
+    metrics.CHILD_EXITS.labels(cause).inc()
+    log.warning("child.died", task=task, cause=cause)
+    return TransientFailure("child-died", "The process that worked on the image died.")
+
+
+def _log_output(child: ChildProcess, task: str) -> None:
+    output = child.take_output()
+    if output.size:
+        log.info("child.output", task=task, bytes=output.size, limited=not child.is_usable)
+        log.debug("child.output-excerpt", task=task, excerpt=output.excerpt)
+
+
+@contextmanager
+def _opened(reads: Mapping[str, Path], writes: Mapping[str, Path]) -> Iterator[list[int]]:
+    """Open the files of a task. A link in place of one is not followed."""
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for open_file, paths in ((_open_input, reads.values()), (_open_output, writes.values())):
+            for path in paths:
+                descriptors.append(open_file(path))
+                stack.callback(os.close, descriptors[-1])
+        yield descriptors
+
+
+def _open_input(path: Path) -> int:
+    missing = PermanentFailure("original-missing", "The stored image is gone.")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            raise missing from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise missing
+    return descriptor
+
+
+def _open_output(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _result(task: str, response: Any) -> Any:
+    """Return the result in a response. A child that was taken over may send anything."""
+    match response:
+        case {"ok": result}:
+            return result
+        case {"exhausted": int(code)} if code in EXHAUSTED_ERRNOS:
+            raise OSError(code, os.strerror(code))
+        case {"failure": {"kind": kind, "code": str(name), "text": str(text)}} if _CODE.fullmatch(name):
+            if _ERROR_NAME.fullmatch(str(response.get("error", ""))):
+                log.warning("child.task-failed", task=task, error=response["error"])
+            failed = PermanentFailure if kind == "permanent" else TransientFailure
+            raise failed(name, text[:_MAX_TEXT])
+    raise TransientFailure("child-died", "The process that worked on the image died.")

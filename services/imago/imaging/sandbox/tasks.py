@@ -43,16 +43,20 @@ def ocr(
     engine: str,
     tessdata_dir: str | None,
     max_pixels: int,
+    max_pages: int = 1,
+    seconds: float = 0.0,
     half_scale: bool = False,
 ) -> dict[str, Any]:
-    """Read the text of an image; return an `OcrReading`. The prepared page is written to `page`."""
-    from imago.imaging.ocr import read_text
+    """Read the text of an image; return an `OcrReading`. The prepared first page is written to `page`.
 
-    preparation.prepare_for_ocr(_file(source), _file(page), max_side=OCR_SIDE, max_pixels=max_pixels)
-    reading = read_text(
-        _file(page), languages=tuple(languages), engine=engine, tessdata_dir=tessdata_dir, half_scale=half_scale
-    )
-    return asdict(reading)
+    At most `max_pages` pages of a TIFF file are read, and none begins after `seconds`.
+    """
+    from imago.imaging.documents import PageLimits, read_document
+    from imago.imaging.ocr import OcrOptions
+
+    options = OcrOptions(tuple(languages), engine, tessdata_dir, half_scale)
+    limits = PageLimits(OCR_SIDE, max_pixels, max_pages, seconds)
+    return asdict(read_document(_file(source), _file(page), options=options, limits=limits))
 
 
 def ocr_fallback(*, page: str | BinaryIO, languages: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ocr stage."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,15 +34,21 @@ class OcrStage:
         languages = list(claim.ocr_languages or settings.ocr_languages.split("+"))
         page = directory / "page.pgm"
         first = await self._read_first(claim, page, languages)
-        # A confidence of exactly 0 means that no word was found, and a second engine would not find any either.
-        if settings.ocr_fallback == "none" or not 0 < first.confidence < settings.ocr_fallback_confidence:
+        if not self._is_poor(first):
             return StageOutput(choose_reading([first]))
         second = await self._read_again(claim, page, languages)
         if second is None:
             return StageOutput(choose_reading([first]))
-        result = choose_reading([first, second])
-        metrics.OCR_FALLBACKS.labels("second" if result.chosen is second else "first").inc()
+        result = choose_reading([first, replace(second, truncated=first.truncated)])
+        metrics.OCR_FALLBACKS.labels("first" if result.chosen is first else "second").inc()
         return StageOutput(result)
+
+    def _is_poor(self, reading: OcrReading) -> bool:
+        """Return whether a second engine could read more. It would read only the first page of several."""
+        settings = self._tools.settings
+        # A confidence of exactly 0 means that no word was found, and a second engine would not find any either.
+        is_unsure = 0 < reading.confidence < settings.ocr_fallback_confidence
+        return settings.ocr_fallback != "none" and is_unsure and reading.pages == 1
 
     async def _read_first(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading:
         """Read the original, and write the decoded page for a second reading."""
@@ -50,24 +57,29 @@ class OcrStage:
             answer = await self._tools.children.run(
                 "ocr",
                 {
-                    "source": str(source.absolute()),
-                    "page": str(page),
                     "languages": languages,
                     "engine": settings.ocr_engine,
                     "tessdata_dir": str(settings.tessdata_dir) if settings.tessdata_dir else None,
                     "max_pixels": settings.max_image_pixels,
+                    "max_pages": settings.ocr_max_pages,
+                    # Later pages must not cost the text of the earlier ones.
+                    "seconds": settings.ocr_timeout / 2,
                     "half_scale": settings.ocr_half_scale,
                 },
                 timeout=settings.ocr_timeout,
+                reads={"source": source},
+                writes={"page": page},
             )
         return OcrReading(**answer)
 
     async def _read_again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
         """Read the page a second time; return None if the provider fails."""
         if self._tools.ocr is None:
-            arguments = {"page": str(page), "languages": languages}
             timeout = self._tools.settings.ocr_timeout
-            return OcrReading(**await self._tools.children.run("ocr_fallback", arguments, timeout=timeout))
+            answer = await self._tools.children.run(
+                "ocr_fallback", {"languages": languages}, timeout=timeout, reads={"page": page}
+            )
+            return OcrReading(**answer)
         reader = self._tools.ocr(call_context(claim, CallKind.OCR, self._tools.settings))
         jpeg = await self._encode_page(page)
         try:
@@ -85,8 +97,10 @@ class OcrStage:
         settings, target = self._tools.settings, page.with_suffix(".jpg")
         await self._tools.children.run(
             "page_for_provider",
-            {"page": str(page), "target": str(target), "max_side": settings.ai_page_side},
+            {"max_side": settings.ai_page_side},
             timeout=settings.ocr_timeout,
+            reads={"page": page},
+            writes={"target": target},
         )
         return await asyncio.to_thread(target.read_bytes)
 

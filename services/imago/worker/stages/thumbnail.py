@@ -20,13 +20,13 @@ async def store_thumbnail(tools: StageTools, original: str, target_key: str, dir
         answer = await tools.children.run(
             "thumbnail",
             {
-                "source": str(source.absolute()),
-                "target": str(target),
                 "size": settings.thumbnail_size,
                 "format": settings.thumbnail_format,
                 "max_pixels": settings.max_image_pixels,
             },
             timeout=settings.stage_timeout(Stage.THUMBNAIL),
+            reads={"source": source},
+            writes={"target": target},
         )
     result = ThumbnailResult.from_json(answer)
     await tools.store.put(target_key, target, content_type=result.content_type)

@@ -1,6 +1,7 @@
 """The vision stage."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from imago.core.ai_usage.model import CallKind
@@ -28,24 +29,23 @@ class VisionStage:
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Prepare the image in a child process and call the provider."""
         provider = self._provider(call_context(claim, CallKind.VISION, self._tools.settings))
-        return StageOutput(await provider.describe(await self._prepare(claim, directory / "prepared.jpg")))
+        prepared, image = await self._prepare(claim, directory / "prepared.jpg")
+        result = await provider.describe(image)
+        return StageOutput(replace(result, truncated=True) if prepared.truncated else result)
 
-    async def _prepare(self, claim: Claim, target: Path) -> VisionInput:
+    async def _prepare(self, claim: Claim, target: Path) -> tuple[PreparedImage, VisionInput]:
         settings = self._tools.settings
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "prepare_for_vision",
-                {
-                    "source": str(source.absolute()),
-                    "target": str(target),
-                    "max_side": settings.ai_image_side,
-                    "max_pixels": settings.max_image_pixels,
-                },
+                {"max_side": settings.ai_image_side, "max_pixels": settings.max_image_pixels},
                 timeout=settings.stage_timeout(Stage.VISION),
+                reads={"source": source},
+                writes={"target": target},
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)
-        return VisionInput(
+        image = VisionInput(
             jpeg=await asyncio.to_thread(target.read_bytes),
             width=prepared.width,
             height=prepared.height,
@@ -53,6 +53,7 @@ class VisionStage:
             exif=exif,
             language=claim.description_language,
         )
+        return prepared, image
 
 
 def _read_exif(path: Path) -> ExifResult:

@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import os
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,7 @@ TASKS = tuple(name for name, value in vars(child_tasks).items() if getattr(value
 
 
 @pytest.fixture
-async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ChildPool]:
-    monkeypatch.setenv("PYTHONPATH", ".")
+async def pool() -> AsyncIterator[ChildPool]:
     children = make_pool(size=2)
     yield children
     await children.close()
@@ -38,7 +39,7 @@ async def test_output_of_libraries_does_not_break_responses(pool: ChildPool) -> 
     [
         ("reject", {}, PermanentFailure, "bad-image"),
         ("crash", {}, TransientFailure, "child-died"),
-        ("use_cpu", {}, TransientFailure, "cpu-limit"),
+        ("use_cpu", {}, PermanentFailure, "cpu-limit"),
         ("use_memory", {}, PermanentFailure, "out-of-memory"),
         ("run_out_of_memory", {}, PermanentFailure, "out-of-memory"),
         ("raise_bug", {}, TransientFailure, "internal-error"),
@@ -84,8 +85,7 @@ async def test_a_machine_that_starts_no_process_is_not_a_failure_of_the_image(
     assert await pool.run("double", {"number": 1}, timeout=20) == 2
 
 
-async def test_waiting_for_a_child_does_not_count_against_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", ".")
+async def test_waiting_for_a_child_does_not_count_against_the_time_limit() -> None:
     children = make_pool(size=1)
     await children.run("double", {"number": 1}, timeout=20)
 
@@ -106,7 +106,8 @@ async def test_the_time_limit_ends_a_task(pool: ChildPool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this score")
 async def test_the_kernel_kills_a_child_before_its_worker(pool: ChildPool) -> None:
-    assert await pool.run("oom_score_adjustment", {}, timeout=20) == 1000
+    child = await pool.run("process_id", {}, timeout=20)
+    assert int(Path(f"/proc/{child}/oom_score_adj").read_text()) == 1000
 
 
 async def test_secrets_are_not_in_the_environment_of_a_child(pool: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +116,52 @@ async def test_secrets_are_not_in_the_environment_of_a_child(pool: ChildPool, mo
     environment = await pool.run("environment", {}, timeout=20)
     assert environment["TESSDATA_PREFIX"] == "/tessdata"
     assert "ADMIN_API_KEY" not in environment
+
+
+async def test_a_task_gets_its_files_open(pool: ChildPool, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"text")
+    assert await pool.run("copy", {}, timeout=20, reads={"source": source}, writes={"target": target}) == 4
+    assert target.read_bytes() == b"TEXT"
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "pipe", "directory"])
+async def test_an_input_that_is_no_file_is_a_missing_original(pool: ChildPool, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    if kind == "link":
+        (tmp_path / "foreign").write_bytes(b"another's")
+        source.symlink_to(tmp_path / "foreign")
+    elif kind == "pipe":
+        os.mkfifo(source)
+    elif kind == "directory":
+        source.mkdir()
+    with pytest.raises(PermanentFailure) as failure:
+        await pool.run("copy", {}, timeout=20, reads={"source": source}, writes={"target": tmp_path / "target"})
+    assert failure.value.code == "original-missing"
+
+
+async def test_an_output_is_not_written_through_a_link(pool: ChildPool, tmp_path: Path) -> None:
+    source, foreign = tmp_path / "source", tmp_path / "foreign"
+    source.write_bytes(b"text")
+    foreign.write_bytes(b"another's")
+    (tmp_path / "target").symlink_to(foreign)
+    with pytest.raises(OSError, match="symbolic links"):
+        await pool.run("copy", {}, timeout=20, reads={"source": source}, writes={"target": tmp_path / "target"})
+    assert foreign.read_bytes() == b"another's"
+
+
+async def test_a_time_out_with_little_computing_is_worth_a_retry(pool: ChildPool) -> None:
+    """On a loaded machine a task computes little in its time."""
+    with pytest.raises(TransientFailure) as failure:
+        await pool.run("sleep", {"seconds": 600}, timeout=0.5)
+    assert failure.value.code == "stage-timeout"
+
+
+async def test_a_task_may_have_less_computing_time_than_the_pool(pool: ChildPool) -> None:
+    with pytest.raises(PermanentFailure, match=r"more than 0\.2 s of computing time"):
+        await pool.run("use_cpu", {}, timeout=60, cpu_seconds=0.2)
+
+
+async def test_the_computing_time_of_earlier_tasks_does_not_count(pool: ChildPool) -> None:
+    for _ in range(4):
+        await pool.run("compute", {"seconds": 0.4}, timeout=20)

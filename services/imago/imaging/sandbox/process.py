@@ -1,0 +1,147 @@
+"""One child process: its start, its requests, the CPU time it used, and its end."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imago.imaging.sandbox.channel import ChannelClosed, receive_response, send_request
+from imago.imaging.sandbox.output import ChildOutput, TaskOutput
+
+# The import path comes as an argument, because the environment is empty.
+_BOOTSTRAP = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from imago.imaging.sandbox.child import main; main()"
+)
+
+# Where the dynamic linker finds libraries in other places than its own. It is read before the program starts.
+_PASSED_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+_START_SECONDS = 60.0
+
+
+class ChildEnded(Exception):
+    """The process ended during a task; `status` is its exit code, or minus the number of the signal."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+class ChildProcess:
+    """A started child. It runs one request at a time."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, channel: socket.socket, output: ChildOutput, temporary: Path | None
+    ) -> None:
+        self._process = process
+        self._channel = channel
+        self._output = output
+        self._temporary = temporary
+
+    @classmethod
+    async def start(cls, options: Sequence[str], *, command: Path | None) -> "ChildProcess":
+        """Start a process and wait until it has given up its rights; raise OSError."""
+        temporary = _make_temporary() if command else None
+        if command:
+            options = [*options, "--command", str(command), "--temporary", str(temporary)]
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        output = ChildOutput()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-X", "utf8", "-c", _BOOTSTRAP, _import_path(), *options),
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=output.writer,
+                env={name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
+                cwd="/",
+                # Commands that the child starts are killed with it.
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            output.start()
+            output.close()
+            raise
+        finally:
+            theirs.close()
+        output.start()
+        child = cls(process, ours, output, temporary)
+        await child._wait_ready()
+        return child
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the process can run another task: it lives, and did not print too much."""
+        return self._process.returncode is None and not self._output.is_closed
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used; 0 where the system doesn't tell."""
+        if sys.platform != "linux":
+            return 0.0
+        with contextlib.suppress(OSError):
+            # The clock of another process, as `clock_getcpuclockid` makes it (clock_getcpuclockid(3)).
+            return time.clock_gettime((~self._process.pid << 3) | 2)
+        return 0.0
+
+    async def exchange(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
+        """Send a request and return its response; raise ChildEnded."""
+        try:
+            await send_request(self._channel, request, descriptors)
+            return await receive_response(self._channel)
+        except ChannelClosed:
+            # It may live on, if it was the one to close the channel.
+            self._signal(signal.SIGTERM)
+            raise ChildEnded(await self._process.wait()) from None
+
+    def take_output(self) -> TaskOutput:
+        """Return what the process has printed since the last call."""
+        return self._output.take()
+
+    async def kill(self) -> None:
+        """Kill the process and what it has started."""
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+        self._channel.close()
+        self._output.close()
+        if self._temporary is not None:
+            await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+    async def _wait_ready(self) -> None:
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await receive_response(self._channel)
+        except (ChannelClosed, TimeoutError):
+            output = self.take_output()
+            await self.kill()
+            # Like a machine that starts no process: not the image's fault.
+            raise OSError(errno.EAGAIN, f"a child process did not start: {output.excerpt}") from None
+        except BaseException:
+            await asyncio.shield(self.kill())
+            raise
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+def _import_path() -> str:
+    return json.dumps([str(Path(entry).absolute()) for entry in sys.path])
+
+
+def _make_temporary() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="imago-ocr-"))
+    if os.geteuid() == 0:
+        # The child is another user.
+        path.chmod(0o1777)
+    return path
