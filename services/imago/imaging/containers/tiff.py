@@ -35,14 +35,21 @@ _REDUCED = 1
 
 @dataclass(frozen=True)
 class Layout:
-    """Size in pixels, bits of a sample, samples of a pixel, and compression of the first page; the number of pages."""
+    """The first page (size in pixels, bits of a sample, samples of a pixel, compression, strips), number of pages."""
 
     width: int
     height: int
     bits: int
     samples: int
     compression: int
+    rows_per_strip: int
     pages: int
+
+    @property
+    def strip_bytes(self) -> int:
+        """The bytes of one decompressed strip, which a decoder holds beside the image; 0 without compression."""
+        rows = min(self.rows_per_strip, self.height)
+        return 0 if self.compression == 1 else self.width * rows * self.samples * self.bits // 8
 
 
 def open_directories(reader: BoundedReader) -> Directories:
@@ -68,6 +75,7 @@ def layout(directories: Directories) -> Layout:
         bits=_first(tags.get(_BITS, 1)),
         samples=_number(tags, _SAMPLES, 1),
         compression=_number(tags, _COMPRESSION, 1),
+        rows_per_strip=_first(tags.get(_ROWS_PER_STRIP, 2**32 - 1)),
         pages=_pages(directories),
     )
 
