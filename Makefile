@@ -14,6 +14,9 @@ help: ## List the targets
 setup: ## Create .venv, install missing packages, prepare the offline model; immediate if it is up to date
 	@hack/setup.sh
 
+.PHONY: install-dev
+install-dev: setup ## The same as setup
+
 .PHONY: run
 run: setup ## Run Imago on this machine (Ctrl-C stops it); ARGS="--port 9000 --data-dir elsewhere"
 	@exec $(BIN)/imago dev $(ARGS)
@@ -53,8 +56,8 @@ test-cluster: setup ## Test the chart, the operator and KEDA on a separate, real
 
 .PHONY: test-kind
 test-kind: setup ## Run the cluster tests that work on kind (needs Docker and kind)
-	@if ! docker info >/dev/null 2>&1; then echo "test-kind: skipped, no Docker engine answers here"; \
-	elif ! command -v kind >/dev/null; then echo "test-kind: skipped, kind is not on the PATH"; \
+	@if ! docker info >/dev/null 2>&1; then echo "test-kind: no Docker engine answers here" >&2; exit 1; \
+	elif ! command -v kind >/dev/null; then echo "test-kind: kind is not on the PATH" >&2; exit 1; \
 	else $(BIN)/pytest --cluster-name imago-test --kind-bin "$$(command -v kind)" \
 	  --kind-kubectl-bin $(BIN)/kubectl tests/cluster $(ARGS); fi
 
@@ -74,9 +77,12 @@ DIR ?=
 test-corpus: setup ## Send a folder of hostile files through a whole instance: DIR=folder ARGS="--mutants 4000"
 	@PYTHONPATH=. $(BIN)/python -m tests.faults.corpus $(DIR) $(ARGS)
 
+.PHONY: test-cov
+test-cov: setup ## Run the default tests and show uncovered lines; htmlcov/index.html has them in the source
+	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
+
 .PHONY: cov
-cov: setup ## Run the default tests and show uncovered lines
-	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered $(ARGS)
+cov: test-cov ## The same as test-cov
 
 .PHONY: measure
 measure: setup ## Measure a separate instance: times of a photo, memory of the API under large uploads
@@ -95,8 +101,8 @@ ci: setup ## Run what CI runs: lint and all tests (default, faults, cluster); ha
 	@hack/ci.sh
 
 .PHONY: audit
-audit: setup ## Check the locked dependencies for known vulnerabilities (needs the internet)
-	@$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.lock $(ARGS)
+audit: setup ## Check the locked dependencies for known vulnerabilities (needs the internet); fails if one was not checked
+	@$(BIN)/python hack/audit.py $(ARGS)
 
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TARGETS = api worker-exif worker-ocr worker-vision operator
@@ -108,6 +114,15 @@ images: ## Build the images localhost/imago-… (needs Docker); TAG=…, ARGS="-
 	@for target in $(TARGETS); do docker build --target $$target --tag localhost/imago-$$target:$(TAG) \
 	  --build-arg SOURCE_DATE_EPOCH --build-arg VERSION=$(TAG) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .; done
+
+.PHONY: docker-up docker-down
+docker-up: ## Build the images and run Imago with PostgreSQL, NATS and S3 in Docker, at http://localhost:8000
+	@command -v docker >/dev/null || { echo "docker-up: Docker is needed" >&2; exit 1; }
+	@hack/compose.sh up --build --detach --wait $(ARGS)
+
+docker-down: ## Stop it; ARGS=--volumes also deletes its data
+	@command -v docker >/dev/null || { echo "docker-down: Docker is needed" >&2; exit 1; }
+	@hack/compose.sh down $(ARGS)
 
 .PHONY: chart
 chart: setup ## Generate the chart's README, the schema of its values, and its copies of k8s/

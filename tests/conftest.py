@@ -20,6 +20,8 @@ from imago.nats.streams import existing_lanes
 from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 
+pytest_plugins = ("tests.support.skips",)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _logging() -> None:

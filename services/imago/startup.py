@@ -1,6 +1,9 @@
 """Startup of processes: their one error, and binding of sockets."""
 
+import resource
 import socket
+
+_MAX_FILES = 10_240
 
 
 class StartupError(Exception):
@@ -20,3 +23,16 @@ def bind(host: str, port: int) -> socket.socket:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise StartupError(f"cannot listen on {host}:{port}: {reason}") from error
     return listener
+
+
+def raise_file_limit() -> int:
+    """Raise the limit of open files to the most that the process may set, and return it.
+
+    The usual soft limit of 1,024 is for programs that use select(2); 1,024 idle connections would keep an API from
+    accepting others.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS reports no limit but refuses to set that.
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -103,11 +103,19 @@ def test_clients_are_managed_from_the_command_line(instance: Instance) -> None:
     assert rotated["api_key"] not in (made["api_key"], None)
     owned = json.loads(instance.imago("client", "transfer", str(made["id"]), "cluster/namespace/studio").stdout)
     assert (owned["owner"], owned["managed_by"]) == ("cluster/namespace/studio", "operator")
+    refused = instance.imago("client", "transfer", str(made["id"]), "studio", check=False)
+    assert (refused.returncode, "OWNER must be <cluster id>/<namespace uid>/<name>" in refused.stderr) == (1, True)
+    released = instance.imago("client", "release", str(made["id"]))
+    assert f"To undo this: imago client transfer {made['id']} cluster/namespace/studio" in released.stderr
+    assert json.loads(released.stdout)["owner"] is None
     assert instance.imago("client", "deactivate", made["uuid"]).returncode == 0
     shown = json.loads(instance.imago("client", "show", made["uuid"]).stdout)
     assert shown["active"] is False
     begun = json.loads(instance.imago("client", "erase", made["uuid"], "--yes").stdout)
     assert begun["erasure"]["images_total"] == 0
+    wrong = instance.imago("client", "create", "Studio", "--scope", "images:rea", check=False)
+    assert "scopes.0: Must be one of: " in wrong.stderr
+    assert "images:read" in wrong.stderr
     missing = instance.imago("client", "show", "999999", check=False)
     assert (missing.returncode, missing.stderr.strip()) == (1, "imago: not-found: No such client.")
 
@@ -210,6 +218,10 @@ def test_stopping_leaves_no_process_and_a_restart_resumes_pending_work(tmp_path:
         gone, alive = psutil.wait_procs(processes, timeout=1)
         assert not alive, [process.cmdline() for process in alive]
         assert len(gone) == len(processes)
+        if number == signal.SIGTERM:
+            # As after a power failure; the database has all that is unfinished.
+            for file in (tmp_path / "data" / "nats").rglob("meta.inf"):
+                file.write_bytes(b"")
         again = Instance(tmp_path / "data", port=instance.port).start()
         try:
             assert again.key == instance.key

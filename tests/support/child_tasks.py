@@ -6,6 +6,8 @@ import os
 import time
 from typing import BinaryIO
 
+from imago.imaging.cpu_limit import cpu_limit
+
 
 def double(*, number: int) -> int:
     print("libraries print")
@@ -25,6 +27,19 @@ def crash() -> None:
 def use_cpu() -> None:
     while True:
         pass
+
+
+def compute_too_long() -> None:
+    with cpu_limit(0.2):
+        use_cpu()
+
+
+def compute_in_parts() -> int:
+    for _ in range(4):
+        with cpu_limit(0.5):
+            compute(seconds=0.2)
+    compute(seconds=0.1)
+    return 1
 
 
 def compute(*, seconds: float) -> None:
@@ -63,3 +78,14 @@ def copy(*, source: BinaryIO, target: BinaryIO) -> int:
 
 def environment() -> dict[str, str]:
     return dict(os.environ)
+
+
+def print_much(*, megabytes: int) -> int:
+    """Print what a decoder prints about a crafted file; return the number of failed writes."""
+    failed = 0
+    for _ in range(megabytes * 16):
+        try:
+            os.write(2, b"Warning\x1b[31m, \xff\n" * 4096)
+        except OSError:
+            failed += 1
+    return failed

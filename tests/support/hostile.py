@@ -121,17 +121,6 @@ def thread_and_limits() -> dict[str, object]:
     }
 
 
-def print_much(*, megabytes: int) -> int:
-    """Print what a decoder prints about a crafted file; return the number of failed writes."""
-    failed = 0
-    for _ in range(megabytes * 16):
-        try:
-            os.write(2, b"Warning\x1b[31m, \xff\n" * 4096)
-        except OSError:
-            failed += 1
-    return failed
-
-
 def _require(condition: bool) -> None:
     if not condition:
         raise ValueError

@@ -12,6 +12,7 @@ from imago.ai.response_models import DraftAnswer, ModelAnswer, SummaryAnswer, Tr
 from imago.core.ai_usage.model import CallKind
 from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.images.vision import OcrInput, VisionInput
+from imago.core.language_names import english_name
 
 # The characters of a page that are sent to a model. More adds cost, and little to a summary.
 MAX_PAGE = 40_000
@@ -124,16 +125,4 @@ def draft_task(description: str, *, context: str) -> Prompt:
 
 
 def _language(code: str) -> str:
-    name = _LANGUAGE_NAMES.get(code)
-    return name or f"the language with the ISO 639-1 code {code!r}"
-
-
-_LANGUAGE_NAMES = {
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "it": "Italian",
-    "nl": "Dutch",
-    "pt": "Portuguese",
-}
+    return english_name(code) or f"the language with the ISO 639-1 code {code!r}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from imago.core.ai_usage.text_tasks import Priority
 from imago.core.images.ocr_result import MAX_TEXT
 from imago.core.images.tags import normalize_tags
+from imago.core.language_names import find_language
 from imago.core.texts import clean_text
 
 MAX_ANSWER = 400_000
@@ -27,7 +28,6 @@ MAX_ESTIMATE = 100
 MAX_TASK_TAGS = 6
 
 _FENCE = re.compile(r"^```[a-zA-Z]*\s*\n?(.*?)\n?\s*```$", re.DOTALL)
-_LANGUAGE = re.compile(r"^[a-z]{2,3}$")
 _MAX_ERRORS = 6
 
 
@@ -225,6 +225,6 @@ def _not_empty(text: str) -> str:
 
 
 def _language_code(value: str) -> str:
-    """Return `fr` for `fr`, `FR` or `fr-CA`, and an empty string for anything else than a code."""
-    code = value.strip().lower().replace("_", "-").split("-")[0]
-    return code if _LANGUAGE.match(code) else ""
+    """Return the ISO 639-1 code of a language, or an empty string if there is none."""
+    language = find_language(value)
+    return language.code if language else ""

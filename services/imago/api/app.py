@@ -17,6 +17,9 @@ from imago.api.events import routes as events
 from imago.api.files import routes as files
 from imago.api.health import routes as health
 from imago.api.images import routes as images
+from imago.api.memory import MEMORY
+from imago.api.middlewares.answers import charged, written
+from imago.api.middlewares.bodies import MAX_JSON_BYTES, json_bodies
 from imago.api.middlewares.cors import allow_origins
 from imago.api.middlewares.headers import secure_headers
 from imago.api.middlewares.observation import observation
@@ -25,9 +28,6 @@ from imago.api.openapi import routes as docs
 from imago.api.openapi.document import build_document
 from imago.api.services import EVENTS, Services
 from imago.api.uploads import routes as uploads
-
-# Of JSON bodies; the body of an upload is streamed and has its own limits.
-MAX_JSON_BYTES = 1024 * 1024
 
 
 def build_app(services: Services) -> web.Application:
@@ -71,11 +71,15 @@ def add_routes(app: web.Application, tables: Iterable[web.RouteTableDef]) -> Non
 
 def _application(services: Services) -> web.Application:
     app = web.Application(
-        middlewares=[observation, problems, address_limits, authentication, client_limits, validation],
+        middlewares=[
+            *(written, observation, problems, charged),
+            *(address_limits, authentication, client_limits, json_bodies, validation),
+        ],
         client_max_size=MAX_JSON_BYTES,
     )
     set_up_validation(app)
     services.install(app)
+    app[MEMORY] = services.memory
     app[health.DRAINING] = asyncio.Event()
     app.on_response_prepare.append(secure_headers)
     app.on_response_prepare.append(rate_headers)

@@ -1,10 +1,14 @@
 """Parts of request schemas: strictness, fields that every database can store, references to images and clients."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
+from webargs.multidictproxy import MultiDictProxy
+
+from imago.core.language_names import UnknownLanguage, resolve_language
 
 MAX_BIGINT = 2**63 - 1
 
@@ -14,6 +18,24 @@ class StrictSchema(Schema):
 
     class Meta:
         unknown = RAISE
+
+    @pre_load
+    def _refuse_repeated(self, data: Any, **_: Any) -> Any:
+        """Refuse a query parameter that is repeated, unless it has several values: only one of them would count."""
+        if isinstance(data, MultiDictProxy):
+            counts = Counter(name for name, _ in data.data.items())
+            repeated = [name for name, count in counts.items() if count > 1 and name not in data.multiple_keys]
+            if repeated:
+                raise ValidationError({name: ["Must not be repeated."] for name in repeated})
+        return data
+
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **kwargs: Any) -> None:
+        """Name the members that exist beside one that does not."""
+        unknown = [self.error_messages["unknown"]]
+        if isinstance(error.messages, dict):
+            for name, messages in error.messages.items():
+                if messages == unknown:
+                    error.messages[name] = [f"Unknown field; the fields are: {', '.join(sorted(self.fields))}."]
 
 
 class LocalTime(fields.NaiveDateTime):
@@ -40,15 +62,25 @@ class Moment(fields.AwareDateTime):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from None
 
 
+class LanguageField(fields.String):
+    """A language as people write it, deserialized to its ISO 639-1 code."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return resolve_language(super()._deserialize(value, attr, data, **kwargs))
+        except UnknownLanguage as unknown:
+            raise ValidationError(str(unknown)) from None
+
+
 def text_field(length: int, *, min_length: int = 0, **options: Any) -> fields.String:
     """Return a field of text that every database and encoding can store; lengths are in characters."""
     return fields.String(validate=[validate.Length(min=min_length, max=length), storable], **options)
 
 
-def matching(pattern: str) -> list[Any]:
+def matching(pattern: str, *, error: str | None = None) -> list[Any]:
     """Return validators of a single line that matches a pattern."""
     # In JSON Schema `$` matches only the end of the text, in Python also the position before a final newline.
-    return [validate.Regexp(pattern), _single_line]
+    return [validate.Regexp(pattern, error=error), _single_line]
 
 
 def storable(text: str) -> None:

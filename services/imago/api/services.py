@@ -1,6 +1,6 @@
 """The parts of a running API, in groups by the routes that use them; each group has its own key in the application."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.lag import QueueLag
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
@@ -40,11 +42,15 @@ class AuthServices:
 
 @dataclass(frozen=True)
 class ClientServices:
-    """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work."""
+    """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work.
+
+    `ocr_languages` are those of this machine's Tesseract, and empty where only the workers have it.
+    """
 
     ensure_lane: Callable[[str], Awaitable[None]] | None = None
     move_lanes: Callable[[], None] | None = None
     wake_parked: Callable[[], None] | None = None
+    ocr_languages: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,11 @@ class AiServices:
 
 @dataclass(frozen=True)
 class HealthServices:
-    """The checks and metrics that the health routes report."""
+    """The checks, metrics and work queues that the health routes report."""
 
     checks: Mapping[str, Check]
     exposition: Exposition
+    queues: Callable[[], Awaitable[list[QueueLag]]]
 
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -88,8 +95,8 @@ AI = web.AppKey("ai", AiServices)
 HEALTH = web.AppKey("health", HealthServices)
 # Absent where the process serves no events.
 EVENTS = web.AppKey("events", EventHub)
-# The path of an object by its key; absent where objects are not local files.
-LOCAL_FILE: web.AppKey[Callable[[str], Path]] = web.AppKey("local_file")
+# The path of an object by its key, None if there is none; absent where objects are not local files.
+LOCAL_FILE: web.AppKey[Callable[[str], Path | None]] = web.AppKey("local_file")
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,10 @@ class Services:
     images: ImageReads
     ai: AiServices
     health: HealthServices
+    memory: FairShares
     clients: ClientServices = field(default_factory=ClientServices)
     events: EventHub | None = None
-    local_file: Callable[[str], Path] | None = None
+    local_file: Callable[[str], Path | None] | None = None
 
     def install(self, app: web.Application) -> None:
         """Store each group in the application under its key."""

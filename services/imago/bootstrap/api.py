@@ -1,5 +1,6 @@
 """The API process."""
 
+import asyncio
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.maintenance import maintenance_scheduler
 from imago.bootstrap.parts import (
+    GAUGE_SECONDS,
     child_pool,
     configure_telemetry,
     connection_gauges,
@@ -40,6 +42,7 @@ from imago.bootstrap.parts import (
     stop_on_signals,
 )
 from imago.bootstrap.sandbox import check_sandbox
+from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.jobs.failures import StageFailure
@@ -47,14 +50,18 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.imaging.ocr import installed_languages
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
+from imago.nats.lag import queue_lag
 from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
+from imago.settings.uploads import MB
+from imago.shares import FairShares
 from imago.startup import StartupError, bind
 from imago.telemetry import metrics
 from imago.web.fetch import PageFetcher
@@ -107,6 +114,7 @@ async def _services(
         _web_pages(settings) as pages,
         maintenance_scheduler(settings, db, store, nats, publisher, outbox, keys) as scheduler,
         _event_hub(nats) as events,
+        _request_memory(settings) as memory,
     ):
         uploads, slots = Uploads(db), UploadSlots(settings)
         yield Services(
@@ -120,8 +128,9 @@ async def _services(
             images=ImageReads(db),
             ai=AiServices(providers.texts, pages),
             events=events,
-            local_file=store.path if isinstance(store, LocalStore) else None,
-            health=HealthServices(health_checks(db, store, nats), metrics.exposition),
+            local_file=store.servable if isinstance(store, LocalStore) else None,
+            health=HealthServices(health_checks(db, store, nats), metrics.exposition, partial(queue_lag, nats)),
+            memory=memory,
         )
 
 
@@ -144,7 +153,26 @@ def _client_services(settings: Settings, nats: NatsConnection, scheduler: Mainte
         ensure_lane=_lane_ensurer(settings, nats),
         move_lanes=partial(scheduler.trigger, "lanes"),
         wake_parked=partial(scheduler.trigger, "ai-budgets"),
+        ocr_languages=installed_languages(settings.tessdata_dir),
     )
+
+
+@asynccontextmanager
+async def _request_memory(settings: Settings) -> AsyncIterator[FairShares]:
+    """Provide the memory for requests, and expose how much of it is held."""
+    memory = FairShares(settings.request_memory_mb * MB)
+    metrics.MEMORY_LIMIT.set(memory.total)
+
+    async def update() -> None:
+        while True:
+            metrics.MEMORY_HELD.set(memory.used)
+            await asyncio.sleep(GAUGE_SECONDS)
+
+    updating = asyncio.create_task(update(), name="memory-gauge")
+    try:
+        yield memory
+    finally:
+        await end_tasks(updating)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import click
+from nats.errors import Error as NatsError
 
 from imago.ai.provider_chain import provider_chain
 from imago.bootstrap.data_dir import (
@@ -38,13 +39,14 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.nats.embedded import EmbeddedNats
-from imago.nats.streams import StreamOptions, ensure_streams
+from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.settings import Settings, load_settings
 from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
 
 STOP_SECONDS = 7.0
 READY_SECONDS = 60.0
+RESTART_SECONDS = 2.0
 
 
 async def run_dev(*, host: str | None, port: int | None, data_dir: Path, verbose: bool = False) -> None:
@@ -71,7 +73,7 @@ async def run_dev(*, host: str | None, port: int | None, data_dir: Path, verbose
             environment = environment_of(
                 data_dir, nats=nats, metrics_dir=metrics, secrets=ensure_secrets(data_dir), settings=settings
             )
-            first_key = await _prepare(_settings(environment), data_dir, url)
+            first_key = await _prepare(_settings(environment), nats, data_dir, url)
             async with _running(_processes(environment, data_dir, listener)):
                 await _wait_ready(url, stop)
                 if not stop.is_set():
@@ -117,14 +119,23 @@ def _settings(environment: dict[str, str]) -> Settings:
     return load_settings()
 
 
-async def _prepare(settings: Settings, data_dir: Path, url: str) -> str | None:
+async def _prepare(settings: Settings, server: EmbeddedNats, data_dir: Path, url: str) -> str | None:
     """Migrate the database, create the streams and the default client; return the client's key if it is new."""
     async with database(settings, schema_timeout=None) as db:
         await upgrade(db)
-        async with nats_connection(settings, name="api") as nats:
-            await nats.wait_connected(settings.nats_timeout)
-            await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
+        try:
+            await _ensure_streams(settings)
+        except (NatsError, StreamConflict):
+            # A consumer's file can be damaged, which only its first use shows.
+            await server.rebuild()
+            await _ensure_streams(settings)
         return await _ensure_default_client(db, settings, data_dir / DEFAULT_CLIENT, url)
+
+
+async def _ensure_streams(settings: Settings) -> None:
+    async with nats_connection(settings, name="api") as nats:
+        await nats.wait_connected(settings.nats_timeout)
+        await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
 
 
 async def _ensure_default_client(db: Database, settings: Settings, path: Path, url: str) -> str | None:
@@ -208,9 +219,23 @@ async def _watch_nats(nats: EmbeddedNats, stop: asyncio.Event) -> None:
         await asyncio.wait([exited, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             click.echo(f"nats-server exited with code {exited.result()}, restarting", err=True)
-            await nats.start()
+            await _restart_nats(nats, stop)
         for task in (exited, stopping):
             task.cancel()
+
+
+async def _restart_nats(nats: EmbeddedNats, stop: asyncio.Event) -> None:
+    """Start the server again, as often as it takes: reads of the API need no NATS."""
+    while not stop.is_set():
+        try:
+            await nats.start()
+        except StartupError as error:
+            click.echo(f"nats-server: {error}", err=True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESTART_SECONDS):
+                    await stop.wait()
+        else:
+            return
 
 
 def _print_started(url: str, data_dir: Path, first_key: str | None) -> None:

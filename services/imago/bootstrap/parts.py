@@ -5,7 +5,6 @@ Parts of a single kind are in that kind's module: a pod that is scaled from zero
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -37,7 +36,7 @@ log = structlog.get_logger(__name__)
 SCHEMA_SECONDS = 120.0
 
 # Shorter than any scrape interval.
-_GAUGE_SECONDS = 2.0
+GAUGE_SECONDS = 2.0
 
 
 def configure_telemetry(settings: Settings, service: str) -> None:
@@ -132,9 +131,8 @@ async def eager_publisher(db: Database, publisher: Publisher, *, by: str) -> Asy
 @asynccontextmanager
 async def child_pool(settings: Settings, *, ocr: bool = False) -> AsyncIterator[ChildPool]:
     """Provide child processes for decoding, and for OCR: one per core unless the settings say otherwise."""
-    size = settings.worker_processes or min(os.cpu_count() or 1, settings.worker_max_jobs)
     children = ChildPool(
-        size=size,
+        size=settings.children,
         memory_mb=settings.child_memory_mb,
         cpu_seconds=settings.child_cpu_seconds,
         readable=language_data(settings),
@@ -162,9 +160,9 @@ async def _update_gauges(db: Database, nats: NatsConnection, process: str) -> No
         metrics.DATABASE_CONNECTIONS.set(in_use)
         metrics.DATABASE_CONNECTIONS_LIMIT.set(limit)
         metrics.NATS_CONNECTED.labels(process).set(nats.connected)
-        await asyncio.sleep(_GAUGE_SECONDS)
+        await asyncio.sleep(GAUGE_SECONDS)
 
 
 def health_checks(db: Database, store: ObjectStore, nats: NatsConnection) -> Mapping[str, Check]:
     """Return the checks of a process's dependencies by name."""
-    return {"database": db.check, "storage": store.check, "nats": nats.check}
+    return {"database": db.check_pages, "storage": store.check, "nats": nats.check}

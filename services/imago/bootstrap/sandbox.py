@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import structlog
 
 from imago.core.jobs.stages import Stage
 from imago.imaging.sandbox.confinement import missing_parts
+from imago.imaging.sandbox.libc import hide_memory
 from imago.settings import Settings
 from imago.startup import StartupError
 
@@ -15,7 +17,12 @@ log = structlog.get_logger(__name__)
 
 
 def check_sandbox(settings: Settings) -> None:
-    """Log which parts of the sandbox are missing; raise StartupError if `SANDBOX=required` and one is."""
+    """Log which parts of the sandbox are missing; raise StartupError if `SANDBOX=required` and one is.
+
+    It also hides this process's memory from children: every process of Imago holds keys.
+    """
+    if sys.platform == "linux":
+        hide_memory()
     missing = missing_parts()
     if settings.sandbox == "available":
         if missing:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
+from imago.core.clients.ownership import OWNER_FORM, OWNER_PATTERN
 from imago.settings import load_settings
 
 if TYPE_CHECKING:
@@ -85,7 +87,25 @@ def rotate_key(ref: str, grace: int, url: str | None, data_dir: Path) -> None:
 @DATA_OPTION
 def transfer(ref: str, owner: str, url: str | None, data_dir: Path) -> None:
     """Transfer a client to another ImagoClient; OWNER is <cluster id>/<namespace uid>/<name>."""
-    _print_json(_request(_target(url, data_dir), "PATCH", _path(ref), json={"owner": owner}))
+    if not re.fullmatch(OWNER_PATTERN, owner):
+        raise CommandError(f"OWNER must be {OWNER_FORM}, as the ImagoClient's status says")
+    _change_owner(_target(url, data_dir), ref, owner)
+
+
+@client.command("release")
+@click.argument("ref")
+@URL_OPTION
+@DATA_OPTION
+def release(ref: str, url: str | None, data_dir: Path) -> None:
+    """Take a client away from the operator: it has no owner, and the administrator manages it."""
+    _change_owner(_target(url, data_dir), ref, None)
+
+
+def _change_owner(target: "Target", ref: str, owner: str | None) -> None:
+    before = _request(target, "GET", _path(ref))["owner"]
+    _print_json(_request(target, "PATCH", _path(ref), json={"owner": owner}))
+    undo = f"imago client transfer {ref} {before}" if before else f"imago client release {ref}"
+    click.echo(f"To undo this: {undo}", err=True)
 
 
 @client.command("deactivate")

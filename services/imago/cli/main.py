@@ -17,23 +17,26 @@ from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.settings import Settings, load_settings
 from imago.settings.environment import load_environment
-from imago.startup import StartupError
+from imago.startup import StartupError, raise_file_limit
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on uvloop; raise CommandError if the database, the storage or NATS is unavailable."""
     from nats.errors import Error as NatsError
 
-    from imago.db.engine import DatabaseUnavailable
+    from imago.db.engine import DatabaseCorrupt, DatabaseUnavailable
     from imago.nats.connection import NatsUnavailable
     from imago.nats.streams import StreamConflict
     from imago.objects.store import StorageUnavailable
 
+    raise_file_limit()
     # Databases, objects and logs are clients' data. Processes that this one starts inherit the mask.
     mask = os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
+    except DatabaseCorrupt as error:
+        raise CommandError(f"the database is corrupt ({error}); restore it from a backup") from None
     except DatabaseUnavailable as error:
         raise CommandError(f"the database is unavailable ({error})") from None
     except StorageUnavailable as error:

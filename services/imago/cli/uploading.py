@@ -14,10 +14,10 @@ from urllib.parse import quote
 import aiohttp
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from imago.cli.errors import CommandError
 from imago.cli.http_client import ServerBusy, Target, request_json
+from imago.cli.upload_progress import FileRow, UploadProgress, stages_state
 
 MAX_CONCURRENT_UPLOADS = 4
 CHUNK = 256 * 1024
@@ -55,10 +55,12 @@ async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeo
         raise CommandError("no files found")
     console = Console(stderr=True)
     gate = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     async with target.session() as session:
-        with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
-            jobs = [_upload_file(session, gate, progress, path, wait=wait, timeout=timeout) for path in files]
+        with UploadProgress(len(files), console=console, shown=console.is_terminal and not as_json) as progress:
+            jobs = [
+                _upload_file(session, gate, progress.file(path.name), path, wait=wait, timeout=timeout)
+                for path in files
+            ]
             results = await asyncio.gather(*jobs)
     _report(results, as_json=as_json)
     return sum(result.failed for result in results)
@@ -67,37 +69,33 @@ async def upload_all(target: Target, paths: Iterable[Path], *, wait: bool, timeo
 async def _upload_file(
     session: aiohttp.ClientSession,
     gate: asyncio.Semaphore,
-    progress: Progress,
+    row: FileRow,
     path: Path,
     *,
     wait: bool,
     timeout: float,
 ) -> FileResult:
     result = FileResult(path)
-    task = progress.add_task(path.name, total=None, state="waiting")
     try:
-        size = (await asyncio.to_thread(path.stat)).st_size
-        progress.update(task, total=max(1, size))
         async with gate:
-            progress.update(task, state="uploading")
-            result.uploaded = await _send(session, path, progress, task)
-        progress.update(task, state="uploaded")
+            row.begin((await asyncio.to_thread(path.stat)).st_size)
+            result.uploaded = await _send(session, path, row)
         if wait:
-            await _wait_for_stages(session, result, progress, task, timeout=timeout)
-    except (CommandError, OSError, TimeoutError) as error:
-        result.error = str(error) or f"not finished after {timeout:g} s"
-        progress.update(task, state="failed")
+            await _wait_for_stages(session, result, row, timeout=timeout)
+    except (CommandError, OSError) as error:
+        result.error = str(error) or type(error).__name__
+    row.end("failed" if result.failed else "done" if wait else "uploaded", failed=result.failed)
     return result
 
 
-async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, task: TaskID) -> dict[str, Any]:
+async def _send(session: aiohttp.ClientSession, path: Path, row: FileRow) -> dict[str, Any]:
     """Upload a file, retrying while the API is busy; all attempts share one key, so they create one image."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         form = aiohttp.MultipartWriter("form-data")
         form.append(
-            _chunks(path, progress, task),
+            _chunks(path, row),
             {"Content-Type": "application/octet-stream", "Content-Disposition": _disposition(path)},
         )
         try:
@@ -105,7 +103,7 @@ async def _send(session: aiohttp.ClientSession, path: Path, progress: Progress, 
         except ServerBusy as busy:
             if time.monotonic() + busy.seconds > deadline:
                 raise
-            progress.update(task, completed=0, state=f"retrying in {busy.seconds:g} s")
+            row.restart(f"retrying in {busy.seconds:g} s")
             await asyncio.sleep(busy.seconds)
 
 
@@ -121,26 +119,31 @@ def _disposition(path: Path) -> str:
     return f'form-data; name="file"; filename="{plain}"; filename*=UTF-8\'\'{quote(name, safe="")}'
 
 
-async def _chunks(path: Path, progress: Progress, task: TaskID) -> AsyncIterator[bytes]:
+async def _chunks(path: Path, row: FileRow) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, CHUNK):
             yield chunk
-            progress.advance(task, len(chunk))
+            row.advance(len(chunk))
 
 
-async def _wait_for_stages(
-    session: aiohttp.ClientSession, result: FileResult, progress: Progress, task: TaskID, *, timeout: float
-) -> None:
+async def _wait_for_stages(session: aiohttp.ClientSession, result: FileResult, row: FileRow, *, timeout: float) -> None:
+    """Wait until the image has ended; raise CommandError with what is missing after `timeout` seconds."""
     image = (result.uploaded or {})["id"]
-    async with asyncio.timeout(timeout):
-        while True:
-            state = await request_json(session, "GET", f"images/{image}/status")
-            result.stages = state["stages"]
-            ended = [name for name, stage in result.stages.items() if stage["status"] in ("done", "skipped")]
-            progress.update(task, state=f"{state['status']} ({len(ended)}/{len(result.stages)} stages)")
-            if state["status"] in _ENDED:
+    state = "no answer yet"
+    deadline = time.monotonic() + timeout
+    while True:
+        pause = POLL_SECONDS
+        try:
+            document = await request_json(session, "GET", f"images/{image}/status")
+            result.stages, state = document["stages"], stages_state(document)
+            row.show(state)
+            if document["status"] in _ENDED:
                 break
-            await asyncio.sleep(POLL_SECONDS)
+        except ServerBusy as busy:
+            pause = busy.seconds
+        if time.monotonic() + pause > deadline:
+            raise CommandError(f"not finished after {timeout:g} s: {state}")
+        await asyncio.sleep(pause)
     result.detail = await request_json(session, "GET", f"images/{image}")
     dead = {name: stage["error_code"] for name, stage in result.stages.items() if stage["status"] == "dead"}
     if dead:

@@ -179,6 +179,20 @@ class TooManyUploads(Problem):
     title = "Too many concurrent uploads"
 
 
+class TooMuchInFlight(Problem):
+    """The client's requests in progress use all that one client may; the response names the limit."""
+
+    code = "too-much-in-flight"
+    title = "Too much in progress"
+
+
+class Overloaded(Problem):
+    """The requests of all clients use all that a process has; the response names the limit."""
+
+    code = "overloaded"
+    title = "Server overloaded"
+
+
 class InternalError(Problem):
     """An error in Imago; the log has the details under the request's id."""
 
@@ -197,7 +211,7 @@ class RequestTimeout(Problem):
     """The request body arrived too slowly."""
 
     code = "request-timeout"
-    title = "Upload too slow"
+    title = "Request too slow"
 
 
 class UploadExpired(Problem):
@@ -212,6 +226,13 @@ class UrlRefused(Problem):
 
     code = "url-refused"
     title = "URL refused"
+
+
+class HostNotFound(UrlRefused):
+    """The name of the URL's host does not exist."""
+
+    code = "host-not-found"
+    title = "Host not found"
 
 
 class FetchTooLarge(Problem):

@@ -11,6 +11,8 @@ expected language can be taken for that.
 import re
 from collections.abc import Collection
 
+from imago.core.language_names import find_language
+
 _LISTS = {
     "en": """
         a about after all also am an and any are as at be because been before being but by can could did do does
@@ -76,8 +78,6 @@ _MIN_SHARE = 0.12
 # The best language must lead the second by this factor. An expected language is weighted by it, so it also wins a tie.
 _MIN_LEAD = 1.25
 
-_ISO_639_1 = {"deu": "de", "eng": "en", "fra": "fr", "ita": "it", "nld": "nl", "por": "pt", "spa": "es"}
-
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -91,7 +91,7 @@ def detect_language(text: str, *, expected: Collection[str] = ()) -> str | None:
 
     `expected` are the likely languages, as Tesseract names them (ISO 639-2/T). They allow for shorter texts.
     """
-    likely = {_ISO_639_1[code] for code in expected if code in _ISO_639_1}
+    likely = {language.code for name in expected if (language := find_language(name))} & set(STOP_WORDS)
     words = words_of(text[:_MAX_CHARACTERS])
     if len(words) < (_MIN_WORDS_EXPECTED if likely else _MIN_WORDS) or sum(map(len, words)) < _MIN_LETTERS:
         return None

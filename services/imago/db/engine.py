@@ -7,9 +7,10 @@ lock instead of failing when they upgrade to it.
 
 import asyncio
 import inspect
+import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,17 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from imago.db.scoped_connection import ScopedConnection, ping_idle_connections
+from imago.db.sqlite_pages import find_damage
 from imago.settings.database import DatabaseSettings
 from imago.startup import StartupError
 
 
 class DatabaseUnavailable(Exception):
     """The database is unreachable, does not answer in time or has no resources left; no commit was confirmed."""
+
+
+class DatabaseCorrupt(DatabaseUnavailable):
+    """Stored pages are damaged; only a restored backup helps."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ _SQLITE_UNAVAILABLE = frozenset(
     }
 )
 
+_SQLITE_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+# Pages are checked again after this: reading them all can take seconds.
+_PAGE_CHECK_SECONDS = 60.0
+
 
 class Database:
     """An engine with its connection pool, and read and write transactions on it."""
@@ -98,6 +109,7 @@ class Database:
         self._timeout = timeout
         self.on_connection_wait: Callable[[float], None] | None = None
         """Called with the seconds that a checkout from the pool took, including checkouts that failed."""
+        self._pages_checked = -math.inf
         self.engine: AsyncEngine = self._create(pool_size)
 
     @classmethod
@@ -142,6 +154,14 @@ class Database:
         """Run a query; raise DatabaseUnavailable if the database does not answer."""
         async with self.read() as connection:
             await connection.execute(sa.text("SELECT 1"))
+
+    async def check_pages(self) -> None:
+        """Run a query, and on SQLite check the stored pages; raise DatabaseUnavailable or DatabaseCorrupt."""
+        await self.check()
+        if self.is_sqlite and self.url.database and time.monotonic() >= self._pages_checked + _PAGE_CHECK_SECONDS:
+            if await asyncio.to_thread(find_damage, Path(self.url.database)):
+                raise DatabaseCorrupt("damaged pages")
+            self._pages_checked = time.monotonic()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -240,32 +260,39 @@ def _asyncpg_of(connection: AsyncConnection) -> Any:
 
 @asynccontextmanager
 async def translate_errors() -> AsyncIterator[None]:
-    """Raise DatabaseUnavailable for the errors of drivers that mean that the server is unavailable."""
+    """Raise DatabaseUnavailable for errors of drivers that are not those of a statement."""
     try:
         yield
     except _UNAVAILABLE as error:
         raise DatabaseUnavailable(type(error).__name__) from error
     except sa.exc.DBAPIError as error:
-        if _is_unavailable(error):
+        causes = list(_causes(error.orig))
+        if any(_is_corruption(cause) for cause in causes):
+            raise DatabaseCorrupt(type(error.orig).__name__) from error
+        if error.connection_invalidated or any(_is_unavailable(cause) for cause in causes):
             raise DatabaseUnavailable(type(error.orig).__name__) from error
         raise
 
 
-def _is_unavailable(error: sa.exc.DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    original: BaseException | None = error.orig
-    while original is not None:
-        if isinstance(original, _UNAVAILABLE):
-            return True
-        # The lowest byte of an extended result code is its primary code (https://www.sqlite.org/rescode.html).
-        if (
-            isinstance(original, sqlite3.Error)
-            and (getattr(original, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_UNAVAILABLE
-        ):
-            return True
-        original = original.__cause__
-    return False
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_corruption(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.DataCorruptedError | asyncpg.IndexCorruptedError) or (
+        _sqlite_code(error) in _SQLITE_CORRUPT
+    )
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    return isinstance(error, _UNAVAILABLE) or _sqlite_code(error) in _SQLITE_UNAVAILABLE
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    # The lowest byte of an extended result code is its primary code (https://www.sqlite.org/rescode.html).
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else None
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:

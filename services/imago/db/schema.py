@@ -1,12 +1,11 @@
 """The schema revisions of the database and of this code, without importing Alembic, which is slow to import."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from imago.db.engine import Database, DatabaseUnavailable
+from imago.db.engine import Database, DatabaseCorrupt, DatabaseUnavailable
 
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 _REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))
@@ -34,13 +33,17 @@ async def current_revision(db: Database) -> str | None:
 async def wait_for_schema(db: Database, *, timeout: float, poll: float = 0.5) -> None:
     """Wait until the schema has the revision that this version needs, or a later one; raise TimeoutError.
 
-    Keeps waiting while the database is unavailable.
+    Keeps waiting while the database is unavailable, but not if it is corrupt.
     """
     async with asyncio.timeout(timeout):
         while True:
-            with contextlib.suppress(DatabaseUnavailable):
+            try:
                 if await _is_new_enough(db):
                     return
+            except DatabaseCorrupt:
+                raise
+            except DatabaseUnavailable:
+                pass
             await asyncio.sleep(poll)
 
 

@@ -36,7 +36,8 @@ _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 # What a PNG text chunk with XMP, or with a profile that ImageMagick wrote as hexadecimal digits, is named.
 _PNG_XMP = b"XML:com.adobe.xmp"
 _RAW_PROFILE = b"Raw profile type "
-_RAW_DIGITS = re.compile(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]+)")
+# The name of the profile may have several words: `IPTC profile`.
+_RAW_DIGITS = re.compile(rb"\s*\w[\w ]{0,79}\s+\d+\s+([0-9a-fA-F\s]+)")
 _PNG_KEYWORD_BYTES = 80
 # A compressed profile can take as long as this number of chunks.
 _PROFILE_STEPS = 10_000
@@ -52,12 +53,13 @@ class MetadataParts:
 
     `exif` begins with its byte order; it is None for TIFF, which is itself such a block: `ifd.Directories` reads the
     file in place. `xmp` has the main packet first, then the extended one if there is one. `iptc` is a sequence of
-    IPTC-IIM records.
+    IPTC-IIM records; `iptc_digest` is the MD5 of the records when Photoshop or the like last wrote them beside XMP.
     """
 
     exif: bytes | None = None
     xmp: tuple[bytes, ...] = ()
     iptc: bytes | None = None
+    iptc_digest: bytes | None = None
 
 
 def read_metadata(stream: BinaryIO) -> MetadataParts:
@@ -83,12 +85,13 @@ class _Found:
     extended_xmp: list[bytes] = field(default_factory=list)
     resources: list[bytes] = field(default_factory=list)
     iptc: bytes | None = None
+    iptc_digest: bytes | None = None
 
     def parts(self) -> MetadataParts:
         exif = b"".join(self.exif).removeprefix(_EXIF)[:MAX_BLOCK] or None
         packets = tuple(packet for packet in (self.xmp, _extended_xmp(self.extended_xmp, self.xmp)) if packet)
-        iptc = self.iptc or photoshop.find_iptc(b"".join(self.resources)[:MAX_BLOCK])
-        return MetadataParts(exif, packets, iptc)
+        self.set_iptc(b"".join(self.resources)[:MAX_BLOCK])
+        return MetadataParts(exif, packets, self.iptc, self.iptc_digest)
 
     def set_exif(self, block: bytes) -> None:
         if not self.exif:
@@ -99,8 +102,8 @@ class _Found:
             self.xmp = packet
 
     def set_iptc(self, block: bytes) -> None:
-        if self.iptc is None:
-            self.iptc = photoshop.find_iptc(block)
+        self.iptc = self.iptc or photoshop.find_iptc(block)
+        self.iptc_digest = self.iptc_digest or photoshop.find_resource(block, photoshop.IPTC_DIGEST)
 
 
 def _extended_xmp(pieces: list[bytes], main: bytes | None) -> bytes:

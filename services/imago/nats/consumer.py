@@ -67,6 +67,11 @@ class Delivery:
         """The message's headers, including the trace context."""
         return dict(self.message.headers or {})
 
+    @property
+    def count(self) -> int:
+        """How often the message has been delivered."""
+        return self.message.metadata.num_delivered or 1
+
     async def ack(self) -> None:
         """Remove the message from the stream: its work is done."""
         await self._settle(self.message.ack)

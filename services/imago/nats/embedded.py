@@ -1,7 +1,12 @@
-"""The nats-server of `imago dev`: on loopback, from a PyPI wheel, with its data in the data directory."""
+"""The nats-server of `imago dev`: on loopback, from a PyPI wheel, with its data in the data directory.
+
+A power failure can leave empty or cut files in its store, which the server then refuses. The store is deleted in that
+case: the streams are created again, and everything unfinished is published again from the database.
+"""
 
 import asyncio
 import contextlib
+import json
 import random
 import secrets
 import shutil
@@ -12,8 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import structlog
 
 from imago.startup import StartupError
+
+log = structlog.get_logger(__name__)
 
 READY_SECONDS = 15.0
 STOP_SECONDS = 5.0
@@ -28,6 +36,7 @@ class EmbeddedNats:
 
     def __init__(self, data_dir: Path, *, port: int = 0, before_exec: Callable[[], None] | None = None) -> None:
         self._directory = data_dir
+        self._store = data_dir / "jetstream"
         self._before_exec = before_exec
         self._port = port or free_port()
         self._monitor_port = free_port()
@@ -51,8 +60,35 @@ class EmbeddedNats:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the server and wait until it is healthy; raise StartupError."""
-        config = await asyncio.to_thread(self._write_config)
+        """Start the server and wait until it is healthy, with a new store if it can't use its store.
+
+        Raises StartupError.
+        """
+        if await asyncio.to_thread(_is_damaged, self._store):
+            await self._delete_store()
+        try:
+            await self._start()
+        except StartupError:
+            if not await asyncio.to_thread(self._store.exists):
+                raise
+            await self._delete_store()
+            await self._start()
+
+    async def rebuild(self) -> None:
+        """Start the server again with an empty store; raise StartupError."""
+        await self.stop()
+        await self._delete_store()
+        await self._start()
+
+    async def _delete_store(self) -> None:
+        log.error("nats.store-rebuilt", message="the stored streams are damaged; they are filled from the database")
+        await asyncio.to_thread(shutil.rmtree, self._store, ignore_errors=True)
+
+    async def _start(self) -> None:
+        try:
+            config = await asyncio.to_thread(self._write_config)
+        except OSError as error:
+            raise StartupError(f"cannot write to {self._directory}: {error.strerror}") from error
         log_file = self._directory / "nats-server.log"
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -108,28 +144,44 @@ class EmbeddedNats:
                 await asyncio.sleep(0.02)
 
     def _write_config(self) -> Path:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        store = self._directory / "jetstream"
-        store.mkdir(mode=0o700, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._store.mkdir(mode=0o700, exist_ok=True)
         config = self._directory / "nats-server.conf"
         config.touch(mode=0o600)
-        config.write_text(
-            f"""\
+        text = self._config()
+        # A restart needs no space on a full disk.
+        if config.read_bytes() != text.encode():
+            config.write_text(text)
+        return config
+
+    def _config(self) -> str:
+        return f"""\
 host: "127.0.0.1"
 port: {self._port}
 http: "127.0.0.1:{self._monitor_port}"
 server_name: "imago-dev"
 max_payload: 1MB
 jetstream {{
-  store_dir: "{store}"
+  store_dir: "{self._store}"
 }}
 authorization {{
   user: "{self.user}"
   password: "{self.password}"
 }}
 """
-        )
-        return config
+
+
+def _is_damaged(store: Path) -> bool:
+    """Return whether the metadata of a stream is not what the server wrote; it checks the rest itself."""
+    for stream in store.glob("jetstream/*/streams/*"):
+        try:
+            json.loads((stream / "meta.inf").read_bytes())
+            bytes.fromhex((stream / "meta.sum").read_text())
+        except (OSError, ValueError):
+            return True
+        if not (stream / "meta.sum").stat().st_size:
+            return True
+    return False
 
 
 def find_server() -> str:

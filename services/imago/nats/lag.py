@@ -14,12 +14,16 @@ from imago.nats.streams import existing_lanes
 
 @dataclass(frozen=True)
 class QueueLag:
-    """The messages of a stage in a lane: pending, and delivered but not acknowledged. KEDA's lag is their sum."""
+    """The messages of a stage in a lane: pending, and delivered but not acknowledged. KEDA's lag is their sum.
+
+    `polls` are the open requests of workers for a message.
+    """
 
     lane: str
     stage: Stage
     pending: int
     delivered: int
+    polls: int = 0
 
 
 async def queue_lag(nats: NatsConnection) -> list[QueueLag]:
@@ -35,7 +39,8 @@ async def queue_lag(nats: NatsConnection) -> list[QueueLag]:
             for stage in STAGES:
                 with contextlib.suppress(NotFoundError):
                     info = await nats.js.consumer_info(work_stream(lane), stage)
-                    lags.append(QueueLag(lane, stage, info.num_pending or 0, info.num_ack_pending or 0))
+                    pending, delivered = info.num_pending or 0, info.num_ack_pending or 0
+                    lags.append(QueueLag(lane, stage, pending, delivered, info.num_waiting or 0))
     except (NatsError, OSError, TimeoutError) as error:
         raise NatsUnavailable(type(error).__name__) from error
     return lags

@@ -1,15 +1,21 @@
-"""Objects as local files: written to a temporary file, synced, and renamed into place."""
+"""Objects as local files: written to a temporary file, synced, and renamed into place.
+
+Every directory below the root is opened relative to its parent without following links, so that a link that somebody
+planted among the objects leads nowhere: what it points to is not an object.
+"""
 
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -40,22 +46,31 @@ class LocalStore:
     def prepare(self) -> None:
         """Create the directories and delete the temporary files of crashed processes; raise OSError."""
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._folder((_INCOMING,)):
+            # Not a link.
+            pass
         for temporary in self._incoming.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - temporary.stat().st_mtime > _MAX_TEMPORARY_AGE_SECONDS:
+                if time.time() - temporary.lstat().st_mtime > _MAX_TEMPORARY_AGE_SECONDS:
                     temporary.unlink()
 
     def path(self, key: str) -> Path:
         """Return the path of an object; raise ValueError for a key that could leave the directory."""
-        segments = key.split("/")
-        if not all(_SEGMENT.fullmatch(segment) for segment in segments):
-            raise ValueError("not an object key")
-        return self._root.joinpath(*segments)
+        return self._root.joinpath(*_segments(key))
+
+    def servable(self, key: str) -> Path | None:
+        """Return the path of an object, or None if there is no such object; raise ValueError like `path`."""
+        try:
+            with _translated_errors():
+                self._status(key)
+        except ObjectMissing:
+            return None
+        return self.path(key)
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
         """Write a new object; without `commit`, the block leaves nothing behind."""
-        writer = _LocalWriter(self._temporary(key), self.path(key))
+        writer = _LocalWriter(self._temporary(key), functools.partial(self._move_in, key=key))
         try:
             yield writer
         finally:
@@ -71,17 +86,17 @@ class LocalStore:
     async def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if it doesn't exist."""
         try:
-            return (await asyncio.to_thread(self.path(key).stat)).st_size
-        except FileNotFoundError:
+            with _translated_errors():
+                return (await asyncio.to_thread(self._status, key)).st_size
+        except ObjectMissing:
             return None
 
     async def examine(self, key: str, read: Callable[[BinaryIO], T]) -> T:
         """Return the result of a function that reads the object in a thread; raise ObjectMissing."""
-        path = self.path(key)
 
         def opened() -> T:
             with _translated_errors():
-                file = path.open("rb")
+                file = self._open(key)
             with file:
                 return read(file)
 
@@ -91,7 +106,7 @@ class LocalStore:
     async def reader(self, key: str) -> AsyncIterator[BinaryIO]:
         """Open an object as a seekable file to be read in a thread; raise ObjectMissing."""
         with _translated_errors():
-            file = await asyncio.to_thread(self.path(key).open, "rb")
+            file = await asyncio.to_thread(self._open, key)
         try:
             yield file
         finally:
@@ -134,49 +149,102 @@ class LocalStore:
         # Named after the key, so that `delete` finds temporary files of unfinished uploads, too.
         return self._incoming / f"{_flat(key)}{uuid.uuid4().hex}"
 
+    @contextlib.contextmanager
+    def _folder(self, names: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """Open a directory below the root; raise OSError for a link on the way."""
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in names:
+                if create:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=folder)  # `Path.mkdir` has no dir_fd.
+                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _open(self, key: str) -> BinaryIO:
+        *names, last = _segments(key)
+        with self._folder(names) as folder:
+            # Without O_NONBLOCK, a named pipe would wait for its writer.
+            file = os.fdopen(os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise FileNotFoundError
+        return file
+
+    def _status(self, key: str) -> os.stat_result:
+        *names, last = _segments(key)
+        with self._folder(names) as folder:
+            status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError
+        return status
+
+    def _move_in(self, temporary: Path, *, key: str) -> None:
+        """Rename a finished file to its final path and sync the directory."""
+        *names, last = _segments(key)
+        while True:
+            try:
+                with self._folder(names, create=True) as folder:
+                    os.replace(temporary, last, dst_dir_fd=folder)
+                    os.fsync(folder)
+            except FileNotFoundError:
+                # A deletion removed the directory between the calls.
+                if not temporary.exists():
+                    raise
+                continue
+            return
+
     def _put(self, source: Path, key: str) -> None:
-        target, temporary = self.path(key), self._temporary(key)
+        temporary = self._temporary(key)
         try:
             shutil.copyfile(source, temporary)
             temporary.chmod(0o600)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            _rename(temporary, target)
+            self._move_in(temporary, key=key)
         finally:
             temporary.unlink(missing_ok=True)
 
     def _delete(self, key: str) -> None:
-        path = self.path(key)
+        *names, last = _segments(key)
         for unfinished in self._incoming.glob(f"{_flat(key)}*"):
             unfinished.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == self._root:
-                return
+        # The second: one of the directories is a link.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._folder(names) as folder:
+            os.unlink(last, dir_fd=folder)
+        while names:
+            name = names.pop()
             try:
-                folder.rmdir()
+                with self._folder(names) as folder:
+                    os.rmdir(name, dir_fd=folder)
             except OSError:
                 # Not empty, or created again concurrently.
                 return
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        for path in self._root.rglob("*"):
-            key = path.relative_to(self._root).as_posix()
-            if key.startswith(_INCOMING) or not key.startswith(prefix):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                if path.is_file():
-                    yield ObjectInfo(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+        for directory, folders, files in os.walk(self._root):
+            if Path(directory) == self._root and _INCOMING in folders:
+                folders.remove(_INCOMING)
+            for path in (Path(directory, name) for name in files):
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = path.lstat()
+                        if stat.S_ISREG(status.st_mode):
+                            yield ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 class _LocalWriter:
     """Opens its file with the first write, so that a small object needs only one switch to a thread."""
 
-    def __init__(self, temporary: Path, target: Path) -> None:
+    def __init__(self, temporary: Path, move_in: Callable[[Path], None]) -> None:
         self._file: BinaryIO | None = None
         self._temporary = temporary
-        self._target = target
+        self._move_in = move_in
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._working = threading.Lock()
@@ -222,12 +290,19 @@ class _LocalWriter:
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        _rename(self._temporary, self._target)
+        self._move_in(self._temporary)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
             self._file = _open_new(self._temporary)
         return self._file
+
+
+def _segments(key: str) -> list[str]:
+    segments = key.split("/")
+    if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise ValueError("not an object key")
+    return segments
 
 
 def _flat(key: str) -> str:
@@ -238,25 +313,6 @@ def _open_new(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    """Rename a finished file to its final path and sync the directory."""
-    while True:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            temporary.replace(target)
-        except FileNotFoundError:
-            # A deletion removed the directory between the two calls.
-            if not temporary.exists():
-                raise
-            continue
-        break
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 @contextlib.contextmanager
 def _translated_errors() -> Iterator[None]:
     """Translate OSErrors into the store's errors without their texts, which contain paths."""
@@ -265,6 +321,9 @@ def _translated_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise ObjectMissing("object not found") from error
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            # A link, or a file where a directory belongs.
+            raise ObjectMissing("object not found") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("no space left") from error
         raise StorageUnavailable(errno.errorcode.get(error.errno or 0, "OSError")) from error

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
@@ -85,8 +84,6 @@ class S3Store:
             raise StartupError("STORAGE_BACKEND=s3 needs S3_BUCKET")
         if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
             raise StartupError("S3_ACCESS_KEY and S3_SECRET_KEY must be set together")
-        _check_url("S3_ENDPOINT_URL", settings.s3_endpoint_url)
-        _check_url("S3_PUBLIC_ENDPOINT_URL", settings.s3_public_endpoint_url)
         self._settings = settings
         self._bucket = settings.s3_bucket
         self._timeout = settings.s3_timeout
@@ -347,18 +344,6 @@ class _S3Writer:
             # A retry after a lost response fails like this although the object exists.
             if await self._store.size(self._key) != self._size:
                 raise
-
-
-def _check_url(name: str, url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise StartupError(f"{name} must be an http:// or https:// URL with a host")
 
 
 def _translated(error: ClientError) -> Exception:

@@ -28,6 +28,16 @@ class HttpSettings(SettingsGroup):
     keepalive_timeout: Seconds = 75.0
     header_timeout: Seconds = 15.0
     """Time limit for the first request's line and headers on a new connection."""
+    json_body_timeout: Seconds = 30.0
+    """Time limit for receiving a JSON body, of at most 1 MiB."""
+    response_idle_timeout: Seconds = 30.0
+    """The longest time in which a client reads nothing of a response that waits for it."""
+    response_min_rate: int = Field(1024, ge=0, le=2**30)
+    """Bytes per second that a client must read, on average, after a response has waited for it for 30 seconds."""
+    max_connections: Count = 8192
+    """Open connections of a process; at most half as many as it may open files."""
+    request_memory_mb: int = Field(128, ge=16, le=2**20)
+    """Memory of a process for bodies, parts of uploads, fetched pages and responses; one client gets two thirds."""
     shutdown_timeout: Seconds = 8.0
     drain_delay: float = Field(0.0, ge=0, le=3600, allow_inf_nan=False)
     """Seconds between reporting not ready and closing the port, for load balancers to notice; the chart sets it."""

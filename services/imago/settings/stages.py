@@ -1,12 +1,14 @@
 """The stages of the pipeline."""
 
+import contextlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
+from imago.core.language_names import resolve_ocr_languages
 from imago.settings.base import CommaList, LowerCase, Seconds, SettingsGroup
 
 
@@ -21,15 +23,20 @@ class StageSettings(SettingsGroup):
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
     ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
-    ocr_languages: str = Field("fra+eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
+    tessdata_dir: Path | None = None
+    ocr_languages: str = "fra+eng"
+    """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
     ocr_max_pages: int = Field(20, ge=1, le=1000)
     """How many pages of a TIFF file are read; none begins after half of `ocr_timeout`."""
-    tessdata_dir: Path | None = None
     ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    decode_cpu_per_megapixel: float = Field(1.0, gt=0, le=1000)
+    """CPU seconds to decode and scale a megapixel, beside those that every task has; at most `child_cpu_seconds`."""
+    ocr_cpu_per_megapixel: float = Field(6.0, gt=0, le=1000)
+    """CPU seconds to read a megapixel of a page, beside those to decode it; at most `child_cpu_seconds`."""
     # `Settings.stage_timeout` finds the time limit of a stage by the name `<stage>_timeout`.
     thumbnail_timeout: Seconds = 60.0
     exif_timeout: Seconds = 30.0
@@ -43,6 +50,15 @@ class StageSettings(SettingsGroup):
             if Stage(name) is Stage.THUMBNAIL:
                 raise ValueError("the thumbnail stage can't be disabled")
         return value
+
+    @field_validator("ocr_languages")
+    @classmethod
+    def _known_languages(cls, value: str, info: ValidationInfo) -> str:
+        directory, own = info.data.get("tessdata_dir"), set[str]()
+        # An unreadable directory is the error of the worker, which alone needs it.
+        with contextlib.suppress(OSError):
+            own = {path.stem for path in directory.glob("*.traineddata")} if directory else own
+        return "+".join(resolve_ocr_languages([value], installed=own))
 
     @cached_property
     def stages_off(self) -> frozenset[Stage]:

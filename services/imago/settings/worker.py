@@ -1,5 +1,6 @@
 """Workers and their child processes."""
 
+import os
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -32,6 +33,11 @@ class WorkerSettings(SettingsGroup):
     def _known_lanes(cls, value: str) -> str:
         WorkerLanes.parse(value)
         return value
+
+    @property
+    def children(self) -> int:
+        """The number of child processes."""
+        return self.worker_processes or min(os.cpu_count() or 1, self.worker_max_jobs)
 
     @property
     def ack_wait(self) -> float:

@@ -17,6 +17,8 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict
 
+from imago.telemetry.stray_lines import log_stray_lines
+
 # Patterns of API keys, signed tokens, credentials in URLs and signatures in query strings.
 _SECRETS = re.compile(
     r"imago_[0-9A-Za-z]{8}_[0-9A-Za-z]{20,}(?:_[0-9A-Za-z]+)?"
@@ -27,6 +29,11 @@ _SECRETS = re.compile(
     r"|AIza[0-9A-Za-z_-]{20,}|sk-[0-9A-Za-z_-]{16,}"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]+"
 )
+# Clients determine texts, such as names in requests; their length must not be theirs to determine. Secrets are searched
+# a bit beyond it, so that none is cut in two.
+_MAX_TEXT = 4_000
+_LONGEST_SECRET = 500
+
 _SECRET_KEYS = frozenset({"authorization", "x-api-key", "api_key", "password", "secret", "token", "cookie"})
 
 # Libraries whose debug and info lines are noise. At level debug, aiosqlite would also log every statement with its
@@ -89,6 +96,8 @@ def configure_logging(*, level: str, console: bool = False) -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    if not console:
+        log_stray_lines()
 
 
 class _StderrLogger:
@@ -119,7 +128,8 @@ def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return _SECRETS.sub("[redacted]", value)
+        clean = _SECRETS.sub("[redacted]", value[: _MAX_TEXT + _LONGEST_SECRET])
+        return clean if len(value) <= _MAX_TEXT else f"{clean[:_MAX_TEXT]}…"
     if isinstance(value, dict):
         return redact(None, "", value)
     if isinstance(value, (list, tuple)):

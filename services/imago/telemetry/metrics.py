@@ -60,6 +60,21 @@ HTTP_SECONDS = Histogram(
     "imago_http_request_duration_seconds", "Duration of HTTP requests.", ["method", "route"], buckets=_HTTP_BUCKETS
 )
 HTTP_IN_FLIGHT = Gauge("imago_http_requests_in_flight", "HTTP requests in progress.", multiprocess_mode="livesum")
+CONNECTIONS_CLOSED = Counter(
+    "imago_connections_closed_total",
+    "Connections closed because the client kept them waiting: no-header, slow-reader.",
+    ["reason"],
+)
+CONNECTIONS_REFUSED = Counter("imago_connections_refused_total", "Connections beyond MAX_CONNECTIONS.")
+MEMORY_HELD = Gauge(
+    "imago_request_memory_bytes", "Memory held by requests in progress, as accounted.", multiprocess_mode="livesum"
+)
+MEMORY_LIMIT = Gauge("imago_request_memory_limit_bytes", "REQUEST_MEMORY_MB, in bytes.", multiprocess_mode="livesum")
+MEMORY_REFUSED = Counter(
+    "imago_request_memory_refused_total",
+    "Requests refused for lack of memory: for a body, upload, page, list or response; by the client's share or in all.",
+    ["of", "limit"],
+)
 UPLOADS = Counter(
     "imago_uploads_total",
     "Uploads by outcome: accepted, replayed, or an error code.",
@@ -282,6 +297,9 @@ def set_build_info(process: str) -> None:
 
 def init_api_series() -> None:
     """Create the series that alerts on the API read, as `init_maintenance_series` does."""
+    for of in ("body", "upload", "page", "list", "response"):
+        for limit in ("client", "process"):
+            MEMORY_REFUSED.labels(of, limit)
     for status in ("201", "500", "503"):
         HTTP_REQUESTS.labels("POST", "/images/upload", status)
     for kind in (CallKind.SUMMARIZE, CallKind.DRAFT_TASK):

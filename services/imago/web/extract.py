@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imago.core.language_names import find_language
 from imago.core.languages import detect_language
 from imago.web.charset import decode
 
@@ -21,8 +22,6 @@ _HIDDEN = "//*[@hidden or @aria-hidden='true' or self::script or self::style or 
 _HIDDEN_STYLE = re.compile(
     r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0+(?:\.0*)?(?![\d.]))", re.IGNORECASE
 )
-
-_LANGUAGE_TAG = re.compile(r"([A-Za-z]{2})(?:[-_].{0,40})?")
 
 
 def extract_page(*, source: str | BinaryIO, content_type: str, charset: str | None) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _extract_html(raw: str) -> tuple[str | None, str, str | None]:
         tree = document_fromstring(_clean(raw).encode(), parser=HTMLParser(encoding="utf-8", remove_comments=True))
     except ParserError:
         return None, "", None
-    declared = _LANGUAGE_TAG.fullmatch(str(tree.get("lang") or tree.get("xml:lang") or ""))
+    declared = find_language(str(tree.get("lang") or tree.get("xml:lang") or ""))
     hidden = tree.xpath(_HIDDEN)
     hidden += [element for element in tree.xpath("//*[@style]") if _HIDDEN_STYLE.search(element.get("style"))]
     for element in hidden:
@@ -63,7 +62,7 @@ def _extract_html(raw: str) -> tuple[str | None, str, str | None]:
     # On pages of a few words it finds no main text, so all words of the page are the text.
     text = fields.get("text") or html2txt(tree)
     title = fields.get("title") if fields else tree.findtext(".//title")
-    return title, text, declared[1].lower() if declared else None
+    return title, text, declared.code if declared else None
 
 
 def _clean(text: str) -> str:

@@ -3,10 +3,11 @@
 aiohttp bypasses its resolver if the host is an address, follows redirects itself, and decompresses before it counts
 bytes. So all three are done here. Each hop has its own session: its host is resolved once, every address must be
 public, and the session can connect only to these addresses, whatever the name resolves to later (DNS rebinding). TLS
-and the Host header use the name. Errors don't reveal addresses, or whether an internal name exists.
+and the Host header use the name. Errors don't reveal addresses.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from yarl import URL
 
 from imago import __version__
-from imago.core.errors import FetchFailed, FetchTimeout, FetchTooLarge, NotAPage, Unavailable, UrlRefused
+from imago.core.errors import FetchFailed, FetchTimeout, FetchTooLarge, HostNotFound, NotAPage, Unavailable, UrlRefused
 from imago.web.address_policy import IPAddress, refusal_reason
 from imago.web.decompress import Decompressor, UnsupportedEncoding
 from imago.web.pinned_connections import PinnedConnections
@@ -87,7 +88,10 @@ class PageFetcher:
         self._slots = asyncio.Semaphore(self._limits.max_concurrent)
 
     async def fetch(self, url: str) -> FetchedPage:
-        """Fetch a page; raise UrlRefused, FetchFailed, FetchTimeout, FetchTooLarge, NotAPage, or Unavailable."""
+        """Fetch a page.
+
+        Raises UrlRefused, HostNotFound, FetchFailed, FetchTimeout, FetchTooLarge, NotAPage, or Unavailable.
+        """
         first = parse_url(url, ports=self._ports)
         if self._slots.locked():
             raise Unavailable("Too many pages are being fetched.", retry_after=_RETRY_SECONDS)
@@ -180,25 +184,26 @@ class PageFetcher:
         return True
 
     async def _public_addresses(self, url: WebUrl) -> frozenset[IPAddress]:
-        """Return the addresses of a URL's host; raise UrlRefused unless all of them are public."""
-        try:
-            addresses = [url.address] if url.address is not None else await self._resolved(url.host)
-        except UnknownHost:
-            reasons = ["unknown"]
-        else:
-            reasons = [
-                reason
-                for address in addresses
-                if address not in self._allow and (reason := refusal_reason(address)) is not None
-            ]
+        """Return the addresses of a URL's host; raise HostNotFound, or UrlRefused unless all of them are public."""
+        addresses = [url.address] if url.address is not None else await self._resolved(url.host)
+        reasons = [
+            reason
+            for address in addresses
+            if address not in self._allow and (reason := refusal_reason(address)) is not None
+        ]
         if not reasons:
             return frozenset(addresses)
         log.info("page.refused", host=url.host, reasons=sorted(set(reasons)))
-        # The same error for unknown names, so that it doesn't reveal which internal names exist.
         raise UrlRefused("The URL's host isn't on the public internet.")
 
     async def _resolved(self, host: str) -> list[IPAddress]:
-        addresses = [ip_address(text) for text in await self._resolve(host)]
+        try:
+            addresses = [ip_address(text) for text in await self._resolve(host)]
+        except UnknownHost:
+            addresses = []
+        except socket.gaierror:
+            raise FetchFailed("The URL's host name can't be resolved at the moment; try again.") from None
         if not addresses:
-            raise UnknownHost(host)
+            log.info("page.host-not-found", host=host)
+            raise HostNotFound("The URL's host name does not exist; check its spelling.")
         return addresses

@@ -12,7 +12,7 @@ from urllib.parse import quote, urljoin
 
 import idna
 
-from imago.core.errors import UrlRefused
+from imago.core.errors import HostNotFound, UrlRefused
 from imago.web.address_policy import IPAddress
 
 MAX_URL_LENGTH = 2048
@@ -25,9 +25,7 @@ WEB_PORTS = frozenset({80, 443, 8080, 8443})
 
 # Names that are never on the public web: RFC 6761, 6762, 7686 and 8375, `internal` as reserved by ICANN, and the two
 # common ones `lan` and `localdomain`. This only saves DNS queries, because resolved addresses are checked anyway.
-_PRIVATE_SUFFIXES = frozenset(
-    {"home.arpa", "internal", "invalid", "lan", "local", "localdomain", "localhost", "onion", "test"}
-)
+_PRIVATE_SUFFIXES = frozenset({"home.arpa", "internal", "lan", "local", "localdomain", "localhost", "onion", "test"})
 
 # RFC 3986, appendix B, restricted to two schemes.
 _URL = re.compile(r"(https?)://([^/?#]+)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
@@ -64,7 +62,10 @@ class WebUrl:
 
 
 def parse_url(text: str, *, ports: Collection[int] = WEB_PORTS) -> WebUrl:
-    """Parse a URL; raise UrlRefused if Imago doesn't fetch such URLs. The caller checks that the address is public."""
+    """Parse a URL; raise UrlRefused if Imago doesn't fetch such URLs, or HostNotFound.
+
+    The caller checks that the address is public.
+    """
     if len(text) > MAX_URL_LENGTH:
         raise UrlRefused(f"The URL is longer than {MAX_URL_LENGTH} characters.")
     if _FORBIDDEN.search(text):
@@ -124,6 +125,8 @@ def _name_or_ipv4(text: str) -> tuple[str, IPv4Address | None]:
             raise UrlRefused("An IPv4 address must be written as four decimal numbers.") from None
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
         raise UrlRefused("The URL's host must be a full host name with a dot.")
+    if name.endswith(".invalid"):
+        raise HostNotFound("The URL's host name does not exist; check its spelling.")
     if any(name.endswith(f".{suffix}") or name == suffix for suffix in _PRIVATE_SUFFIXES):
         raise UrlRefused("The URL's host isn't on the public internet.")
     return name, None

@@ -35,6 +35,7 @@ from imago.telemetry.tracing import consumer_span, propagated_headers, request_i
 from imago.worker.commits import JobCommits
 from imago.worker.heartbeats import claim_heartbeat, message_heartbeat
 from imago.worker.scratch import ScratchDirectories
+from imago.worker.shares import ClientShares
 from imago.worker.stages.base import StageHandler, StageOutput
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,13 @@ REDELIVERY_DELAY = timedelta(seconds=5)
 
 # A child process has a deadline too. It expires first, because its failure is more specific.
 _TIMEOUT_SLACK = 10.0
+
+# The stages that compute in child processes. Jobs of the others wait for providers most of their time.
+_COMPUTING_STAGES = frozenset({Stage.THUMBNAIL, Stage.OCR})
+
+# The delay before a message is redelivered whose client has its share of this worker, for each of its deliveries.
+_TURN_DELAY = timedelta(seconds=2)
+_MAX_TURN_DELAY = timedelta(seconds=30)
 
 _INTERNAL_ERROR = ("internal-error", "The stage failed unexpectedly.")
 
@@ -70,6 +78,8 @@ class StageRunner:
         self._commits = JobCommits(settings, db, on_database_unavailable=on_database_unavailable)
         self._running: set[tuple[UUID, Stage, int]] = set()
         self._scratch = ScratchDirectories()
+        # Enough for one client to keep all children busy, and as long as others' jobs find a place.
+        self._shares = ClientShares(max(settings.children, settings.worker_max_jobs // 2))
 
     def close(self) -> None:
         """Remove the temporary directories."""
@@ -92,9 +102,21 @@ class StageRunner:
         self._running.add(run)
         try:
             with _context_of(message, delivery.headers):
-                await self._claim_and_run(delivery, message)
+                await self._run_in_turn(delivery, message)
         finally:
             self._running.discard(run)
+
+    async def _run_in_turn(self, delivery: Delivery, message: WorkMessage) -> None:
+        """Run a stage, unless its client's slow jobs already have their share of this worker."""
+        if message.stage not in _COMPUTING_STAGES:
+            await self._claim_and_run(delivery, message)
+        elif await self._shares.enter(message.client):
+            try:
+                await self._claim_and_run(delivery, message)
+            finally:
+                self._shares.leave(message.client)
+        else:
+            await delivery.nak(min(_TURN_DELAY * delivery.count, _MAX_TURN_DELAY))
 
     async def _claim_and_run(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = propagated_headers(delivery.headers)
@@ -168,7 +190,8 @@ class StageRunner:
         """Do the work; raise StageFailure, an infrastructure error, or _ResourcesExhausted."""
         try:
             with self._scratch.directory() as directory:
-                async with time_limit(self._settings.stage_timeout(claim.stage) + _TIMEOUT_SLACK):
+                limit = self._settings.stage_timeout(claim.stage) + _TIMEOUT_SLACK
+                async with time_limit(limit, client=claim.image.client_id):
                     return await self._handlers[claim.stage].run(claim, directory)
         except ObjectMissing:
             raise PermanentFailure("original-missing", "The stored image is gone.") from None

@@ -17,7 +17,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import AiServices, AuthServices, HealthServices, Services, UploadServices
+from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
 from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
@@ -30,8 +30,11 @@ from imago.core.images.queries import ImageReads
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
+from imago.nats.connection import NatsUnavailable
+from imago.nats.lag import QueueLag
 from imago.objects.local import LocalStore
 from imago.settings import Settings
+from imago.shares import FairShares
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages
@@ -112,6 +115,10 @@ class NoTasks:
         raise AssertionError(f"{task} was not expected")
 
 
+async def _no_queues() -> list[QueueLag]:
+    raise NatsUnavailable
+
+
 async def _no_names(host: str) -> Sequence[str]:
     raise UnknownHost(host)
 
@@ -125,6 +132,7 @@ async def serve(
     texts: TextProvider | None = None,
     texts_for: Callable[[CallContext], TextProvider] | None = None,
     send_buffer: int | None = None,
+    ocr_installed: Sequence[str] = (),
     **settings: Any,
 ) -> Api:
     """Serve the API; without `pages`, no host name resolves; `send_buffer` limits the kernel's buffer of responses."""
@@ -156,9 +164,11 @@ async def serve(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
             pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),
         ),
+        clients=ClientServices(ocr_languages=ocr_installed),
         events=events,
-        local_file=store.path,
-        health=HealthServices({"database": db.check, "storage": store.check}, exposition),
+        local_file=store.servable,
+        health=HealthServices({"database": db.check_pages, "storage": store.check}, exposition, _no_queues),
+        memory=FairShares(configured.request_memory_mb * 2**20),
     )
 
     def listening_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
 from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
 from imago.db.engine import Database
@@ -138,14 +139,54 @@ async def test_a_slow_page_does_not_delay_other_requests(tenant: Tenant, pages_o
     assert longest < 1.5, f"a request beside it took {longest:.1f} s"
 
 
-@pytest.mark.parametrize("host", ["inside.example.com", "unknown.example.com", "127.0.0.1", "localhost", "2130706433"])
-async def test_private_and_unknown_hosts_have_the_same_error(tenant: Tenant, pages_of_the_web: Web, host: str) -> None:
+@pytest.mark.parametrize("host", ["inside.example.com", "127.0.0.1", "localhost", "2130706433"])
+async def test_a_private_host_is_refused(tenant: Tenant, pages_of_the_web: Web, host: str) -> None:
     url = f"http://{host}:{pages_of_the_web.listening.port}/"
     status, problem = await tenant.call("POST", "/ai/summarize", json={"url": url})
     assert (status, problem["code"]) == (422, "url-refused")
     if host.endswith("example.com"):
         assert problem["detail"] == "The URL's host isn't on the public internet."
     assert pages_of_the_web.listening.connections == 0
+
+
+@pytest.mark.parametrize("host", ["unknown.example.com", "no-such-host.invalid"])
+async def test_a_host_name_that_does_not_exist_is_not_called_private(tenant: Tenant, host: str) -> None:
+    status, problem = await tenant.call("POST", "/ai/summarize", json={"url": f"http://{host}/"})
+    assert (status, problem["code"]) == (422, "host-not-found")
+    assert problem["detail"] == "The URL's host name does not exist; check its spelling."
+
+
+class OnePage:
+    """A source of one page."""
+
+    async def read(self, url: str) -> WebPage:
+        return WebPage(url, "A page", "Its text.", "en")
+
+
+class Translator(OfflineTextProvider):
+    """A provider that says which language was requested."""
+
+    async def summarize(self, page: WebPage, *, language: str) -> Summary:
+        return Summary(page.text, language, "test")
+
+
+@pytest.mark.parametrize("language", ["français", "French", "fr-FR", "fr_CA", "FR", "fr", "Français (Canada)", "fra"])
+async def test_a_language_is_understood_as_people_write_it(sqlite_db: Database, tmp_path: Path, language: str) -> None:
+    served = await serve(sqlite_db, tmp_path / "objects", pages=OnePage(), texts=Translator())
+    tenant = await served.new_client()
+    body = {"url": "http://example.com/", "language": language}
+    status, summary = await tenant.call("POST", "/ai/summarize", json=body)
+    await served.http.close()
+    assert (status, summary["language"]) == (200, "fr")
+
+
+@pytest.mark.parametrize("language", ["klingon", "xx", "", "fr, en", None, 5])
+async def test_an_unknown_language_is_refused_with_examples(tenant: Tenant, language: Any) -> None:
+    body = {"url": "http://example.com/", "language": language}
+    status, problem = await tenant.call("POST", "/ai/summarize", json=body)
+    assert (status, problem["code"]) == (422, "validation-failed")
+    [message] = problem["errors"]["language"]
+    assert "for example fr, fra, fr-CA, French or français" in message or not isinstance(language, str)
 
 
 async def test_instructions_in_a_page_are_summarized_like_other_text(tenant: Tenant, pages_of_the_web: Web) -> None:
@@ -167,7 +208,7 @@ async def test_the_response_to_the_documented_draft_request_is_the_documented_on
         ("/ai/summarize", {}),
         ("/ai/summarize", {"url": ""}),
         ("/ai/summarize", {"url": 5}),
-        ("/ai/summarize", {"url": "http://example.com/", "language": "english"}),
+        ("/ai/summarize", {"url": "http://example.com/", "language": "klingon"}),
         ("/ai/summarize", {"url": "http://example.com/", "prompt": "x"}),
         ("/ai/summarize", {"url": "http://example.com/" + "a" * 3000}),
         ("/ai/draft-task", {}),

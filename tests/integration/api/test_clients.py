@@ -110,6 +110,45 @@ async def test_invalid_clients_are_refused(api: Api, path: str, body: dict[str, 
     assert (code, response["code"]) == (422, "validation-failed")
 
 
+async def test_languages_of_the_pipeline_are_understood_as_people_write_them(api: Api) -> None:
+    pipeline = {"ocr_languages": ["French", "eng+fra", "zh-TW"], "description_language": "Français (Canada)"}
+    client = await created(api, pipeline=pipeline)
+    _, detail = await api.call("GET", f"/auth/clients/{client['id']}")
+    found = detail["pipeline"]["ocr_languages"], detail["pipeline"]["description_language"]
+    assert found == (["fra", "eng", "chi_tra"], "fr")
+    changes = {"pipeline": {"ocr_languages": ["Deutsch"]}}
+    _, detail = await api.call("PATCH", f"/auth/clients/{client['id']}", json=changes)
+    found = detail["pipeline"]["ocr_languages"], detail["pipeline"]["description_language"]
+    assert found == (["deu"], "fr")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "field", "message"),
+    [
+        ({"description_language": "klingon"}, "description_language", "Unknown language; write for example fr"),
+        ({"ocr_languages": ["fra", "klingon"]}, "ocr_languages", "Tesseract has no language `klingon`; write for"),
+        ({"ocr_languages": ["fra+eng+deu+spa+ita+por+nld+pol+ces"]}, "ocr_languages", "At most 8 languages."),
+    ],
+)
+async def test_an_unknown_language_of_the_pipeline_is_named(
+    api: Api, pipeline: dict[str, Any], field: str, message: str
+) -> None:
+    code, problem = await api.call("POST", "/auth/clients", json={"name": "x", "plan": "free", "pipeline": pipeline})
+    assert (code, problem["code"]) == (422, "validation-failed")
+    assert problem["errors"]["pipeline"][field][0].startswith(message)
+
+
+async def test_a_language_that_is_not_installed_is_refused_where_that_is_known(
+    sqlite_db: Database, tmp_path: Path
+) -> None:
+    api = await serve(sqlite_db, tmp_path / "objects", ocr_installed=("eng", "fra"))
+    body = {"name": "x", "plan": "free", "pipeline": {"ocr_languages": ["fr", "German"]}}
+    code, problem = await api.call("POST", "/auth/clients", json=body)
+    await api.http.close()
+    assert (code, problem["code"]) == (422, "validation-failed")
+    assert problem["errors"]["pipeline"]["ocr_languages"] == ["This server can't read deu; it has eng, fra."]
+
+
 async def test_a_rotated_key_is_valid_until_its_grace_period_ends(api: Api) -> None:
     client = await created(api)
     path = f"/auth/clients/{client['id']}/rotate-key"
@@ -184,6 +223,25 @@ async def test_another_owner_is_refused_until_the_client_is_transferred(api: Api
     code, refused = await as_operator(api, "PUT", f"/auth/clients/{uuid}", json=put_body())
     assert (code, refused["code"]) == (409, "client-owned")
     assert "client.transferred" in await actions(api, uuid)
+
+
+@pytest.mark.parametrize(
+    "owner", ["", "someone", "a/b", "a/b/c/d", "/b/c", "a//c", "a/b/", "a/b c/d", "a/b/Name", "a/b/c\n", "a/b/-c"]
+)
+async def test_a_transfer_to_what_cannot_be_an_owner_is_refused(api: Api, owner: str) -> None:
+    client = await created(api)
+    code, refused = await api.call("PATCH", f"/auth/clients/{client['uuid']}", json={"owner": owner})
+    assert (code, "owner" in refused["errors"]) == (422, True)
+
+
+async def test_a_transfer_is_undone_by_a_release(api: Api) -> None:
+    client = await created(api)
+    path, owner = f"/auth/clients/{client['uuid']}", "cluster/namespace/atelier"
+    _, transferred = await api.call("PATCH", path, json={"owner": owner})
+    assert (transferred["owner"], transferred["managed_by"]) == (owner, "operator")
+    code, released = await api.call("PATCH", path, json={"owner": None})
+    assert (code, released["owner"], released["managed_by"]) == (200, None, None)
+    assert (await as_operator(api, "GET", path))[0] == 404
 
 
 async def test_the_operator_does_not_see_clients_of_administrators(api: Api) -> None:

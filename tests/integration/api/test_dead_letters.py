@@ -44,6 +44,16 @@ async def dead_image(api: Api, tenant: Tenant, *codes: tuple[Stage, str]) -> int
     return int(accepted["id"])
 
 
+async def test_the_reason_of_a_dead_stage_is_in_the_clients_language(api: Api, tenant: Tenant) -> None:
+    changes = {"pipeline": {"description_language": "français"}}
+    assert (await api.call("PATCH", f"/auth/clients/{tenant.client.uuid}", json=changes))[0] == 200
+    image = await dead_image(api, tenant, (Stage.OCR, "child-died"))
+    _, state = await tenant.call("GET", f"/images/{image}/status")
+    assert state["stages"]["ocr"]["error_text"] == "Le processus qui traitait l'image s'est arrêté."
+    _, page = await admin(api, "GET", "/admin/dead-letters")
+    assert page["items"][0]["error_text"] != state["stages"]["ocr"]["error_text"], "administrators read English"
+
+
 async def test_dead_letters_are_listed_newest_first_and_filtered(api: Api, tenant: Tenant) -> None:
     other = await api.new_client("other")
     first = await dead_image(api, tenant, (Stage.OCR, "child-died"), (Stage.VISION, "bad-image"))

@@ -1,12 +1,14 @@
 """Images over HTTP: lists, details, changes, and signed URLs."""
 
+import re
 from typing import Any
 
 import pytest
+from marshmallow import fields
 
 from imago.api.auth.permissions import permission_of
 from imago.core.clients import keys
-from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
+from tests.integration.api.conftest import ADMIN_KEY, OPERATOR_KEY, Api, Tenant
 from tests.support.images import encoded, picture
 
 
@@ -41,6 +43,40 @@ async def test_an_invalid_query_parameter_is_reported_by_name(tenant: Tenant, qu
     status, problem = await tenant.call("GET", f"/images?{query}")
     assert (status, problem["code"]) == (422, "validation-failed")
     assert query.split("=")[0] in problem["errors"]
+
+
+async def test_a_repeated_tag_finds_the_images_that_have_all_of_them(tenant: Tenant) -> None:
+    ids = [(await tenant.upload(encoded()))[1]["id"] for _ in range(3)]
+    for image, tags in zip(ids, (["x1", "x2"], ["x1"], ["x2", "x3"]), strict=True):
+        await tenant.call("PATCH", f"/images/{image}", json={"tags": tags})
+    for query, found in (
+        ("tag=x1&tag=x2", ids[:1]),
+        ("tag=X2&tag=x1&tag=x2", ids[:1]),
+        ("tag=x2", [ids[2], ids[0]]),
+        ("tag=x1&tag=x3", []),
+        ("tag=x1&tag=x2&q=photo", ids[:1]),
+    ):
+        _, page = await tenant.call("GET", f"/images?{query}")
+        assert [item["id"] for item in page["items"]] == found, query
+    assert (await tenant.call("GET", "/images?" + "&".join(["tag=x"] * 9)))[0] == 422
+
+
+async def test_any_other_repeated_query_parameter_is_refused(api: Api, tenant: Tenant) -> None:
+    refused = 0
+    for route in api.http.server.app.router.routes():  # type: ignore[union-attr]
+        declared = getattr(route.handler, "__apispec__", {"schemas": []})
+        schemas = [each["schema"] for each in declared["schemas"] if each["location"] == "querystring"]
+        for name, field in (pair for schema in schemas for pair in schema.fields.items()):
+            if isinstance(field, fields.List):
+                continue
+            path = re.sub(r"{.*?}", "1", route.resource.canonical)  # type: ignore[union-attr]
+            key = tenant.key if path.startswith("/images") else ADMIN_KEY
+            _, problem = await api.call(route.method, f"{path}?{name}=1&{name}=2", key=key)
+            if problem["code"] == "missing-scope":
+                _, problem = await api.call(route.method, f"{path}?{name}=1&{name}=2", key=OPERATOR_KEY)
+            assert problem.get("errors") == {name: ["Must not be repeated."]}, (route, problem)
+            refused += 1
+    assert refused > 25
 
 
 async def test_an_image_is_found_by_id_and_by_uuid(tenant: Tenant) -> None:

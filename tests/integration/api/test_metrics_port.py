@@ -1,7 +1,9 @@
 """METRICS_PORT: metrics and health checks on a port that only the platform reaches."""
 
 import dataclasses
+import os
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -34,3 +36,23 @@ async def test_with_a_metrics_port_the_public_port_has_no_metrics(api: Api) -> N
         for path, expected in (("/health", 200), ("/metrics", 404), ("/health/detailed", 404)):
             async with http.get(public + path) as response:
                 assert response.status == expected, path
+
+
+async def test_detailed_health_names_the_ocr_engine_and_the_provider(api: Api) -> None:
+    async with api.http.get("/health/detailed") as response:
+        body = await response.json()
+    assert body["ocr"] == {"engine": "tesserocr", "languages": "fra+eng", "fallback": "none"}
+    assert body["ai"] == {"provider": "offline", "model": None, "fallback": []}
+    assert body["workers"] is None
+
+
+async def test_detailed_health_reports_a_corrupt_database(api: Api) -> None:
+    path = Path(api.services.db.url.database or "")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    async with api.http.get("/health/detailed") as response:
+        body = await response.json()
+        assert response.status == 503
+    assert body["parts"]["database"]["error"] == "DatabaseCorrupt"

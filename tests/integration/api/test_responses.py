@@ -6,7 +6,17 @@ from uuid import UUID
 
 from jsonschema import Draft202012Validator
 
-from imago.core.images.results import Camera, ExifResult, Gps, OcrReading, OcrResult, StageResult, VisionResult
+from imago.core.images.results import (
+    Camera,
+    ExifResult,
+    Gps,
+    Iptc,
+    IptcPlace,
+    OcrReading,
+    OcrResult,
+    StageResult,
+    VisionResult,
+)
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.core.outbox.work_message import WorkMessage
@@ -19,6 +29,13 @@ RESULTS: dict[Stage, StageResult] = {
     Stage.EXIF: ExifResult(
         Camera("NIKON", "COOLPIX P6000", "24 mm", 64, "f/5.9", "1/75", "24mm", "2008-10-22T16:28:39+02:00"),
         Gps(43.467, 11.885, 12.5, True, "https://maps.example.com/"),
+        Iptc(
+            "Harbour",
+            keywords=("boat", "night"),
+            rating=4,
+            place=IptcPlace(city="Marseille"),
+            locations_shown=(IptcPlace(country="France"),),
+        ),
     ),
     Stage.OCR: OcrResult(READING, (READING,)),
     Stage.VISION: VisionResult("A harbour.", ("harbour", "boat"), 0.8, "offline/efficientnet"),
@@ -54,6 +71,7 @@ async def test_results_that_are_sent_as_stored_match_the_type_they_were_made_fro
     schemas, path = await strict_schemas(api), f"/images/{accepted['id']}"
     image = await check(tenant, schemas, path, "Image")
     assert (image["exif"]["gps"]["altitude"], image["ocr"]["text"]) == (12.5, "Harbour")
+    assert image["exif"]["iptc"]["keywords"] == ["boat", "night"]
     assert image["ai"]["tags"] == ["harbour", "boat"]
     await check(tenant, schemas, "/images", "Images")
     await check(tenant, schemas, f"{path}/status", "Status")

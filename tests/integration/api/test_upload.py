@@ -193,6 +193,23 @@ async def test_a_stalled_upload_times_out(sqlite_db, tmp_path) -> None:
     await api.http.close()
 
 
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        ("French", "L'image est enregistrée et attend son traitement."),
+        ("en-GB", "The image is stored and queued for processing."),
+        ("Deutsch", "The image is stored and queued for processing."),
+    ],
+)
+async def test_the_message_is_in_the_clients_language(api: Api, tenant: Tenant, language: str, message: str) -> None:
+    path = f"/auth/clients/{tenant.client.uuid}"
+    changes = {"pipeline": {"description_language": language}}
+    assert (await api.call("PATCH", path, json=changes))[0] == 200
+    for _ in range(2):
+        _, body = await tenant.upload(encoded(), **{"Idempotency-Key": "k"})
+        assert body["message"] == message
+
+
 async def test_the_same_bytes_are_reported_as_a_duplicate(tenant: Tenant) -> None:
     _, first = await tenant.upload(encoded())
     _, second = await tenant.upload(encoded(), "again.jpg")

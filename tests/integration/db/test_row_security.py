@@ -125,7 +125,7 @@ Read = Callable[[Database, Client, int], Awaitable[Any]]
 READS: dict[str, Read] = {
     "list": _list(ImageFilter()),
     "by sha256": _list(ImageFilter(sha256="ab" * 32)),
-    "by tag": _list(ImageFilter(tag="secret")),
+    "by tag": _list(ImageFilter(tags=("secret",))),
     "full text": _list(ImageFilter(q="photo")),
     "tags": lambda db, client, _: image_reads.list_tags(db, client.id, limit=50),
     "one": lambda db, client, image: get_image(db, client.id, image),

@@ -32,3 +32,36 @@ async def test_the_embedded_server_requires_its_password_and_keeps_it_private(tm
     finally:
         await server.stop()
     assert server.pid is None
+
+
+async def streams_of(directory: Path) -> int:
+    """Start the server, create the streams and return how many there are."""
+    server = EmbeddedNats(directory)
+    await server.start()
+    nats = NatsConnection(
+        Settings(nats_url=(server.url,), nats_user=server.user, nats_password=server.password), name="test"
+    )
+    try:
+        await nats.start()
+        await nats.wait_connected(10)
+        await ensure_streams(nats.js)
+        return len(await nats.js.streams_info())
+    finally:
+        await nats.close()
+        await server.stop()
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"Name":"IMAGO', b"\xff\xff"])
+async def test_a_store_that_a_power_failure_damaged_is_created_again(tmp_path: Path, damage: bytes) -> None:
+    streams = await streams_of(tmp_path)
+    for name in ("meta.inf", "meta.sum", "index.db", "*.blk"):
+        files = list((tmp_path / "jetstream").rglob(name))
+        for file in files:
+            file.write_bytes(damage)
+        assert await streams_of(tmp_path) == streams, name
+
+
+async def test_a_store_without_the_metadata_of_a_stream_is_created_again(tmp_path: Path) -> None:
+    streams = await streams_of(tmp_path)
+    next((tmp_path / "jetstream").rglob("IMAGO_WORK_STANDARD/meta.inf")).unlink()
+    assert await streams_of(tmp_path) == streams

@@ -1,5 +1,6 @@
 """Objects in local files, and the tokens of their signed URLs."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from imago.core.times import utc_now
 from imago.objects.disposition import content_disposition
 from imago.objects.local import LocalStore
 from imago.objects.signing import make_token, read_token
-from imago.objects.store import StorageFull, UrlRequest
+from imago.objects.store import ObjectMissing, StorageFull, UrlRequest
 
 
 @pytest.fixture
@@ -85,3 +86,49 @@ def test_file_names_cannot_inject_into_the_header(name: str) -> None:
     assert "\n" not in value
     assert value.count('"') == 2
     assert value.startswith('attachment; filename="')
+
+
+async def test_a_link_among_the_objects_is_never_followed(store: LocalStore, tmp_path: Path) -> None:
+    source, outside = tmp_path / "image", tmp_path / "outside"
+    source.write_bytes(b"image")
+    outside.mkdir()
+    (outside / "original").write_bytes(b"secret")
+    await store.put("a/i/original", source, content_type="image/png")
+    (store.path("a") / "linked").symlink_to(outside)
+    (store.path("a") / "i" / "file").symlink_to(outside / "original")
+    os.mkfifo(store.path("a") / "i" / "pipe")
+    for key in ("a/linked/original", "a/i/file", "a/i/pipe"):
+        assert await store.size(key) is None
+        assert store.servable(key) is None
+        with pytest.raises(ObjectMissing):
+            await store.examine(key, lambda file: file.read())
+        with pytest.raises(ObjectMissing):
+            async with store.reader(key):
+                pass
+        with pytest.raises(ObjectMissing):
+            async with store.local_copy(key):
+                pass
+    assert [info.key async for info in store.list()] == ["a/i/original"]
+    with pytest.raises(ObjectMissing):
+        await store.put("a/linked/other", source, content_type="image/png")
+    async with store.create("a/linked/other") as writer:
+        await writer.write(b"x")
+        with pytest.raises(ObjectMissing):
+            await writer.commit()
+    for key in ("a/linked/original", "a/i/file"):
+        await store.delete(key)
+    assert [path.name for path in outside.iterdir()] == ["original"]
+    assert store.servable("a/i/original") == store.path("a/i/original")
+
+
+async def test_an_object_replaces_a_link_in_its_place_and_not_what_it_points_to(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    source, outside = tmp_path / "image", tmp_path / "outside"
+    source.write_bytes(b"image")
+    outside.write_bytes(b"secret")
+    store.path("a").mkdir()
+    store.path("a/original").symlink_to(outside)
+    await store.put("a/original", source, content_type="image/png")
+    assert await store.examine("a/original", lambda file: file.read()) == b"image"
+    assert outside.read_bytes() == b"secret"

@@ -19,6 +19,7 @@ from imago.core.errors import (
     FetchFailed,
     FetchTimeout,
     FetchTooLarge,
+    HostNotFound,
     NotAPage,
     Problem,
     Unavailable,
@@ -163,7 +164,6 @@ async def test_harmless_urls_are_accepted(monkeypatch: pytest.MonkeyPatch) -> No
         ["::ffff:10.0.0.1"],
         ["64:ff9b::a9fe:a9fe"],
         ["169.254.169.254"],
-        [],
     ],
 )
 async def test_one_internal_address_refuses_a_name_and_the_error_reveals_no_address(
@@ -175,6 +175,23 @@ async def test_one_internal_address_refuses_a_name_and_the_error_reveals_no_addr
     assert refused.value.detail == "The URL's host isn't on the public internet."
     assert not refused.value.extra
     assert wire.attempts == []
+
+
+@pytest.mark.parametrize("url", ["http://unknown.example.com/", "http://unknown.invalid/"])
+async def test_a_host_name_that_does_not_exist_has_its_own_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire().cut(monkeypatch)
+    with pytest.raises(HostNotFound):
+        await PageFetcher(resolve=resolver({})).fetch(url)
+    assert wire.attempts == []
+
+
+async def test_an_unavailable_name_server_is_not_taken_for_a_wrong_name() -> None:
+    async def fail(host: str) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    with pytest.raises(FetchFailed) as failed:
+        await PageFetcher(resolve=fail).fetch("http://example.com/")
+    assert failed.value.detail == "The URL's host name can't be resolved at the moment; try again."
 
 
 async def test_a_connection_to_an_unchecked_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_dedicated_lanes_require_templates(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"OPERATOR_API_URL": ""}, "api_url"),
+        ({"OPERATOR_API_URL": ""}, "OPERATOR_API_URL"),
         ({"OPERATOR_DEDICATED_ENABLED": "true", "OPERATOR_DEDICATED_TEMPLATES": "/nowhere"}, "no templates"),
         ({"KUBECONFIG": "/nowhere"}, "/nowhere"),
     ],

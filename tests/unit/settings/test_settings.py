@@ -1,5 +1,7 @@
 """Settings: an invalid value is reported with its variable and the reason, without the value."""
 
+from pathlib import Path
+
 import pytest
 
 from imago.core.jobs.stages import STAGES, Stage
@@ -13,6 +15,7 @@ from imago.startup import StartupError
         ({"JWT_SECRET_KEY": "much too short"}, "JWT_SECRET_KEY: must have at least 32 bytes"),
         ({"DISABLED_STAGES": "thumbnail"}, "DISABLED_STAGES: the thumbnail stage can't be disabled"),
         ({"METRICS_CLIENTS": ",".join(f"c{n}" for n in range(51))}, "METRICS_CLIENTS takes at most 50 names"),
+        ({"OCR_LANGUAGES": "fra+klingon"}, "OCR_LANGUAGES: Tesseract has no language `klingon`; write for example fra"),
         ({"TRUSTED_PROXIES": "10.0.0.0/33"}, "TRUSTED_PROXIES: "),
         ({"WORKER_MAX_TRIES": "0"}, "WORKER_MAX_TRIES: "),
         ({"AI_PRICES": "not JSON"}, "AI_PRICES: is not valid JSON"),
@@ -29,6 +32,19 @@ def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, values: di
     assert message in str(error.value)
     assert "much too short" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "languages"),
+    [("", "fra+eng"), ("deu", "deu"), ("French, en", "fra+eng"), ("fr-CA+English (US)+fra", "fra+eng"), ("our", "our")],
+)
+def test_ocr_languages_are_understood_as_people_write_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, languages: str
+) -> None:
+    (tmp_path / "our.traineddata").touch()
+    monkeypatch.setenv("TESSDATA_DIR", str(tmp_path))
+    monkeypatch.setenv("OCR_LANGUAGES", value)
+    assert load_settings().ocr_languages == languages
 
 
 def test_every_stage_has_a_time_limit() -> None:

@@ -1,7 +1,7 @@
 """Task drafts: a plain template filled with the sentences of a description.
 
 Listed lines become steps, or criteria below a heading such as "Acceptance criteria". Sentences with an obligation or a
-measure become criteria, and the other sentences steps. Missing parts are derived from the others.
+measure become criteria, and the other sentences steps. What the text lacks is what is typical of its kind of work.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imago.ai.offline.sentences import lines_of, sentences_of, shorten
-from imago.ai.offline.summaries import select_salient
+from imago.ai.offline.work_kinds import begins_with_a_verb, find_kind, reports_a_fault
 from imago.core.ai_usage.text_tasks import Priority, TaskDraft
 from imago.core.images.tags import normalize_tags
 from imago.core.languages import STOP_WORDS, detect_language, words_of
@@ -27,31 +27,19 @@ _MIN_TAG_LETTERS = 5
 
 @dataclass(frozen=True)
 class DraftTemplate:
-    """The phrases of a draft around a text's sentences, in one language."""
+    """What a draft says besides a text's sentences and its kind of work, in one language."""
 
     language: str
-    objective: str
-    single_step: str
-    check_step: str
-    criterion: str
     estimates: tuple[str, str, str]
     """For up to two, up to five, and more steps."""
 
 
 _ENGLISH = DraftTemplate(
     language="en",
-    objective="The goal is: {}.",
-    single_step="Do the work: {}.",
-    check_step="Check the result against the acceptance criteria.",
-    criterion="Done and checked: {}.",
     estimates=("half a day", "a day or two", "about a week"),
 )
 _FRENCH = DraftTemplate(
     language="fr",
-    objective="Le but est : {}.",
-    single_step="Faire le travail : {}.",
-    check_step="Comparer le résultat aux critères d'acceptation.",
-    criterion="Fait et vérifié : {}.",
     estimates=("une demi-journée", "un à deux jours", "environ une semaine"),
 )
 
@@ -61,7 +49,9 @@ def _phrases(*alternatives: str) -> re.Pattern[str]:
 
 
 _GREETING = re.compile(
-    r"(?:(?:please|hello|hi|bonjour|merci de|veuillez|il faut)(?!\w)[,!]? ){1,3}(?=\S)", re.IGNORECASE
+    r"(?:(?:please|hello|hi|we need to|we have to|we want to|(?:can|could) you|bonjour|merci de|veuillez"
+    r"|il faut|il faudrait|nous devons|on doit|pouvez-vous|peux-tu)(?!\w)[,!]? ){1,3}(?=\S)",
+    re.IGNORECASE,
 )
 _SEQUENCE = re.compile(r" ?; |,? (?:and |et )?(?:then|puis|ensuite) ", re.IGNORECASE)
 _PURPOSE = _phrases("so that", "in order to", "the goal is", "afin (?:de|que)", "afin d'\\w+", "pour que", "le but est")
@@ -99,22 +89,24 @@ _NOT_TAGS = frozenset(("please", "should", "every", "bonjour", "merci", "veuille
 def draft_task(description: str, *, context: str) -> TaskDraft:
     """Return the draft of a described task. The context only supplies what the description lacks."""
     text = f"{description}\n{context}"
-    expected = ("fra", "eng")
-    language = detect_language(description, expected=expected) or detect_language(text, expected=expected)
-    template = _FRENCH if language == "fr" else _ENGLISH
     own, additional = _parse(description), _parse(context)
     lead = _plain(own.lead or " ".join(description.split()))
+    template = _template(description, text, lead)
+    kind, subject = find_kind(lead, template.language)
     purpose = next((sentence for sentence in own.sentences[1:] if _PURPOSE.search(sentence)), None)
     criteria = own.criteria(except_for=purpose) or additional.criteria(except_for=None)
     steps = own.steps(except_for=(*criteria, purpose))
+    if not own.listed and reports_a_fault(lead) and not begins_with_a_verb(lead, template.language):
+        # It is the reason of the task.
+        steps = [step for step in steps if step != lead]
     if len(steps) < 2:
         steps = additional.listed or steps
-    main_points = steps or [lead]
+    typical = [phrase.format(subject) for phrase in kind.criteria]
     return TaskDraft(
         title=shorten(lead, MAX_TITLE),
-        objective=shorten(purpose, MAX_OBJECTIVE) if purpose else _objective(own.sentences, lead, template),
-        steps=_items(steps if len(steps) > 1 else [_fill(template.single_step, main_points[0]), template.check_step]),
-        acceptance_criteria=_items(criteria or [_fill(template.criterion, point) for point in main_points]),
+        objective=shorten(purpose or kind.objective.format(subject), MAX_OBJECTIVE),
+        steps=_items(steps if len(steps) > 1 else kind.steps),
+        acceptance_criteria=_items(criteria or typical),
         estimate=_estimate(text, len(steps), template),
         priority=_priority(description, context),
         tags=_tags(description, context, template),
@@ -170,13 +162,12 @@ def _plain(sentence: str) -> str:
     return plain[:1].upper() + plain[1:]
 
 
-def _objective(sentences: list[str], lead: str, template: DraftTemplate) -> str:
-    salient = select_salient(sentences, count=1, title=lead, language=template.language)
-    return _fill(template.objective, sentences[salient[0]] if salient else lead, limit=MAX_OBJECTIVE)
-
-
-def _fill(phrase: str, sentence: str, *, limit: int = MAX_ITEM) -> str:
-    return phrase.format(shorten(_plain(sentence), limit - len(phrase)))
+def _template(description: str, text: str, lead: str) -> DraftTemplate:
+    expected = ("fra", "eng")
+    language = detect_language(description, expected=expected) or detect_language(text, expected=expected)
+    if language is None and begins_with_a_verb(lead, "fr"):
+        language = "fr"
+    return _FRENCH if language == "fr" else _ENGLISH
 
 
 def _items(texts: Iterable[str]) -> tuple[str, ...]:

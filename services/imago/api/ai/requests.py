@@ -2,7 +2,7 @@
 
 from marshmallow import ValidationError, fields, validate
 
-from imago.api.requests import StrictSchema, matching, storable, text_field
+from imago.api.requests import LanguageField, StrictSchema, storable, text_field
 from imago.web.urls import MAX_URL_LENGTH
 
 _MAX_DESCRIPTION = 10_000
@@ -23,11 +23,10 @@ class SummarizeBody(StrictSchema):
         required=True,
         metadata={"description": "A page of the public web: http or https, port 80, 443, 8080 or 8443"},
     )
-    language = fields.String(
-        validate=matching(r"^[a-z]{2}$"),
+    language = LanguageField(
         metadata={
-            "description": "ISO 639-1; by default the client's description language. A provider that can't translate "
-            "(`offline/…`) keeps the page's language"
+            "description": "A code or name such as `fr`, `fr-CA`, `French` or `français`; by default the client's "
+            "description language. A provider that can't translate (`offline/…`) keeps the page's language"
         },
     )
 

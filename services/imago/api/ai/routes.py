@@ -22,6 +22,7 @@ from imago.core.errors import (
     FetchFailed,
     FetchTimeout,
     FetchTooLarge,
+    HostNotFound,
     NotAPage,
     NoText,
     Unprocessable,
@@ -46,6 +47,7 @@ _RETRY_SECONDS = 10
     errors=(
         Unprocessable,
         UrlRefused,
+        HostNotFound,
         FetchTooLarge,
         NotAPage,
         NoText,

@@ -5,9 +5,10 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.paging import PageQuery
-from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, matching, text_field
+from imago.api.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, storable, text_field
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.model import Plan
+from imago.core.clients.ownership import OWNER_FORM, OWNER_PATTERN
 from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.jobs.stages import PIPELINE_STAGES
 from imago.core.lanes.model import DEDICATED, PREMIUM, STANDARD
@@ -19,6 +20,8 @@ _PLAN = validate.OneOf([str(plan) for plan in Plan])
 _SCOPES = validate.OneOf(sorted(str(scope) for scope in CLIENT_SCOPES))
 _LANE = validate.OneOf([STANDARD, PREMIUM, DEDICATED])
 _MAX_OWNER = 500
+MAX_OCR_LANGUAGES = 8
+_MAX_LANGUAGES_TEXT = 200
 
 
 class PipelineBody(StrictSchema):
@@ -28,10 +31,17 @@ class PipelineBody(StrictSchema):
         fields.String(validate=validate.OneOf([str(stage) for stage in PIPELINE_STAGES])),
         validate=validate.Length(min=1, max=len(PIPELINE_STAGES)),
     )
+    # The route resolves the names, because it knows which languages this server has.
     ocr_languages = fields.List(
-        fields.String(validate=matching(r"^[a-z]{3}(_[a-z]{2,8})?$")), validate=validate.Length(max=8)
+        text_field(_MAX_LANGUAGES_TEXT, min_length=1),
+        validate=validate.Length(max=MAX_OCR_LANGUAGES),
+        metadata={
+            "description": "Codes or names such as `fra`, `fr`, `French` or `eng+fra`; returned as Tesseract's names"
+        },
     )
-    description_language = fields.String(validate=matching(r"^[a-z]{2}$"))
+    description_language = LanguageField(
+        metadata={"description": "A code or name such as `fr`, `fr-CA`, `French` or `français`; returned as ISO 639-1"}
+    )
     ai_budget_policy = fields.String(
         validate=validate.OneOf([str(policy) for policy in BudgetPolicy]),
         allow_none=True,
@@ -89,7 +99,7 @@ class PatchedLimits(StrictSchema):
 
 
 class PatchClientBody(StrictSchema):
-    """Changes to a client; `owner` transfers it to another ImagoClient of the operator."""
+    """Changes to a client; `owner` transfers it to another ImagoClient of the operator, null to the administrator."""
 
     name = text_field(200, min_length=1)
     plan = fields.String(validate=_PLAN)
@@ -97,7 +107,14 @@ class PatchClientBody(StrictSchema):
     limits = fields.Nested(PatchedLimits)
     lane = fields.String(validate=_LANE)
     pipeline = fields.Nested(PipelineBody)
-    owner = text_field(_MAX_OWNER, min_length=1)
+    owner = fields.String(
+        allow_none=True,
+        validate=[
+            validate.Length(max=_MAX_OWNER),
+            storable,
+            *matching(OWNER_PATTERN, error=f"Must be {OWNER_FORM}, as the ImagoClient's status says."),
+        ],
+    )
     active = fields.Boolean(truthy={True}, falsy={False})
 
     @validates_schema

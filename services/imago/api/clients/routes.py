@@ -1,5 +1,6 @@
 """Managing clients and their keys, by administrators and by the operator."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from imago.api.auth.permissions import ADMIN, ADMIN_OR_MANAGER, MANAGER, allow
 from imago.api.clients.requests import (
+    MAX_OCR_LANGUAGES,
     ClientsQuery,
     EraseQuery,
     KeyBody,
@@ -57,6 +59,7 @@ from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unpr
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import resolve_lane
+from imago.core.language_names import UnknownLanguage, resolve_ocr_languages
 from imago.db.engine import Database
 
 routes = web.RouteTableDef()
@@ -81,7 +84,7 @@ _UUID_PARAMETER = {
 @allow(ADMIN)
 async def create(request: web.Request) -> web.Response:
     """Create a client with its first key. Its limits are the plan's where the body does not override them."""
-    key, new = keys.generate(), _new_client(request["json"])
+    key, new = keys.generate(), _new_client(request, request["json"])
     client = await create_client(request.app[DATABASE], new, key=key, pepper=_pepper(request), by=actor_of(request))
     return json_response(new_client_response(client, key), status=201)
 
@@ -144,8 +147,8 @@ async def patch(request: web.Request) -> web.Response:
         scopes=parse_client_scopes(body["scopes"]) if "scopes" in body else None,
         limits=body.get("limits"),
         lane=body.get("lane"),
-        pipeline=_unique(body["pipeline"]) if "pipeline" in body else None,
-        owner=body.get("owner"),
+        pipeline=_resolved(request, body["pipeline"]) if "pipeline" in body else None,
+        owner=(body["owner"] or "") if "owner" in body else None,
         active=body.get("active"),
     )
     changed = await patch_client(request.app[DATABASE], row.client.id, changes, by=actor_of(request))
@@ -190,7 +193,7 @@ async def delete(request: web.Request) -> web.Response:
 async def put(request: web.Request) -> web.Response:
     """Create or replace the owner's client under a uuid that the caller chooses. The request is idempotent."""
     body, uuid = request["json"], _uuid(request)
-    new = _new_client(body, uuid=uuid, owner=body["owner"])
+    new = _new_client(request, body, uuid=uuid, owner=body["owner"])
     await _ensure_lane(request, body.get("lane", ""), uuid)
     changed = await put_client(
         request.app[DATABASE],
@@ -315,8 +318,10 @@ async def _ensure_lane(request: web.Request, choice: str, client: Client | UUID)
         await ensure_lane(lane)
 
 
-def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | None = None) -> NewClient:
-    pipeline, defaults = _unique(body.get("pipeline", {})), Pipeline()
+def _new_client(
+    request: web.Request, body: dict[str, Any], *, uuid: UUID | None = None, owner: str | None = None
+) -> NewClient:
+    pipeline, defaults = _resolved(request, body.get("pipeline", {})), Pipeline()
     return NewClient(
         name=body["name"],
         plan=Plan(body["plan"]),
@@ -334,8 +339,32 @@ def _new_client(body: dict[str, Any], *, uuid: UUID | None = None, owner: str | 
     )
 
 
-def _unique(pipeline: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(dict.fromkeys(value)) if isinstance(value, list) else value for name, value in pipeline.items()}
+def _resolved(request: web.Request, pipeline: dict[str, Any]) -> dict[str, Any]:
+    """Return a pipeline without duplicates, and with Tesseract's names of languages; raise Unprocessable."""
+    resolved = dict(pipeline)
+    if "stages" in pipeline:
+        resolved["stages"] = list(dict.fromkeys(pipeline["stages"]))
+    if "ocr_languages" in pipeline:
+        resolved["ocr_languages"] = _ocr_languages(pipeline["ocr_languages"], request.app[CLIENTS].ocr_languages)
+    return resolved
+
+
+def _ocr_languages(texts: list[str], installed: Collection[str]) -> list[str]:
+    try:
+        names = resolve_ocr_languages(texts, installed=installed)
+    except UnknownLanguage as unknown:
+        raise _language_problem(str(unknown)) from None
+    if len(names) > MAX_OCR_LANGUAGES:
+        raise _language_problem(f"At most {MAX_OCR_LANGUAGES} languages.")
+    missing = [name for name in names if installed and name not in installed]
+    if missing:
+        available = ", ".join(sorted(installed))
+        raise _language_problem(f"This server can't read {', '.join(missing)}; it has {available}.")
+    return list(names)
+
+
+def _language_problem(text: str) -> Unprocessable:
+    return Unprocessable(text, extra={"errors": {"pipeline": {"ocr_languages": [text]}}})
 
 
 def _uuid(request: web.Request) -> UUID:

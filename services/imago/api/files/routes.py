@@ -36,7 +36,7 @@ async def signed(request: web.Request) -> web.StreamResponse:
         # The same response for expired, tampered and invented tokens.
         raise NotFound("No such file.")
     path = local_file(granted.key)
-    if not path.is_file():
+    if path is None:
         raise NotFound("No such file.")
     return web.FileResponse(
         path,

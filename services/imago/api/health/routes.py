@@ -5,11 +5,13 @@ import asyncio
 from aiohttp import web
 
 from imago.api.auth.permissions import PUBLIC, allow
-from imago.api.health.responses import HealthResponse, RootResponse, root_response
+from imago.api.health.responses import ApiHealth, HealthResponse, RootResponse, api_health, root_response
 from imago.api.json import json_response
 from imago.api.openapi.decorators import TEXT, documented
-from imago.api.services import HEALTH
-from imago.telemetry.health import DetailedHealth, run_checks
+from imago.api.services import HEALTH, SETTINGS, HealthServices
+from imago.nats.connection import NatsUnavailable
+from imago.nats.lag import QueueLag
+from imago.telemetry.health import CHECK_TIMEOUT_SECONDS, run_checks
 
 routes = web.RouteTableDef()
 
@@ -64,15 +66,24 @@ async def ready(request: web.Request) -> web.Response:
     tag="service",
     summary="Detailed health",
     responses={
-        200: (DetailedHealth, "All dependencies are available."),
-        503: (DetailedHealth, "A dependency is unavailable."),
+        200: (ApiHealth, "All dependencies are available."),
+        503: (ApiHealth, "A dependency is unavailable."),
     },
 )
 @allow(PUBLIC)
 async def detailed(request: web.Request) -> web.Response:
-    """Check whether each dependency is available."""
-    ok, body = await run_checks(request.app[HEALTH].checks)
-    return json_response(body, status=200 if ok else 503)
+    """Check whether each dependency is available; name the workers, the OCR engine and the AI provider."""
+    services = request.app[HEALTH]
+    (ok, health), lags = await asyncio.gather(run_checks(services.checks), _lags(services))
+    return json_response(api_health(health, request.app[SETTINGS], lags), status=200 if ok else 503)
+
+
+async def _lags(services: HealthServices) -> list[QueueLag] | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            return await services.queues()
+    except (NatsUnavailable, TimeoutError):
+        return None
 
 
 @private_routes.get("/metrics", allow_head=False)

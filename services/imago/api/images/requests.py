@@ -10,17 +10,26 @@ from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
 from imago.core.jobs.stages import STAGES, ImageStatus
 
 _MAX_DESCRIPTION = 10_000
+# Each costs a look-up per image that has the first one.
+_MAX_TAG_FILTERS = 8
 
 
 class ImageQuery(PageQuery):
     """The filters of a list of images; an image must match all of them."""
 
     status = fields.String(validate=validate.OneOf([str(status) for status in ImageStatus]))
-    tag = text_field(MAX_TAG_LENGTH * 4, min_length=1, metadata={"description": "A tag of the model or the user"})
+    tags = fields.List(
+        text_field(MAX_TAG_LENGTH * 4, min_length=1),
+        data_key="tag",
+        validate=validate.Length(max=_MAX_TAG_FILTERS),
+        metadata={"description": "A tag of the model or the user; repeated for images that have all of the tags"},
+    )
     q = text_field(
         500,
         min_length=1,
-        metadata={"description": "Words of the name, the text or a description; the last word may be a prefix"},
+        metadata={
+            "description": "Words of the name, the text, descriptions and keywords; the last one may be a prefix"
+        },
     )
     camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
     taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})

@@ -9,6 +9,7 @@ import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from imago.api.images.stage_texts import localized
 from imago.api.json import StoredJson
 from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
@@ -73,6 +74,7 @@ class StageStateResponse(TypedDict):
     """How many times the current run has been attempted."""
     error_code: str | None
     error_text: str | None
+    """For people, in the client's description language if that is French, else in English."""
     started_at: datetime | None
     done_at: datetime | None
 
@@ -162,14 +164,14 @@ def images_response(page: Page, limits: Limits) -> ImagesResponse:
     }
 
 
-def status_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> StatusResponse:
-    """Return the status of an image and of each of its stages."""
+def status_response(image: ImageRow, stages: Mapping[Stage, StageRow], *, language: str) -> StatusResponse:
+    """Return the status of an image and of each of its stages, with errors in a client's language."""
     return {
         "id": image.id,
         "status": image.status,
         "started_at": image.started_at,
         "done_at": image.done_at,
-        "stages": {stage.value: _stage_state(row) for stage, row in stages.items()},
+        "stages": {stage.value: _stage_state(row, language) for stage, row in stages.items()},
     }
 
 
@@ -198,13 +200,13 @@ def tags_response(tags: Sequence[tuple[str, int]], *, limit: int) -> TagsRespons
     return {"items": [{"tag": tag, "count": count} for tag, count in shown], "next_cursor": next_cursor(last)}
 
 
-def _stage_state(row: StageRow) -> StageStateResponse:
+def _stage_state(row: StageRow, language: str) -> StageStateResponse:
     return {
         "status": row.status,
         "run": row.run,
         "attempts": row.attempts,
         "error_code": row.error_code,
-        "error_text": row.error_text,
+        "error_text": localized(row.error_code, row.error_text, language=language),
         "started_at": row.started_at,
         "done_at": row.done_at,
     }

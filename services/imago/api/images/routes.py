@@ -64,6 +64,7 @@ async def list_(request: web.Request) -> web.Response:
     limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
+    query["tags"] = tuple(query.pop("tags", ()))
     page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
     return json_response(images_response(page, client.limits))
 
@@ -104,7 +105,7 @@ async def show(request: web.Request) -> web.Response:
 @allow_clients(Scope.IMAGES_READ)
 async def status(request: web.Request) -> web.Response:
     """Return the status of an image and of each of its stages."""
-    return json_response(status_response(*await _stages(request)))
+    return json_response(await _status(request))
 
 
 @routes.get("/images/{id}/exif", allow_head=False)
@@ -201,7 +202,7 @@ async def reprocess_(request: web.Request) -> web.Response:
         headers=trace_headers(),
     )
     request.app[OUTBOX_PUBLISHER].publish_soon(rows)
-    return json_response(status_response(*await _stages(request)), status=202)
+    return json_response(await _status(request), status=202)
 
 
 @routes.patch("/images/{id}")
@@ -244,6 +245,11 @@ def _ref(request: web.Request) -> int | UUID:
         # Anything that can't be an id is answered like an unknown id.
         raise NotFound("No such image.")
     return ref
+
+
+async def _status(request: web.Request) -> StatusResponse:
+    language = client_of(request).pipeline.description_language
+    return status_response(*await _stages(request), language=language)
 
 
 async def _stages(request: web.Request) -> tuple[ImageRow, dict[Stage, StageRow]]:

@@ -1,5 +1,7 @@
 """Validation of requests by the schemas that handlers declare with aiohttp-apispec."""
 
+import json
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -8,6 +10,9 @@ from marshmallow import ValidationError
 
 from imago.api.auth.permissions import Handler
 from imago.core.errors import Problem, Unprocessable
+
+# A body can have many unknown members.
+MAX_DETAIL = 500
 
 
 def set_up_validation(app: web.Application) -> None:
@@ -37,7 +42,22 @@ async def validation(request: web.Request, handler: Handler) -> web.StreamRespon
             raise
         # A number with 5,000 digits, an unknown charset, or brackets nested too deeply.
         raise Problem("The body is not valid JSON.") from None
+    except web.HTTPBadRequest:
+        if handled or not request.body_exists:
+            raise
+        raise Problem(f"The body is not valid JSON{await _place(request)}.") from None
     return response
+
+
+async def _place(request: web.Request) -> str:
+    """Return where a body stops being JSON; the message repeats nothing of it."""
+    try:
+        json.loads(await request.read())
+    except json.JSONDecodeError as error:
+        return f" at line {error.lineno}, column {error.colno}: {error.msg}"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoReturn:
@@ -46,4 +66,14 @@ def _refuse(error: ValidationError, *_args: object, **_kwargs: object) -> NoRetu
     # webargs nests the fields under their location (json, querystring).
     if isinstance(messages, dict) and len(messages) == 1 and isinstance(next(iter(messages.values())), dict):
         messages = next(iter(messages.values()))
-    raise Unprocessable("A field is missing or has an invalid value.", extra={"errors": messages})
+    detail = "A field is missing or has an invalid value: " + " ".join(_lines(messages))
+    raise Unprocessable(detail[:MAX_DETAIL], extra={"errors": messages})
+
+
+def _lines(messages: Any, path: str = "") -> Iterator[str]:
+    """Yield each message with the path of its field: `scopes.0: Must be one of: …`."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            yield from _lines(inner, f"{path}.{name}".removeprefix("."))
+    elif isinstance(messages, list):
+        yield from (f"{path}: {message}" for message in messages)

@@ -13,6 +13,8 @@ from imago.core.errors import Problem
 # The type that builds a response, or a schema of OpenAPI where no type does.
 ResponseSchema = type | Mapping[str, Any]
 
+_READS_JSON = "__imago_reads_json__"
+
 TEXT: Mapping[str, Any] = {"type": "string"}
 BINARY: Mapping[str, Any] = {"type": "string", "format": "binary"}
 
@@ -52,9 +54,15 @@ def reads_json(schema: type[Schema]) -> Callable[[H], H]:
 
     def declare(handler: H) -> H:
         declared: H = json_schema(schema())(handler)
+        setattr(declared, _READS_JSON, True)
         return declared
 
     return declare
+
+
+def json_is_read(handler: object) -> bool:
+    """Return whether a handler reads a JSON body."""
+    return getattr(handler, _READS_JSON, False)
 
 
 def reads_query(schema: type[Schema]) -> Callable[[H], H]:

@@ -22,9 +22,12 @@ from imago.core.errors import (
     InternalError,
     MissingScope,
     NotATenant,
+    Overloaded,
     Problem,
     RateLimited,
+    RequestTimeout,
     RequestTooLarge,
+    TooMuchInFlight,
     Unauthenticated,
     Unavailable,
 )
@@ -187,11 +190,11 @@ def _error_responses(errors: Iterable[type[Problem]], schema: Json) -> dict[int,
 def _middleware_errors(operation: _Operation) -> Iterator[type[Problem]]:
     """Yield the errors that middlewares raise for a route."""
     if operation.schema("json") is not None:
-        yield RequestTooLarge
+        yield from (RequestTooLarge, RequestTimeout)
     yield from (Problem, RateLimited, InternalError)
     if operation.permission.public:
         return
-    yield from (Unauthenticated, Unavailable)
+    yield from (Unauthenticated, Unavailable, TooMuchInFlight, Overloaded)
     if not operation.permission.platform:
         yield NotATenant
     if operation.permission.scope is not None:

@@ -33,6 +33,8 @@ _NOT_ENDED = (
     "The form ends before its closing boundary: the upload was cut off, or the form's lines do not end with CRLF."
 )
 
+_MALFORMED = "The form is malformed: it was cut off, or a boundary or header is not as the Content-Type says."
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -100,7 +102,7 @@ class UploadForm:
         except MalformedDisposition as error:
             raise form_problem(f"The form is malformed: {error}.") from None
         except _FORM_ERRORS:
-            raise form_problem(f"The form is malformed or cut off. {_NOT_ENDED}") from None
+            raise form_problem(_MALFORMED) from None
         return _Part(part, names)
 
     async def _skip(self, part: _Part) -> None:

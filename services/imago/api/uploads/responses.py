@@ -20,15 +20,22 @@ class UploadResponse(TypedDict):
     duplicate_of: int | None
     """The id of an earlier image of this client with the same bytes."""
     message: str
+    """For people, in the client's description language if that is French, else in English."""
 
 
-def upload_response(accepted: Mapping[str, Any]) -> UploadResponse:
-    """Return an accepted upload, which is stored as JSON under its Idempotency-Key."""
+_MESSAGES = {
+    "en": "The image is stored and queued for processing.",
+    "fr": "L'image est enregistrée et attend son traitement.",
+}
+
+
+def upload_response(accepted: Mapping[str, Any], *, language: str) -> UploadResponse:
+    """Return an accepted upload, which is stored as JSON under its Idempotency-Key, with a message in a language."""
     return {
         "id": accepted["id"],
         "uuid": accepted["uuid"],
         "original_name": accepted["original_name"],
         "status": accepted["status"],
         "duplicate_of": accepted["duplicate_of"],
-        "message": "The image is stored and queued for processing.",
+        "message": _MESSAGES.get(language, _MESSAGES["en"]),
     }

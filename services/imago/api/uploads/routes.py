@@ -100,12 +100,14 @@ async def upload(request: web.Request) -> web.Response:
     metrics.UPLOAD_BYTES.inc(size)
     request[IMAGE] = str(accepted.uuid)
     services.outbox_publisher.publish_soon(accepted.outbox)
-    return _response(accepted.to_json())
+    return _response(client, accepted.to_json())
 
 
-def _response(accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
+def _response(client: Client, accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:
     headers = {"Location": f"/images/{accepted['id']}", **(headers or {})}
-    return json_response(upload_response(accepted), status=201, headers=headers)
+    return json_response(
+        upload_response(accepted, language=client.pipeline.description_language), status=201, headers=headers
+    )
 
 
 async def _replay(
@@ -116,7 +118,7 @@ async def _replay(
     if fingerprint(received.sha256, clean_name(form.filename)) != first.fingerprint:
         raise IdempotencyMismatch("The Idempotency-Key was used for a different file or file name.")
     metrics.UPLOADS.labels("replayed", metrics.client_label(client.name)).inc()
-    return _response(first.response, headers={"Idempotency-Replayed": "true"})
+    return _response(client, first.response, headers={"Idempotency-Replayed": "true"})
 
 
 async def _store(

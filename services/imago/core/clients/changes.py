@@ -13,7 +13,7 @@ from imago.core.clients.audit import IMAGO, Actor, AuditAction
 from imago.core.clients.key_registry import insert_key
 from imago.core.clients.keys import ApiKey
 from imago.core.clients.model import PLAN_LANES, Client, Pipeline, Plan
-from imago.core.clients.ownership import require_not_erasing, require_owner
+from imago.core.clients.ownership import OPERATOR, require_not_erasing, require_owner
 from imago.core.clients.queries import client_from, matches
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound
@@ -41,7 +41,7 @@ class NewClient:
 class ClientPatch:
     """The fields of a client to change; None leaves a field as it is.
 
-    `limits` are merged; a limit of None is reset to the plan's.
+    `limits` are merged; a limit of None is reset to the plan's. An empty `owner` takes the client from the operator.
     """
 
     name: str | None = None
@@ -81,9 +81,13 @@ async def patch_client(db: Database, ref: int | UUID, patch: ClientPatch, *, by:
             raise NotFound("No such client.")
         require_not_erasing(row.erase_requested_at)
         changed = await _update(connection, row.id, _patched_columns(row, patch))
-        action = AuditAction.CLIENT_CHANGED if patch.owner is None else AuditAction.CLIENT_TRANSFERRED
-        details = {field.name for field in fields(patch) if getattr(patch, field.name) is not None}
-        await audit.record(connection, by, action, client=row.uuid, details={"fields": sorted(details)})
+        names = sorted(field.name for field in fields(patch) if getattr(patch, field.name) is not None)
+        details: dict[str, Any] = {"fields": names}
+        action = AuditAction.CLIENT_CHANGED
+        if patch.owner is not None:
+            action = AuditAction.CLIENT_TRANSFERRED
+            details |= {"owner": patch.owner or None, "previous_owner": row.owner}
+        await audit.record(connection, by, action, client=row.uuid, details=details)
         return ClientChange(changed, lane_before=row.lane)
 
 
@@ -144,7 +148,7 @@ def _patched_columns(row: sa.Row[Any], patch: ClientPatch) -> dict[str, Any]:
         # A client in its plan's lane follows the plan; a chosen lane stays.
         columns["lane"] = PLAN_LANES[plan]
     if patch.owner is not None:
-        columns |= {"owner": patch.owner, "managed_by": "operator"}
+        columns |= {"owner": patch.owner or None, "managed_by": OPERATOR if patch.owner else None}
     if patch.active is not None:
         columns |= {"active": patch.active, "deactivated_at": None if patch.active else utc_now()}
     return columns

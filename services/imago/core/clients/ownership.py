@@ -7,6 +7,10 @@ from imago.core.errors import ClientOwned, Conflict
 
 OPERATOR = "operator"
 
+# As the operator writes it; a client with another owner would have none that could ever change it.
+OWNER_PATTERN = r"^[^/\s]+/[^/\s]+/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+OWNER_FORM = "<cluster id>/<namespace uid>/<name>"
+
 
 def managed_by_operator(client: Client) -> bool:
     """Return whether the operator may see and change a client; all others are only the administrator's."""

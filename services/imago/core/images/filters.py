@@ -19,10 +19,13 @@ from imago.db.tables import image_tags, images
 
 @dataclass(frozen=True)
 class ImageFilter:
-    """The filters of a list; None means no filter. `taken_*` are camera-local times; all bounds are inclusive."""
+    """The filters of a list; None means no filter. `taken_*` are camera-local times; all bounds are inclusive.
+
+    An image must have all of the `tags`.
+    """
 
     status: ImageStatus | None = None
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     q: str | None = None
     camera: str | None = None
     taken_from: datetime | None = None
@@ -40,7 +43,7 @@ def page_ids(
 
     Its only column is `id`.
     """
-    conditions = _conditions(filters)
+    conditions = [*_conditions(filters), *(_tagged(client_id, tag) for tag in filters.tags[1:])]
     on_postgres = dialect != "sqlite"
     if on_postgres and filters == ImageFilter(q=filters.q) and filters.q is not None:
         newest = newest_matching(client_id, filters.q, limit=limit, before=before)
@@ -50,14 +53,14 @@ def page_ids(
         conditions.append(sa.false() if found is None else images.c.id.in_(found))
     if filters.camera is not None:
         cameras = _cameras(client_id, filters.camera)
-        if on_postgres and filters.tag is None and filters.q is None:
+        if on_postgres and not filters.tags and filters.q is None:
             return _newest_by_camera(client_id, cameras, conditions, limit=limit, before=before)
         conditions.append(images.c.camera.in_(sa.select(cameras.c.camera)))
     query = sa.select(images.c.id).where(images.c.client_id == client_id, *conditions)
     order = images.c.id
-    if filters.tag is not None:
+    if filters.tags:
         order = image_tags.c.image_id
-        tagged = (image_tags.c.client_id == client_id, image_tags.c.tag == normalize_tag(filters.tag))
+        tagged = (image_tags.c.client_id == client_id, image_tags.c.tag == normalize_tag(filters.tags[0]))
         if conditions:
             query = query.join(image_tags, image_tags.c.image_id == images.c.id).where(*tagged)
         else:
@@ -66,6 +69,13 @@ def page_ids(
     if before is not None:
         query = query.where(order < before)
     return query.order_by(order.desc()).limit(limit)
+
+
+def _tagged(client_id: int, tag: str) -> sa.ColumnElement[bool]:
+    other = image_tags.alias()
+    return sa.exists().where(
+        other.c.image_id == images.c.id, other.c.client_id == client_id, other.c.tag == normalize_tag(tag)
+    )
 
 
 def _cameras(client_id: int, part: str) -> sa.Subquery:

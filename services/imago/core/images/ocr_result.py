@@ -24,6 +24,9 @@ FEW_WORDS_MIN_LETTERS = 4
 # The share of all letters that must be in confident words.
 MIN_CONFIDENT_SHARE = 0.5
 
+# The longest side of a page for OCR in pixels: an A4 page at 400 dots per inch. Larger text is not recognized better.
+OCR_SIDE = 4700
+
 
 @dataclass(frozen=True)
 class RecognizedWord:

@@ -44,6 +44,71 @@ class Gps:
     has_gps: bool = False
     maps_url: str | None = None
 
+    @classmethod
+    def at(cls, latitude: float | None, longitude: float | None, altitude: float | None) -> "Gps":
+        """Return a place, which is only an altitude without coordinates.
+
+        Cameras without a GPS fix write zeros, and 0° N 0° E is in the open sea.
+        """
+        if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
+            return cls(altitude=altitude)
+        point = f"{latitude:.6f}/{longitude:.6f}"
+        url = f"https://www.openstreetmap.org/?mlat={latitude:.6f}&mlon={longitude:.6f}#map=15/{point}"
+        return cls(latitude, longitude, altitude, has_gps=True, maps_url=url)
+
+
+@dataclass(frozen=True)
+class IptcPlace:
+    """A place by its names."""
+
+    sublocation: str | None = None
+    city: str | None = None
+    state: str | None = None
+    """Or province."""
+    country: str | None = None
+    country_code: str | None = None
+    """As written: ISO 3166-1, two or three letters."""
+
+
+@dataclass(frozen=True)
+class Iptc:
+    """What people and their software say about the picture, from XMP, IPTC-IIM and EXIF."""
+
+    title: str | None = None
+    headline: str | None = None
+    caption: str | None = None
+    keywords: tuple[str, ...] = ()
+    creator: str | None = None
+    """Several names are separated by semicolons."""
+    copyright: str | None = None
+    credit: str | None = None
+    rating: int | None = None
+    """0 to 5; -1 means rejected."""
+    digital_source_type: str | None = None
+    """A URI of https://cv.iptc.org/newscodes/digitalsourcetype/, for example of pictures that a model generated."""
+    created_at: str | None = None
+    """ISO 8601, as precise as it was written: a year, a month, a day or a time, with an offset only if it has one."""
+    place: IptcPlace | None = None
+    """The place shown, in the older form of the standard."""
+    location_created: IptcPlace | None = None
+    """The place of the camera."""
+    locations_shown: tuple[IptcPlace, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Iptc":
+        """Return the fields from their JSON."""
+        places = {name: IptcPlace(**data[name]) if data[name] else None for name in ("place", "location_created")}
+        shown = tuple(IptcPlace(**place) for place in data["locations_shown"])
+        return cls(**{**data, **places, "keywords": tuple(data["keywords"]), "locations_shown": shown})
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that search finds the image by."""
+        places = [place for place in (self.place, self.location_created, *self.locations_shown) if place]
+        named = [name for place in places for name in (place.sublocation, place.city, place.state, place.country)]
+        parts = (self.title, self.headline, *self.keywords, self.caption, self.creator, self.credit, *named)
+        return tuple(dict.fromkeys(part for part in parts if part))
+
 
 @dataclass(frozen=True)
 class ExifResult:
@@ -51,6 +116,8 @@ class ExifResult:
 
     camera: Camera = field(default_factory=Camera)
     gps: Gps = field(default_factory=Gps)
+    iptc: Iptc | None = None
+    """Null if the file says nothing of it; missing in results of releases that did not read it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the API shows."""
@@ -59,7 +126,8 @@ class ExifResult:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ExifResult":
         """Return the result from its JSON."""
-        return cls(Camera(**data["camera"]), Gps(**data["gps"]))
+        iptc = data.get("iptc")
+        return cls(Camera(**data["camera"]), Gps(**data["gps"]), Iptc.from_json(iptc) if iptc else None)
 
     @property
     def taken_local(self) -> datetime | None:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.full_text import upsert_document
+from imago.core.images.results import Iptc
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
 from imago.db.prepared import PreparedStatement
@@ -20,7 +21,7 @@ _RESULT_TEXTS = PreparedStatement(
     sa.select(stage_results.c.stage, stage_results.c.data)
     .where(
         stage_results.c.image_id == sa.bindparam("of_image"),
-        sa.or_(stage_results.c.stage == Stage.OCR, stage_results.c.stage == Stage.VISION),
+        sa.or_(*(stage_results.c.stage == stage for stage in (Stage.EXIF, Stage.OCR, Stage.VISION))),
     )
     .order_by(stage_results.c.run)
 )
@@ -34,9 +35,12 @@ async def refresh_search_index(connection: AsyncConnection, client_id: int, imag
     if image is None:
         raise LookupError("the image does not exist")
     results = await _latest_results(connection, image_id)
-    text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
+    iptc = results.get(Stage.EXIF, {}).get("iptc")
+    described = Iptc.from_json(iptc).texts if iptc else ()
     vision = results.get(Stage.VISION, {})
-    parts = (image.original_name, text, vision.get("description"), image.user_description)
+    text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
+    # The text is last: it may be longer than what is indexed.
+    parts = (image.original_name, image.user_description, *described, vision.get("description"), text)
     text = "\n".join(part for part in parts if part)
     await upsert_document(connection, client_id, image_id, text)
     await _DELETE_TAGS.execute(connection, {"of_image": image_id})

@@ -53,6 +53,8 @@ class Claim:
     object_key: str
     size_bytes: int
     format: ImageFormat
+    pixels: int
+    frames: int
     ocr_languages: tuple[str, ...]
     description_language: str
     created_at: datetime
@@ -204,6 +206,8 @@ def _new_claim(locked: LockedStage, *, lease_until: datetime) -> Claim:
         object_key=image.object_key,
         size_bytes=image.size_bytes,
         format=ImageFormat(image.format),
+        pixels=image.width * image.height,
+        frames=image.frames,
         ocr_languages=client.pipeline.ocr_languages,
         description_language=client.pipeline.description_language,
         created_at=image.created_at,

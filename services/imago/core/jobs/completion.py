@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
-from imago.core.images.results import OcrResult, StageResult, ThumbnailResult, VisionResult
+from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_index import refresh_search_index
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values
@@ -206,10 +206,21 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     for each in effects:
         columns.setdefault(each.completion.claim.image.id, {}).update(each.columns)
     await update_image_columns(connection, columns)
-    for each in effects:
-        if isinstance(each.completion.result, OcrResult | VisionResult):
-            image = each.completion.claim.image
-            await refresh_search_index(connection, image.client_id, image.id)
+    searched = {each.completion.claim.image.id: each.completion.claim.image for each in effects if _is_searched(each)}
+    for image in searched.values():
+        await refresh_search_index(connection, image.client_id, image.id)
+
+
+def _is_searched(effects: _Effects) -> bool:
+    """Return whether a result changes the texts that search finds its image by."""
+    match effects.completion.result:
+        case OcrResult() | VisionResult():
+            return True
+        case ExifResult(iptc=iptc):
+            # Most files have no such texts; an earlier run may have stored some.
+            return iptc is not None or effects.completion.claim.run > 1
+        case _:
+            return False
 
 
 async def _report(connection: AsyncConnection, effects: Sequence[_Effects]) -> dict[tuple[int, str, int], StageEnded]:

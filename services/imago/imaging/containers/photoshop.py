@@ -3,6 +3,7 @@
 import struct
 
 IPTC = 0x0404
+IPTC_DIGEST = 0x0425
 MAX_RESOURCES = 1024
 
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
@@ -12,8 +13,11 @@ _RECORD = 0x1C
 
 def find_iptc(resources: bytes) -> bytes | None:
     """Return the IPTC records of a block of image resources, or None; bytes that are records are returned as such."""
-    if resources[:1] == bytes([_RECORD]):
-        return resources
+    return resources if resources[:1] == bytes([_RECORD]) else find_resource(resources, IPTC)
+
+
+def find_resource(resources: bytes, wanted: int) -> bytes | None:
+    """Return the data of a resource, or None if the block does not contain it."""
     at = 0
     for _ in range(MAX_RESOURCES):
         if resources[at : at + 4] not in _SIGNATURES or at + 12 > len(resources):
@@ -24,7 +28,7 @@ def find_iptc(resources: bytes) -> bytes | None:
         if at + 4 > len(resources):
             return None
         length = struct.unpack_from(">I", resources, at)[0]
-        if kind == IPTC:
+        if kind == wanted:
             return resources[at + 4 : at + 4 + length] or None
         at += 4 + (length + 1 & ~1)
     return None

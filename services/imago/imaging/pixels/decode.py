@@ -97,8 +97,8 @@ def _with_transparency(opened: OpenedImage) -> Image.Image:
     """
     mask = opened.key_mask()
     if mask is None:
-        return averageable(opened.image)
-    plain = to_plain(averageable(opened.image), opened.samples).convert("RGB")
+        return averageable(opened.image, opened.samples)
+    plain = to_plain(averageable(opened.image, opened.samples), opened.samples).convert("RGB")
     plain.putalpha(mask)
     return plain
 

@@ -12,14 +12,22 @@ _WHITES_BELOW_16 = (1023, 4095)
 
 @dataclass(frozen=True)
 class Samples:
-    """What a file says about deep gray samples: the value of white (None: stretch the range), and if 0 is white."""
+    """What a file says about deep gray samples: the value of white (None: stretch the range), and if 0 is white.
+
+    `pair` are the channels that hold gray and alpha, as `pair_mode`, where their bytes were read as channels.
+    """
 
     white: int | None = None
     inverted: bool = False
+    pair: tuple[int, int] | None = None
+    pair_mode: str = "LA"
 
 
-def averageable(image: Image.Image) -> Image.Image:
+def averageable(image: Image.Image, samples: Samples) -> Image.Image:
     """Return the image in a mode whose pixels can be averaged."""
+    if samples.pair is not None:
+        bands = [image.getchannel(channel) for channel in samples.pair]
+        return bands[0] if samples.pair_mode == "L" else Image.merge(samples.pair_mode, bands)
     if image.mode in ("P", "PA", "1"):
         return to_plain(image)
     # Pillow resizes 32-bit samples, but not 16-bit ones.
@@ -32,6 +40,8 @@ def to_plain(image: Image.Image, samples: Samples | None = None) -> Image.Image:
         return image
     if image.mode in ("I", "F"):
         return to_gray(image, samples or Samples()).convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
     has_alpha = image.mode in ("LA", "La", "PA", "RGBa") or "transparency" in image.info
     return image.convert("RGBA" if has_alpha else "RGB")
 

@@ -1,20 +1,35 @@
 """TIFF files that Pillow opens but decodes wrongly, and their correction."""
 
+import sys
 from typing import BinaryIO
 
-from PIL import Image, ImagePalette, TiffImagePlugin
+from PIL import Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 from imago.imaging.ifd import Directories, NotTiff
 from imago.imaging.pixels.samples import Samples
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
-_SAMPLES, _SAMPLE_FORMAT = 277, 339
+_SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 338, 339
+_UNSPECIFIED, _PREMULTIPLIED = 0, 1
 _UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
 
 # Bits of NewSubfileType: a copy in a lower resolution, and a transparency mask.
 _SUBFILE_TYPE, _NOT_A_PAGE = 254, 1 | 4
 _MAX_DIRECTORIES = 1000
+_INTEGER = "integer"
 _KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
+
+_II, _MM = b"II", b"MM"
+# Layouts that Pillow's table lacks, though its unpackers read them: 16-bit and 12-bit gray, and gray with alpha of 16
+# bits, whose four bytes are unpacked as four channels (`samples_of` says which of them count).
+for _order in (_II, _MM):
+    for _photometric in (0, 1):
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
+    for _alpha in (0, 1, 2):
+        TiffImagePlugin.OPEN_INFO[_order, 1, (1,), 1, (16, 16), (_alpha,)] = "RGBX", "RGBX"
+TiffImagePlugin.OPEN_INFO[_MM, 0, (1,), 1, (16,), ()] = "I;16B", "I;16B"
+# libtiff returns samples in the machine's byte order, but Pillow unpacks some as those of the file.
+_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
 
 def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
@@ -31,6 +46,11 @@ def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
             image = _open_page(stream, page)
         finally:
             TiffImagePlugin.READ_LIBTIFF = False
+    if image.tile and image.tile[0].codec_name == "libtiff" and isinstance(image.tile[0].args, tuple):
+        raw_mode, *others = image.tile[0].args
+        image.tile = [image.tile[0]._replace(args=(_NATIVE.get(raw_mode, raw_mode), *others))]
+    if image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES and image.tag_v2.get(_SAMPLES) == 2:
+        raise UnidentifiedImageError("gray and alpha in separate planes")
     if image.mode in ("P", "PA") and max(image.tag_v2[_COLOUR_MAP]) < 256:
         # TIFF's colours have 16 bits, but some writers store 8. libtiff makes the same distinction.
         image.palette = ImagePalette.raw("RGB;L", bytes(image.tag_v2[_COLOUR_MAP]))
@@ -59,8 +79,13 @@ def _open_page(stream: BinaryIO, page: int) -> TiffImagePlugin.TiffImageFile:
 
 
 def samples_of(image: TiffImagePlugin.TiffImageFile) -> Samples:
-    """Return how deep gray samples are to be read."""
+    """Return how deep samples of an image that is not loaded yet are to be read."""
     tags = image.tag_v2
+    if image.mode == "RGBX":
+        # Bytes of pairs of 16 bits, which libtiff returns in the machine's byte order.
+        is_little = sys.byteorder == "little" if image.tile[0].codec_name == "libtiff" else tags.prefix == _II
+        mode = {_UNSPECIFIED: "L", _PREMULTIPLIED: "La"}.get(tags[_EXTRA_SAMPLES][0], "LA")
+        return Samples(pair=(1, 3) if is_little else (0, 2), pair_mode=mode)
     # Pillow inverts samples of up to 8 bits itself.
     inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE and image.mode not in ("1", "L", "LA", "La")
     if not image.mode.startswith("I;16"):
@@ -78,7 +103,7 @@ def _needs_libtiff(image: TiffImagePlugin.TiffImageFile) -> bool:
     return (
         tags.get(_PLANAR) == _SEPARATE_PLANES
         and tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
-        and max(tags.get(_BITS, (1,))) > 8
+        and (max(tags.get(_BITS, (1,))) > 8 or _EXTRA_SAMPLES in tags)
     )
 
 
@@ -92,7 +117,9 @@ def unsupported(stream: BinaryIO) -> str | None:
     bits = bits[0] if isinstance(bits, tuple) else bits
     count = tags.get(_SAMPLES, 1)
     kinds = tags.get(_SAMPLE_FORMAT, 1)
-    kind = _KINDS.get(kinds[0] if isinstance(kinds, tuple) else kinds, "integer")
-    if not isinstance(bits, int) or not isinstance(count, int) or (bits == 8 and count <= 4):
+    kind = _KINDS.get(kinds[0] if isinstance(kinds, tuple) else kinds, _INTEGER)
+    planes = ", in separate planes," if tags.get(_PLANAR) == _SEPARATE_PLANES else ""
+    if not isinstance(bits, int) or not isinstance(count, int) or (bits == 8 and kind == _INTEGER and not planes):
         return None
-    return f"TIFF files with {count} {kind} samples of {bits} bits per pixel can't be decoded; use 8 or 16 bits."
+    layout = f"{count} {kind} samples of {bits} bits per pixel{planes}"
+    return f"TIFF files with {layout} can't be decoded; use integers of 8 or 16 bits, pixel by pixel."

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -17,14 +17,17 @@ from typing import Any
 
 import structlog
 
-from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, TransientFailure
+from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
+from imago.imaging import cpu_limit
 from imago.imaging.sandbox import libc
 from imago.imaging.sandbox.process import ChildEnded, ChildProcess
+from imago.imaging.sandbox.seats import Seats
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 _time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("time_limit", default=None)
+_client: ContextVar[Hashable] = ContextVar("client", default=None)
 
 # How long a task may compute between two looks at its CPU time.
 _CPU_CHECK_SECONDS = 0.5
@@ -40,17 +43,19 @@ _MAX_TEXT = 300
 
 
 @asynccontextmanager
-async def time_limit(seconds: float) -> AsyncIterator[None]:
+async def time_limit(seconds: float, *, client: Hashable = None) -> AsyncIterator[None]:
     """Limit the time of a block like `asyncio.timeout`, but don't count the time it waits for an idle child.
 
-    A worker has more jobs than children, and the duration of other jobs must not count against this one.
+    A worker has more jobs than children, and the duration of other jobs must not count against this one. `client` is
+    whose job the block does: children are shared among clients.
     """
     async with asyncio.timeout(seconds) as timeout:
-        token = _time_limit.set(timeout)
+        tokens = _time_limit.set(timeout), _client.set(client)
         try:
             yield
         finally:
-            _time_limit.reset(token)
+            _time_limit.reset(tokens[0])
+            _client.reset(tokens[1])
 
 
 class ChildPool:
@@ -82,10 +87,8 @@ class ChildPool:
             *(part for task in extra_tasks for part in ("--task", task)),
             *(part for path in readable for part in ("--read", str(path))),
         ]
-        # None is a child that has not been started yet.
-        self._idle: asyncio.LifoQueue[ChildProcess | None] = asyncio.LifoQueue()
-        for _ in range(size):
-            self._idle.put_nowait(None)
+        self._seats = Seats(size)
+        self._idle: list[ChildProcess] = []
         self._alive: set[ChildProcess] = set()
         if sys.platform == "linux":
             # A child must not read this process's keys, on kernels without Landlock, too.
@@ -108,50 +111,77 @@ class ChildPool:
         not the image's fault.
         """
         budget = min(self._cpu_seconds, cpu_seconds or self._cpu_seconds)
-        child = await self._acquire()
+        client = _client.get()
+        await self._wait_for_seat(client)
         try:
-            if child is None or not child.is_usable:
-                child = await self._replace(child)
-            with _opened(reads, writes) as descriptors:
-                files = {**dict.fromkeys(reads, "read"), **dict.fromkeys(writes, "write")}
-                request = {"task": task, "arguments": arguments, "files": files}
-                exchange = asyncio.ensure_future(child.exchange(request, descriptors))
-                response = await self._watched(child, task, exchange, timeout=timeout, budget=budget)
-        except BaseException:
-            # The child may still be working on a task whose result is not needed any more, so it is replaced.
-            if child is not None:
+            child = await self._idle_child()
+            try:
+                response = await self._work(
+                    child, task, arguments, reads=reads, writes=writes, timeout=timeout, budget=budget
+                )
+            except BaseException:
+                # It may still be working on a task whose result is not needed any more.
                 await asyncio.shield(self._kill(child))
-            child = None
-            raise
+                raise
+            await self._keep(child)
         finally:
-            self._idle.put_nowait(child)
-        return _result(task, response)
+            self._seats.release(client)
+        return read_result(task, response)
 
     async def close(self) -> None:
         """Kill all children."""
         for child in tuple(self._alive):
             await self._kill(child)
 
-    async def _acquire(self) -> ChildProcess | None:
+    async def _wait_for_seat(self, client: Hashable) -> None:
         timeout = _time_limit.get()
         deadline = timeout.when() if timeout is not None and not timeout.expired() else None
         if timeout is None or deadline is None:
-            return await self._idle.get()
+            await self._seats.acquire(client)
+            return
         started = time.monotonic()
         timeout.reschedule(None)
         try:
-            return await self._idle.get()
+            await self._seats.acquire(client)
         finally:
             timeout.reschedule(deadline + time.monotonic() - started)
 
-    async def _replace(self, child: ChildProcess | None) -> ChildProcess:
-        if child is not None:
+    async def _idle_child(self) -> ChildProcess:
+        """Return a child that waits for a task, the one that worked last, or a new one."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.is_usable:
+                return child
             await self._kill(child)
         prefix = os.environ.get("TESSDATA_PREFIX")
         options = [*self._options, *(("--tessdata", prefix) if prefix else ())]
         started = await ChildProcess.start(options, command=self._command)
         self._alive.add(started)
         return started
+
+    async def _keep(self, child: ChildProcess) -> None:
+        """Keep a child for the next task, unless it is the one more that a client without a child got."""
+        if len(self._idle) < self.size and self._seats.taken <= self.size and child.is_usable:
+            self._idle.append(child)
+        else:
+            await asyncio.shield(self._kill(child))
+
+    async def _work(
+        self,
+        child: ChildProcess,
+        task: str,
+        arguments: dict[str, Any],
+        *,
+        reads: Mapping[str, Path],
+        writes: Mapping[str, Path],
+        timeout: float,
+        budget: float,
+    ) -> Any:
+        with _opened(reads, writes) as descriptors:
+            files = {**dict.fromkeys(reads, "read"), **dict.fromkeys(writes, "write")}
+            request = {"task": task, "arguments": arguments, "files": files}
+            exchange = asyncio.ensure_future(child.exchange(request, descriptors))
+            return await self._watched(child, task, exchange, timeout=timeout, budget=budget)
 
     async def _kill(self, child: ChildProcess) -> None:
         self._alive.discard(child)
@@ -185,7 +215,9 @@ def _limit_failure(*, used: float, budget: float, timeout: float) -> PermanentFa
     return TransientFailure("stage-timeout", f"The stage took longer than {timeout:g} s.")
 
 
-def _exit_failure(status: int, task: str) -> TransientFailure:
+def _exit_failure(status: int, task: str) -> StageFailure:
+    if status == -cpu_limit.SIGNAL:
+        return PermanentFailure("cpu-limit", "The image needs more computing time than a worker may use.")
     cause = signal.Signals(-status).name if status < 0 else f"exit {status}"
     metrics.CHILD_EXITS.labels(cause).inc()
     log.warning("child.died", task=task, cause=cause)
@@ -229,8 +261,8 @@ def _open_output(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _result(task: str, response: Any) -> Any:
-    """Return the result in a response. A child that was taken over may send anything."""
+def read_result(task: str, response: Any) -> Any:
+    """Return the result in a child's response; raise StageFailure. A child that was taken over may send anything."""
     match response:
         case {"ok": result}:
             return result

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imago.core.images.ocr_result import OCR_SIDE
 from imago.imaging import preparation
 from imago.imaging.files import TaskFile
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
-
-# An A4 page at 400 dots per inch. Larger text is not recognized better.
-OCR_SIDE = 4700
 
 
 def thumbnail(

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from imago.core.jobs.claims import Claim
-from imago.imaging.exif import read_exif
+from imago.imaging.metadata import read_file
 from imago.worker.stages.base import StageOutput, StageTools
 
 
@@ -20,4 +20,4 @@ class ExifStage:
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Read the metadata."""
         reader = self._tools.settings.exif_reader
-        return StageOutput(await self._tools.store.examine(claim.object_key, partial(read_exif, reader=reader)))
+        return StageOutput(await self._tools.store.examine(claim.object_key, partial(read_file, reader=reader)))

@@ -15,6 +15,7 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
 from imago.telemetry import metrics
 from imago.worker.stages.base import StageOutput, StageTools, call_context
+from imago.worker.stages.cpu import cpu_to_read
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class OcrStage:
                 timeout=settings.ocr_timeout,
                 reads={"source": source},
                 writes={"page": page},
+                cpu_seconds=cpu_to_read(claim, settings),
             )
         return OcrReading(**answer)
 

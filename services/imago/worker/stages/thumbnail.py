@@ -7,10 +7,15 @@ from imago.core.images.results import ThumbnailResult
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.worker.stages.base import StageOutput, StageTools
+from imago.worker.stages.cpu import cpu_to_decode
 
 
-async def store_thumbnail(tools: StageTools, original: str, target_key: str, directory: Path) -> ThumbnailResult:
+async def store_thumbnail(
+    tools: StageTools, original: str, target_key: str, directory: Path, *, cpu_seconds: float | None = None
+) -> ThumbnailResult:
     """Make the thumbnail of a stored original in a child process and store it; `directory` is temporary.
+
+    `cpu_seconds` limits the CPU time beside the limit of all tasks.
 
     Raises StageFailure, ObjectMissing or StorageUnavailable.
     """
@@ -27,6 +32,7 @@ async def store_thumbnail(tools: StageTools, original: str, target_key: str, dir
             timeout=settings.stage_timeout(Stage.THUMBNAIL),
             reads={"source": source},
             writes={"target": target},
+            cpu_seconds=cpu_seconds,
         )
     result = ThumbnailResult.from_json(answer)
     await tools.store.put(target_key, target, content_type=result.content_type)
@@ -41,5 +47,8 @@ class ThumbnailStage:
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Make and store the thumbnail."""
-        key = thumbnail_key(self._tools.settings.s3_prefix, claim.image.client, claim.image.uuid)
-        return StageOutput(await store_thumbnail(self._tools, claim.object_key, key, directory), thumbnail_key=key)
+        settings = self._tools.settings
+        key = thumbnail_key(settings.s3_prefix, claim.image.client, claim.image.uuid)
+        cpu = cpu_to_decode(claim, settings)
+        made = await store_thumbnail(self._tools, claim.object_key, key, directory, cpu_seconds=cpu)
+        return StageOutput(made, thumbnail_key=key)

@@ -9,9 +9,10 @@ from imago.core.images.results import ExifResult
 from imago.core.images.vision import VisionInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
-from imago.imaging.exif import read_exif
+from imago.imaging.metadata import read_file
 from imago.imaging.preparation import PreparedImage
 from imago.worker.stages.base import StageOutput, StageTools, call_context
+from imago.worker.stages.cpu import cpu_to_decode
 
 
 class VisionStage:
@@ -42,6 +43,7 @@ class VisionStage:
                 timeout=settings.stage_timeout(Stage.VISION),
                 reads={"source": source},
                 writes={"target": target},
+                cpu_seconds=cpu_to_decode(claim, settings),
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)
@@ -58,4 +60,4 @@ class VisionStage:
 
 def _read_exif(path: Path) -> ExifResult:
     with path.open("rb") as stream:
-        return read_exif(stream)
+        return read_file(stream)

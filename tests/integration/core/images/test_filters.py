@@ -86,7 +86,7 @@ def expected_ids(rows: list[Row], filters: ImageFilter) -> list[int]:
 
     def matches(row: Row) -> bool:
         return (
-            (filters.tag is None or filters.tag in row.tags)
+            all(tag in row.tags for tag in filters.tags)
             and (filters.q is None or all(any(has.startswith(w) for has in row.words) for w in filters.q.split()))
             and (filters.camera is None or (row.camera is not None and filters.camera in row.camera))
             and (filters.has_gps is None or filters.has_gps == row.has_gps)
@@ -98,10 +98,10 @@ def expected_ids(rows: list[Row], filters: ImageFilter) -> list[int]:
 
 FILTERS = {
     "no filter": ImageFilter(),
-    "a tag of all images": ImageFilter(tag="common"),
-    "a tag of the oldest images": ImageFilter(tag="old"),
-    "a rare tag": ImageFilter(tag="rare"),
-    "an unknown tag": ImageFilter(tag="absent"),
+    "a tag of all images": ImageFilter(tags=("common",)),
+    "a tag of the oldest images": ImageFilter(tags=("old",)),
+    "a rare tag": ImageFilter(tags=("rare",)),
+    "an unknown tag": ImageFilter(tags=("absent",)),
     "a word of all images": ImageFilter(q="invoice"),
     "a word of the oldest images": ImageFilter(q="antique"),
     "a rare word": ImageFilter(q="zebra"),
@@ -113,8 +113,12 @@ FILTERS = {
     "the camera of the oldest images": ImageFilter(camera="agfa"),
     "an unknown camera": ImageFilter(camera="leica"),
     "a position": ImageFilter(has_gps=True),
-    "a tag and a word": ImageFilter(tag="rare", q="invoice"),
-    "a tag and a camera": ImageFilter(tag="old", camera="agfa"),
+    "two tags": ImageFilter(tags=("common", "rare")),
+    "three tags": ImageFilter(tags=("rare", "common", "common")),
+    "tags that no image has together": ImageFilter(tags=("old", "absent")),
+    "two tags and a word": ImageFilter(tags=("common", "rare"), q="invoice"),
+    "a tag and a word": ImageFilter(tags=("rare",), q="invoice"),
+    "a tag and a camera": ImageFilter(tags=("old",), camera="agfa"),
     "a word and a camera": ImageFilter(q="antique", camera="agfa"),
     "a camera and a position": ImageFilter(camera="canon", has_gps=True),
     "a camera and a time": ImageFilter(camera="canon", taken_to=FIRST_DAY + timedelta(days=100)),
@@ -140,7 +144,7 @@ async def test_every_page_of_every_filter_has_the_expected_images(
 
 
 async def test_the_last_page_below_the_search_window_is_complete(db: Database, client: Client, rows: list[Row]) -> None:
-    for filters in (ImageFilter(q="invoice"), ImageFilter(tag="common"), ImageFilter(camera="agfa")):
+    for filters in (ImageFilter(q="invoice"), ImageFilter(tags=("common",)), ImageFilter(camera="agfa")):
         expected = expected_ids(rows, filters)
         page = await list_images(db, client.id, filters, limit=50, before=expected[-5])
         assert [item.id for item in page.items] == expected[-4:]

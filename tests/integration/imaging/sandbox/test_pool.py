@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from imago.core.jobs.failures import PermanentFailure, StageFailure, TransientFailure
-from imago.imaging.sandbox.pool import ChildPool, time_limit
+from imago.imaging.sandbox.pool import ChildPool, read_result, time_limit
 from tests.support import child_tasks
 
 TASKS = tuple(name for name, value in vars(child_tasks).items() if getattr(value, "__module__", "").endswith("tasks"))
@@ -40,6 +41,7 @@ async def test_output_of_libraries_does_not_break_responses(pool: ChildPool) -> 
         ("reject", {}, PermanentFailure, "bad-image"),
         ("crash", {}, TransientFailure, "child-died"),
         ("use_cpu", {}, PermanentFailure, "cpu-limit"),
+        ("compute_too_long", {}, PermanentFailure, "cpu-limit"),
         ("use_memory", {}, PermanentFailure, "out-of-memory"),
         ("run_out_of_memory", {}, PermanentFailure, "out-of-memory"),
         ("raise_bug", {}, TransientFailure, "internal-error"),
@@ -165,3 +167,46 @@ async def test_a_task_may_have_less_computing_time_than_the_pool(pool: ChildPool
 async def test_the_computing_time_of_earlier_tasks_does_not_count(pool: ChildPool) -> None:
     for _ in range(4):
         await pool.run("compute", {"seconds": 0.4}, timeout=20)
+
+
+async def test_what_a_child_prints_is_counted_and_limited(pool: ChildPool) -> None:
+    with capture_logs() as lines:
+        refused = await pool.run("print_much", {"megabytes": 16}, timeout=60)
+        assert await pool.run("double", {"number": 4}, timeout=20) == 8
+    assert refused > 200, "the child could print more than the limit"
+    printed, excerpt = lines
+    assert (printed["event"], printed["task"], printed["limited"]) == ("child.output", "print_much", True)
+    assert printed["bytes"] < 256 * 1024
+    assert excerpt["excerpt"].startswith("Warning [31m,")
+    assert excerpt["excerpt"].isascii()
+    assert len(excerpt["excerpt"]) <= 300
+
+
+@pytest.mark.parametrize(
+    "response",
+    [{}, [], "text", {"failure": 1}, {"failure": {"kind": "x", "code": "A b\n", "text": ""}}, {"exhausted": "28"}],
+)
+async def test_a_response_that_is_none_is_a_death_of_the_child(response: Any) -> None:
+    with pytest.raises(TransientFailure) as failure:
+        read_result("double", response)
+    assert failure.value.code == "child-died"
+
+
+async def test_a_limit_of_a_part_holds_for_that_part(pool: ChildPool) -> None:
+    assert await pool.run("compute_in_parts", {}, timeout=20) == 1
+
+
+async def test_a_client_without_a_child_does_not_wait_for_the_slow_tasks_of_another(pool: ChildPool) -> None:
+    async def job(client: str, task: str, **arguments: object) -> Any:
+        async with time_limit(60, client=client):
+            return await pool.run(task, arguments, timeout=60)
+
+    slow = [asyncio.create_task(job("one", "sleep", seconds=600)) for _ in range(5)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await job("other", "double", number=2) == 4
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert await pool.run("double", {"number": 1}, timeout=20) == 2

@@ -1,0 +1,1 @@
+"""What people and their software say about a picture: XMP packets, IPTC-IIM records and the texts of EXIF."""

@@ -1,0 +1,24 @@
+"""How much CPU time the tasks of an image may take: a file that needs more is a bomb, whatever its size in bytes.
+
+Dense pages of small type took up to 1.2 s a megapixel, and photos of 12 megapixels up to 0.07 s, on a busy machine
+(docs/performance.md). The limits are more than four times that.
+"""
+
+from imago.core.images.ocr_result import OCR_SIDE
+from imago.core.jobs.claims import Claim
+from imago.settings import Settings
+
+# A task loads its libraries and models within this.
+_CPU_OF_EVERY_TASK = 5.0
+
+
+def cpu_to_decode(claim: Claim, settings: Settings) -> float:
+    """Return the CPU seconds to decode and scale an image."""
+    return _CPU_OF_EVERY_TASK + claim.pixels / 1e6 * settings.decode_cpu_per_megapixel
+
+
+def cpu_to_read(claim: Claim, settings: Settings) -> float:
+    """Return the CPU seconds to decode and read all pages of an image."""
+    page = min(claim.pixels, OCR_SIDE**2) / 1e6
+    pages = min(claim.frames, settings.ocr_max_pages)
+    return pages * (cpu_to_decode(claim, settings) + page * settings.ocr_cpu_per_megapixel)
