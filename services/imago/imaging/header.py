@@ -9,7 +9,7 @@ import struct
 from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import BmpImagePlugin, Image, TiffImagePlugin
+from PIL import BmpImagePlugin, Image
 
 from imago.core.errors import EmptyFile, UnreadableImage
 from imago.core.images.model import ImageFormat, ImageHeader
@@ -17,6 +17,7 @@ from imago.imaging import bmff, decode_memory, other_formats
 from imago.imaging.containers import gif, jpeg, png, tiff, webp
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, UnsupportedVariant
 from imago.imaging.decode_memory import Cost
+from imago.imaging.tiff_layouts import TiffImageFile
 
 # No real image has more.
 MAX_FRAMES = 10_000
@@ -159,7 +160,7 @@ def _tiff(reader: BoundedReader) -> ImageHeader:
     page = tiff.layout(directories)
     try:
         # Without pixels and other tags, what Pillow reads here is small.
-        with TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.essentials(directories))) as image:
+        with TiffImageFile(io.BytesIO(tiff.essentials(directories))) as image:
             cost = decode_memory.of_mode(image.mode)
     except PARSER_ERRORS as error:
         raise UnsupportedVariant(

@@ -114,6 +114,12 @@ def test_other_formats_are_named_with_a_remedy(head: bytes, name: str, remedy: s
     assert remedy in refused.value.detail
 
 
+@pytest.mark.parametrize(("bits", "samples"), [(12, 1), (16, 1)])
+def test_a_tiff_that_only_imagos_decoder_takes_is_accepted(bits: int, samples: int) -> None:
+    tags = [(256, 64), (257, 48), (258, bits), (259, 1), (262, 0), (273, 8), (277, samples)]
+    assert probe(io.BytesIO(tiff_of(tags))).width == 64
+
+
 def test_a_tiff_that_no_decoder_takes_is_refused_with_its_samples() -> None:
     samples = [(256, 64), (257, 48), (258, 64), (259, 1), (262, 1), (273, 8), (277, 1), (339, 3)]
     with pytest.raises(UnreadableImage, match="1 samples of 64 bits"):
