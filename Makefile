@@ -77,6 +77,10 @@ DIR ?=
 test-corpus: setup ## Send a folder of hostile files through a whole instance: DIR=folder ARGS="--mutants 4000"
 	@PYTHONPATH=. $(BIN)/python -m tests.faults.corpus $(DIR) $(ARGS)
 
+.PHONY: compare-exif
+compare-exif: setup ## Compare the EXIF of a folder of camera files with exiftool, field by field: DIR=folder
+	@PYTHONPATH=. $(BIN)/python -m devtools.exif_comparison $(DIR) $(ARGS)
+
 .PHONY: test-cov
 test-cov: setup ## Run the default tests and show uncovered lines; htmlcov/index.html has them in the source
 	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)

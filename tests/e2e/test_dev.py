@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -16,10 +17,10 @@ import pytest
 from PIL import Image
 
 from bench.statistics import character_error_rate
+from devtools.exif_comparison import equal, exiftool, expected, ours
 from devtools.instance import IMAGO, Instance
 from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import ExifResult
-from tests.support.exiftool import EXCEPTIONS, exiftool, expected, ours
 from tests.support.images import encoded, picture
 from tests.support.pages import ENGLISH, FRENCH, page
 
@@ -41,6 +42,7 @@ def test_the_first_start_shows_the_key_and_keeps_it_private(instance: Instance) 
     assert set(saved) == {"client_id", "api_key", "url"}
 
 
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed (`make setup` installs it)")
 def test_real_camera_files_get_the_exif_that_exiftool_reads(instance: Instance) -> None:
     paths = corpus_files("jpg/*.jpg", "jpg/gps/*.jpg", "heic/*", "tiff/*.tiff")[:48]
     assert len(paths) >= 30
@@ -53,8 +55,8 @@ def test_real_camera_files_get_the_exif_that_exiftool_reads(instance: Instance) 
         mine = ours(ExifResult.from_json(detail["exif"]))
         for name, value in expected(truth).items():
             compared += 1
-            assert mine[name] == value or (path.name, name) in EXCEPTIONS, (path.name, name, mine[name], value)
-    assert compared > 250
+            assert equal(name, mine.get(name), value), (path.name, name, mine.get(name), value)
+    assert compared > 200
 
 
 def test_pages_are_read_in_both_languages(instance: Instance, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ have piexif's types: bytes for text and blobs, a number or a tuple of numbers, a
 of such pairs for rationals.
 """
 
+import copy
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MAX_DIRECTORY_BYTES = 2**20
 
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
+MAKER_NOTE = 0x927C
 
 # The size in bytes and struct's code of each type: TIFF 6.0, section 2, the pointers of TIFF's technical note 1 (13),
 # and the UTF-8 text of EXIF 3.0 (129).
@@ -45,7 +47,20 @@ _TYPES = {
 _BIG_TYPES = {16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
 _ALL_TYPES = {**_TYPES, **_BIG_TYPES}
 
+_UNDEFINED = 7
+
+# The maker note, and the directory of Olympus' equipment in it.
+_NOT_READ = frozenset({MAKER_NOTE, 0x2010})
+
 Tags = dict[int, Any]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The place of a value that contains directories, such as the maker note. It is not read with the others."""
+
+    offset: int
+    size: int
 
 
 class NotTiff(ValueError):
@@ -71,6 +86,7 @@ class Directories:
 
     def __init__(self, stream: BinaryIO | BoundedReader) -> None:
         self._reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
+        self._base = 0
         head = self._reader.read(0, min(16, self._reader.size))
         orders = {b"II": "<", b"MM": ">"}
         if len(head) < 8 or head[:2] not in orders:
@@ -111,12 +127,27 @@ class Directories:
                     offsets.append(target)
         return True
 
-    def directory(self, offset: int) -> Tags:
-        """Return the tags of a directory; the values that can't be read are left out."""
+    def nested(self, offset: int, wanted: frozenset[int], *, base: int = 0, order: str | None = None) -> Tags:
+        """Return the wanted tags of a directory of a maker note, which begins at `offset`.
+
+        The offsets in it count from `base`, and its byte order (`<` or `>`) is its own or that of the file.
+        """
+        note = copy.copy(self)
+        note._base, note.order, note._big = base, order or self.order, False
+        return note.directory(offset - base, wanted)
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Return at most `MAX_VALUE_BYTES` bytes; fewer at the end of the stream."""
+        return self._read(offset, min(size, MAX_VALUE_BYTES))
+
+    def directory(self, offset: int, wanted: frozenset[int] | None = None) -> Tags:
+        """Return the tags of a directory, or the wanted ones; the values that can't be read are left out."""
         tags: Tags = {}
         left = MAX_DIRECTORY_BYTES
         try:
             for entry in self.entries(offset):
+                if wanted is not None and entry.tag not in wanted:
+                    continue
                 left -= min(entry.size, MAX_VALUE_BYTES)
                 value = self.value(entry) if left >= 0 else None
                 if value is not None:
@@ -156,9 +187,14 @@ class Directories:
         return None if not count or len(data) < width else struct.unpack(self.order + code, data)[0]
 
     def value(self, entry: Entry) -> Any:
-        """Return the value of an entry; None if it has an unknown type, is too large, or is outside of the file."""
+        """Return the value of an entry, or its place (`Span`) if it contains directories.
+
+        None if it has an unknown type, is too large, or is outside of the file.
+        """
         if entry.kind not in _ALL_TYPES or entry.count == 0:
             return None
+        if entry.tag in _NOT_READ and entry.kind == _UNDEFINED:
+            return Span(entry.offset + self._base, entry.size)
         width, code = _ALL_TYPES[entry.kind]
         if code != "s" and entry.size > MAX_ARRAY_BYTES:
             return None
@@ -187,4 +223,5 @@ class Directories:
         return (struct.unpack(code, data)[0], offset + width) if len(data) == width else (0, offset)
 
     def _read(self, offset: int, length: int) -> bytes:
+        offset += self._base
         return self._reader.read(offset, length) if 0 <= offset <= 2**62 else b""

@@ -28,11 +28,11 @@ def read_file(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
     """
     parts = read_metadata(stream)
     if parts.exif is not None:
-        return _completed(parse(parts.exif, reader=reader), *_tags(io.BytesIO(parts.exif)), parts)
+        return _completed(parse(parts.exif, reader=reader), parts, _directories(io.BytesIO(parts.exif)))
     if _is_tiff(stream):
         # The file is itself a block of EXIF.
-        return _completed(read_exif(stream, reader=reader), *_tags(stream), parts)
-    return _completed(ExifResult(), {}, {}, parts)
+        return _completed(read_exif(stream, reader=reader), parts, _directories(stream))
+    return _completed(ExifResult(), parts, None)
 
 
 def _is_tiff(stream: BinaryIO) -> bool:
@@ -40,26 +40,34 @@ def _is_tiff(stream: BinaryIO) -> bool:
     return sniff(stream.read(256)) is ImageFormat.TIFF
 
 
-def _tags(stream: BinaryIO) -> tuple[Tags, Tags]:
+def _directories(block: BinaryIO) -> Directories | None:
     try:
-        main, exif, _ = Directories(stream).read()
+        return Directories(block)
     except (NotTiff, *PARSER_ERRORS):
-        return {}, {}
-    return main, exif
+        return None
 
 
-def _completed(result: ExifResult, main: Tags, exif: Tags, parts: MetadataParts) -> ExifResult:
+def _completed(result: ExifResult, parts: MetadataParts, directories: Directories | None) -> ExifResult:
     xmp = read_xmp(*parts.xmp)
     iim = read_iim(parts.iptc, digest=parts.iptc_digest) if parts.iptc else IimFields()
-    iptc = reconcile(xmp.iptc, iim, read_texts(main))
-    created = any(tag in table for tag in _CREATED for table in (main, exif))
-    said = xmp.taken_at or (local_time(iptc.created_at) if iptc else None)
-    camera = replace(
-        result.camera,
-        lens=result.camera.lens or xmp.lens,
-        taken_at=(result.camera.taken_at if created else None) or said or result.camera.taken_at,
-    )
+    iptc = reconcile(xmp.iptc, iim, read_texts(_main(directories)))
+    taken_at = xmp.taken_at or (local_time(iptc.created_at) if iptc else None)
+    if taken_at is None or (result.camera.taken_at and _has_time_of_creation(directories)):
+        taken_at = result.camera.taken_at
+    camera = replace(result.camera, lens=result.camera.lens or xmp.lens, taken_at=taken_at)
     return ExifResult(camera, _place(result.gps, xmp.gps), iptc)
+
+
+def _main(directories: Directories | None) -> Tags:
+    try:
+        return directories.main() if directories else {}
+    except PARSER_ERRORS:
+        return {}
+
+
+def _has_time_of_creation(directories: Directories | None) -> bool:
+    """Return whether EXIF has another time than that of the last change."""
+    return directories is not None and any(tag in tags for tag in _CREATED for tags in directories.read()[:2])
 
 
 def _place(gps: Gps, xmp: Gps) -> Gps:

@@ -19,6 +19,9 @@ from imago.core.outbox.model import OutboxRow
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import client_usage, dead_letters, image_stages, images
 
+# An index has a limit of 2,704 bytes, and Unicode folds some letters to many.
+MAX_CAMERA = 512
+
 _SELECT_STATUSES = PreparedStatement(
     sa.select(image_stages.c.status).where(image_stages.c.image_id == sa.bindparam("of_image"))
 )
@@ -178,6 +181,10 @@ def result_columns(result: StageResult, *, thumbnail_key: str | None) -> dict[st
             }
         case ExifResult():
             camera = fold(" ".join(part for part in (result.camera.make, result.camera.model) if part))
-            return {"camera": camera or None, "taken_at": result.taken_local, "has_gps": result.gps.has_gps}
+            return {
+                "camera": camera[:MAX_CAMERA] or None,
+                "taken_at": result.taken_local,
+                "has_gps": result.gps.has_gps,
+            }
         case _:
             return {}

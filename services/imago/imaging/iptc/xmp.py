@@ -41,6 +41,8 @@ class XmpFields:
 
 def read_xmp(*packets: bytes) -> XmpFields:
     """Return the fields of a packet and its extension; those that are missing or can't be read are None."""
+    if not packets:
+        return XmpFields(Iptc())
     values: Properties = ChainMap(*(dict(read_properties(packet, namespaces=_NAMESPACES)) for packet in packets))
     return XmpFields(
         iptc=_iptc(values),

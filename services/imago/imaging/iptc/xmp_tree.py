@@ -22,7 +22,7 @@ _ARRAYS = frozenset({f"{_RDF}Alt", f"{_RDF}Bag", f"{_RDF}Seq"})
 _DECLARATION = re.compile(r"<\?xml\s[^>]{0,300}\?>")
 _ESCAPED_LATIN = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
 # XML 1.0 allows no control characters or surrogates, not even as references; some writers use them.
-_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\ufffe\\uffff]")
 _CONTROL_REFERENCE = re.compile(
     r"&#(?:0{0,8}(?:[0-8]|1[124-9]|2[0-9]|3[01])|x0{0,8}(?:[0-8BCEF]|1[0-9A-F]|D[89A-F][0-9A-F]{2}));", re.IGNORECASE
 )
@@ -146,12 +146,13 @@ def _parse(text: str, namespaces: tuple[str, ...]) -> _Element:
 def _decoded(packet: bytes) -> str:
     """Return a packet's text, without what the XML parser would refuse and without its declaration of an encoding."""
     encoding, start = _encoding(packet)
-    if encoding == "utf-8":
+    try:
+        text = packet[start:].decode(encoding)
+    except UnicodeDecodeError:
         # Bytes that are not UTF-8 are mostly Latin-1, of a writer that put EXIF's text in as it was.
-        text = packet[start:].decode(encoding, "surrogateescape").translate(_ESCAPED_LATIN)
-    else:
-        text = packet[start:].decode(encoding, "replace")
-    text = text.translate(_CONTROLS)
+        errors = "surrogateescape" if encoding == "utf-8" else "replace"
+        text = packet[start:].decode(encoding, errors).translate(_ESCAPED_LATIN)
+    text = _CONTROLS.sub("", text)
     text = text[text.find("<") :]
     declaration = _DECLARATION.match(text)
     return _CONTROL_REFERENCE.sub("", text[declaration.end() if declaration else 0 :])

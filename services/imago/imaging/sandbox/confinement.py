@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +91,10 @@ def _restrict_files(allowed: Allowances, readable: Iterable[Path]) -> None:
 
 def _libraries() -> list[Path]:
     """Return the directories of Python, of installed packages and of this package."""
-    python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    packages = Path(PIL.__file__).parent.parent
-    return [*map(Path, sorted(python)), packages, _PACKAGE, *map(Path, _SHARED_LIBRARIES)]
+    # Not all of the import path: in development it has directories with other files.
+    python = [entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix))]
+    packages = Path(PIL.__file__).parents[1]
+    return [*map(Path, python), packages, _PACKAGE, *map(Path, _SHARED_LIBRARIES)]
 
 
 def _become_nobody(needed: Iterable[Path]) -> None:

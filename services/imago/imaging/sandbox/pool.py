@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -180,7 +180,7 @@ class ChildPool:
         with _opened(reads, writes) as descriptors:
             files = {**dict.fromkeys(reads, "read"), **dict.fromkeys(writes, "write")}
             request = {"task": task, "arguments": arguments, "files": files}
-            exchange = asyncio.ensure_future(child.exchange(request, descriptors))
+            exchange = child.exchange(request, descriptors)
             return await self._watched(child, task, exchange, timeout=timeout, budget=budget)
 
     async def _kill(self, child: ChildProcess) -> None:
@@ -188,23 +188,55 @@ class ChildPool:
         await child.kill()
 
     async def _watched(
-        self, child: ChildProcess, task: str, exchange: "asyncio.Future[Any]", *, timeout: float, budget: float
+        self, child: ChildProcess, task: str, exchange: Awaitable[Any], *, timeout: float, budget: float
     ) -> Any:
         """Wait for a response, within a limit of time and one of CPU time."""
-        used_before = child.cpu_seconds()
-        deadline = time.monotonic() + timeout
+        limits = _Limits(child, timeout=timeout, budget=budget)
         try:
-            while not exchange.done():
-                used, remaining = child.cpu_seconds() - used_before, deadline - time.monotonic()
-                if used >= budget or remaining <= 0:
-                    raise _limit_failure(used=used, budget=budget, timeout=timeout)
-                await asyncio.wait({exchange}, timeout=min(remaining, max(budget - used, 0.01), _CPU_CHECK_SECONDS))
-            return exchange.result()
+            async with limits.scope:
+                limits.check()
+                return await exchange
+        except TimeoutError:
+            raise limits.failure or TransientFailure("stage-timeout", "The stage took too long.") from None
         except ChildEnded as ended:
             raise _exit_failure(ended.status, task) from None
         finally:
-            exchange.cancel()
+            limits.close()
             _log_output(child, task)
+
+
+class _Limits:
+    """Looks at the time and the CPU time of a task now and then, and ends `scope` when one is used up.
+
+    A timer costs a fast task nothing; a second asyncio task would cost its parent a millisecond.
+    """
+
+    def __init__(self, child: ChildProcess, *, timeout: float, budget: float) -> None:
+        self.scope = asyncio.timeout(None)
+        self.failure: StageFailure | None = None
+        self._child = child
+        self._timeout = timeout
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + timeout
+        self._used_before = child.cpu_seconds()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def check(self) -> None:
+        """End the scope if a limit is reached; otherwise look again later."""
+        used = self._child.cpu_seconds() - self._used_before
+        remaining = self._deadline - self._loop.time()
+        if used >= self._budget or remaining <= 0:
+            self.failure = _limit_failure(used=used, budget=self._budget, timeout=self._timeout)
+            self.scope.reschedule(self._loop.time())
+        else:
+            pause = min(remaining, max(self._budget - used, 0.01), _CPU_CHECK_SECONDS)
+            self._timer = self._loop.call_later(pause, self.check)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _limit_failure(*, used: float, budget: float, timeout: float) -> PermanentFailure | TransientFailure:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imago.imaging.sandbox.channel import ChannelClosed, receive_response, send_request
+from imago.imaging.sandbox.channel import HEAD, MAX_REQUEST
 from imago.imaging.sandbox.output import ChildOutput, TaskOutput
 
 # The import path comes as an argument, because the environment is empty.
@@ -29,12 +29,20 @@ _PASSED_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _START_SECONDS = 60.0
 
 
+# The largest response is a page of text.
+_MAX_RESPONSE = 16 * 2**20
+
+
 class ChildEnded(Exception):
     """The process ended during a task; `status` is its exit code, or minus the number of the signal."""
 
     def __init__(self, status: int) -> None:
         super().__init__(str(status))
         self.status = status
+
+
+class _ChannelClosed(Exception):
+    """The child has ended, or sent something else than a message."""
 
 
 class ChildProcess:
@@ -97,9 +105,9 @@ class ChildProcess:
     async def exchange(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
         """Send a request and return its response; raise ChildEnded."""
         try:
-            await send_request(self._channel, request, descriptors)
-            return await receive_response(self._channel)
-        except ChannelClosed:
+            await _send_request(self._channel, request, descriptors)
+            return await _receive_response(self._channel)
+        except _ChannelClosed:
             # It may live on, if it was the one to close the channel.
             self._signal(signal.SIGTERM)
             raise ChildEnded(await self._process.wait()) from None
@@ -120,8 +128,8 @@ class ChildProcess:
     async def _wait_ready(self) -> None:
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await receive_response(self._channel)
-        except (ChannelClosed, TimeoutError):
+                await _receive_response(self._channel)
+        except (_ChannelClosed, TimeoutError):
             output = self.take_output()
             await self.kill()
             # Like a machine that starts no process: not the image's fault.
@@ -145,3 +153,37 @@ def _make_temporary() -> Path:
         # The child is another user.
         path.chmod(0o1777)
     return path
+
+
+async def _send_request(channel: socket.socket, request: Mapping[str, Any], descriptors: list[int]) -> None:
+    body = json.dumps(request).encode()
+    if len(body) > MAX_REQUEST:
+        raise ValueError("the request is too long")
+    data = HEAD.pack(len(body)) + body
+    try:
+        # The child has read all earlier requests, so the buffer has space for the descriptors and usually for all.
+        sent = socket.send_fds(channel, [data], descriptors)
+        if sent < len(data):
+            await asyncio.get_running_loop().sock_sendall(channel, data[sent:])
+    except OSError as error:
+        raise _ChannelClosed from error
+
+
+async def _receive_response(channel: socket.socket) -> Any:
+    """Receive the next response. Descriptors that the child may send along are closed by the kernel."""
+    data = bytearray()
+    length = _MAX_RESPONSE
+    while len(data) < HEAD.size + length:
+        try:
+            piece = await asyncio.get_running_loop().sock_recv(channel, 2**16)
+        except OSError as error:
+            raise _ChannelClosed from error
+        data += piece
+        if len(data) >= HEAD.size:
+            (length,) = HEAD.unpack_from(data)
+        if not piece or length > _MAX_RESPONSE:
+            raise _ChannelClosed
+    try:
+        return json.loads(data[HEAD.size :])
+    except ValueError as error:
+        raise _ChannelClosed from error

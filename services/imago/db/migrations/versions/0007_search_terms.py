@@ -27,27 +27,31 @@ RESULTS = sa.table(
 )
 
 
+INSERT = sa.text(
+    "INSERT INTO image_search (rowid, client_id, image_id, document)"
+    " VALUES (:image_id, :client_id, :image_id, :document)"
+)
+# In this order the newest images, whose stages may be running, are locked for the shortest time.
+OTHERS = sa.text("SELECT image_id FROM image_search WHERE document::text ~ '[^\\x01-\\x7f]' ORDER BY image_id")
+# A stage that ends meanwhile waits, and then stores the document with its own result.
+LOCK = sa.text("SELECT 1 FROM image_search WHERE image_id = ANY(:ids) ORDER BY image_id FOR UPDATE")
+UPDATE = sa.text(
+    "UPDATE image_search SET document = array_to_tsvector(string_to_array(:document, ' ')) WHERE image_id = :image_id"
+)
+
+
 def upgrade() -> None:
     """Create the new FTS5 table, and index the documents with other than ASCII characters again."""
     connection = op.get_bind()
-    if connection.dialect.name == "sqlite":
-        ids = _recreate_table(connection)
-        statement = (
-            "INSERT INTO image_search (rowid, client_id, image_id, document)"
-            " VALUES (:image_id, :client_id, :image_id, :document)"
-        )
-    else:
-        ids = list(
-            connection.scalars(sa.text("SELECT image_id FROM image_search WHERE document::text ~ '[^\\x01-\\x7f]'"))
-        )
-        statement = (
-            "UPDATE image_search SET document = array_to_tsvector(string_to_array(:document, ' '))"
-            " WHERE image_id = :image_id AND client_id = :client_id"
-        )
+    on_sqlite = connection.dialect.name == "sqlite"
+    ids = _recreate_table(connection) if on_sqlite else list(connection.scalars(OTHERS))
     for start in range(0, len(ids), BATCH):
-        documents = list(_documents(connection, ids[start : start + BATCH]))
+        batch = ids[start : start + BATCH]
+        if not on_sqlite:
+            connection.execute(LOCK, {"ids": batch})
+        documents = list(_documents(connection, batch))
         if documents:
-            connection.execute(sa.text(statement), documents)
+            connection.execute(INSERT if on_sqlite else UPDATE, documents)
 
 
 def _recreate_table(connection: sa.Connection) -> list[int]:

@@ -1,0 +1,80 @@
+"""Read EXIF into the camera, the exposure, the time and the place.
+
+The tolerant reader of `imaging.ifd` is the default, and piexif is an option (`EXIF_READER`): piexif drops the last
+letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry is
+broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
+"""
+
+import io
+from dataclasses import replace
+from typing import BinaryIO, Literal
+
+import piexif
+
+from imago.core.images.model import ImageFormat
+from imago.core.images.results import Camera, ExifResult
+from imago.imaging.exif import dates, exposure, gps, lens, makernotes
+from imago.imaging.exif.tags import Tag, TagTables
+from imago.imaging.exif.values import text
+from imago.imaging.header import PARSER_ERRORS, sniff
+from imago.imaging.ifd import Directories, NotTiff
+from imago.imaging.metadata_parts import read_metadata
+
+ExifReader = Literal["ifd", "piexif"]
+
+
+def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
+    """Return the EXIF of a file; an empty result if it has none or it is unreadable.
+
+    The stream must be seekable, and only the bytes of the tags are read. This is pure Python, so it may run outside
+    the sandbox.
+    """
+    stream.seek(0)
+    if sniff(stream.read(256)) is ImageFormat.TIFF:
+        return _tolerant(stream)
+    block = read_metadata(stream).exif
+    return parse(block, reader=reader) if block else ExifResult()
+
+
+def parse(block: bytes, *, reader: ExifReader = "ifd") -> ExifResult:
+    """Return the result of an EXIF block, which begins with its byte order (`II` or `MM`)."""
+    if reader == "piexif":
+        try:
+            # piexif trusts counts, and allocates whatever a crafted one requests.
+            if Directories(io.BytesIO(block)).plausible():
+                loaded = piexif.load(block)
+                return _result(TagTables(loaded["0th"], loaded["Exif"], loaded["GPS"]))
+        except (NotTiff, *PARSER_ERRORS):
+            return _tolerant(io.BytesIO(block))
+    return _tolerant(io.BytesIO(block))
+
+
+def _tolerant(stream: BinaryIO) -> ExifResult:
+    try:
+        directories = Directories(stream)
+        tables = TagTables(*directories.read())
+    except (NotTiff, *PARSER_ERRORS):
+        return ExifResult()
+    return _completed(_result(tables), directories, tables)
+
+
+def _result(tables: TagTables) -> ExifResult:
+    camera = Camera(
+        make=tables.first(text, Tag.MAKE),
+        model=tables.first(text, Tag.MODEL),
+        lens=lens.lens(tables),
+        iso=exposure.iso(tables),
+        aperture=exposure.aperture(tables),
+        shutter_speed=exposure.shutter_speed(tables),
+        focal_length=exposure.focal_length(tables),
+        taken_at=dates.taken_at(tables),
+    )
+    return ExifResult(camera, gps.place(tables.gps))
+
+
+def _completed(result: ExifResult, directories: Directories, tables: TagTables) -> ExifResult:
+    camera = result.camera
+    if camera.lens and camera.iso:
+        return result
+    note = makernotes.read(directories, tables)
+    return replace(result, camera=replace(camera, lens=camera.lens or note.lens, iso=camera.iso or note.iso))
