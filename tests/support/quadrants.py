@@ -1,6 +1,5 @@
 """Pictures of four colours, which show how a picture was turned and what became of its colours."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,10 +54,3 @@ def middles(image: Image.Image) -> list[Colour]:
 def furthest(found: Sequence[Colour], wanted: Sequence[Colour]) -> int:
     """Return the largest difference of a channel."""
     return max(abs(one - other) for pair in zip(found, wanted, strict=True) for one, other in zip(*pair, strict=True))
-
-
-def opened(data: bytes) -> Image.Image:
-    """Return a loaded image."""
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image

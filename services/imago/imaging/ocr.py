@@ -172,7 +172,11 @@ def _recognized_words(api: Any, tesserocr: Any) -> Iterable[RecognizedWord]:
 def _engine(languages: str, data: str) -> Any:
     import tesserocr
 
-    return tesserocr.PyTessBaseAPI(path=data + "/", lang=languages, psm=tesserocr.PSM.AUTO)
+    api = tesserocr.PyTessBaseAPI(path=data + "/", lang=languages, psm=tesserocr.PSM.AUTO)
+    # Messages go to standard error, which is captured. The package's default is /dev/null, which a confined child can't
+    # open, and Tesseract crashes when it then reports that a page is empty.
+    api.SetVariable("debug_file", "")
+    return api
 
 
 def _read_with_pytesseract(image: Image.Image, languages: tuple[str, ...], data: Path) -> list[RecognizedWord]:

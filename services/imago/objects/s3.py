@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from imago.core.times import utc_now
 from imago.objects.disposition import content_disposition
 from imago.objects.s3_reader import RangeReader
+from imago.objects.signing import private_cache
 from imago.objects.store import (
     ObjectInfo,
     ObjectMissing,
@@ -51,6 +52,9 @@ _MAX_ATTEMPTS = 3
 
 # The maximum expiry of a URL with signature version 4.
 _MAX_URL_SECONDS = 7 * 24 * 3600
+
+# The number of URLs that are kept, the newest: about 15 MB.
+_MAX_URLS = 10_000
 
 # Cleaning up after a failed upload must not delay the response much further.
 _CLEANUP_SECONDS = 10.0
@@ -90,6 +94,7 @@ class S3Store:
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._signer: Any = None
+        self._urls: dict[UrlRequest, str] = {}
 
     async def open(self) -> None:
         """Create the clients without connecting; raise StartupError for invalid settings."""
@@ -193,12 +198,24 @@ class S3Store:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def signed_url(self, request: UrlRequest) -> str:
-        """Return a URL that serves one object with the request's content type and file name."""
+        """Return a URL that serves one object with the request's content type and file name.
+
+        The same request gets the same URL, which browsers cache; a signature contains the time at which it is made.
+        """
+        url = self._urls.get(request)
+        if url is None:
+            url = self._urls[request] = await self._sign(request)
+            if len(self._urls) > _MAX_URLS:
+                del self._urls[next(iter(self._urls))]
+        return url
+
+    async def _sign(self, request: UrlRequest) -> str:
         seconds = int((request.expires_at - utc_now()).total_seconds())
         parameters = {
             "Bucket": self._bucket,
             "Key": request.key,
             "ResponseContentType": request.content_type,
+            "ResponseCacheControl": private_cache(request.expires_at),
             "ResponseContentDisposition": content_disposition(request.disposition, request.filename),
         }
         # Signing sends no request to S3, but it may have to refresh credentials.

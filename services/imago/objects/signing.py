@@ -47,6 +47,11 @@ def read_token(token: str, secret: str, *, now: datetime | None = None) -> UrlRe
     return UrlRequest(key, content_type, filename, disposition, expires_at)
 
 
+def private_cache(expires_at: datetime, *, now: datetime | None = None) -> str:
+    """Return the Cache-Control of an object: only the client's own cache stores it, as long as its URL is valid."""
+    return f"private, max-age={max(0, int((expires_at - (now or utc_now())).total_seconds()))}"
+
+
 def _mac(claims: bytes, secret: str) -> bytes:
     return hmac.digest(secret.encode(), b"imago signed url\0" + claims, "sha256")
 

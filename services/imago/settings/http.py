@@ -36,7 +36,7 @@ class HttpSettings(SettingsGroup):
     """Bytes per second that a client must read, on average, after a response has waited for it for 30 seconds."""
     max_connections: Count = 8192
     """Open connections of a process; at most half as many as it may open files."""
-    request_memory_mb: int = Field(128, ge=16, le=2**20)
+    request_memory_mb: int = Field(96, ge=16, le=2**20)
     """Memory of a process for bodies, parts of uploads, fetched pages and responses; one client gets two thirds."""
     shutdown_timeout: Seconds = 8.0
     drain_delay: float = Field(0.0, ge=0, le=3600, allow_inf_nan=False)

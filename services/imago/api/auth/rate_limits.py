@@ -7,7 +7,7 @@ from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.auth.permissions import Handler, permission_of
 from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL
-from imago.api.services import AUTH, SETTINGS, AuthServices
+from imago.api.services import AUTH, SETTINGS
 from imago.core.clients.gcra import Rate, Verdict
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited, Unauthenticated
@@ -21,6 +21,9 @@ VERDICT: web.RequestKey[Verdict] = web.RequestKey("rate verdict", Verdict)
 # Probes and scrapes come from the platform and must succeed under any load.
 _UNCOUNTED = frozenset({"/health", "/health/ready", "/health/detailed", "/metrics"})
 _FILES = "/files/signed/"
+# A page of thumbnails needs as many of these as it shows images, so they have a rate of their own.
+_URL_ROUTES = frozenset({"/images/{id}/thumbnail-url", "/images/{id}/download-url"})
+_URLS_PER_REQUEST = 10
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -53,7 +56,7 @@ async def client_limits(request: web.Request, handler: Handler) -> web.StreamRes
     """Limit the requests of each client; runs inside authentication."""
     principal = request.get(PRINCIPAL)
     if principal is not None and principal.client is not None:
-        verdict = await _charge(request.app[AUTH], principal.client, reading=request.method in _READS)
+        verdict = await _charge(request, principal.client)
         request[VERDICT] = verdict
         if not verdict.allowed:
             raise _refusal("client", "The client's rate limit is exceeded.", verdict)
@@ -69,14 +72,18 @@ async def rate_headers(request: web.Request, response: web.StreamResponse) -> No
         response.headers["RateLimit-Reset"] = str(math.ceil(verdict.reset))
 
 
-async def _charge(auth: AuthServices, client: Client, *, reading: bool) -> Verdict:
-    rate = Rate(client.limits.requests_per_minute, client.limits.burst)
-    subject = f"client {client.id}"
+async def _charge(request: web.Request, client: Client) -> Verdict:
+    auth, limits = request.app[AUTH], client.limits
+    subject, weight = f"client {client.id}", 1
+    resource = request.match_info.route.resource
+    if resource is not None and resource.canonical in _URL_ROUTES:
+        subject, weight = f"{subject} urls", _URLS_PER_REQUEST
+    rate = Rate(limits.requests_per_minute * weight, limits.burst * weight)
     try:
         return await auth.client_rates.spend(subject, rate)
     except DatabaseUnavailable:
         # A write would fail anyway. Reads that need no database are limited per process instead.
-        if not reading:
+        if request.method not in _READS:
             raise
         metrics.RATE_FALLBACK.inc()
         return auth.address_rates.take(subject, rate)

@@ -1,13 +1,17 @@
 """GET /files/signed/{token}: objects of local storage, served to the bearer of a token."""
 
+from pathlib import Path
+
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from imago.api.auth.permissions import PUBLIC, allow
+from imago.api.files.ranges import effective_headers
 from imago.api.openapi.decorators import BINARY, documented
 from imago.api.services import LOCAL_FILE, SETTINGS
 from imago.core.errors import NotFound
 from imago.objects.disposition import content_disposition
-from imago.objects.signing import read_token
+from imago.objects.signing import private_cache, read_token
 
 routes = web.RouteTableDef()
 
@@ -27,7 +31,10 @@ routes = web.RouteTableDef()
 )
 @allow(PUBLIC)
 async def signed(request: web.Request) -> web.StreamResponse:
-    """Serve the object of a token, sandboxed, with the content type and file name from the token."""
+    """Serve the object of a token, sandboxed, with the content type and file name from the token.
+
+    One range is served as such. Several ranges, other units and an `If-Range` of another version get the whole object.
+    """
     secret, local_file = request.app[SETTINGS].signed_url_secret, request.app.get(LOCAL_FILE)
     if secret is None or local_file is None:
         raise NotFound("No such file.")
@@ -38,7 +45,7 @@ async def signed(request: web.Request) -> web.StreamResponse:
     path = local_file(granted.key)
     if path is None:
         raise NotFound("No such file.")
-    return web.FileResponse(
+    response = _RangedFile(
         path,
         headers={
             "Content-Type": granted.content_type,
@@ -46,6 +53,33 @@ async def signed(request: web.Request) -> web.StreamResponse:
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "cross-origin",
-            "Cache-Control": "private, max-age=300",
+            "Cache-Control": private_cache(granted.expires_at),
         },
     )
+    if not response.found:
+        raise NotFound("No such file.")
+    return response
+
+
+class _RangedFile(web.FileResponse):
+    """A file, or one range of it; aiohttp answers 416 to units and lists of ranges, and knows no ETag in If-Range."""
+
+    def __init__(self, path: Path, *, headers: dict[str, str]) -> None:
+        super().__init__(path, headers=headers)
+        try:
+            self._stat = path.stat()
+            self.found = path.is_file()
+        except OSError:
+            self.found = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the file."""
+        headers = effective_headers(
+            request.headers,
+            method=request.method,
+            size=self._stat.st_size,
+            # As aiohttp makes it.
+            etag=f"{self._stat.st_mtime_ns:x}-{self._stat.st_size:x}",
+            modified=self._stat.st_mtime,
+        )
+        return await super().prepare(request.clone(headers=headers))

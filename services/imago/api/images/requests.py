@@ -14,6 +14,26 @@ _MAX_DESCRIPTION = 10_000
 _MAX_TAG_FILTERS = 8
 
 
+class Included(fields.String):
+    """What a response has in addition, separated by commas; becomes a tuple."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return tuple(super()._deserialize(value, attr, data, **kwargs).split(","))
+
+
+def _include() -> Included:
+    return Included(
+        validate=validate.ContainsOnly(["urls"]),
+        metadata={"description": "`urls` adds signed URLs of the thumbnail and the original", "enum": ["urls"]},
+    )
+
+
+class IncludeQuery(StrictSchema):
+    """The query parameters of an image."""
+
+    include = _include()
+
+
 class ImageQuery(PageQuery):
     """The filters of a list of images; an image must match all of them."""
 
@@ -38,6 +58,7 @@ class ImageQuery(PageQuery):
     sha256 = fields.String(validate=matching(r"^[0-9a-f]{64}$"))
     created_from = Moment(metadata={"description": "With an offset, inclusive"})
     created_to = Moment(metadata={"description": "With an offset, inclusive"})
+    include = _include()
 
 
 class ReprocessBody(StrictSchema):

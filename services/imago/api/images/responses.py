@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NotRequired
 from uuid import UUID
 
 import orjson
@@ -31,6 +31,14 @@ class UserWordsResponse(TypedDict):
     tags: list[str] | None
 
 
+class UrlsResponse(TypedDict):
+    """Signed URLs of an image's objects, which need no key until they expire."""
+
+    thumbnail: str | None
+    """Null until the thumbnail is made."""
+    original: str
+
+
 class ImageResponse(TypedDict):
     """An image with the results of its stages; a result is null until its stage is done."""
 
@@ -54,6 +62,8 @@ class ImageResponse(TypedDict):
     ocr: StoredReading | None
     ai: StoredVision | None
     user: UserWordsResponse
+    urls: NotRequired[UrlsResponse]
+    """Present with `include=urls`."""
 
 
 class ImagesResponse(TypedDict):
@@ -155,10 +165,10 @@ def image_response(image: ImageRow) -> ImageResponse:
     }
 
 
-def images_response(page: Page, limits: Limits) -> ImagesResponse:
-    """Return a page of images with the client's quota."""
+def images_response(page: Page, items: list[ImageResponse], limits: Limits) -> ImagesResponse:
+    """Return a page of images, which are `items`, with the client's quota."""
     return {
-        "items": [image_response(image) for image in page.items],
+        "items": items,
         "next_cursor": next_cursor(page.next_before),
         "quota": quota_usage(page.usage, limits),
     }

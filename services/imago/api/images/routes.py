@@ -1,13 +1,16 @@
 """Reading, searching, reprocessing and deleting images."""
 
-from datetime import timedelta
+import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.images.requests import ImageQuery, ReprocessBody, UserWordsBody
+from imago.api.images.requests import ImageQuery, IncludeQuery, ReprocessBody, UserWordsBody
 from imago.api.images.responses import (
     AiResponse,
     ExifResponse,
@@ -25,6 +28,7 @@ from imago.api.images.responses import (
     status_response,
     tags_response,
 )
+from imago.api.images.urls import image_responses, original_url, thumbnail_url
 from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
 from imago.api.paging import PageQuery, decode_id, decode_tag
@@ -36,16 +40,18 @@ from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_m
 from imago.core.images.filters import ImageFilter
 from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
-from imago.core.times import utc_now
-from imago.objects.store import Disposition, UrlRequest
+from imago.objects.store import ObjectStore
 from imago.telemetry.tracing import trace_headers
+
+log = structlog.get_logger(__name__)
 
 routes = web.RouteTableDef()
 
 # A running worker makes a thumbnail in a fraction of a second.
 _THUMBNAIL_RETRY_SECONDS = 2
 
-_EXTENSIONS = {"image/webp": "webp", "image/jpeg": "jpg"}
+# A client doesn't wait longer for the deletion of objects, which the object cleaner repeats.
+_DELETION_SECONDS = 5.0
 
 
 @routes.get("/images", allow_head=False)
@@ -61,12 +67,13 @@ async def list_(request: web.Request) -> web.Response:
     """List the client's images, newest first. An image must match all filters."""
     client = client_of(request)
     query: dict[str, Any] = dict(request["querystring"])
-    limit, before = query.pop("limit"), decode_id(query.pop("cursor", None))
+    limit, before, include = query.pop("limit"), decode_id(query.pop("cursor", None)), query.pop("include", ())
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
     query["tags"] = tuple(query.pop("tags", ()))
     page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
-    return json_response(images_response(page, client.limits))
+    items = await image_responses(request, page.items, include)
+    return json_response(images_response(page, items, client.limits))
 
 
 @routes.get("/images/tags/all", allow_head=False)
@@ -87,12 +94,19 @@ async def tags(request: web.Request) -> web.Response:
 
 
 @routes.get("/images/{id}", allow_head=False)
-@documented(tag="images", summary="Get an image", responses={200: (ImageResponse, "The image.")}, errors=(NotFound,))
+@documented(
+    tag="images",
+    summary="Get an image",
+    responses={200: (ImageResponse, "The image.")},
+    errors=(NotFound, Unprocessable),
+)
+@reads_query(IncludeQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def show(request: web.Request) -> web.Response:
     """Return an image with the results of its stages. A result is null until its stage is done."""
     image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
-    return json_response(image_response(image))
+    (response,) = await image_responses(request, [image], request["querystring"].get("include", ()))
+    return json_response(response)
 
 
 @routes.get("/images/{id}/status", allow_head=False)
@@ -158,7 +172,7 @@ async def ai(request: web.Request) -> web.Response:
 async def download_url(request: web.Request) -> web.Response:
     """Return a signed URL of the file as it was uploaded."""
     image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
-    return await _signed(request, image.object_key, image.content_type, image.original_name, "attachment")
+    return json_response(await original_url(request, image))
 
 
 @routes.get("/images/{id}/thumbnail-url", allow_head=False)
@@ -169,15 +183,15 @@ async def download_url(request: web.Request) -> web.Response:
     errors=(NotFound, NotReady, NoThumbnail),
 )
 @allow_clients(Scope.IMAGES_READ)
-async def thumbnail_url(request: web.Request) -> web.Response:
+async def show_thumbnail_url(request: web.Request) -> web.Response:
     """Return a signed URL of the thumbnail: 409 until it exists, 404 if it could not be made."""
     image, stages = await _stages(request)
-    if image.thumbnail_key is None or image.thumbnail_type is None:
+    url = await thumbnail_url(request, image)
+    if url is None:
         if stages[Stage.THUMBNAIL].status is StageStatus.DEAD:
             raise NoThumbnail("The thumbnail of this image could not be made.")
         raise NotReady("The thumbnail is not ready yet.", retry_after=_THUMBNAIL_RETRY_SECONDS)
-    name = f"thumbnail.{_EXTENSIONS.get(image.thumbnail_type, 'img')}"
-    return await _signed(request, image.thumbnail_key, image.thumbnail_type, name, "inline")
+    return json_response(url)
 
 
 @routes.post("/images/{id}/reprocess")
@@ -233,10 +247,21 @@ async def set_words(request: web.Request) -> web.Response:
 )
 @allow_clients(Scope.IMAGES_DELETE)
 async def delete(request: web.Request) -> web.Response:
-    """Delete an image with its results, and release its quota."""
-    rows = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
-    request.app[OUTBOX_PUBLISHER].publish_soon(rows)
+    """Delete an image with its results and files, and release its quota. Its signed URLs become invalid."""
+    deleted = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
+    request.app[OUTBOX_PUBLISHER].publish_soon(deleted.outbox)
+    await _delete_objects(request.app[STORE], deleted.object_keys)
     return web.Response(status=204)
+
+
+async def _delete_objects(store: ObjectStore, keys: Sequence[str]) -> None:
+    """Delete the objects of a deleted image, so that its URLs end; what fails is left to the object cleaner."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DELETION_SECONDS):
+            outcomes = await asyncio.gather(*(store.delete(key) for key in keys), return_exceptions=True)
+            for error in outcomes:
+                if isinstance(error, Exception):
+                    log.warning("object.delete-failed", error=type(error).__name__)
 
 
 def _ref(request: web.Request) -> int | UUID:
@@ -254,16 +279,3 @@ async def _status(request: web.Request) -> StatusResponse:
 
 async def _stages(request: web.Request) -> tuple[ImageRow, dict[Stage, StageRow]]:
     return await get_stages(request.app[DATABASE], client_of(request).id, _ref(request))
-
-
-async def _signed(
-    request: web.Request, key: str, content_type: str, filename: str, disposition: Disposition
-) -> web.Response:
-    settings = request.app[SETTINGS]
-    expires_at = (utc_now() + timedelta(seconds=settings.signed_url_ttl)).replace(microsecond=0)
-    url = await request.app[STORE].signed_url(UrlRequest(key, content_type, filename, disposition, expires_at))
-    if url.startswith("/"):
-        base = settings.public_url or f"{request.scheme}://{request.host}"
-        url = base.rstrip("/") + url
-    response: SignedUrlResponse = {"url": url, "expires_at": expires_at}
-    return json_response(response)

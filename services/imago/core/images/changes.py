@@ -1,6 +1,7 @@
 """Changes to images: deletion, reprocessing, and the user's description and tags."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -28,6 +29,14 @@ from imago.db.tables import client_usage, clients, image_stages, images, outbox,
 LATE_WRITE_PERIOD = timedelta(hours=1)
 
 
+@dataclass(frozen=True)
+class DeletedImage:
+    """The messages of a deletion, and the keys of the objects that no longer belong to an image."""
+
+    outbox: tuple[OutboxRow, ...]
+    object_keys: tuple[str, ...]
+
+
 class Unset(Enum):
     """Marks a field that a PATCH omits, as opposed to one that it sets to null."""
 
@@ -37,10 +46,11 @@ class Unset(Enum):
 UNSET = Unset.UNSET
 
 
-async def delete_image(
-    db: Database, client: Client, ref: ImageRef, *, headers: Mapping[str, str]
-) -> tuple[OutboxRow, ...]:
-    """Delete an image and release its quota; the object cleaner deletes its objects later. Raises NotFound."""
+async def delete_image(db: Database, client: Client, ref: ImageRef, *, headers: Mapping[str, str]) -> DeletedImage:
+    """Delete an image and release its quota; raise NotFound.
+
+    The object cleaner deletes its objects; the caller may do so earlier.
+    """
     now = utc_now()
     async with db.write(RowScope(client.id)) as connection:
         locked = await lock_image(connection, ref, client_id=client.id, to_delete=True)
@@ -48,7 +58,13 @@ async def delete_image(
             raise NotFound("No such image.")
         image, row = locked
         await erase_image(connection, image, row, now=now)
-        return await insert_drafts(connection, draft_event(image, EventName.IMAGE_DELETED, at=now, headers=headers))
+        event = draft_event(image, EventName.IMAGE_DELETED, at=now, headers=headers)
+        return DeletedImage(await insert_drafts(connection, event), object_keys(row))
+
+
+def object_keys(row: sa.Row[tuple[object, ...]]) -> tuple[str, ...]:
+    """Return the keys of an image's original and thumbnail, which may not exist yet."""
+    return tuple(sorted({row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}))
 
 
 async def erase_image(
@@ -62,12 +78,11 @@ async def erase_image(
         .order_by(images.c.id)
         .with_for_update(key_share=True)
     )
-    keys = {row.object_key, row.thumbnail_key or thumbnail_key_beside(row.object_key)}
     await connection.execute(
         sa.insert(tombstones),
         [
             {"object_key": key, "created_at": now, "due_at": now, "final_at": now + LATE_WRITE_PERIOD}
-            for key in sorted(keys)
+            for key in object_keys(row)
         ],
     )
     await delete_document(connection, image.id)
