@@ -94,3 +94,14 @@ def test_the_notes_warn_about_evaluation_settings_and_name_the_next_command(char
         assert "helm -n pictures test imago" in notes
         assert "rollout status deployment/imago-api" in notes
     assert "https://images.example.com" in production.notes
+
+
+def test_large_numbers_in_settings_are_rendered_as_integers(chart: Chart) -> None:
+    settings = {"MAX_IMAGE_PIXELS": 50_000_000, "UPLOAD_IDLE_TIMEOUT": 2.5, "DEBUG": False}
+    rendered = render(chart, merged(scenario("quickstart"), {"settings": settings}))
+    pods = [item["spec"]["template"]["spec"] for item in rendered.of("Deployment").values()]
+    containers = [container for pod in pods for container in pod["containers"]]
+    environments = [{item["name"]: item.get("value") for item in container.get("env", [])} for container in containers]
+    found = [[env.get(name) for name in settings] for env in environments if "MAX_IMAGE_PIXELS" in env]
+    assert found
+    assert all(values == ["50000000", "2.5", "false"] for values in found)

@@ -83,7 +83,10 @@ topologySpreadConstraints:
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- $text := toString $value }}
+{{- /* Numbers from YAML are floats, which are otherwise rendered as 2.1e+08. */}}
+{{- if kindIs "float64" $value }}{{ if eq $value (floor $value) }}{{ $text = int64 $value | toString }}{{ end }}{{ end }}
+- {name: {{ $name }}, value: {{ $text | quote }}}
 {{- end }}
 {{- end -}}
 

@@ -4,27 +4,25 @@ File names and declared types are ignored. A file that is a valid image and some
 as the image, and is only ever served as that.
 """
 
+import io
 import struct
 from dataclasses import replace
 from typing import BinaryIO
 
 from PIL import BmpImagePlugin, Image
 
-from imago.core.errors import EmptyFile, UnreadableImage, UnsupportedMediaType
+from imago.core.errors import EmptyFile, UnreadableImage
 from imago.core.images.model import ImageFormat, ImageHeader
-from imago.imaging import bmff
+from imago.imaging import bmff, decode_memory, other_formats
 from imago.imaging.containers import gif, jpeg, png, tiff, webp
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, UnsupportedVariant
+from imago.imaging.decode_memory import Cost
+from imago.imaging.tiff_layouts import TiffImageFile
 
 # No real image has more.
 MAX_FRAMES = 10_000
 # A GIF of 50 MB has 200,000 blocks of 255 bytes.
 MAX_STEPS = 500_000
-
-# Encoders write up to 30 scans. A decoder passes over all pixels in each scan, at 0.3 s for 1,000 megapixels.
-MAX_SCANS = 200
-MIN_SCAN_LIMIT = 30
-MAX_SCANNED_PIXELS = 5_000_000_000
 
 # The errors that Pillow's parsers raise on broken input.
 PARSER_ERRORS = (
@@ -50,15 +48,13 @@ def probe(stream: BinaryIO) -> ImageHeader:
     """Return the header of an image file; raise EmptyFile, UnsupportedMediaType or UnreadableImage.
 
     The stream must be seekable. Few of its bytes are read, except those of progressive JPEG and of GIF, whose parts are
-    counted. The caller checks the number of pixels.
+    counted. The caller checks the number of pixels and the memory.
     """
     reader = BoundedReader(stream, max_steps=MAX_STEPS)
     head = reader.read(0, min(256, reader.size))
     if not head:
         raise EmptyFile("The file is empty.")
-    kind = sniff(head)
-    if kind is None:
-        raise UnsupportedMediaType("Unsupported file type; expected JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF.")
+    kind = require_format(head)
     try:
         header = _measure(stream, reader, kind)
     except BrokenContainer as error:
@@ -68,6 +64,17 @@ def probe(stream: BinaryIO) -> ImageHeader:
     if header.width < 1 or header.height < 1:
         raise UnreadableImage("The image has no pixels.")
     return replace(header, frames=min(max(header.frames, 1), MAX_FRAMES))
+
+
+def require_format(head: bytes) -> ImageFormat:
+    """Return the format of a file's first 256 bytes; raise UnsupportedMediaType, which names other known formats."""
+    refused = other_formats.refusal(head)
+    if refused is not None:
+        raise refused
+    kind = sniff(head)
+    if kind is None:
+        raise other_formats.unknown()
+    return kind
 
 
 def sniff(head: bytes) -> ImageFormat | None:
@@ -102,21 +109,26 @@ def _measure(stream: BinaryIO, reader: BoundedReader, kind: ImageFormat) -> Imag
         case ImageFormat.JPEG:
             return _jpeg(reader)
         case ImageFormat.PNG:
-            found = png.layout(reader)
-            return ImageHeader(kind, found.width, found.height, found.frames)
+            return _png(reader)
         case ImageFormat.WEBP:
-            canvas = webp.layout(reader)
-            return ImageHeader(kind, canvas.width, canvas.height, canvas.frames)
+            found = webp.layout(reader)
+            return _header(kind, found.width, found.height, cost=decode_memory.WEBP, frames=found.frames)
         case ImageFormat.GIF:
             screen = gif.layout(reader)
-            return ImageHeader(kind, screen.width, screen.height, screen.frames)
+            cost = decode_memory.of_mode("P", transparency=True)
+            return _header(kind, screen.width, screen.height, cost=cost, frames=screen.frames)
         case ImageFormat.TIFF:
-            page = tiff.layout(reader)
-            return ImageHeader(kind, page.width, page.height, page.pages)
+            return _tiff(reader)
         case ImageFormat.HEIC | ImageFormat.AVIF:
             return _heif(reader, kind)
         case ImageFormat.BMP:
             return _bmp(stream)
+
+
+def _header(
+    kind: ImageFormat, width: int, height: int, *, cost: Cost, frames: int = 1, more_bytes: int = 0
+) -> ImageHeader:
+    return ImageHeader(kind, width, height, frames, decode_memory.estimate(width, height, cost) + more_bytes)
 
 
 def _jpeg(reader: BoundedReader) -> ImageHeader:
@@ -124,12 +136,39 @@ def _jpeg(reader: BoundedReader) -> ImageHeader:
     frame = found.frame
     if frame.bits != 8 or frame.components not in (1, 3, 4):
         raise UnsupportedVariant(f"it has {frame.components} components of {frame.bits} bits; convert it to 8-bit JPEG")
-    jpeg.count_scans(reader, found, limit=_most_scans(frame.width * frame.height))
-    return ImageHeader(ImageFormat.JPEG, frame.width, frame.height, found.pictures)
+    jpeg.check_scans(reader, found)
+    coefficients = frame.coefficients if found.several_scans else 0
+    memory = decode_memory.estimate_jpeg(
+        frame.width, frame.height, components=frame.components, coefficients=coefficients
+    )
+    return ImageHeader(ImageFormat.JPEG, frame.width, frame.height, found.pictures, memory)
 
 
-def _most_scans(pixels: int) -> int:
-    return max(MIN_SCAN_LIMIT, min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, pixels)))
+def _png(reader: BoundedReader) -> ImageHeader:
+    found = png.layout(reader)
+    cost = decode_memory.of_mode(found.mode, transparency=found.transparency)
+    if found.has_colour_key:
+        cost = decode_memory.GRAY_KEY if found.mode == "L" else decode_memory.COLOUR_KEY
+    return _header(ImageFormat.PNG, found.width, found.height, cost=cost, frames=found.frames)
+
+
+def _tiff(reader: BoundedReader) -> ImageHeader:
+    directories = tiff.open_directories(reader)
+    raw = tiff.raw_kind(directories)
+    if raw is not None:
+        raise other_formats.raw_tiff(raw)
+    page = tiff.layout(directories)
+    try:
+        # Without pixels and other tags, what Pillow reads here is small.
+        with TiffImageFile(io.BytesIO(tiff.essentials(directories))) as image:
+            cost = decode_memory.of_mode(image.mode)
+    except PARSER_ERRORS as error:
+        raise UnsupportedVariant(
+            f"{page.samples} samples of {page.bits} bits in compression {page.compression} are not supported; "
+            "save it with 8 or 16 bits in a common compression, such as LZW"
+        ) from error
+    more = page.strip_bytes + (reader.size if page.strip_bytes else 0)
+    return _header(ImageFormat.TIFF, page.width, page.height, cost=cost, frames=page.pages, more_bytes=more)
 
 
 def _heif(reader: BoundedReader, kind: ImageFormat) -> ImageHeader:
@@ -141,7 +180,11 @@ def _heif(reader: BoundedReader, kind: ImageFormat) -> ImageHeader:
         raise BrokenContainer("the size of the primary image is missing")
     # The brand can be a generic one, so the codec of the items decides.
     kind = {b"av01": ImageFormat.AVIF, b"hvc1": ImageFormat.HEIC}.get(info.codec or b"", kind)
-    return ImageHeader(kind, *info.primary_size, max(info.images, bmff.sequence_frames(reader)))
+    width, height = info.primary_size
+    cost = decode_memory.AVIF if kind is ImageFormat.AVIF else decode_memory.HEIC
+    frames = max(info.images, bmff.sequence_frames(reader))
+    # The decoders read the whole file into memory.
+    return _header(kind, width, height, cost=cost, frames=frames, more_bytes=reader.size)
 
 
 def _bmp(stream: BinaryIO) -> ImageHeader:
@@ -149,4 +192,4 @@ def _bmp(stream: BinaryIO) -> ImageHeader:
     # Pillow reads only the headers and a palette of at most 256 KB. Unlike `Image.open`, this takes large images:
     # the caller checks the limit, and reports it.
     with BmpImagePlugin.BmpImageFile(stream) as image:
-        return ImageHeader(ImageFormat.BMP, *image.size, 1)
+        return _header(ImageFormat.BMP, *image.size, cost=decode_memory.of_mode(image.mode))

@@ -17,7 +17,10 @@ class UploadSettings(SettingsGroup):
     upload_mb_per_client: Megabytes = 1024
     """Total size of one client's concurrent uploads in each process."""
     max_upload_size_mb: Megabytes = 50
-    max_image_pixels: int = Field(50_000_000, ge=1, le=2**40)
+    max_image_pixels: int = Field(210_000_000, ge=1, le=2**40)
+    """The default takes the photos of phones with 200 megapixels."""
+    max_decode_memory_mb: Megabytes = 560
+    """The memory that decoding an image may take, as its header tells; a child process takes 80 MB more."""
     upload_idle_timeout: Seconds = 30.0
     """The longest pause between two reads of an upload."""
     upload_min_rate: int = Field(1024, ge=0, le=2**40)
@@ -33,6 +36,11 @@ class UploadSettings(SettingsGroup):
     def max_upload_bytes(self) -> int:
         """The largest file accepted, in bytes."""
         return self.max_upload_size_mb * MB
+
+    @property
+    def max_decode_bytes(self) -> int:
+        """The most memory that decoding an image may take, in bytes."""
+        return self.max_decode_memory_mb * MB
 
     @model_validator(mode="after")
     def _intents_outlive_uploads(self) -> Self:

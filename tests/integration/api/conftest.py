@@ -186,7 +186,8 @@ async def serve(
 @pytest.fixture
 async def api(sqlite_db: Database, tmp_path: Path) -> AsyncIterator[Api]:
     """A served API."""
-    served = await serve(sqlite_db, tmp_path / "objects", max_upload_size_mb=2, max_image_pixels=1_000_000)
+    limits = {"max_upload_size_mb": 2, "max_image_pixels": 1_000_000, "max_decode_memory_mb": 18}
+    served = await serve(sqlite_db, tmp_path / "objects", **limits)
     yield served
     await served.http.close()
 

@@ -60,6 +60,7 @@ async def test_the_number_of_frames_is_reported(tenant: Tenant, kind: str) -> No
         (b"\xff\xd8\xff\xe0" + b"\0" * 400, 422, "unreadable-image"),
         (b"GIF89a" + b"\0" * 10, 422, "unreadable-image"),
         (encoded("png", picture(2000, 2000)), 413, "too-many-pixels"),
+        (encoded("webp", picture(990, 990)), 413, "too-many-pixels"),
         (b"\xff\xd8\xff" + b"x" * 2 * 2**20, 413, "file-too-large"),
     ],
 )

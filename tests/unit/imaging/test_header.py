@@ -50,6 +50,99 @@ def test_other_files_are_refused(data: bytes) -> None:
         probe(io.BytesIO(data + b"\0" * 300))
 
 
+SENSOR = {
+    "a DNG": [[(254, 1), (256, 16), (257, 12), (50706, 1)], [(254, 0), (256, 640), (257, 480), (262, 32803)]],
+    "a Nikon NEF": [[(254, 1), (256, 16), (257, 12)], [(256, 640), (257, 480), (259, 34713), (262, 32803)]],
+    "a Sony ARW": [[(254, 1), (256, 16), (257, 12)], [(256, 640), (257, 480), (259, 32767)]],
+    "a Pentax PEF": [[(256, 640), (257, 480), (259, 65535), (262, 32803)]],
+    "linear raw": [[(256, 640), (257, 480), (262, 34892)]],
+    "a preview before an image": [[(254, 1), (256, 16), (257, 12)], [(254, 0), (256, 640), (257, 480)]],
+}
+
+
+def tiff_of(*directories: list[tuple[int, int]]) -> bytes:
+    """Return a TIFF of directories with numbers; the first one points to the others, which are below it."""
+    first, *others = directories
+    start = 8 + 2 + 12 * (len(first) + bool(others)) + 4
+    entries, bodies = list(first), b""
+    for directory in others:
+        entries.append((330, start + len(bodies)))
+        bodies += struct.pack("<H", len(directory))
+        bodies += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in directory) + bytes(4)
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4) + bodies + bytes(300)
+
+
+@pytest.mark.parametrize("name", SENSOR)
+def test_a_raw_file_is_not_taken_for_its_preview(name: str) -> None:
+    with pytest.raises(UnsupportedMediaType, match="raw"):
+        probe(io.BytesIO(tiff_of(*SENSOR[name])))
+
+
+def test_a_tiff_with_smaller_copies_below_its_image_is_accepted() -> None:
+    whole = [(256, 640), (257, 480), (258, 8), (259, 1), (262, 1), (273, 8), (278, 480), (279, 100)]
+    header = probe(io.BytesIO(tiff_of(whole, [(254, 1), (256, 320), (257, 240)])))
+    assert (header.width, header.height) == (640, 480)
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "remedy"),
+    [
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "Canon CR3", "raw"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "Canon CR2", "raw"),
+        (b"FUJIFILMCCD-RAW 0201", "Fujifilm RAF", "raw"),
+        (b"IIRO\x08\0\0\0", "Olympus ORF", "raw"),
+        (b"IIU\0\x18\0\0\0", "Panasonic RW2", "raw"),
+        (b"FOVb\0\0\2\0", "Sigma X3F", "raw"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL", "Convert it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", "Convert it"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", "Convert it"),
+        (b"\xff\x4f\xff\x51\0\x2f", "JPEG 2000", "Convert it"),
+        (b"\0\0\1\0\1\0", "ICO", "Convert it"),
+        (b"8BPS\0\1", "Photoshop", "Convert it"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG", "Export it"),
+        (b"<?xml version='1.0'?>\n<svg>", "SVG", "Export it"),
+        (b"%PDF-1.7", "PDF", "Export its pages"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "MP4", "upload a frame"),
+        (b"PK\3\4", "ZIP", "not an image"),
+    ],
+)
+def test_other_formats_are_named_with_a_remedy(head: bytes, name: str, remedy: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as refused:
+        probe(io.BytesIO(head.ljust(300, b" ")))
+    assert name in refused.value.detail
+    assert remedy in refused.value.detail
+
+
+@pytest.mark.parametrize(("bits", "samples"), [(12, 1), (16, 1)])
+def test_a_tiff_that_only_imagos_decoder_takes_is_accepted(bits: int, samples: int) -> None:
+    tags = [(256, 64), (257, 48), (258, bits), (259, 1), (262, 0), (273, 8), (277, samples)]
+    assert probe(io.BytesIO(tiff_of(tags))).width == 64
+
+
+def test_a_tiff_that_no_decoder_takes_is_refused_with_its_samples() -> None:
+    samples = [(256, 64), (257, 48), (258, 64), (259, 1), (262, 1), (273, 8), (277, 1), (339, 3)]
+    with pytest.raises(UnreadableImage, match="1 samples of 64 bits"):
+        probe(io.BytesIO(tiff_of(samples)))
+
+
+@pytest.mark.parametrize(("bits", "components"), [(12, 3), (8, 2)])
+def test_a_jpeg_that_no_decoder_takes_is_refused_with_its_samples(bits: int, components: int) -> None:
+    data = bytearray(encoded("jpeg"))
+    at = data.index(b"\xff\xc0")
+    data[at + 4], data[at + 9] = bits, components
+    with pytest.raises(UnreadableImage, match=f"{components} components of {bits} bits"):
+        probe(io.BytesIO(bytes(data)))
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+    whole = encoded("jpeg", picture(300, 200), progressive=True)
+    last = whole[whole.rfind(b"\xff\xda") : -2]
+    with pytest.raises(UnreadableImage, match="more than 200 scans"):
+        probe(io.BytesIO(whole[:-2] + 3000 * last + whole[-2:]))
+    assert probe(io.BytesIO(whole[:-2] + 50 * last + whole[-2:])).width == 300
+
+
 def test_a_file_without_bytes_is_empty() -> None:
     with pytest.raises(EmptyFile):
         probe(io.BytesIO(b""))

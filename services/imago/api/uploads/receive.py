@@ -8,8 +8,8 @@ from aiohttp import web
 from imago import failpoints
 from imago.api.uploads.deadline import UploadDeadline
 from imago.api.uploads.form import CHUNK_BYTES, FORM_OVERHEAD, UploadForm
-from imago.core.errors import EmptyFile, TooLarge, UnsupportedMediaType
-from imago.imaging.header import sniff
+from imago.core.errors import EmptyFile, TooLarge
+from imago.imaging.header import require_format
 from imago.objects.store import ObjectWriter
 from imago.settings import Settings
 
@@ -52,8 +52,8 @@ async def receive(form: UploadForm, writer: ObjectWriter, settings: Settings, de
     """
     digest, size, content = hashlib.sha256(), 0, bytearray()
     while chunk := await form.read_chunk():
-        if size == 0 and len(chunk) >= 256 and sniff(chunk[:256]) is None:
-            raise UnsupportedMediaType("Unsupported file type; expected JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF.")
+        if size == 0 and len(chunk) >= 256:
+            require_format(chunk[:256])
         size += len(chunk)
         if size > settings.max_upload_bytes:
             raise too_large(settings)

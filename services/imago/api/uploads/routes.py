@@ -48,6 +48,7 @@ from imago.db.engine import DatabaseUnavailable
 from imago.imaging.header import probe
 from imago.objects.store import StorageUnavailable
 from imago.settings import Settings
+from imago.settings.uploads import MB
 from imago.telemetry import metrics
 from imago.telemetry.tracing import trace_headers
 
@@ -152,13 +153,30 @@ async def _store(
 async def _read_header(services: UploadServices, key: str, content: bytes | None) -> ImageHeader:
     # With S3, a small file saves two requests.
     probing = services.store.examine(key, probe) if content is None else asyncio.to_thread(probe, BytesIO(content))
-    header, limit = await probing, services.settings.max_image_pixels
-    if header.pixels > limit:
-        raise TooManyPixels(
-            f"The image has {header.pixels} pixels; the limit is {limit}.",
-            extra={"pixels": header.pixels, "max_image_pixels": limit},
-        )
+    header = await probing
+    _check_size(header, services.settings)
     return header
+
+
+def _check_size(header: ImageHeader, settings: Settings) -> None:
+    """Raise TooManyPixels if an image has too many pixels, or takes too much memory to decode."""
+    if header.pixels > settings.max_image_pixels:
+        raise TooManyPixels(
+            f"The image has {header.pixels} pixels; the limit is {settings.max_image_pixels}.",
+            extra={"pixels": header.pixels, "max_image_pixels": settings.max_image_pixels},
+        )
+    if header.decode_bytes > settings.max_decode_bytes:
+        needed = -(-header.decode_bytes // MB)
+        raise TooManyPixels(
+            f"Decoding this {header.format.value.upper()} file of {header.width} × {header.height} pixels takes "
+            f"{needed} MB of memory; the limit is {settings.max_decode_memory_mb} MB. Reduce its size, or save it as "
+            "JPEG that is not progressive.",
+            extra={
+                "pixels": header.pixels,
+                "decode_memory_mb": needed,
+                "max_decode_memory_mb": settings.max_decode_memory_mb,
+            },
+        )
 
 
 def _completion(lease: KeyLease | None, upload: NewImage, settings: Settings) -> Completion | None:

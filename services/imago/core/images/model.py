@@ -41,12 +41,14 @@ class ImageIdentity:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """An image's format, size in stored pixels (before orientation) and number of frames."""
+    """An image's format, size in stored pixels (before orientation), number of frames, and memory to decode it."""
 
     format: ImageFormat
     width: int
     height: int
     frames: int
+    decode_bytes: int = 0
+    """An estimate of the memory that decoding one frame takes."""
 
     @property
     def pixels(self) -> int:

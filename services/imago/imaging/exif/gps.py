@@ -58,6 +58,9 @@ def _parts(value: Any) -> tuple[list[float | None], bool]:
 
 def _written_parts(written: str, signs: str) -> list[float | None]:
     # A comma separates in XMP's form `51,30.5N` and in `51,30,30`. Alone it is a decimal point.
+    # In `51,0,30,0,30,5` every other comma is a decimal point.
+    if written.count(",") == 5 and "." not in written:
+        written = re.sub(r"([0-9]+),([0-9]+)", r"\1.\2", written)
     alone = written.count(",") == 1 and "." not in written and written[-1] not in signs
     plain = written.replace(",", "." if alone else " ")
     found: list[float | None] = [float(part[:20]) for part in _UNSIGNED_NUMBER.findall(plain)]

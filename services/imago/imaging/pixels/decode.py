@@ -18,6 +18,12 @@ __all__ = ["DecodedImage", "NoSuchPageError", "decode_image", "shrink"]
 # The factors by which libjpeg can shrink an image while it decodes.
 _JPEG_SCALES = (2, 4, 8)
 
+# Larger images are reduced with less memory, at a lower quality that is not visible in the result.
+_LARGE_PIXELS = 40_000_000
+
+# Modes with alpha, which are averaged with colours weighted by it.
+_PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
+
 _BROKEN_DATA = frozenset({"truncated-image", "undecodable-image"})
 
 
@@ -52,7 +58,7 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
     """Return the decoded image with a longest side of at most `max_side` pixels; it is never enlarged.
 
     JPEG is scaled while it is decoded, if the result has exactly the requested size or at least one and a half times
-    of it.
+    of it; a large one also if the result is only as large as requested, for the sake of memory. The image is closed.
     """
     factor, remainder = divmod(max(image.size), max_side)
     if remainder == 0 and factor in _JPEG_SCALES:
@@ -60,9 +66,18 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
         image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
     # Pillow's default gap of 2 takes up to twice the CPU, and improves a stored thumbnail by at most 0.4 dB
     # (docs/performance.md).
-    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=1.5)
-    image.load()
-    return image
+    gap = 1.5 if image.width * image.height <= _LARGE_PIXELS else 1.0
+    premultiplied = _PREMULTIPLIED.get(image.mode) if max(image.size) > max_side else None
+    if premultiplied is None:
+        image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=gap)
+        image.load()
+        return image
+    mode, whole = image.mode, image
+    image = whole.convert(premultiplied)
+    # Pillow would make this copy itself, and keep the original beside it.
+    whole.close()
+    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=gap)
+    return image.convert(mode)
 
 
 def _decode(source: TaskFile, *, max_side: int, max_pixels: int, page: int, lenient: bool = False) -> DecodedImage:

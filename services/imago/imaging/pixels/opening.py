@@ -14,6 +14,8 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from imago.core.images.model import ImageFormat
 from imago.core.jobs.failures import PermanentFailure
+from imago.imaging.containers import jpeg
+from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
 from imago.imaging.files import TaskFile, reading
 from imago.imaging.header import PARSER_ERRORS, sniff
 from imago.imaging.pixels import avif, png, tiff
@@ -25,8 +27,8 @@ pillow_heif.register_heif_opener()
 # A text may be as long as all texts together, which Pillow limits to 64 MB; its limit for one refuses real files.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
-# Pillow's names for the formats, where they differ.
-_PILLOW = {ImageFormat.JPEG: ["JPEG", "MPO"]}
+# The header check during the upload estimates only the first page's memory.
+_MAX_PIXELS_OF_LATER_PAGES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def open_image(source: TaskFile, *, max_pixels: int, page: int = 0, lenient: boo
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = _open(stream, page=page, lenient=lenient)
             with opened.image as image:
-                if image.width * image.height > max_pixels:
+                if image.width * image.height > (min(max_pixels, _MAX_PIXELS_OF_LATER_PAGES) if page else max_pixels):
                     raise PermanentFailure("too-many-pixels", "The image has more pixels than this server decodes.")
                 yield opened
     except (*PARSER_ERRORS, RuntimeError) as error:
@@ -90,8 +92,23 @@ def _open(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
             return _open_avif(stream)
         case ImageFormat.HEIC:
             return _open_heic(stream)
+        case ImageFormat.JPEG:
+            return _open_jpeg(stream)
         case _:
-            return OpenedImage(Image.open(stream, formats=_PILLOW.get(kind, [kind.upper()])))
+            return OpenedImage(Image.open(stream, formats=[kind.upper()]))
+
+
+def _open_jpeg(stream: BinaryIO) -> OpenedImage:
+    reader = BoundedReader(stream)
+    try:
+        jpeg.check_scans(reader, jpeg.layout(reader))
+    except LimitExceeded as error:
+        raise PermanentFailure("unsupported-image", f"The JPEG file can't be decoded: {error}.") from error
+    except BrokenContainer:
+        # The decoder says what is wrong.
+        pass
+    stream.seek(0)
+    return OpenedImage(Image.open(stream, formats=["JPEG", "MPO"]))
 
 
 def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:

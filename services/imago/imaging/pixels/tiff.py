@@ -7,6 +7,7 @@ from PIL import Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 from imago.imaging.ifd import Directories, NotTiff
 from imago.imaging.pixels.samples import Samples
+from imago.imaging.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
 _SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 338, 339
@@ -18,18 +19,6 @@ _SUBFILE_TYPE, _NOT_A_PAGE = 254, 1 | 4
 _MAX_DIRECTORIES = 1000
 _INTEGER = "integer"
 _KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
-
-_II, _MM = b"II", b"MM"
-# Layouts that Pillow's table lacks, though its unpackers read them: 16-bit and 12-bit gray, and gray with alpha of 16
-# bits, whose four bytes are unpacked as four channels (`samples_of` says which of them count).
-for _order in (_II, _MM):
-    for _photometric in (0, 1):
-        TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
-    for _alpha in (0, 1, 2):
-        TiffImagePlugin.OPEN_INFO[_order, 1, (1,), 1, (16, 16), (_alpha,)] = "RGBX", "RGBX"
-TiffImagePlugin.OPEN_INFO[_MM, 0, (1,), 1, (16,), ()] = "I;16B", "I;16B"
-# libtiff returns samples in the machine's byte order, but Pillow unpacks some as those of the file.
-_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
 
 def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
@@ -48,7 +37,7 @@ def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
             TiffImagePlugin.READ_LIBTIFF = False
     if image.tile and image.tile[0].codec_name == "libtiff" and isinstance(image.tile[0].args, tuple):
         raw_mode, *others = image.tile[0].args
-        image.tile = [image.tile[0]._replace(args=(_NATIVE.get(raw_mode, raw_mode), *others))]
+        image.tile = [image.tile[0]._replace(args=(NATIVE_MODES.get(raw_mode, raw_mode), *others))]
     if image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES and image.tag_v2.get(_SAMPLES) == 2:
         raise UnidentifiedImageError("gray and alpha in separate planes")
     if image.mode in ("P", "PA") and max(image.tag_v2[_COLOUR_MAP]) < 256:
@@ -83,7 +72,7 @@ def samples_of(image: TiffImagePlugin.TiffImageFile) -> Samples:
     tags = image.tag_v2
     if image.mode == "RGBX":
         # Bytes of pairs of 16 bits, which libtiff returns in the machine's byte order.
-        is_little = sys.byteorder == "little" if image.tile[0].codec_name == "libtiff" else tags.prefix == _II
+        is_little = sys.byteorder == "little" if image.tile[0].codec_name == "libtiff" else tags.prefix == LITTLE_ENDIAN
         mode = {_UNSPECIFIED: "L", _PREMULTIPLIED: "La"}.get(tags[_EXTRA_SAMPLES][0], "LA")
         return Samples(pair=(1, 3) if is_little else (0, 2), pair_mode=mode)
     # Pillow inverts samples of up to 8 bits itself.

@@ -43,6 +43,7 @@ def place(latitude: Value, longitude: Value, *, references: tuple[str, str] | No
         (text("51,30,0N"), text("0,7,30W")),
         (text("51.5"), text("0.125")),
         (text("51,5"), text("0,125")),
+        (text("51,00000,30,00000,00,00000"), text("00,00000,07,00000,30,00000")),
         (text("51,30,00.00"), text("0,07,30.00")),
         (text("51° 30' 0\" N"), text("0° 7' 30\" W")),
         (text(b"51\xb0 30' 0\""), text(b"0\xb0 7' 30\"")),
