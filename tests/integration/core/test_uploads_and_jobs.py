@@ -502,7 +502,7 @@ async def test_filters_find_matching_images(db: Database) -> None:
         ImageFilter(camera="nikon d70"),
         ImageFilter(camera="D7"),
         ImageFilter(has_gps=True),
-        ImageFilter(tag="CAT"),
+        ImageFilter(tags=("CAT",)),
         ImageFilter(sha256="b" * 64),
         ImageFilter(status=ImageStatus.PROCESSING),
         ImageFilter(taken_from=datetime(2008, 3, 15), taken_to=datetime(2008, 3, 16)),
@@ -510,7 +510,7 @@ async def test_filters_find_matching_images(db: Database) -> None:
     for narrowed in wanted:
         page = await list_images(db, client.id, narrowed, limit=5)
         assert [item.id for item in page.items] == [image.id], narrowed
-    for nothing in (ImageFilter(camera="%"), ImageFilter(tag="dog"), ImageFilter(taken_from=datetime(2009, 1, 1))):
+    for nothing in (ImageFilter(camera="%"), ImageFilter(tags=("dog",)), ImageFilter(taken_from=datetime(2009, 1, 1))):
         assert (await list_images(db, client.id, nothing, limit=5)).items == ()
 
 

@@ -116,10 +116,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         stack.callback(server.stop)
         server.wait_for_scrape()
         whole = encoded(image=picture(640, 480))
-        for name, data in (("good", encoded()), ("broken", whole[: len(whole) // 2]), ("parked", whole)):
-            path = folder / f"{name}.jpg"
+        for name, data in (("good.jpg", encoded()), ("broken.png", encoded("png")[:60]), ("parked.jpg", whole)):
+            path = folder / name
             path.write_bytes(data)
-            wait = () if name == "parked" else ("--wait",)
+            wait = () if name == "parked.jpg" else ("--wait",)
             instance.imago("upload", path, *wait, check=False)
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://127.0.0.1:{instance.port}/images/1", timeout=10).close()
