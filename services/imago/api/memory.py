@@ -1,4 +1,4 @@
-"""The memory of a process for what requests hold: bodies, parts of uploads, fetched pages and responses.
+"""The memory of a process for what requests hold: JSON bodies, and responses that are not written at once.
 
 Each holder, mostly a client, has a fair share of it (`imago.shares`).
 """
