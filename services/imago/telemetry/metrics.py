@@ -72,7 +72,7 @@ MEMORY_HELD = Gauge(
 MEMORY_LIMIT = Gauge("imago_request_memory_limit_bytes", "REQUEST_MEMORY_MB, in bytes.", multiprocess_mode="livesum")
 MEMORY_REFUSED = Counter(
     "imago_request_memory_refused_total",
-    "Requests refused for lack of memory, by what needed it, and by whether the client or the process was at its limit.",
+    "Requests refused for lack of memory, by what needed it, and by whose limit it was: client or process.",
     ["of", "limit"],
 )
 UPLOADS = Counter(
