@@ -51,7 +51,7 @@ async def _refusals(system: Imago | Peer, client: Client) -> None:
         ("a file without bytes", None, {415, 422}),
         ("a bomb", _bomb(), {413}),
         ("a broken header", b"\x89PNG\r\n\x1a\n" + b"rubbish" * 100, {415, 422}),
-        ("a file over the limit", bytes(61 * 2**20), {413}),
+        ("a file over the limit", photo_128k() + bytes(61 * 2**20), {413}),
     ):
         parts = client.upload(data or b"")
         status, _ = await Client(system.url, system.key).once(parts, expect=None)
