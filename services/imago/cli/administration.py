@@ -54,11 +54,11 @@ def stored_settings(data_dir: Path) -> Settings:
     Raises StartupError if there is neither.
     """
     settings = load_settings()
-    if settings.database_url != Settings.model_fields["database_url"].default:
+    if "database_url" in settings.model_fields_set:
         return settings
     secrets = read_json(data_dir / SECRETS)
     if "SIGNED_URL_SECRET" not in secrets or not (data_dir / "imago.db").is_file():
-        raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} is none")
+        raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} has no database")
     os.environ.update(stored_environment(data_dir, secrets, settings))
     return load_settings()
 
