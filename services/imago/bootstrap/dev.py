@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import click
-from nats.errors import Error as NatsError
+from nats.js.errors import ServerError
 
 from imago.ai.provider_chain import provider_chain
 from imago.bootstrap.data_dir import (
@@ -39,7 +39,7 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.nats.embedded import EmbeddedNats
-from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
+from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings, load_settings
 from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
@@ -125,8 +125,9 @@ async def _prepare(settings: Settings, server: EmbeddedNats, data_dir: Path, url
         await upgrade(db)
         try:
             await _ensure_streams(settings)
-        except (NatsError, StreamConflict):
-            # A consumer's file can be damaged, which only its first use shows.
+        except ServerError:
+            if not await server.found_damage():
+                raise
             await server.rebuild()
             await _ensure_streams(settings)
         return await _ensure_default_client(db, settings, data_dir / DEFAULT_CLIENT, url)
