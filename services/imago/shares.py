@@ -1,4 +1,4 @@
-"""Fair shares of something that a process has a limited amount of: bytes of memory, connections, threads.
+"""Fair shares of something that a process has a limited amount of: bytes of memory, fetches, threads.
 
 `Shares` is the rule, and `FairShares` lets coroutines wait for it. A holder, mostly a client, may take up to a multiple
 of what would remain free. So one holder alone gets most of the total, several get equal parts, and something is always
@@ -134,10 +134,7 @@ class FairShares:
             # Granted and cancelled in the same step of the loop.
             self._give_back(holder, size)
             return
-        queue = self._queues[holder]
-        queue.remove(entry)
-        if not queue:
-            del self._queues[holder]
+        self._remove(holder, entry)
         # It may have kept others waiting behind it.
         self._grant()
 
@@ -153,14 +150,18 @@ class FairShares:
     def _grant_one(self) -> bool:
         newcomers = self._newcomers()
         for holder in self._shares.next_of(self._queues):
-            queue = self._queues[holder]
-            size, granted = queue[0]
-            if not self._shares.fits(holder, size, newcomers=newcomers):
+            # A cancelled request is passed over; it withdraws itself in the next step of the loop.
+            entry = next((entry for entry in self._queues[holder] if not entry[1].done()), None)
+            if entry is None or not self._shares.fits(holder, entry[0], newcomers=newcomers):
                 continue
-            queue.popleft()
-            if not queue:
-                del self._queues[holder]
-            self._shares.take(holder, size)
-            granted.set_result(None)
+            self._remove(holder, entry)
+            self._shares.take(holder, entry[0])
+            entry[1].set_result(None)
             return True
         return False
+
+    def _remove(self, holder: Hashable, entry: tuple[int, asyncio.Future[None]]) -> None:
+        queue = self._queues[holder]
+        queue.remove(entry)
+        if not queue:
+            del self._queues[holder]

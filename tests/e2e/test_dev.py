@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from PIL import Image
 from bench.statistics import character_error_rate
 from devtools.exif_comparison import equal, exiftool, expected, ours
 from devtools.instance import IMAGO, Instance
-from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
+from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, ROOT, corpus_files
 from imago.core.images.results import ExifResult
 from tests.support.images import encoded, picture
 from tests.support.pages import ENGLISH, FRENCH, page
@@ -40,6 +41,19 @@ def test_the_first_start_shows_the_key_and_keeps_it_private(instance: Instance) 
         assert stat.S_IMODE((instance.data_dir / name).stat().st_mode) == 0o600
     saved = json.loads((instance.data_dir / "default-client.json").read_text())
     assert set(saved) == {"client_id", "api_key", "url"}
+
+
+def _fields(value: object) -> object:
+    """Return the names of the fields of an object and of the objects in it."""
+    return {name: _fields(inner) for name, inner in value.items()} if isinstance(value, dict) else None
+
+
+@pytest.mark.parametrize("readme", ["README.md", "docs/fr/README.md"])
+def test_the_readme_shows_the_fields_of_an_image(instance: Instance, readme: str) -> None:
+    blocks = re.findall(r"^```json\n(.*?)^```", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
+    _accepted, image = map(json.loads, blocks)
+    (result,) = instance.upload(CHINA)
+    assert _fields(image) == _fields(result["image"])
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed (`make setup` installs it)")

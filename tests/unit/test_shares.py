@@ -172,3 +172,25 @@ def _held(shares: FairShares, holder: str, size: int, *, timeout: float) -> Awai
             pass
 
     return hold()
+
+
+async def test_a_waiter_that_gives_up_when_its_turn_comes_is_passed_over() -> None:
+    shares = FairShares(1)
+    release = asyncio.Event()
+
+    async def hold(holder: str, until: asyncio.Event) -> None:
+        async with shares.hold(holder, timeout=LONG):
+            await until.wait()
+
+    first = asyncio.create_task(hold("a", release))
+    await asyncio.sleep(0)
+    impatient = asyncio.create_task(hold("b", asyncio.Event()))
+    patient = asyncio.create_task(hold("c", release))
+    await asyncio.sleep(0)
+    # Both happen in one step of the loop: the share is returned, and its next holder no longer wants it.
+    release.set()
+    impatient.cancel()
+    await asyncio.gather(first, patient)
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert shares.used == 0

@@ -9,7 +9,8 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from typing import ClassVar
+from itertools import islice
+from typing import ClassVar, cast
 
 import structlog
 from aiohttp import web
@@ -36,6 +37,9 @@ _RETRY_SECONDS = 5
 # A connection that is younger than this may still be sending its header.
 _SILENT_SECONDS = 1.0
 
+# How many connections are looked at for one that is idle, when a new one is over the limit.
+_IDLE_SEARCH = 64
+
 _LOG_SECONDS = 10.0
 
 # The offset of `tcpi_bytes_acked` in `struct tcp_info` (Linux 4.1).
@@ -50,6 +54,11 @@ class Connection(web.RequestHandler):
 
     __slots__ = ()
     guard: ClassVar["ConnectionGuard"]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection waits for a request, after the last response was sent."""
+        return self._current_request is None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
@@ -77,7 +86,7 @@ class Connection(web.RequestHandler):
 
 
 class ConnectionGuard:
-    """Knows the open connections of a server; closes those that are silent or don't read, and refuses too many."""
+    """Knows the open connections of a server; closes those that keep it waiting, and refuses too many."""
 
     def __init__(self, *, limit: int, header_seconds: float, writing: PaceLimits) -> None:
         self._limit = limit
@@ -86,27 +95,28 @@ class ConnectionGuard:
         self._open: dict[web.RequestHandler, Pace | None] = {}
         # Those that have not sent a whole header, the oldest first, with the time at which they were accepted.
         self._silent: dict[web.RequestHandler, float] = {}
+        # Those whose last request was handled, the longest ago first. Some of them are still writing a response.
+        self._handled: dict[Connection, None] = {}
         self._refused = 0
         self._logged = -_LOG_SECONDS
         self._class = type("GuardedConnection", (Connection,), {"__slots__": (), "guard": self})
 
     def accept(self, make: Callable[[], web.RequestHandler]) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        if len(self._open) >= self._limit and not self._close_silent():
+        if len(self._open) >= self._limit and not self._make_room():
             return self._refusal()
         connection = make()
         # The server has no parameter for the class of its connections.
         connection.__class__ = self._class
-        loop = asyncio.get_running_loop()
         self._open[connection] = None
-        self._silent[connection] = loop.time()
-        loop.call_later(self._header_seconds, self._expire, connection)
+        self._silent[connection] = asyncio.get_running_loop().time()
         return connection
 
     def forget(self, connection: web.RequestHandler) -> None:
         """Remove a connection that is closed."""
         self._open.pop(connection, None)
         self._silent.pop(connection, None)
+        self._handled.pop(cast(Connection, connection), None)
 
     @property
     def middleware(self) -> Middleware:
@@ -114,20 +124,27 @@ class ConnectionGuard:
 
         @web.middleware
         async def header_received(request: web.Request, handler: Handler) -> web.StreamResponse:
-            self._silent.pop(request.protocol, None)
-            return await handler(request)
+            connection = cast(Connection, request.protocol)
+            self._silent.pop(connection, None)
+            self._handled.pop(connection, None)
+            try:
+                return await handler(request)
+            finally:
+                if connection in self._open:
+                    self._handled[connection] = None
 
         return header_received
 
     async def run(self) -> None:
-        """Close connections whose client is too slow to read its response, until cancelled."""
+        """Close connections that send no header in time or are too slow to read a response, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self.sweep()
 
     def sweep(self) -> None:
-        """Look once at all responses that wait for their reader."""
+        """Look once at all connections that may have to be closed."""
         now = asyncio.get_running_loop().time()
+        self._expire_silent(now)
         for connection, pace in list(self._open.items()):
             transport = connection.transport
             if transport is None or not transport.get_write_buffer_size():
@@ -140,22 +157,26 @@ class ConnectionGuard:
                 log.info("connection.slow-reader")
                 _abort(transport)
 
-    def _expire(self, connection: web.RequestHandler) -> None:
-        if connection in self._silent:
-            metrics.CONNECTIONS_CLOSED.labels("no-header").inc()
-            self._drop(connection)
+    def _expire_silent(self, now: float) -> None:
+        for connection, accepted in list(self._silent.items()):
+            if now - accepted < self._header_seconds:
+                break
+            self._drop(connection, "no-header")
 
-    def _close_silent(self) -> bool:
-        """Close the connection that has been silent for longest, and return whether there is one."""
+    def _make_room(self) -> bool:
+        """Close a connection without a request, if there is one: the oldest silent one, or an idle one."""
         self._report()
         oldest = next(iter(self._silent.items()), None)
-        if oldest is None or asyncio.get_running_loop().time() - oldest[1] < _SILENT_SECONDS:
-            return False
-        metrics.CONNECTIONS_CLOSED.labels("no-header").inc()
-        self._drop(oldest[0])
-        return True
+        if oldest is not None and asyncio.get_running_loop().time() - oldest[1] >= _SILENT_SECONDS:
+            self._drop(oldest[0], "no-header")
+            return True
+        idle = next((each for each in islice(self._handled, _IDLE_SEARCH) if each.is_idle), None)
+        if idle is not None:
+            self._drop(idle, "idle")
+        return idle is not None
 
-    def _drop(self, connection: web.RequestHandler) -> None:
+    def _drop(self, connection: web.RequestHandler, reason: str) -> None:
+        metrics.CONNECTIONS_CLOSED.labels(reason).inc()
         # Closed only after this step of the loop.
         self.forget(connection)
         connection.force_close()
@@ -177,7 +198,7 @@ class ConnectionGuard:
             self._logged = now
             log.warning(
                 "connections.limit-reached",
-                message="too many connections: silent ones are closed, and others are refused"
+                message="too many connections: silent and idle ones are closed, and others are refused"
                 " (MAX_CONNECTIONS, limit of open files)",
                 limit=self._limit,
                 silent=len(self._silent),

@@ -1,14 +1,15 @@
-"""The memory of a process for what requests hold: JSON bodies, and responses that are not written at once.
+"""The memory of a process for what requests hold: JSON bodies, and large responses.
 
 Each holder, mostly a client, has a fair share of it (`imago.shares`).
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from aiohttp import web
 
+from imago.api.auth.rate_limits import address_subject
 from imago.api.request_context import PRINCIPAL, Principal
 from imago.core.errors import Overloaded, Problem, TooMuchInFlight
 from imago.shares import FairShares, ShareExhausted
@@ -24,10 +25,10 @@ _RETRY_SECONDS = 1
 
 
 def holder_of(request: web.Request) -> UUID | str:
-    """Return the client of a request, or the address or platform key of a request without one."""
+    """Return the client of a request, or its platform key or the subject of its address."""
     principal: Principal | None = request.get(PRINCIPAL)
     if principal is None:
-        return request.remote or ""
+        return address_subject(request)
     return principal.name if principal.client is None else principal.client.uuid
 
 
@@ -42,29 +43,16 @@ def memory_now(request: web.Request, size: int, *, of: str) -> Iterator[None]:
         yield
 
 
-@asynccontextmanager
-async def memory(request: web.Request, size: int, *, of: str, timeout: float) -> AsyncIterator[None]:
-    """Hold memory during the block, after up to `timeout` seconds; raise TooMuchInFlight or Overloaded."""
-    shares = request.app[MEMORY]
-    holding = shares.hold(holder_of(request), size, timeout=timeout)
-    with _refusals(shares, of):
-        await holding.__aenter__()
-    try:
-        yield
-    finally:
-        await holding.__aexit__(None, None, None)
-
-
 @contextmanager
 def _refusals(memory: FairShares, of: str) -> Iterator[None]:
     try:
         yield
     except ShareExhausted as exhausted:
         metrics.MEMORY_REFUSED.labels(of, "client" if exhausted.of_holder else "process").inc()
-        raise refusal(exhausted, memory) from None
+        raise _refusal(exhausted, memory) from None
 
 
-def refusal(exhausted: ShareExhausted, memory: FairShares) -> Problem:
+def _refusal(exhausted: ShareExhausted, memory: FairShares) -> Problem:
     """Return the problem of a request for which there is no memory."""
     extra = {"limit": "request-memory", "bytes": memory.total}
     if exhausted.of_holder:

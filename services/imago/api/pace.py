@@ -1,4 +1,4 @@
-"""The pace of a peer that others wait for: how long it may stand still, and how slow it may be on average."""
+"""The pace of a peer that others wait for: how long it may be idle, and how slow it may be on average."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ RATE_GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class PaceLimits:
-    """The longest standstill in seconds, and the average rate in bytes per second after `grace` seconds."""
+    """The longest idle time in seconds, and the average rate in bytes per second after `grace` seconds."""
 
     idle: float
     min_rate: int

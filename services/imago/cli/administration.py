@@ -49,16 +49,19 @@ async def ensure_topology(settings: Settings) -> None:
 
 
 def stored_settings(data_dir: Path) -> Settings:
-    """Return the settings of the environment, or of `imago dev`'s data directory if they name no database.
+    """Return the settings of the environment, or of `imago dev`'s data directory if they name no other database.
 
-    Raises StartupError if there is neither.
+    A copy of `.env.example` names the default database, and `imago dev` ignores that. Raises StartupError if there is
+    neither.
     """
     settings = load_settings()
     if settings.database_url != Settings.model_fields["database_url"].default:
         return settings
     secrets = read_json(data_dir / SECRETS)
     if "SIGNED_URL_SECRET" not in secrets or not (data_dir / "imago.db").is_file():
-        raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} is none")
+        if "database_url" in settings.model_fields_set:
+            return settings
+        raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} has no database")
     os.environ.update(stored_environment(data_dir, secrets, settings))
     return load_settings()
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,19 +76,8 @@ async def request_json(session: aiohttp.ClientSession, method: str, path: str, *
 def problem_line(status: int, body: Any) -> str:
     """Return a problem document (RFC 9457) as one line."""
     problem = body if isinstance(body, dict) else {}
-    detail = str(problem.get("detail", "request refused"))
-    # A server of an earlier version does not repeat the fields in the detail.
-    fields = [line for line in field_lines(problem.get("errors")) if line not in detail]
-    return " ".join([f"{problem.get('code', status)}: {detail}", *fields])
-
-
-def field_lines(errors: Any, path: str = "") -> Iterator[str]:
-    """Yield each message about a field of a refused request, with the field's path: `scopes.0: Must be one of: …`."""
-    if isinstance(errors, dict):
-        for name, inner in errors.items():
-            yield from field_lines(inner, f"{path}.{name}".removeprefix("."))
-    elif isinstance(errors, list):
-        yield from (f"{path}: {message}" for message in errors)
+    detail = problem.get("detail", "request refused")
+    return f"{problem.get('code', status)}: {detail}"
 
 
 def _base_url(url: str | None, saved: dict[str, str]) -> str:

@@ -25,7 +25,8 @@ class StorageSettings(SettingsGroup):
     """Time limit for connecting to S3 and for each read or write."""
     signed_url_secret: SecretStr | None = None
     """Signs URLs of local storage; `imago dev` generates it if unset."""
-    signed_url_ttl: int = Field(3600, ge=1, le=7 * 24 * 3600)
+    # S3 signs for at most seven days, and the expiry is rounded up to a quarter of an hour.
+    signed_url_ttl: int = Field(3600, ge=1, le=7 * 24 * 3600 - 900)
 
     @model_validator(mode="after")
     def _bucket_named(self) -> Self:

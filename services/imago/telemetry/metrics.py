@@ -62,7 +62,7 @@ HTTP_SECONDS = Histogram(
 HTTP_IN_FLIGHT = Gauge("imago_http_requests_in_flight", "HTTP requests in progress.", multiprocess_mode="livesum")
 CONNECTIONS_CLOSED = Counter(
     "imago_connections_closed_total",
-    "Connections closed because the client kept them waiting: no-header, slow-reader.",
+    "Connections closed because the client kept them waiting: no-header, slow-reader; or to make room: idle.",
     ["reason"],
 )
 CONNECTIONS_REFUSED = Counter("imago_connections_refused_total", "Connections beyond MAX_CONNECTIONS.")
@@ -297,7 +297,7 @@ def set_build_info(process: str) -> None:
 
 def init_api_series() -> None:
     """Create the series that alerts on the API read, as `init_maintenance_series` does."""
-    for of in ("body", "upload", "page", "list", "response"):
+    for of in ("body", "response"):
         for limit in ("client", "process"):
             MEMORY_REFUSED.labels(of, limit)
     for status in ("201", "500", "503"):

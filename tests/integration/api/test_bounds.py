@@ -22,7 +22,7 @@ MB = 2**20
 
 @dataclasses.dataclass
 class Served:
-    """The API on a port of its own, as the command serves it."""
+    """The API on a separate port, as the command serves it."""
 
     port: int
     memory: FairShares
@@ -33,7 +33,7 @@ class Served:
         return reader, writer
 
     async def get(self, path: str, key: str = "") -> int:
-        """Return the status of a GET in a connection of its own."""
+        """Return the status of a GET on a separate connection."""
         reader, writer = await self.connect(head("GET", path, key, "Connection: close"))
         answer = await reader.read()
         writer.close()
@@ -153,11 +153,21 @@ async def test_silent_connections_make_room_for_others(
     assert "connections.limit-reached" in caplog.text
 
 
-async def test_connections_beyond_the_limit_are_told_to_come_back(api: Api) -> None:
+async def test_idle_connections_make_room_for_others(api: Api) -> None:
     async with served(api, max_connections=2) as server:
-        busy = [await server.connect(head("GET", "/health", "")) for _ in range(2)]
-        for reader, _ in busy:
+        idle = [await server.connect(head("GET", "/health", "")) for _ in range(2)]
+        for reader, _ in idle:
             await reader.readuntil(b"}")
+        assert [await server.get("/health") for _ in range(3)] == [200] * 3
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_connections_beyond_the_limit_get_503_with_retry_after(api: Api, tenant: Tenant) -> None:
+    async with served(api, max_connections=2) as server:
+        unfinished = head("POST", "/auth/token", tenant.key, "Content-Type: application/json", "Content-Length: 100")
+        busy = [await server.connect(unfinished) for _ in range(2)]
+        await until(lambda: server.memory.used > 0)
         reader, writer = await server.connect(head("GET", "/health", ""))
         document, headers = await problem(reader)
         writer.close()
@@ -168,3 +178,4 @@ async def test_connections_beyond_the_limit_are_told_to_come_back(api: Api) -> N
         async with asyncio.timeout(10):
             while await server.get("/health") != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+        busy[1][1].close()

@@ -1,4 +1,4 @@
-"""Signed URLs: ranges, caching, an end with their image, and many of them at once."""
+"""Signed URLs: ranges, caching, an end with their image, and many concurrently."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -21,7 +21,7 @@ VERDICT: web.RequestKey[Verdict] = web.RequestKey("rate verdict", Verdict)
 # Probes and scrapes come from the platform and must succeed under any load.
 _UNCOUNTED = frozenset({"/health", "/health/ready", "/health/detailed", "/metrics"})
 _FILES = "/files/signed/"
-# A page of thumbnails needs as many of these as it shows images, so they have a rate of their own.
+# A page of thumbnails needs as many of these as it shows images, so they have their own rate.
 _URL_ROUTES = frozenset({"/images/{id}/thumbnail-url", "/images/{id}/download-url"})
 _URLS_PER_REQUEST = 10
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,7 +37,7 @@ async def address_limits(request: web.Request, handler: Handler) -> web.StreamRe
         _count(request)
         return await handler(request)
     rates, rate = request.app[AUTH].address_rates, _anonymous(request.app[SETTINGS])
-    failures = f"failures {_subject(request)}"
+    failures = f"failures {address_subject(request)}"
     refused = rates.exhausted(failures, rate)
     if refused is not None:
         # Cached keys are still accepted: other clients may share this address.
@@ -90,7 +90,7 @@ async def _charge(request: web.Request, client: Client) -> Verdict:
 
 
 def _count(request: web.Request) -> None:
-    rates, settings, subject = request.app[AUTH].address_rates, request.app[SETTINGS], _subject(request)
+    rates, settings, subject = request.app[AUTH].address_rates, request.app[SETTINGS], address_subject(request)
     if request.path.startswith(_FILES):
         # A page of thumbnails is a burst of these, and each has a token.
         verdict = rates.take(f"files {subject}", Rate(settings.files_per_minute, settings.files_burst))
@@ -104,7 +104,8 @@ def _anonymous(settings: Settings) -> Rate:
     return Rate(settings.anonymous_per_minute, settings.anonymous_burst)
 
 
-def _subject(request: web.Request) -> str:
+def address_subject(request: web.Request) -> str:
+    """Return what limits by address count: the client's address behind trusted proxies, or its network."""
     forwarded = request.headers.getall("X-Forwarded-For", [])
     return subject_of(client_address(request.remote or "", forwarded, request.app[SETTINGS].trusted_networks))
 

@@ -1,7 +1,6 @@
 """Reading, searching, reprocessing and deleting images."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -247,7 +246,7 @@ async def set_words(request: web.Request) -> web.Response:
 )
 @allow_clients(Scope.IMAGES_DELETE)
 async def delete(request: web.Request) -> web.Response:
-    """Delete an image with its results and files, and release its quota. Its signed URLs become invalid."""
+    """Delete an image with its results and files, and release its quota. Its signed URLs end with its files."""
     deleted = await delete_image(request.app[DATABASE], client_of(request), _ref(request), headers=trace_headers())
     request.app[OUTBOX_PUBLISHER].publish_soon(deleted.outbox)
     await _delete_objects(request.app[STORE], deleted.object_keys)
@@ -256,12 +255,14 @@ async def delete(request: web.Request) -> web.Response:
 
 async def _delete_objects(store: ObjectStore, keys: Sequence[str]) -> None:
     """Delete the objects of a deleted image, so that its URLs end; what fails is left to the object cleaner."""
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(_DELETION_SECONDS):
             outcomes = await asyncio.gather(*(store.delete(key) for key in keys), return_exceptions=True)
-            for error in outcomes:
-                if isinstance(error, Exception):
-                    log.warning("object.delete-failed", error=type(error).__name__)
+    except TimeoutError as error:
+        outcomes = [error]
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            log.warning("object.delete-failed", error=type(outcome).__name__)
 
 
 def _ref(request: web.Request) -> int | UUID:

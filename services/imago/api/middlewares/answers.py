@@ -1,7 +1,7 @@
 """Responses that wait for their reader: each client has a share of the memory that they use.
 
-The event loop copies what the kernel doesn't take at once, and a client may read slowly or not at all. So a large body
-is charged to its client, and written in pieces.
+The event loop copies what the kernel doesn't take immediately, and a client may read slowly or not at all. So a large
+body is charged to its client, and written in pieces.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ from aiohttp.payload import BytesPayload
 
 from imago.api.auth.permissions import Handler
 from imago.api.memory import memory_now
-from imago.api.request_context import REQUEST_ID
 from imago.core.errors import Problem
 
 # The kernel takes a smaller one.
@@ -58,7 +57,6 @@ def _charge(request: web.Request, response: web.Response, body: bytes) -> None:
     response.body = _Pieces(body, content_type=response.content_type)
     del body
     held.enter_context(memory_now(request, size, of="response"))
-    response.headers["X-Request-ID"] = request[REQUEST_ID]
     request[_HELD] = held
 
 

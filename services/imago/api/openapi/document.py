@@ -191,10 +191,10 @@ def _middleware_errors(operation: _Operation) -> Iterator[type[Problem]]:
     """Yield the errors that middlewares raise for a route."""
     if operation.schema("json") is not None:
         yield from (RequestTooLarge, RequestTimeout)
-    yield from (Problem, RateLimited, InternalError)
+    yield from (Problem, RateLimited, InternalError, TooMuchInFlight, Overloaded)
     if operation.permission.public:
         return
-    yield from (Unauthenticated, Unavailable, TooMuchInFlight, Overloaded)
+    yield from (Unauthenticated, Unavailable)
     if not operation.permission.platform:
         yield NotATenant
     if operation.permission.scope is not None:

@@ -7,11 +7,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientPayloadError
 
+from imago.api.pace import RATE_GRACE_SECONDS
 from imago.core.errors import RequestTimeout, Unprocessable
 from imago.settings import Settings
-
-# The minimum rate is not enforced during the first seconds of waiting.
-RATE_GRACE_SECONDS = 30.0
 
 
 class UploadDeadline:

@@ -87,7 +87,7 @@ class UploadForm:
         """Read the rest of the form; raise Unprocessable if it has another file, or no end."""
         while part := await self._next():
             if part.names.field == "file":
-                raise form_problem("The form has more than one field `file`; send each file in a request of its own.")
+                raise form_problem("The form has more than one field `file`; send each file in a separate request.")
             await self._skip(part)
 
     async def _next(self) -> _Part | None:

@@ -4,6 +4,7 @@ On PostgreSQL the table has no row-level security: `@@` is not leakproof, so its
 here has a condition on the client's id instead, and reads nothing but ids.
 """
 
+import asyncio
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.search_terms import SearchTerm, document_terms, query_terms
 from imago.db.prepared import PreparedStatement
+
+# Characters; those of a page take a few milliseconds.
+_LONG_TEXT = 10_000
 
 _SEARCH = sa.table(
     "image_search",
@@ -32,7 +36,7 @@ _INSERT_SQLITE = PreparedStatement(
         " VALUES (:image_id, :client_id, :image_id, :document)"
     )
 )
-# Not `to_tsvector`, whose parser divides text by rules of its own and of the database's locale.
+# Not `to_tsvector`, whose parser divides text by its own rules and of the database's locale.
 _UPSERT_POSTGRES = PreparedStatement(
     sa.text(
         "INSERT INTO image_search (client_id, image_id, document)"
@@ -44,7 +48,10 @@ _UPSERT_POSTGRES = PreparedStatement(
 
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
     """Index the text of an image in place of its previous one."""
-    values = {"client_id": client_id, "image_id": image_id, "document": document_terms(text)}
+    # A long text takes up to 0.5 s of CPU, during which the event loop serves others.
+    long = len(text) > _LONG_TEXT
+    document = await asyncio.to_thread(document_terms, text) if long else document_terms(text)
+    values = {"client_id": client_id, "image_id": image_id, "document": document}
     if connection.dialect.name == "sqlite":
         # An FTS5 table has no unique key, hence no ON CONFLICT.
         await delete_document(connection, image_id)

@@ -1,7 +1,7 @@
 """The terms of search: which ones an image is found by, and which ones a query looks for.
 
 Terms are folded words. Chinese, Japanese, Korean, Thai and other scripts don't write a space between all words, so
-every position of a text in them is a term of its own: the character there and the two after it. A query of one or two
+every position of a text in them is a separate term: the character there and the two after it. A query of one or two
 characters is then a prefix of a term, and a longer one is a set of whole terms.
 """
 

@@ -80,9 +80,10 @@ def _documents(connection: sa.Connection, ids: list[int]) -> Iterator[dict[str, 
         of_image = results.get(image.id, {})
         texts = (
             image.original_name,
-            _text(of_image.get("ocr", {}).get("chosen"), "text"),
-            _text(of_image.get("vision"), "description"),
             image.user_description,
+            _text(of_image.get("vision"), "description"),
+            # The text is last: it may be longer than what is indexed.
+            _text(of_image.get("ocr", {}).get("chosen"), "text"),
         )
         yield {"image_id": image.id, "client_id": image.client_id, "document": document_terms(_joined(texts))}
 
