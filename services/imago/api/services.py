@@ -15,6 +15,7 @@ from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients.gcra import Rates
 from imago.core.images.queries import ImageReads
+from imago.core.images.search import ImageSearch
 from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
@@ -91,6 +92,7 @@ AUTH = web.AppKey("auth", AuthServices)
 CLIENTS = web.AppKey("clients", ClientServices)
 UPLOADS = web.AppKey("uploads", UploadServices)
 IMAGES = web.AppKey("images", ImageReads)
+SEARCH = web.AppKey("search", ImageSearch)
 AI = web.AppKey("ai", AiServices)
 HEALTH = web.AppKey("health", HealthServices)
 # Absent where the process serves no events.
@@ -110,6 +112,7 @@ class Services:
     auth: AuthServices
     uploads: UploadServices
     images: ImageReads
+    search: ImageSearch
     ai: AiServices
     health: HealthServices
     memory: FairShares
@@ -127,6 +130,7 @@ class Services:
         app[CLIENTS] = self.clients
         app[UPLOADS] = self.uploads
         app[IMAGES] = self.images
+        app[SEARCH] = self.search
         app[AI] = self.ai
         app[HEALTH] = self.health
         if self.events is not None:

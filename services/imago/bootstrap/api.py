@@ -45,6 +45,7 @@ from imago.bootstrap.sandbox import check_sandbox
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
+from imago.core.images.search import ImageSearch
 from imago.core.jobs.failures import StageFailure
 from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
@@ -126,6 +127,7 @@ async def _services(
             clients=_client_services(settings, nats, scheduler),
             uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
             images=ImageReads(db),
+            search=ImageSearch(db),
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,
