@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
@@ -27,8 +28,12 @@ from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
-# Makes a thumbnail of a stored original during its upload (`THUMBNAIL_MODE=inline`): original's key, thumbnail's key.
-InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
+
+class InlineThumbnailer(Protocol):
+    """Makes the thumbnail of a stored original during its upload (`THUMBNAIL_MODE=inline`)."""
+
+    async def __call__(self, original: str, target: str, *, client: int, pixels: int) -> InlineThumbnail | None:
+        """Store the thumbnail under the key `target`; return None if it can't be made."""
 
 
 @dataclass(frozen=True)
