@@ -9,13 +9,12 @@ import argparse
 import fcntl
 import hashlib
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from imago.startup import StartupError
+from imago.startup import StartupError, models_directory
 
 NAME = "efficientnet-lite0"
 INPUT_SIDE = 224
@@ -38,17 +37,12 @@ _BLOCKS = (
 )
 
 
-def default_directory() -> Path:
-    """Return the user's cache directory of models."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imago" / "models"
-
-
 def ensure_model(directory: Path | None) -> Path:
     """Return the directory of the verified model, and build the model first if it is missing or damaged.
 
     Processes may call it concurrently. Raises StartupError.
     """
-    folder = (directory or default_directory()) / NAME
+    folder = (directory or models_directory()) / NAME
     if is_valid(folder):
         return folder
     try:

@@ -9,6 +9,7 @@ from imago.core.ai_usage.model import CallContext, CallKind
 from imago.core.images.results import StageResult
 from imago.core.images.vision import OcrProvider, VisionProvider
 from imago.core.jobs.claims import Claim
+from imago.geocoding.geocoder import Geocoder
 from imago.imaging.sandbox.pool import ChildPool
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
@@ -32,13 +33,14 @@ class StageHandler(Protocol):
 
 @dataclass(frozen=True)
 class StageTools:
-    """The dependencies of stage handlers; only the workers that call AI providers have them."""
+    """The dependencies of stage handlers; only the workers that use them have providers and a geocoder."""
 
     settings: Settings
     store: ObjectStore
     children: ChildPool
     vision: Callable[[CallContext], VisionProvider] | None = None
     ocr: Callable[[CallContext], OcrProvider] | None = None
+    geocoder: Geocoder | None = None
 
 
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:
