@@ -43,7 +43,7 @@ class VisionStage:
                 timeout=settings.stage_timeout(Stage.VISION),
                 reads={"source": source},
                 writes={"target": target},
-                cpu_seconds=cpu_to_decode(claim, settings),
+                cpu_seconds=cpu_to_decode(claim.pixels, settings),
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)
