@@ -38,8 +38,8 @@ RUN environment requirements/operator.lock
 FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
-    && /opt/imago/bin/python -m imago.ai.offline.onnx_model --dir /opt/models
-RUN /opt/imago/bin/python -m imago.geocoding.build --dir /opt/models
+    && /opt/imago/bin/python -m imago.ai.offline.models --dir /opt/models \
+    && /opt/imago/bin/python -m imago.geocoding.build --dir /opt/models
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0

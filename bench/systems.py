@@ -30,7 +30,7 @@ from bench.load import Client
 from bench.processes import Group
 from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
-from imago.ai.offline.onnx_model import NAME
+from imago.ai.offline.models.store import ensure_classifier
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import PREMIUM, STANDARD
 from imago.core.outbox.subjects import EVENTS_STREAM, work_stream
@@ -38,7 +38,6 @@ from imago.imaging.ocr import tessdata
 from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port
 from imago.settings import Settings
-from imago.startup import models_directory
 
 _ADMIN_KEY = "the administrator's key of the benchmark"
 _LIMITS = {"requests_per_minute": 10_000_000, "burst": 1_000_000, "images": 10_000_000, "storage_bytes": 2**50}
@@ -309,7 +308,7 @@ class Peer(_Base):
             "PEER_REDIS_PORT": str(self._redis_port),
             "PEER_STORAGE": str(self.storage),
             "PEER_PEPPER": self._pepper,
-            "PEER_MODEL_DIR": str(models_directory() / NAME),
+            "PEER_MODEL": str(ensure_classifier(None)),
             "PEER_TESSDATA": str(tessdata(None)),
             "PEER_MAX_UPLOAD_MB": "60",
             "OMP_THREAD_LIMIT": "1",

@@ -169,9 +169,9 @@ def _scripts(unpacked: Path) -> list[tuple[str, str, str]]:
 
 
 def _model_layer() -> Layer:
-    from imago.ai.offline.onnx_model import ensure_model
+    from imago.ai.offline.models.store import ensure_classifier
 
-    model = ensure_model(None)
+    model = ensure_classifier(None).parent
 
     def make(path: Path) -> Layer:
         with tempfile.TemporaryDirectory(dir=_cache()) as scratch:

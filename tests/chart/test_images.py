@@ -167,7 +167,8 @@ def test_the_model_stage_has_every_package_that_it_imports() -> None:
     distributions = packages_distributions()
     locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(all_instructions("model")))
     installed = {name for lock in locks for name in pins(lock)}
-    for node in ast.walk(ast.parse(Path("services/imago/ai/offline/onnx_model.py").read_text())):
+    sources = Path("services/imago/ai/offline/models").glob("*.py")
+    for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text()))):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"imago"}:

@@ -212,7 +212,9 @@ class StageRunner:
 
     async def _complete(self, delivery: Delivery, claim: Claim, output: StageOutput, headers: Mapping[str, str]) -> str:
         failpoints.reach("stage.worked")
-        ended = await self._commits.complete(StageCompletion(claim, output.result, headers, output.thumbnail_key))
+        ended = await self._commits.complete(
+            StageCompletion(claim, output.result, headers, output.thumbnail_key, output.recognition)
+        )
         failpoints.reach("stage.committed")
         self._report_end(ended)
         if not failpoints.reach("stage.acking"):

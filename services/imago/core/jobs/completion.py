@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
 from imago.core.images.places import store_places
+from imago.core.images.recognition import Recognition
+from imago.core.images.recognition_index import store_recognition
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_index import refresh_search_index
 from imago.core.jobs import statements
@@ -44,12 +46,16 @@ from imago.db.tables import image_stages, stage_results, tombstones
 
 @dataclass(frozen=True)
 class StageCompletion:
-    """A claim and its result; `headers` are those of messages that follow, `thumbnail_key` is the stored thumbnail."""
+    """A claim and its result; `headers` are those of messages that follow, `thumbnail_key` is the stored thumbnail.
+
+    Without a recognition, that of an earlier run stays, because the image is the same.
+    """
 
     claim: Claim
     result: StageResult
     headers: Mapping[str, str]
     thumbnail_key: str | None = None
+    recognition: Recognition | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,10 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     searched = {each.completion.claim.image.id: each.completion.claim.image for each in effects if _is_searched(each)}
     for image in searched.values():
         await refresh_search_index(connection, image.client_id, image.id)
+    for each in effects:
+        image, recognition = each.completion.claim.image, each.completion.recognition
+        if recognition is not None:
+            await store_recognition(connection, image.client_id, image.id, recognition)
 
 
 def _is_searched(effects: _Effects) -> bool:

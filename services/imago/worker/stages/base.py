@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from imago.core.ai_usage.model import CallContext, CallKind
+from imago.core.images.recognition import Recognition
 from imago.core.images.results import StageResult
-from imago.core.images.vision import OcrProvider, VisionProvider
+from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.core.jobs.claims import Claim
 from imago.geocoding.geocoder import Geocoder
 from imago.imaging.sandbox.pool import ChildPool
@@ -17,10 +18,11 @@ from imago.settings import Settings
 
 @dataclass(frozen=True)
 class StageOutput:
-    """The result of a stage; `thumbnail_key` is the key of a stored thumbnail."""
+    """The result of a stage; `thumbnail_key` is the key of a stored thumbnail, `recognition` is of the vision stage."""
 
     result: StageResult
     thumbnail_key: str | None = None
+    recognition: Recognition | None = None
 
 
 class StageHandler(Protocol):
@@ -39,6 +41,7 @@ class StageTools:
     store: ObjectStore
     children: ChildPool
     vision: Callable[[CallContext], VisionProvider] | None = None
+    recognizer: Recognizer | None = None
     ocr: Callable[[CallContext], OcrProvider] | None = None
     geocoder: Geocoder | None = None
 
