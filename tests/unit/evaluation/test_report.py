@@ -55,7 +55,7 @@ def test_the_json_has_the_same_scores():
 
 
 def test_what_the_labels_do_not_judge_is_left_out():
-    labels = parse_labels('{"images": {"a.jpg": {}}}')
+    labels = parse_labels('{"images": {"a.jpg": {}, "failed.jpg": {"text": "x"}}}')
     report = make_report(labels, Answers({"a.jpg": ImageAnswer()}))
     assert report.to_text() == ""
     judged = {key for key, value in report.to_json().items() if value}
