@@ -15,9 +15,10 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from imago.core.images.model import ImageFormat
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.containers import jpeg
-from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
+from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded, UnsupportedVariant
 from imago.imaging.files import TaskFile, reading
-from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, sniff
+from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, mode_of_tiff, sniff
+from imago.imaging.ifd import Directories
 from imago.imaging.pixels import avif, png, tiff
 from imago.imaging.pixels.cicp import CodePoints
 from imago.imaging.pixels.samples import Samples
@@ -117,17 +118,23 @@ def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
         image = tiff.open_tiff(stream, page=page)
     except EOFError:
         raise NoSuchPageError from None
-    except UnidentifiedImageError as error:
-        reason = tiff.unsupported(stream)
-        if reason is None:
-            raise
-        raise PermanentFailure("unsupported-image", reason) from error
+    except UnidentifiedImageError:
+        _require_tiff_layout(stream)
+        raise
     if lenient:
         with contextlib.suppress(OSError):
             image.load()
         if image.tile:
             raise OSError("no pixels")
     return OpenedImage(image, samples=tiff.samples_of(image))
+
+
+def _require_tiff_layout(stream: BinaryIO) -> None:
+    """Raise PermanentFailure if the layout of the samples is why Pillow doesn't open a file."""
+    try:
+        mode_of_tiff(Directories(stream))
+    except UnsupportedVariant as error:
+        raise PermanentFailure("unsupported-image", f"The TIFF file can't be decoded: {error}.") from error
 
 
 def _open_png(stream: BinaryIO) -> OpenedImage:
