@@ -84,7 +84,7 @@ def _decode(source: TaskFile, *, max_side: int, max_pixels: int, page: int, leni
         width, height = upright_size(opened.image.size, turn)
         profile = opened.image.info.get("icc_profile")
         small = shrink(_with_transparency(opened), max_side)
-        colours = to_srgb(small, profile=profile, code_points=opened.code_points, samples=opened.samples)
+        colours = to_srgb(small, profile=profile, described=opened.colours, samples=opened.samples)
         return DecodedImage(make_upright(colours, turn), width, height)
 
 

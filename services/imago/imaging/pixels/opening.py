@@ -20,7 +20,7 @@ from imago.imaging.files import TaskFile, reading
 from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, mode_of_tiff, sniff
 from imago.imaging.ifd import Directories
 from imago.imaging.pixels import avif, png, tiff
-from imago.imaging.pixels.cicp import CodePoints
+from imago.imaging.pixels.cicp import CodePoints, MeasuredColours, measured
 from imago.imaging.pixels.samples import Samples
 
 pillow_heif.register_heif_opener()
@@ -38,7 +38,7 @@ class OpenedImage:
 
     image: Image.Image
     samples: Samples = field(default_factory=Samples)
-    code_points: CodePoints | None = None
+    colours: CodePoints | MeasuredColours | None = None
     png_header: png.PngHeader | None = None
     stream: BinaryIO | None = None
 
@@ -147,7 +147,15 @@ def _open_png(stream: BinaryIO) -> OpenedImage:
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     white = 2**16 - 1 if header.depth == 16 else None
-    return OpenedImage(image, samples=Samples(white), code_points=header.code_points, png_header=header, stream=stream)
+    colours = header.code_points or _measured_colours(image)
+    return OpenedImage(image, samples=Samples(white), colours=colours, png_header=header, stream=stream)
+
+
+def _measured_colours(image: Image.Image) -> MeasuredColours | None:
+    """Return the colours by the chunks `gAMA` and `cHRM`, which `sRGB` replaces (PNG, section 4.3)."""
+    if "srgb" in image.info:
+        return None
+    return measured(image.info.get("chromaticity"), image.info.get("gamma"))
 
 
 def _open_avif(stream: BinaryIO) -> OpenedImage:
@@ -156,14 +164,14 @@ def _open_avif(stream: BinaryIO) -> OpenedImage:
     with contextlib.suppress(ValueError, KeyError, IndexError, struct.error, OverflowError):
         points = avif.code_points(data)
         data = avif.with_alpha_size(data)
-    return OpenedImage(Image.open(io.BytesIO(data), formats=["AVIF"]), code_points=points)
+    return OpenedImage(Image.open(io.BytesIO(data), formats=["AVIF"]), colours=points)
 
 
 def _open_heic(stream: BinaryIO) -> OpenedImage:
     image = Image.open(stream, formats=["HEIF"])
     nclx = image.info.get("nclx_profile")
     points = CodePoints(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
-    return OpenedImage(image, code_points=points)
+    return OpenedImage(image, colours=points)
 
 
 def _failure(error: BaseException) -> PermanentFailure:
