@@ -6,7 +6,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import pillow_heif
@@ -31,6 +31,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # The header check during the upload estimates only the first page's memory.
 _MAX_PIXELS_OF_LATER_PAGES = 50_000_000
 
+_BROKEN_BOXES = (ArithmeticError, ValueError, LookupError, struct.error)
+
 
 @dataclass(frozen=True)
 class OpenedImage:
@@ -41,6 +43,12 @@ class OpenedImage:
     colours: CodePoints | MeasuredColours | None = None
     png_header: png.PngHeader | None = None
     stream: BinaryIO | None = None
+    shown: tuple[int, int, int, int] | None = None
+    """The part of the image that is to be shown, if it isn't the whole: left, top, right, bottom."""
+
+    def cropped(self) -> "OpenedImage":
+        """Return the part that is to be shown."""
+        return replace(self, image=self.image.crop(self.shown), shown=None) if self.shown else self
 
     def key_mask(self) -> Image.Image | None:
         """Return the alpha channel that a transparent colour of a PNG makes, if it declares one."""
@@ -161,10 +169,13 @@ def _measured_colours(image: Image.Image) -> MeasuredColours | None:
 def _open_avif(stream: BinaryIO) -> OpenedImage:
     data = stream.read()
     points = None
-    with contextlib.suppress(ValueError, KeyError, IndexError, struct.error, OverflowError):
+    with contextlib.suppress(*_BROKEN_BOXES):
         points = avif.code_points(data)
         data = avif.with_alpha_size(data)
-    return OpenedImage(Image.open(io.BytesIO(data), formats=["AVIF"]), colours=points)
+    image, shown = Image.open(io.BytesIO(data), formats=["AVIF"]), None
+    with contextlib.suppress(*_BROKEN_BOXES):
+        shown = avif.clean_aperture(data, image.size)
+    return OpenedImage(image, colours=points, shown=shown)
 
 
 def _open_heic(stream: BinaryIO) -> OpenedImage:
