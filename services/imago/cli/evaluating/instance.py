@@ -45,7 +45,7 @@ async def running_instance(settings: Settings) -> AsyncIterator[Instance]:
 
 
 def instance_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return the variables that a temporary instance inherits: paths are absolute, as it starts in another directory."""
+    """Return the variables that an instance inherits. It starts in another directory, so their paths are absolute."""
     inherited = {name: value for name, value in environment.items() if not name.upper().startswith(_INSTALLATION)}
     for name in inherited:
         value = getattr(settings, name.lower(), None)

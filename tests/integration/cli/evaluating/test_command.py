@@ -104,10 +104,10 @@ def test_a_wrong_setting_is_one_line(tmp_path, monkeypatch, where):
 def test_what_keeps_the_instance_from_starting_is_one_line(tmp_path, monkeypatch):
     folder = labelled(tmp_path / "set", {"a.png": {"text": "x"}})
     Image.new("RGB", (8, 8)).save(folder / "a.png")
-    # `imago dev` refuses a provider without its key.
+    # Every setting is valid by itself, but `imago dev` refuses the provider without its model.
     monkeypatch.setenv("AI_PROVIDER", "openrouter")
     done = evaluate(folder)
     assert done.returncode == 1
     assert done.stderr.startswith("imago: Imago did not start: ")
-    assert "OPENROUTER" in done.stderr
+    assert "openrouter needs AI_MODEL" in done.stderr
     assert len(done.stderr.splitlines()) == 1
