@@ -48,7 +48,7 @@ class ImageQuery(PageQuery):
         500,
         min_length=1,
         metadata={
-            "description": "Words of the name, the text, descriptions, tags and keywords; the last one may be a beginning."
+            "description": "Words of the name, the text, descriptions, tags and keywords; the last may be a beginning."
             " Accents, singular and plural, and words such as `the` or `sur` make no difference"
         },
     )
