@@ -1,0 +1,17 @@
+"""Indexes for the orders of lists. That of the time when images were taken is a prefix of its new one."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the indexes."""
+    op.create_index("ix_images_client_id_taken_at_id", "images", ["client_id", "taken_at", "id"])
+    op.create_index("ix_images_client_id_size_bytes_id", "images", ["client_id", "size_bytes", "id"])
+    op.create_index("ix_images_client_id_name_id", "images", ["client_id", sa.text("lower(original_name)"), "id"])
+    op.drop_index("ix_images_client_id_taken_at", "images")
