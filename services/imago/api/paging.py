@@ -14,8 +14,7 @@ from imago.core.images.search import Hit, Tier
 
 _MAX_LIMIT = 200
 _DEFAULT_LIMIT = 50
-# A name of 255 characters, in bytes of UTF-8 and base64, and the rest of its cursor.
-_MAX_CURSOR = 2048
+_MAX_CURSOR = 512
 
 
 class PageQuery(StrictSchema):

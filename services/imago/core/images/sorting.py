@@ -86,7 +86,8 @@ def _value(key: SortKey) -> sa.ColumnElement[Any]:
         case SortKey.SIZE:
             return images.c.size_bytes
         case SortKey.NAME:
-            return sa.func.lower(images.c.original_name, type_=sa.Text)
+            # As in its index. A cursor has these characters, so they are limited.
+            return sa.func.substr(sa.func.lower(images.c.original_name), 1, 64, type_=sa.Text)
         case _:
             return images.c.id
 

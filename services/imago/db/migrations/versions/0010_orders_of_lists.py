@@ -13,5 +13,6 @@ def upgrade() -> None:
     """Create the indexes."""
     op.create_index("ix_images_client_id_taken_at_id", "images", ["client_id", "taken_at", "id"])
     op.create_index("ix_images_client_id_size_bytes_id", "images", ["client_id", "size_bytes", "id"])
-    op.create_index("ix_images_client_id_name_id", "images", ["client_id", sa.text("lower(original_name)"), "id"])
+    name = sa.text("substr(lower(original_name), 1, 64)")
+    op.create_index("ix_images_client_id_name_id", "images", ["client_id", name, "id"])
     op.drop_index("ix_images_client_id_taken_at", "images")
