@@ -83,11 +83,16 @@ def page_ids(
 
 def matching(dialect: str, client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on `images` for all filters, for a query with another order."""
-    conditions = [images.c.client_id == client_id, *_conditions(client_id, filters)]
-    conditions += [_tagged(client_id, tag) for tag in filters.tags]
+    conditions = [images.c.client_id == client_id, *all_conditions(client_id, filters)]
     if filters.q is not None:
         found = matching_ids(dialect, client_id, filters.q, WordMatch.ANY)
         conditions.append(sa.false() if found is None else images.c.id.in_(found))
+    return conditions
+
+
+def all_conditions(client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on `images` of all filters but `q`."""
+    conditions = [*_conditions(client_id, filters), *(_tagged(client_id, tag) for tag in filters.tags)]
     if filters.camera is not None:
         conditions.append(images.c.camera.in_(sa.select(_cameras(client_id, filters.camera).c.camera)))
     return conditions
