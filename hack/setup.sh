@@ -83,8 +83,9 @@ main() {
   install_system_packages
   make_environment
   hack/prometheus.sh || say "no Prometheus: its tests are skipped"
-  say "preparing the offline vision model"
-  .venv/bin/python -m imago.ai.offline.models >/dev/null
+  say "preparing the offline vision models"
+  .venv/bin/python -m imago.ai.offline.models >/dev/null \
+    || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
   printf '%s' "$current" >"$STAMP"
   say "done"
 }
