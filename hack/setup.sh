@@ -86,6 +86,8 @@ main() {
   say "preparing the offline vision models"
   .venv/bin/python -m imago.ai.offline.models >/dev/null \
     || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
+  say "preparing the file of places"
+  .venv/bin/python -m imago.geocoding.build >/dev/null
   printf '%s' "$current" >"$STAMP"
   say "done"
 }

@@ -38,7 +38,7 @@ class AiSettings(SettingsGroup):
     vision_detector: Annotated[Literal["nanodet", "none"], LowerCase] = "nanodet"
     """Whether the offline recognition looks for people and objects, if the detector is installed."""
     model_dir: Path | None = None
-    """Directory of the offline vision models; unset: the user's cache directory."""
+    """Directory of the offline vision models and of the file of places; unset: the user's cache directory."""
 
     @property
     def provider(self) -> str:

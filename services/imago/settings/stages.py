@@ -22,6 +22,8 @@ class StageSettings(SettingsGroup):
     """The longest side in pixels."""
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
+    geocode: Annotated[Literal["offline", "off"], LowerCase] = "offline"
+    """Whether the exif stage names the place of an image's coordinates, from a file on this machine."""
     ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
     tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
