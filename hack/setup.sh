@@ -13,7 +13,8 @@ readonly STAMP=.venv/.imago-setup
 readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core)
 
 fingerprint() {
-  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh
+  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/concept_names.txt \
+    services/imago/ai/offline/meaning/*.txt
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
@@ -88,6 +89,8 @@ main() {
     || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
   say "preparing the file of places"
   .venv/bin/python -m imago.geocoding.build >/dev/null
+  say "preparing search by meaning (a minute)"
+  .venv/bin/python -m imago.ai.offline.meaning.vectors >/dev/null
   printf '%s' "$current" >"$STAMP"
   say "done"
 }

@@ -37,6 +37,8 @@ class AiSettings(SettingsGroup):
     """Below this the offline provider says less instead of guessing."""
     vision_detector: Annotated[Literal["nanodet", "none"], LowerCase] = "nanodet"
     """Whether the offline recognition looks for people and objects, if the detector is installed."""
+    search_by_meaning: bool | None = None
+    """Whether searches find images by meaning, too; unset: if the extra `meaning` is installed."""
     model_dir: Path | None = None
     """Directory of the offline vision models and of the file of places; unset: the user's cache directory."""
 
