@@ -50,7 +50,7 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
-from imago.imaging.ocr import installed_languages
+from imago.imaging.ocr.trained_data import installed_languages
 from imago.imaging.sandbox.pool import ChildPool
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable

@@ -22,7 +22,8 @@ class StageSettings(SettingsGroup):
     """The longest side in pixels."""
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
-    ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
+    ocr_engine: Annotated[Literal["auto", "tesserocr", "pytesseract", "rapidocr"], LowerCase] = "auto"
+    """`auto`: a detector of lines, Tesseract, and PP-OCRv6 for what Tesseract reads badly (docs/ocr.md)."""
     tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
@@ -32,7 +33,7 @@ class StageSettings(SettingsGroup):
     """How many pages of a TIFF file are read; none begins after half of `ocr_timeout`."""
     ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
-    """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    """Below this confidence of the first reading the fallback reads the page too."""
     decode_cpu_per_megapixel: float = Field(1.0, gt=0, le=1000)
     """CPU seconds to decode and scale a megapixel, beside those that every task has; at most `child_cpu_seconds`."""
     ocr_cpu_per_megapixel: float = Field(6.0, gt=0, le=1000)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from imago.core.images.results import OcrReading
 from imago.imaging.documents import PageLimits, read_document
-from imago.imaging.ocr import OcrOptions
+from imago.imaging.ocr.options import OcrOptions
 from tests.support.pages import FONT
 from tests.support.quadrants import turned
 
@@ -37,7 +37,7 @@ def tiff(pages: Sequence[Image.Image], **options: object) -> bytes:
 
 def read(data: bytes, *, pages: int = 20, seconds: float = 60) -> OcrReading:
     limits = PageLimits(max_side=4700, max_pixels=10**7, max_pages=pages, seconds=seconds)
-    return read_document(io.BytesIO(data), io.BytesIO(), options=OcrOptions(("eng",), "tesserocr"), limits=limits)
+    return read_document(io.BytesIO(data), io.BytesIO(), options=OcrOptions(("eng",), "auto"), limits=limits).chosen
 
 
 def test_all_pages_are_read_in_their_order() -> None:
