@@ -30,7 +30,7 @@ from bench.load import Client
 from bench.processes import Group
 from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
-from imago.ai.offline.onnx_model import NAME, default_directory
+from imago.ai.offline.models.store import ensure_classifier
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import PREMIUM, STANDARD
 from imago.core.outbox.subjects import EVENTS_STREAM, work_stream
@@ -308,7 +308,7 @@ class Peer(_Base):
             "PEER_REDIS_PORT": str(self._redis_port),
             "PEER_STORAGE": str(self.storage),
             "PEER_PEPPER": self._pepper,
-            "PEER_MODEL_DIR": str(default_directory() / NAME),
+            "PEER_MODEL": str(ensure_classifier(None)),
             "PEER_TESSDATA": str(tessdata(None)),
             "PEER_MAX_UPLOAD_MB": "60",
             "OMP_THREAD_LIMIT": "1",

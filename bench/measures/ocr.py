@@ -132,14 +132,13 @@ async def _pool_rate(size: int, page_: Path, folder: Path, count: int) -> float:
 
     async def read(number: int) -> None:
         arguments = {
-            "source": str(page_),
-            "page": str(folder / f"pool-{number % size}-{number}.pgm"),
             "languages": _LANGUAGES,
             "engine": "tesserocr",
             "tessdata_dir": str(tessdata(None)),
             "max_pixels": 50_000_000,
         }
-        await pool.run("ocr", arguments, timeout=300)
+        target = folder / f"pool-{number}.pgm"
+        await pool.run("ocr", arguments, timeout=300, reads={"source": page_}, writes={"page": target})
 
     try:
         await asyncio.gather(*(read(number) for number in range(size)))

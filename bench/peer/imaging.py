@@ -1,6 +1,5 @@
 """The peer's analysis of an image: header, thumbnail, EXIF, text and tags."""
 
-import json
 import warnings
 from fractions import Fraction
 from functools import lru_cache
@@ -144,10 +143,9 @@ def describe(path: Path) -> dict[str, Any]:
 def _model() -> tuple[Any, list[str]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        settings.MODEL_DIR / "model.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    return session, json.loads((settings.MODEL_DIR / "labels.json").read_text())
+    session = onnxruntime.InferenceSession(settings.MODEL, options, providers=["CPUExecutionProvider"])
+    names = (Path(__file__).parents[2] / "services/imago/core/images/concept_names.txt").read_text("utf-8").splitlines()
+    return session, [name.split("\t")[1] for name in names[:1000]]
 
 
 def _text(value: Any) -> str | None:

@@ -7,7 +7,7 @@ DATABASE_URL = os.environ["PEER_DATABASE_URL"]
 REDIS_PORT = int(os.environ["PEER_REDIS_PORT"])
 STORAGE = Path(os.environ["PEER_STORAGE"])
 PEPPER = os.environ["PEER_PEPPER"].encode()
-MODEL_DIR = Path(os.environ.get("PEER_MODEL_DIR", "."))
+MODEL = Path(os.environ.get("PEER_MODEL", "model.onnx"))
 TESSDATA = os.environ.get("PEER_TESSDATA")
 
 # By default FastAPI validates every response against its model; Imago builds responses without such a check.

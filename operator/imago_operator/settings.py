@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from imago.settings import Settings, describe, load_settings
-from imago.settings.base import Count, HttpUrl, LowerCase, Seconds
+from imago.settings.base import CommaList, Count, HeaderSecret, HttpUrl, LowerCase, Seconds, SettingsGroup
 from imago.startup import StartupError
 
 ALL_NAMESPACES = "*"
 
 _PREFIX = "OPERATOR_"
-
-CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 def _plain(name: str) -> AliasChoices:
@@ -22,14 +20,12 @@ def _plain(name: str) -> AliasChoices:
     return AliasChoices(name.lower(), name)
 
 
-class OperatorSettings(BaseSettings):
+class OperatorSettings(SettingsGroup):
     """The operator's configuration; `OperatorSettings()` reads the environment, tests pass arguments."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
 
-    api_key: SecretStr
+    api_key: HeaderSecret
     """Imago's `OPERATOR_API_KEY` with the scope `clients:manage`, not the administrator's key."""
     api_url: HttpUrl
     """The URL of Imago's API within the cluster."""
@@ -65,11 +61,6 @@ class OperatorSettings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LowerCase] = Field(
         "info", validation_alias=_plain("LOG_LEVEL")
     )
-
-    @field_validator("watch_namespaces", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("watch_namespaces")
     @classmethod
@@ -108,7 +99,7 @@ def settings_names() -> list[str]:
 
 def load_operator_settings() -> tuple[OperatorSettings, Settings]:
     """Read the operator's settings and those of Imago from `.env` and the environment; raise StartupError."""
-    shared = load_settings()
+    shared = load_settings(settings_names())
     try:
         return OperatorSettings(), shared
     except ValidationError as error:

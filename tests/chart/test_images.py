@@ -114,7 +114,8 @@ def test_images_contain_no_build_tools(target: str) -> None:
     text = "\n".join(all_instructions(target))
     assert not re.search(r"\b(gcc|build-essential|python3-dev|pip install|git)\b", text)
     assert ("tesseract" in text) == (target == "worker-ocr")
-    assert ("/opt/models" in text) == (target == "worker-vision")
+    assert ("/opt/models /opt/models" in text) == (target == "worker-vision")
+    assert ("/opt/models/geonames /opt/models/geonames" in text) == (target == "worker-exif")
     copied = re.findall(r"COPY --from=(\S+) (\S+)", text)
     assert all(path in ("/opt/imago", "/opt/models") for _, path in copied)
 
@@ -166,7 +167,8 @@ def test_the_model_stage_has_every_package_that_it_imports() -> None:
     distributions = packages_distributions()
     locks = re.findall(r"requirements/(\w+)\.lock", "\n".join(all_instructions("model")))
     installed = {name for lock in locks for name in pins(lock)}
-    for node in ast.walk(ast.parse(Path("services/imago/ai/offline/onnx_model.py").read_text())):
+    sources = Path("services/imago/ai/offline/models").glob("*.py")
+    for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text()))):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"imago"}:

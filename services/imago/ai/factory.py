@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from imago.ai.budgeted_provider import BudgetedProvider
 from imago.ai.offline.text_provider import OfflineTextProvider
-from imago.ai.offline.vision_provider import OfflineVisionProvider
+from imago.ai.offline.vision.provider import OfflineVisionProvider
+from imago.ai.offline.vision.recognizer import OfflineRecognizer
 from imago.ai.provider_chain import ChosenModel, provider_chain
 from imago.ai.provider_client import ProviderClient
 from imago.ai.providers.base import GEMINI, OFFLINE, LanguageModel
@@ -16,7 +17,7 @@ from imago.ai.providers.gemini import GeminiModel
 from imago.ai.providers.openrouter import OpenRouterModel
 from imago.core.ai_usage.model import Breaker, CallContext, CallObserver, Ledger
 from imago.core.ai_usage.text_tasks import TextProvider
-from imago.core.images.vision import OcrProvider, VisionProvider
+from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.settings import Settings
 
 
@@ -28,6 +29,7 @@ class Providers:
     """
 
     vision: Callable[[CallContext], VisionProvider]
+    recognizer: Recognizer
     texts: Callable[[CallContext], TextProvider]
     ocr: Callable[[CallContext], OcrProvider] | None
     client: ProviderClient | None = None
@@ -40,12 +42,15 @@ class Providers:
 
 def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, observer: CallObserver) -> Providers:
     """Build the providers; raise StartupError."""
-    offline_vision = OfflineVisionProvider(model_dir=settings.model_dir, min_confidence=settings.vision_min_confidence)
+    recognizer = OfflineRecognizer(model_dir=settings.model_dir, min_confidence=settings.vision_min_confidence)
+    offline_vision = OfflineVisionProvider()
     offline_texts = OfflineTextProvider()
     chain = provider_chain(settings)
     models = [_model(chosen, settings) for chosen in chain if chosen.provider != OFFLINE]
     if not models:
-        return Providers(vision=lambda _: offline_vision, texts=lambda _: offline_texts, ocr=None)
+        return Providers(
+            vision=lambda _: offline_vision, recognizer=recognizer, texts=lambda _: offline_texts, ocr=None
+        )
     client = ProviderClient(
         models,
         ledger=ledger,
@@ -63,7 +68,7 @@ def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, obs
         offline_texts=offline_texts,
         fall_back_offline=chain[-1].provider == OFFLINE,
     )
-    return Providers(vision=budgeted, texts=budgeted, ocr=budgeted, client=client)
+    return Providers(vision=budgeted, recognizer=recognizer, texts=budgeted, ocr=budgeted, client=client)
 
 
 def _model(chosen: ChosenModel, settings: Settings) -> LanguageModel:

@@ -10,6 +10,7 @@ from marshmallow import fields, validate
 
 from imago.api.requests import MAX_BIGINT, StrictSchema, is_storable, text_field
 from imago.core.errors import Unprocessable
+from imago.core.images.search import Hit, Tier
 
 _MAX_LIMIT = 200
 _DEFAULT_LIMIT = 50
@@ -53,6 +54,16 @@ def decode_tag(cursor: str | None) -> tuple[int, str] | None:
         return None
     count, tag = _decode(cursor, int, str)
     return int(count), str(tag)
+
+
+def decode_hit(cursor: str | None) -> Hit | None:
+    """Return the hit that a cursor of a search encodes; raise Unprocessable."""
+    if cursor is None:
+        return None
+    tier, score, image_id = (int(number) for number in _decode(cursor, int, int, int))
+    if tier not in [*Tier] or image_id == 0:
+        raise _invalid_cursor()
+    return Hit(Tier(tier), score, image_id)
 
 
 def _decode(cursor: str, *kinds: type[int] | type[str]) -> Sequence[int | str]:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients.gcra import Rates
 from imago.core.images.queries import ImageReads
+from imago.core.images.search import ImageSearch
 from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
@@ -26,8 +28,12 @@ from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 
-# Makes a thumbnail of a stored original during its upload (`THUMBNAIL_MODE=inline`): original's key, thumbnail's key.
-InlineThumbnailer = Callable[[str, str], Awaitable[InlineThumbnail | None]]
+
+class InlineThumbnailer(Protocol):
+    """Makes the thumbnail of a stored original during its upload (`THUMBNAIL_MODE=inline`)."""
+
+    async def __call__(self, original: str, target: str, *, client: int, pixels: int) -> InlineThumbnail | None:
+        """Store the thumbnail under the key `target`; return None if it can't be made."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ AUTH = web.AppKey("auth", AuthServices)
 CLIENTS = web.AppKey("clients", ClientServices)
 UPLOADS = web.AppKey("uploads", UploadServices)
 IMAGES = web.AppKey("images", ImageReads)
+SEARCH = web.AppKey("search", ImageSearch)
 AI = web.AppKey("ai", AiServices)
 HEALTH = web.AppKey("health", HealthServices)
 # Absent where the process serves no events.
@@ -110,6 +117,7 @@ class Services:
     auth: AuthServices
     uploads: UploadServices
     images: ImageReads
+    search: ImageSearch
     ai: AiServices
     health: HealthServices
     memory: FairShares
@@ -127,6 +135,7 @@ class Services:
         app[CLIENTS] = self.clients
         app[UPLOADS] = self.uploads
         app[IMAGES] = self.images
+        app[SEARCH] = self.search
         app[AI] = self.ai
         app[HEALTH] = self.health
         if self.events is not None:

@@ -45,13 +45,15 @@ from imago.bootstrap.sandbox import check_sandbox
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
+from imago.core.images.search import ImageSearch
 from imago.core.jobs.failures import StageFailure
+from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.imaging.ocr.trained_data import installed_languages
-from imago.imaging.sandbox.pool import ChildPool
+from imago.imaging.sandbox.pool import ChildPool, time_limit
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.lag import queue_lag
@@ -126,6 +128,7 @@ async def _services(
             clients=_client_services(settings, nats, scheduler),
             uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
             images=ImageReads(db),
+            search=ImageSearch(db),
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,
@@ -192,17 +195,24 @@ async def _inline_thumbnailer(settings: Settings, store: ObjectStore) -> AsyncIt
         yield None
         return
     async with child_pool(settings) as children:
-        tools = StageTools(settings, store, children)
+        yield inline_thumbnailer(StageTools(settings, store, children))
 
-        async def make(original: str, target: str) -> InlineThumbnail | None:
-            with tempfile.TemporaryDirectory(prefix="imago-") as directory:
-                try:
-                    return InlineThumbnail(target, await store_thumbnail(tools, original, target, Path(directory)))
-                except (StageFailure, OSError):
-                    # The stage will fail the same way and report why.
-                    return None
 
-        yield make
+def inline_thumbnailer(tools: StageTools) -> InlineThumbnailer:
+    """Return what makes thumbnails during uploads, with the limits of the stage."""
+    limit = tools.settings.stage_timeout(Stage.THUMBNAIL)
+
+    async def make(original: str, target: str, *, client: int, pixels: int) -> InlineThumbnail | None:
+        with tempfile.TemporaryDirectory(prefix="imago-") as directory:
+            try:
+                async with time_limit(limit, client=client):
+                    made = await store_thumbnail(tools, original, target, Path(directory), pixels=pixels)
+            except (StageFailure, OSError):
+                # The stage will fail the same way and report why.
+                return None
+        return InlineThumbnail(target, made)
+
+    return make
 
 
 @asynccontextmanager

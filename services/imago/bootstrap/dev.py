@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import click
-from nats.errors import Error as NatsError
+from nats.js.errors import ServerError
 
 from imago.ai.provider_chain import provider_chain
 from imago.bootstrap.data_dir import (
@@ -25,7 +25,7 @@ from imago.bootstrap.data_dir import (
     write_private,
 )
 from imago.bootstrap.dev_logs import follow_logs
-from imago.bootstrap.dev_settings import environment_of, read_settings
+from imago.bootstrap.dev_settings import check_settings, environment_of
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals, unknown_settings
 from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
@@ -39,8 +39,8 @@ from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.nats.embedded import EmbeddedNats
-from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
-from imago.settings import Settings, load_settings
+from imago.nats.streams import StreamOptions, ensure_streams
+from imago.settings import Settings, read_environment
 from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
 
@@ -49,14 +49,16 @@ READY_SECONDS = 60.0
 RESTART_SECONDS = 2.0
 
 
-async def run_dev(*, host: str | None, port: int | None, data_dir: Path, verbose: bool = False) -> None:
+async def run_dev(
+    settings: Settings, *, host: str | None, port: int | None, data_dir: Path, verbose: bool = False
+) -> None:
     """Run everything until SIGINT or SIGTERM; `data_dir` is absolute. Raises StartupError.
 
     Without `host` and `port`, those of the settings apply. `verbose` shows the logs on standard error, as the log level
     debug does.
     """
     configure_logging(level="error", console=True)
-    settings = read_settings()
+    check_settings(settings)
     provider_chain(settings)
     check_sandbox(settings)
     for warning in unknown_settings():
@@ -116,7 +118,7 @@ async def _embedded_nats(data_dir: Path) -> AsyncIterator[EmbeddedNats]:
 def _settings(environment: dict[str, str]) -> Settings:
     # Read from the environment, so that this process sees exactly what its children will.
     os.environ.update({name: value for name, value in environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"})
-    return load_settings()
+    return read_environment()
 
 
 async def _prepare(settings: Settings, server: EmbeddedNats, data_dir: Path, url: str) -> str | None:
@@ -125,8 +127,9 @@ async def _prepare(settings: Settings, server: EmbeddedNats, data_dir: Path, url
         await upgrade(db)
         try:
             await _ensure_streams(settings)
-        except (NatsError, StreamConflict):
-            # A consumer's file can be damaged, which only its first use shows.
+        except ServerError:
+            if not await server.found_damage():
+                raise
             await server.rebuild()
             await _ensure_streams(settings)
         return await _ensure_default_client(db, settings, data_dir / DEFAULT_CLIENT, url)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imago.nats.embedded import EmbeddedNats
-from imago.settings import Settings, load_settings
+from imago.settings import Settings
 from imago.startup import StartupError
 
 # Ctrl-C should take at most 10 s: this leaves time for NATS to stop.
@@ -22,15 +22,13 @@ _EMBEDDED: Mapping[str, str] = {
 }
 
 
-def read_settings() -> Settings:
-    """Read the settings; raise StartupError for one that is wrong, or that `imago dev` would have to ignore."""
-    settings = load_settings()
+def check_settings(settings: Settings) -> None:
+    """Raise StartupError for a setting that `imago dev` would have to ignore."""
     for name, reason in _EMBEDDED.items():
         if getattr(settings, name) != Settings.model_fields[name].default:
             raise StartupError(
                 f"{name.upper()}: `imago dev` {reason}; unset it, or run `imago api` and `imago worker` instead"
             )
-    return settings
 
 
 def environment_of(

@@ -13,7 +13,7 @@ from imago.bootstrap.parts import database, nats_connection, object_store
 from imago.core.clients.queries import dedicated_lanes
 from imago.db.schema import current_revision
 from imago.nats.streams import StreamOptions, ensure_streams
-from imago.settings import Settings, load_settings
+from imago.settings import Settings, read_environment
 from imago.startup import StartupError
 
 # Building an index on a large table is slow, and so is waiting for another replica that builds it.
@@ -48,13 +48,12 @@ async def ensure_topology(settings: Settings) -> None:
         click.echo("streams and consumers are up to date")
 
 
-def stored_settings(data_dir: Path) -> Settings:
-    """Return the settings of the environment, or of `imago dev`'s data directory if they name no other database.
+def stored_settings(settings: Settings, data_dir: Path) -> Settings:
+    """Return the settings of the environment, or those of `imago dev`'s data directory if they name no other database.
 
     A copy of `.env.example` names the default database, and `imago dev` ignores that. Raises StartupError if there is
     neither.
     """
-    settings = load_settings()
     if settings.database_url != Settings.model_fields["database_url"].default:
         return settings
     secrets = read_json(data_dir / SECRETS)
@@ -63,7 +62,7 @@ def stored_settings(data_dir: Path) -> Settings:
             return settings
         raise StartupError(f"no database: set DATABASE_URL, or --data-dir to `imago dev`'s; {data_dir} has no database")
     os.environ.update(stored_environment(data_dir, secrets, settings))
-    return load_settings()
+    return read_environment()
 
 
 async def audit_storage(settings: Settings) -> None:

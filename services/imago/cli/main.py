@@ -16,7 +16,6 @@ from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.settings import Settings, load_settings
-from imago.settings.environment import load_environment
 from imago.startup import StartupError, raise_file_limit
 
 
@@ -57,10 +56,8 @@ class Commands(click.Group):
     """The commands; one that cannot start says why in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command with the variables of `.env`; raise CommandError for a StartupError."""
+        """Run the command; raise CommandError for a StartupError."""
         try:
-            if not {"-h", "--help"} & set(ctx.args):
-                load_environment()
             return super().invoke(ctx)
         except StartupError as error:
             raise CommandError(str(error)) from None
@@ -90,10 +87,10 @@ def cli() -> None:
 @click.option("--verbose", "-v", is_flag=True, help="Show the logs of all processes; LOG_LEVEL=debug does too.")
 def dev(host: str | None, port: int | None, data_dir: Path, verbose: bool) -> None:
     """Run all of Imago on this machine, with its own database, storage and NATS server."""
-    load_settings()
+    settings = load_settings()
     from imago.bootstrap.dev import run_dev
 
-    run(run_dev(host=host, port=port, data_dir=data_dir.absolute(), verbose=verbose))
+    run(run_dev(settings, host=host, port=port, data_dir=data_dir.absolute(), verbose=verbose))
 
 
 @cli.command()
@@ -144,10 +141,10 @@ def audit(data_dir: Path) -> None:
 
     Without DATABASE_URL, the data directory of `imago dev` is compared.
     """
-    load_settings()
+    settings = load_settings()
     from imago.cli.administration import audit_storage, stored_settings
 
-    run(audit_storage(stored_settings(data_dir.absolute())))
+    run(audit_storage(stored_settings(settings, data_dir.absolute())))
 
 
 @cli.command()

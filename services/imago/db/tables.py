@@ -227,6 +227,44 @@ image_tags = sa.Table(
     sa.Index("ix_image_tags_client_id_tag_image_id", "client_id", "tag", "image_id"),
 )
 
+# What the offline recognition scored highest in an image, for search by meaning. The concepts are those of
+# `imago.core.images.concepts`; a higher score is more likely, 0 to 1.
+image_concepts = sa.Table(
+    "image_concepts",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("concept", sa.SmallInteger, primary_key=True),
+    _client_id(),
+    sa.Column("score", sa.REAL, nullable=False),
+    sa.Index("ix_image_concepts_client_id_concept_image_id", "client_id", "concept", "image_id"),
+)
+
+# 128 signed bytes that point in a similar direction for similar images. Only those of the same model are comparable.
+image_features = sa.Table(
+    "image_features",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Index("ix_image_features_client_id_image_id", "client_id", "image_id"),
+)
+
+# The coordinates of images that have some, with the names of their place: folded, each between ` | `.
+image_places = sa.Table(
+    "image_places",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("latitude", sa.Float(53), nullable=False),
+    sa.Column("longitude", sa.Float(53), nullable=False),
+    sa.Column("names", sa.Text),
+    sa.Column("country", sa.String(2)),
+    sa.Index("ix_image_places_client_id_image_id", "client_id", "image_id"),
+    sa.Index("ix_image_places_client_id_country_image_id", "client_id", "country", "image_id"),
+    sa.Index("ix_image_places_client_id_latitude", "client_id", "latitude"),
+)
+
 # Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.
 outbox = sa.Table(
     "outbox",

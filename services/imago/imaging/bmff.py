@@ -8,7 +8,6 @@ little.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
 
@@ -94,10 +93,9 @@ def brands(head: bytes) -> frozenset[bytes]:
     return frozenset(head[at : at + 4] for at in (8, *range(16, size - 3, 4)))
 
 
-def read_heif(stream: BinaryIO | BoundedReader) -> HeifInfo:
+def read_heif(reader: BoundedReader) -> HeifInfo:
     """Read the meta box of a file; raise InvalidBoxes or LimitExceeded if it is missing, invalid or too large."""
-    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
-    info = HeifInfo(brands(reader.read(0, min(256, reader.size))))
+    info = HeifInfo(brands(reader.read(0, 256)))
     if not info.brands:
         raise InvalidBoxes("no ftyp box")
     try:
@@ -109,9 +107,8 @@ def read_heif(stream: BinaryIO | BoundedReader) -> HeifInfo:
     return info
 
 
-def read_item(stream: BinaryIO | BoundedReader, info: HeifInfo, item: int, *, limit: int) -> bytes:
+def read_item(reader: BoundedReader, info: HeifInfo, item: int, *, limit: int) -> bytes:
     """Return the bytes of an item, at most `limit`."""
-    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
     parts, left = [], limit
     for extent in info.extents.get(item, [])[:MAX_EXTENTS]:
         length = min(extent.length, left)
@@ -123,9 +120,8 @@ def read_item(stream: BinaryIO | BoundedReader, info: HeifInfo, item: int, *, li
     return b"".join(parts)
 
 
-def sequence_frames(stream: BinaryIO | BoundedReader) -> int:
+def sequence_frames(reader: BoundedReader) -> int:
     """Return the number of samples in the longest track of an image sequence; 1 without a track."""
-    reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
     try:
         moov = _find(reader, b"moov")
         return max([1, *_sample_counts(reader, moov, depth=0)])
@@ -144,7 +140,7 @@ def _sample_counts(reader: BoundedReader, data: bytes, *, depth: int) -> Iterato
 def _find(reader: BoundedReader, box: bytes) -> bytes:
     position = 0
     for _ in range(MAX_BOXES):
-        head = reader.read(position, 16) or reader.read(position, 8)
+        head = reader.read(position, 16)
         if len(head) < 8:
             break
         size, kind = struct.unpack(">I4s", head[:8])

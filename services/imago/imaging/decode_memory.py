@@ -6,8 +6,7 @@ that decodes at the largest size. They are upper bounds for the versions of the 
 
 from dataclasses import dataclass
 
-# The longest side that a stage needs: an A4 page at 400 dots per inch. Larger text is not recognized better.
-LONGEST_SIDE = 4700
+from imago.core.images.ocr_result import OCR_SIDE
 
 # Pillow stores RGB in four bytes, as RGBA.
 _COLOUR = 4
@@ -60,7 +59,7 @@ def estimate_jpeg(width: int, height: int, *, components: int, coefficients: flo
 
     Only files with several scans have such coefficients, of two bytes each.
     """
-    scale = jpeg_scale(max(width, height), LONGEST_SIDE)
+    scale = jpeg_scale(max(width, height), OCR_SIDE)
     shown_width, shown_height = -(-width // scale), -(-height // scale)
     bytes_per_pixel = 1 if components == 1 else _COLOUR
     shown = shown_width * shown_height * bytes_per_pixel
@@ -74,6 +73,6 @@ def jpeg_scale(side: int, longest_side: int) -> int:
 
 def _reduction(width: int, height: int) -> int:
     """Return the bytes of an image that is reduced first to the width and then to the height of a page."""
-    ratio = min(1.0, LONGEST_SIDE / max(width, height))
+    ratio = min(1.0, OCR_SIDE / max(width, height))
     page_width, page_height = int(width * ratio) + 1, int(height * ratio) + 1
     return _COLOUR * page_width * (height + page_height)

@@ -51,7 +51,7 @@ def probe(stream: BinaryIO) -> ImageHeader:
     counted. The caller checks the number of pixels and the memory.
     """
     reader = BoundedReader(stream, max_steps=MAX_STEPS)
-    head = reader.read(0, min(256, reader.size))
+    head = reader.read(0, 256)
     if not head:
         raise EmptyFile("The file is empty.")
     kind = require_format(head)
@@ -68,12 +68,12 @@ def probe(stream: BinaryIO) -> ImageHeader:
 
 def require_format(head: bytes) -> ImageFormat:
     """Return the format of a file's first 256 bytes; raise UnsupportedMediaType, which names other known formats."""
-    refused = other_formats.refusal(head)
-    if refused is not None:
-        raise refused
     kind = sniff(head)
     if kind is None:
-        raise other_formats.unknown()
+        raise other_formats.refusal(head)
+    refused = other_formats.lookalike_refusal(head)
+    if refused is not None:
+        raise refused
     return kind
 
 

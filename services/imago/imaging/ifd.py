@@ -23,7 +23,12 @@ MAX_DIRECTORY_BYTES = 2**20
 
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
+INTEROPERABILITY_POINTER = 0xA005
 MAKER_NOTE = 0x927C
+
+# The pointers that piexif follows, and the number of directories to which they lead with the first two.
+_FOLLOWED = frozenset({EXIF_POINTER, GPS_POINTER, INTEROPERABILITY_POINTER})
+_MAX_FOLLOWED = 5
 
 # The size in bytes and struct's code of each type: TIFF 6.0, section 2, the pointers of TIFF's technical note 1 (13),
 # and the UTF-8 text of EXIF 3.0 (129).
@@ -67,6 +72,11 @@ class NotTiff(ValueError):
     """The bytes don't begin with a TIFF header."""
 
 
+def byte_order(mark: bytes) -> str | None:
+    """Return struct's byte order of `II` or `MM`; None for anything else."""
+    return {b"II": "<", b"MM": ">"}.get(mark)
+
+
 @dataclass(frozen=True)
 class Entry:
     """An entry of a directory: its tag, type, number of values, and the size and position of the values in bytes."""
@@ -81,17 +91,17 @@ class Entry:
 class Directories:
     """The directories of a TIFF structure in a stream, which are read on demand.
 
-    A stream that a BoundedReader has in hand can share its limits.
+    A BoundedReader may be passed to share its limits.
     """
 
     def __init__(self, stream: BinaryIO | BoundedReader) -> None:
         self._reader = stream if isinstance(stream, BoundedReader) else BoundedReader(stream)
         self._base = 0
-        head = self._reader.read(0, min(16, self._reader.size))
-        orders = {b"II": "<", b"MM": ">"}
-        if len(head) < 8 or head[:2] not in orders:
+        head = self._reader.read(0, 16)
+        self.mark, order = head[:2], byte_order(head[:2])
+        if len(head) < 8 or order is None:
             raise NotTiff("no byte order")
-        self.order = orders[head[:2]]
+        self.order = order
         magic = struct.unpack_from(self.order + "H", head, 2)[0]
         # 42 is TIFF and 43 is BigTIFF. 0x4f52, 0x5352 and 0x55 are raw formats with the same structure.
         self._big = magic == 43
@@ -112,17 +122,26 @@ class Directories:
         return self.directory(self.first)
 
     def plausible(self) -> bool:
-        """Return whether every entry of the three directories is within the stream, so that piexif is safe to use."""
-        offsets, length = [self.first], self._reader.size
+        """Return whether all values of the directories that piexif follows fit into the stream, so that it is safe.
+
+        Those are the main directory, the next one, and the EXIF, GPS and interoperability directories.
+        """
+        if self._big:
+            # piexif reads it as a TIFF, whose entries are elsewhere.
+            return False
+        offsets, left = [self.first, *filter(None, [self.following(self.first)])], self._reader.size
         for offset in offsets:
+            if self.entry_count(offset) > MAX_ENTRIES or len(offsets) > _MAX_FOLLOWED:
+                return False
             for entry in self.entries(offset):
-                if entry.kind not in _TYPES or entry.size > MAX_VALUE_BYTES * 256:
+                left -= entry.size
+                if left < 0 or entry.kind not in _TYPES:
                     return False
-                if entry.size > 4 and entry.offset + entry.size > length:
+                if entry.size > 4 and entry.offset + entry.size > self._reader.size:
                     return False
-                if entry.tag in (EXIF_POINTER, GPS_POINTER):
+                if entry.tag in _FOLLOWED:
                     target = self.value(entry)
-                    if not isinstance(target, int) or target in offsets or len(offsets) > 4:
+                    if not isinstance(target, int) or target in offsets:
                         return False
                     offsets.append(target)
         return True

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import ExifResult, Gps
 from imago.imaging.exif import ExifReader, parse, read_exif
-from imago.imaging.header import PARSER_ERRORS, sniff
+from imago.imaging.header import sniff
 from imago.imaging.ifd import Directories, NotTiff, Tags
 from imago.imaging.iptc.exif_texts import read_texts
 from imago.imaging.iptc.fields import local_time
@@ -43,7 +43,7 @@ def _is_tiff(stream: BinaryIO) -> bool:
 def _directories(block: BinaryIO) -> Directories | None:
     try:
         return Directories(block)
-    except (NotTiff, *PARSER_ERRORS):
+    except NotTiff:
         return None
 
 
@@ -59,10 +59,7 @@ def _completed(result: ExifResult, parts: MetadataParts, directories: Directorie
 
 
 def _main(directories: Directories | None) -> Tags:
-    try:
-        return directories.main() if directories else {}
-    except PARSER_ERRORS:
-        return {}
+    return directories.main() if directories else {}
 
 
 def _has_time_of_creation(directories: Directories | None) -> bool:

@@ -65,7 +65,7 @@ class MetadataParts:
 def read_metadata(stream: BinaryIO) -> MetadataParts:
     """Return the metadata of a file; empty if it has none or is unreadable. The stream must be seekable."""
     reader = BoundedReader(stream)
-    kind = sniff(reader.read(0, min(256, reader.size)))
+    kind = sniff(reader.read(0, 256))
     found = _Found()
     if kind in _FINDERS:
         try:

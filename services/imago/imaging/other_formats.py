@@ -1,5 +1,6 @@
 """Names of the formats that Imago does not take, by their first bytes, and what to send instead."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from imago.core.errors import UnsupportedMediaType
@@ -21,10 +22,17 @@ class Remedy(StrEnum):
     OTHER = "It is not an image."
 
 
+# Formats whose files begin as those of an accepted format do. The marks are long, because pixels may be there too.
+_LOOKALIKE_SIGNATURES = (
+    (0, b"II*\0\x10\0\0\0CR\x02\0", "Canon CR2", Remedy.RAW),
+    (8, b"IIIITwaR", "Phase One IIQ", Remedy.RAW),
+    (8, b"IIIICwaR", "Phase One IIQ", Remedy.RAW),
+    (8, b"MMMMRawT", "Phase One IIQ", Remedy.RAW),
+    (8, b"MMMMRawC", "Phase One IIQ", Remedy.RAW),
+    (0, b"\xff\xd8\xff\xf7", "JPEG-LS", Remedy.PICTURE),
+)
+
 _RAW_SIGNATURES = (
-    (8, b"CR\x02\0", "Canon CR2"),
-    (8, b"IIII", "Phase One IIQ"),
-    (8, b"MMMM", "Phase One IIQ"),
     (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
     (0, b"IIRO", "Olympus ORF"),
     (0, b"IIRS", "Olympus ORF"),
@@ -42,7 +50,6 @@ _PICTURE_SIGNATURES = (
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"II\xbc", "JPEG XR"),
-    (0, b"\xff\xd8\xff\xf7", "JPEG-LS"),
     (0, b"\0\0\1\0", "ICO"),
     (0, b"\0\0\2\0", "CUR"),
     (0, b"icns", "ICNS"),
@@ -80,11 +87,25 @@ _SIGNATURES = (
 _VIDEO_BRANDS = frozenset({b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "})
 
 
-def refusal(head: bytes) -> UnsupportedMediaType | None:
-    """Return the error for a file of a known format that is not accepted, by its first 256 bytes; None for others."""
-    for offset, mark, name, remedy in _SIGNATURES:
-        if head.startswith(mark, offset):
-            return _error(name, remedy)
+def lookalike_refusal(head: bytes) -> UnsupportedMediaType | None:
+    """Return the error for a file that only looks like one of an accepted format; None for others."""
+    return _signed(head, _LOOKALIKE_SIGNATURES)
+
+
+def refusal(head: bytes) -> UnsupportedMediaType:
+    """Return the error for a file of no accepted format, by its first 256 bytes.
+
+    The first bytes of an accepted format can contain any of these marks, in a comment for example.
+    """
+    return _signed(head, _SIGNATURES) or _text_refusal(head) or _video_refusal(head) or _unknown()
+
+
+def _signed(head: bytes, signatures: Iterable[tuple[int, bytes, str, Remedy]]) -> UnsupportedMediaType | None:
+    found = (_error(name, remedy) for offset, mark, name, remedy in signatures if head.startswith(mark, offset))
+    return next(found, None)
+
+
+def _text_refusal(head: bytes) -> UnsupportedMediaType | None:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if text.startswith((b"<svg", b"<!doctype svg")) or b"<svg" in text:
         return _error("SVG", Remedy.VECTOR)
@@ -93,14 +114,14 @@ def refusal(head: bytes) -> UnsupportedMediaType | None:
         return _error("SVG or other XML", Remedy.VECTOR)
     if text.startswith((b"<!doctype html", b"<html")):
         return _error("HTML", Remedy.OTHER)
-    found = bmff.brands(head)
-    if found & _VIDEO_BRANDS and not found & (bmff.HEIC_BRANDS | bmff.AVIF_BRANDS | bmff.GENERIC_BRANDS):
-        return _error("MP4 or QuickTime", Remedy.VIDEO)
     return None
 
 
-def unknown() -> UnsupportedMediaType:
-    """Return the error for a file of an unknown format."""
+def _video_refusal(head: bytes) -> UnsupportedMediaType | None:
+    return _error("MP4 or QuickTime", Remedy.VIDEO) if bmff.brands(head) & _VIDEO_BRANDS else None
+
+
+def _unknown() -> UnsupportedMediaType:
     return UnsupportedMediaType(f"Unsupported file type; expected {ACCEPTED}.")
 
 

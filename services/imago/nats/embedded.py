@@ -1,12 +1,15 @@
 """The nats-server of `imago dev`: on loopback, from a PyPI wheel, with its data in the data directory.
 
 A power failure can leave empty or cut files in its store, which the server then refuses. The store is deleted in that
-case: the streams are created again, and everything unfinished is published again from the database.
+case: the streams are created again, and everything unfinished is published again from the database. After any other
+failure, such as a full disk, the store is kept.
 """
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import random
 import secrets
 import shutil
@@ -30,6 +33,31 @@ STOP_SECONDS = 5.0
 _PORTS = (20_000, 32_000)
 _PORT_ATTEMPTS = 100
 
+# What the server reports about its store: at its exit, as its health, and in its log when a consumer is used.
+_STORE_REFUSED = "Can't start JetStream"
+_STREAM_REFUSED = "could not be recovered"
+_CONSUMER_REFUSED = "corrupt state file"
+
+# Errors of the machine, in the words of Go. The files may be intact.
+_MACHINE_ERRORS = tuple(
+    os.strerror(code).lower()
+    for code in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+    )
+)
+
+
+class _StoreRejected(StartupError):
+    """nats-server runs, but can't use the files of its store."""
+
 
 class EmbeddedNats:
     """A nats-server process with JetStream and a random password, on free ports of 127.0.0.1."""
@@ -43,6 +71,8 @@ class EmbeddedNats:
         self.user = "imago"
         self.password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
+        self._log_file = data_dir / "nats-server.log"
+        self._log_start = 0
 
     @property
     def url(self) -> str:
@@ -60,7 +90,7 @@ class EmbeddedNats:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the server and wait until it is healthy, with a new store if it can't use its store.
+        """Start the server and wait until it is healthy, with a new store if its files are damaged.
 
         Raises StartupError.
         """
@@ -68,9 +98,7 @@ class EmbeddedNats:
             await self._delete_store()
         try:
             await self._start()
-        except StartupError:
-            if not await asyncio.to_thread(self._store.exists):
-                raise
+        except _StoreRejected:
             await self._delete_store()
             await self._start()
 
@@ -79,6 +107,10 @@ class EmbeddedNats:
         await self.stop()
         await self._delete_store()
         await self._start()
+
+    async def found_damage(self) -> bool:
+        """Return whether a consumer could not be used because its file is damaged."""
+        return _CONSUMER_REFUSED in await asyncio.to_thread(self._new_log_lines)
 
     async def _delete_store(self) -> None:
         log.error("nats.store-rebuilt", message="the stored streams are damaged; they are filled from the database")
@@ -89,19 +121,8 @@ class EmbeddedNats:
             config = await asyncio.to_thread(self._write_config)
         except OSError as error:
             raise StartupError(f"cannot write to {self._directory}: {error.strerror}") from error
-        log_file = self._directory / "nats-server.log"
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                find_server(),
-                "--config",
-                str(config),
-                "--log",
-                str(log_file),
-                stdin=asyncio.subprocess.DEVNULL,
-                # Ctrl-C signals the whole foreground process group, and the server must outlive draining workers.
-                start_new_session=True,
-                preexec_fn=self._before_exec,
-            )
+            self._process = await self._spawn(config)
         except OSError as error:
             raise StartupError(f"cannot start nats-server: {error.strerror}") from error
         try:
@@ -109,7 +130,20 @@ class EmbeddedNats:
                 await self._wait_healthy(self._process)
         except TimeoutError:
             await self.stop()
-            raise StartupError(f"nats-server did not become ready; see {log_file}") from None
+            raise StartupError(f"nats-server did not become ready; see {self._log_file}") from None
+        except StartupError:
+            await self.stop()
+            raise
+
+    async def _spawn(self, config: Path) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            find_server(),
+            *("--config", str(config), "--log", str(self._log_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            # Ctrl-C signals the whole foreground process group, and the server must outlive draining workers.
+            start_new_session=True,
+            preexec_fn=self._before_exec,
+        )
 
     async def wait(self) -> int:
         """Wait until the server exits, and return its exit code."""
@@ -136,12 +170,26 @@ class EmbeddedNats:
         async with aiohttp.ClientSession() as session:
             while True:
                 if process.returncode is not None:
-                    raise StartupError(f"nats-server exited; see {self._directory / 'nats-server.log'}")
+                    raise await asyncio.to_thread(self._refusal, _STORE_REFUSED)
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self.monitor_url}/healthz") as response:
                         if response.status == 200:
                             return
+                        if _STREAM_REFUSED in await response.text():
+                            raise await asyncio.to_thread(self._refusal, _STREAM_REFUSED)
                 await asyncio.sleep(0.02)
+
+    def _refusal(self, sign: str) -> StartupError:
+        """Return the error of a server that can't start: `_StoreRejected` if its log blames the files of the store."""
+        lines = self._new_log_lines()
+        kind = StartupError if sign not in lines or any(error in lines for error in _MACHINE_ERRORS) else _StoreRejected
+        return kind(f"nats-server could not start; see {self._log_file}")
+
+    def _new_log_lines(self) -> str:
+        with contextlib.suppress(FileNotFoundError), self._log_file.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
+        return ""
 
     def _write_config(self) -> Path:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -152,6 +200,7 @@ class EmbeddedNats:
         # A restart needs no space on a full disk.
         if config.read_bytes() != text.encode():
             config.write_text(text)
+        self._log_start = self._log_file.stat().st_size if self._log_file.exists() else 0
         return config
 
     def _config(self) -> str:
@@ -177,8 +226,11 @@ def _is_damaged(store: Path) -> bool:
         try:
             json.loads((stream / "meta.inf").read_bytes())
             bytes.fromhex((stream / "meta.sum").read_text())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return True
+        except OSError:
+            # The files can't be read now: the server reports why.
+            continue
         if not (stream / "meta.sum").stat().st_size:
             return True
     return False

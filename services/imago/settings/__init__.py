@@ -4,6 +4,7 @@
 2^20 bytes).
 """
 
+from collections.abc import Iterable
 from typing import Self
 
 from pydantic import ValidationError, model_validator
@@ -55,9 +56,17 @@ class Settings(
         return self
 
 
-def load_settings() -> Settings:
-    """Read the settings from `.env` and the environment; raise StartupError with the first variable that is wrong."""
-    load_environment()
+def load_settings(others: Iterable[str] = ()) -> Settings:
+    """Read the settings from `.env` and the environment; raise StartupError with the first variable that is wrong.
+
+    `others` are names of further settings that the environment gets from `.env`.
+    """
+    load_environment([*Settings.model_fields, *others])
+    return read_environment()
+
+
+def read_environment() -> Settings:
+    """Read the settings from the environment; raise StartupError with the first variable that is wrong."""
     try:
         return Settings()
     except SettingsError as error:
@@ -72,7 +81,8 @@ def describe(error: ValidationError, *, prefix: str = "") -> str:
     """Return the first invalid setting and the reason in one line, without the value, which may be a secret."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     setting, path = first["loc"][:1], first["loc"][1:]
-    name = f"{prefix}{setting[0]}".upper() + ": " if setting else ""
+    name = f"{prefix}{setting[0]}".upper() if setting else ""
     # The position of a wrong price, for example.
-    where = ".".join(str(part) for part in path if isinstance(part, str)) + ": " if path else ""
-    return f"{name}{where.removeprefix(': ')}{' '.join(first['msg'].removeprefix('Value error, ').split())}"
+    where = ".".join(str(part) for part in path if isinstance(part, str))
+    reason = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return ": ".join(part for part in (name, where, reason) if part)

@@ -22,6 +22,8 @@ class StageSettings(SettingsGroup):
     """The longest side in pixels."""
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
+    geocode: Annotated[Literal["offline", "off"], LowerCase] = "offline"
+    """Whether the exif stage names the place of an image's coordinates, from a file on this machine."""
     ocr_engine: Annotated[Literal["auto", "tesserocr", "pytesseract", "rapidocr"], LowerCase] = "auto"
     """`auto`: a detector of lines, Tesseract, and PP-OCRv6 for what Tesseract reads badly (docs/ocr.md)."""
     tessdata_dir: Path | None = None

@@ -110,13 +110,18 @@ class StageRunner:
         """Run a stage, unless its client's slow jobs already have their share of this worker."""
         if message.stage not in _COMPUTING_STAGES:
             await self._claim_and_run(delivery, message)
-        elif await self._shares.enter(message.client):
+        elif await self._enter(delivery, message):
             try:
                 await self._claim_and_run(delivery, message)
             finally:
                 self._shares.leave(message.client)
         else:
             await delivery.nak(min(_TURN_DELAY * delivery.count, _MAX_TURN_DELAY))
+
+    async def _enter(self, delivery: Delivery, message: WorkMessage) -> bool:
+        # The wait can be longer than the time after which the message is redelivered.
+        with message_heartbeat(delivery, interval=self._settings.heartbeat):
+            return await self._shares.enter(message.client)
 
     async def _claim_and_run(self, delivery: Delivery, message: WorkMessage) -> None:
         headers = propagated_headers(delivery.headers)
@@ -207,7 +212,9 @@ class StageRunner:
 
     async def _complete(self, delivery: Delivery, claim: Claim, output: StageOutput, headers: Mapping[str, str]) -> str:
         failpoints.reach("stage.worked")
-        ended = await self._commits.complete(StageCompletion(claim, output.result, headers, output.thumbnail_key))
+        ended = await self._commits.complete(
+            StageCompletion(claim, output.result, headers, output.thumbnail_key, output.recognition)
+        )
         failpoints.reach("stage.committed")
         self._report_end(ended)
         if not failpoints.reach("stage.acking"):

@@ -27,6 +27,7 @@ from imago.core.clients.model import Client, Pipeline, Plan
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.clients.scopes import CLIENT_SCOPES, parse_client_scopes
 from imago.core.images.queries import ImageReads
+from imago.core.images.search import ImageSearch
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
@@ -160,6 +161,7 @@ async def serve(
         ),
         uploads=UploadServices(configured, db, store, published, Uploads(db), UploadSlots(configured)),
         images=ImageReads(db),
+        search=ImageSearch(db),
         ai=AiServices(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
             pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),

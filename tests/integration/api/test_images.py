@@ -259,3 +259,18 @@ async def test_a_response_has_the_id_of_its_request(api: Api) -> None:
         assert response.headers["X-Request-ID"] == "abc-123"
     async with api.http.get("/health", headers={"X-Request-ID": "a b"}) as response:
         assert response.headers["X-Request-ID"] != "a b"
+
+
+async def test_a_search_says_what_matched_and_pages_by_its_own_cursors(tenant: Tenant) -> None:
+    ids = [(await tenant.upload(encoded(), name=name))[1]["id"] for name in ("cat.jpg", "catamaran.jpg", "cats.jpg")]
+    status, first = await tenant.call("GET", "/images?q=a+cat&limit=2")
+    assert status == 200
+    assert [(item["id"], item["match"]) for item in first["items"]] == [(ids[2], "text"), (ids[0], "text")]
+    _, second = await tenant.call("GET", f"/images?q=a+cat&limit=2&cursor={first['next_cursor']}")
+    assert [item["id"] for item in second["items"]] == [ids[1]]
+    assert second["next_cursor"] is None
+    _, newest = await tenant.call("GET", "/images?limit=2")
+    assert "match" not in newest["items"][0]
+    for query in (f"cursor={first['next_cursor']}", f"q=cat&cursor={newest['next_cursor']}"):
+        status, problem = await tenant.call("GET", f"/images?{query}")
+        assert (status, [*problem["errors"]]) == (422, ["cursor"])

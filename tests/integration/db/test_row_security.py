@@ -20,6 +20,8 @@ from imago.db.tables import (
     clients,
     dead_letters,
     idempotency_keys,
+    image_concepts,
+    image_features,
     image_stages,
     image_tags,
     images,
@@ -83,7 +85,8 @@ async def test_a_client_sees_and_changes_only_its_own_rows(db: Database) -> None
             owners = set(await connection.scalars(sa.select(table.c.client_id)))
             assert owners == {mine.id}, table.name
         assert list(await connection.scalars(sa.select(clients.c.id))) == [mine.id]
-        for table in (image_tags, stage_results, dead_letters, idempotency_keys, upload_intents, audit_log, tombstones):
+        results = (image_tags, image_concepts, image_features, stage_results, dead_letters)
+        for table in (*results, idempotency_keys, upload_intents, audit_log, tombstones):
             assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0, table.name
         changed = await connection.execute(sa.update(images).values(original_name="taken"))
         assert changed.rowcount == 1

@@ -119,7 +119,15 @@ class Rig:
         """Run a vision worker with a separate connection."""
         providers, stop = self.providers(nats), asyncio.Event()
         stages: dict[Stage, StageHandler] = {
-            Stage.VISION: VisionStage(StageTools(self.settings, self.store, self.children, vision=providers.vision))
+            Stage.VISION: VisionStage(
+                StageTools(
+                    self.settings,
+                    self.store,
+                    self.children,
+                    vision=providers.vision,
+                    recognizer=providers.recognizer,
+                )
+            )
         }
         worker = Worker(
             settings=self.settings, db=self.db, nats=nats, outbox_publisher=self.eager_publisher, handlers=stages

@@ -71,12 +71,12 @@ class Rig:
         self.eager_publisher.publish_soon(accepted.outbox)
         return accepted
 
-    async def stage(self, image: AcceptedImage) -> StageRow:
-        return (await get_stages(self.db, self.client.id, image.id))[1][Stage.EXIF]
+    async def stage(self, image: AcceptedImage, stage: Stage = Stage.EXIF) -> StageRow:
+        return (await get_stages(self.db, self.client.id, image.id))[1][stage]
 
-    async def ended(self, image: AcceptedImage, status: StageStatus) -> StageRow:
+    async def ended(self, image: AcceptedImage, status: StageStatus, stage: Stage = Stage.EXIF) -> StageRow:
         async def reached() -> StageRow | None:
-            row = await self.stage(image)
+            row = await self.stage(image, stage)
             return row if row.status is status else None
 
         row = await until(reached, what=f"the stage to be {status}")
@@ -84,14 +84,14 @@ class Rig:
         return row
 
     @asynccontextmanager
-    async def worker(self, stub: Stub) -> AsyncIterator[None]:
+    async def worker(self, stub: Stub, stage: Stage = Stage.EXIF) -> AsyncIterator[None]:
         stop = asyncio.Event()
         worker = Worker(
             settings=self.settings,
             db=self.db,
             nats=self.nats,
             outbox_publisher=self.eager_publisher,
-            handlers={Stage.EXIF: stub},
+            handlers={stage: stub},
         )
         running = asyncio.create_task(worker.run(stop))
         try:
@@ -302,6 +302,27 @@ async def test_a_worker_never_claims_a_run_that_it_is_still_running(rig: Rig, mo
     async with rig.worker(stub):
         assert (await rig.ended(image, StageStatus.DONE)).attempts == 1
     assert len(stub.attempts) == 1
+
+
+async def test_a_message_that_waits_for_its_clients_share_is_not_redelivered(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.settings = rig.settings.model_copy(update={"worker_processes": 1, "worker_max_jobs": 2})
+    returned = []
+
+    async def nak(_delivery: object, delay: object) -> None:
+        returned.append(delay)
+
+    monkeypatch.setattr("imago.nats.consumer.Delivery.nak", nak)
+
+    async def slow(_claim: Claim) -> None:
+        await asyncio.sleep(2 * rig.settings.ack_wait)
+
+    images = [await rig.image(), await rig.image()]
+    async with rig.worker(Stub(slow), Stage.THUMBNAIL):
+        for image in images:
+            await rig.ended(image, StageStatus.DONE, Stage.THUMBNAIL)
+    assert not returned
 
 
 async def test_the_result_of_a_run_replaced_by_a_reprocess_is_rejected(rig: Rig) -> None:

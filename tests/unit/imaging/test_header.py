@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devtools.photos import corpus_files
 from imago.core.errors import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
 from imago.core.images.model import ImageFormat
-from imago.imaging.header import probe
+from imago.imaging.header import MAX_FRAMES, probe
 from tests.support.hostile_headers import HOSTILE, chunk, segment
 from tests.support.images import FORMATS, animated, encoded, picture
 
@@ -90,6 +90,11 @@ def test_a_tiff_with_smaller_copies_below_its_image_is_accepted() -> None:
     [
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "Canon CR3", "raw"),
         (b"II*\0\x10\0\0\0CR\x02\0", "Canon CR2", "raw"),
+        (b"II*\0\0\x10\0\0IIIITwaR", "Phase One IIQ", "raw"),
+        (b"MM\0*\0\0\x10\0MMMMRawT", "Phase One IIQ", "raw"),
+        (b"\xff\xd8\xff\xf7\0\x0b", "JPEG-LS", "Convert it"),
+        (b"\1\0\0\0" + bytes(36) + b" EMF", "EMF", "Export it"),
+        (bytes(128) + b"DICM", "DICOM", "Convert it"),
         (b"FUJIFILMCCD-RAW 0201", "Fujifilm RAF", "raw"),
         (b"IIRO\x08\0\0\0", "Olympus ORF", "raw"),
         (b"IIU\0\x18\0\0\0", "Panasonic RW2", "raw"),
@@ -112,6 +117,39 @@ def test_other_formats_are_named_with_a_remedy(head: bytes, name: str, remedy: s
         probe(io.BytesIO(head.ljust(300, b" ")))
     assert name in refused.value.detail
     assert remedy in refused.value.detail
+
+
+def tiff_with_pixels_at_8(pixels: bytes) -> bytes:
+    """Return a gray TIFF of 16 columns whose pixels precede its directory."""
+    rows = len(pixels) // 16
+    tags = [(256, 16), (257, rows), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, rows), (279, len(pixels))]
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + table + bytes(4)
+
+
+@pytest.mark.parametrize("value", range(256))
+def test_pixels_are_not_taken_for_the_signature_of_another_format(value: int) -> None:
+    assert probe(io.BytesIO(tiff_with_pixels_at_8(bytes([value]) * 256))).format is ImageFormat.TIFF
+
+
+@pytest.mark.parametrize("mark", [b"AVI LIST", b"CR\x02\0", b"IIII", b"MMMM", b" EMF", b"DICM", b"<svg"])
+@pytest.mark.parametrize("position", [8, 40, 128])
+def test_a_mark_of_another_format_among_pixels_does_no_harm(mark: bytes, position: int) -> None:
+    pixels = bytes(position - 8) + mark + bytes(256)
+    assert probe(io.BytesIO(tiff_with_pixels_at_8(pixels[:256]))).format is ImageFormat.TIFF
+
+
+def test_a_comment_may_name_another_format() -> None:
+    data = encoded("jpeg")
+    assert probe(io.BytesIO(data[:2] + segment(0xFE, b"made from <svg> by DICM") + data[2:])).format is ImageFormat.JPEG
+
+
+def test_the_box_of_brands_may_begin_as_an_icon_does() -> None:
+    data = encoded("avif")
+    size = struct.unpack(">I", data[:4])[0]
+    padded = struct.pack(">I", 256) + data[4:size] + b"avif" * ((256 - size) // 4) + data[size:]
+    assert padded.startswith(b"\0\0\1\0")
+    assert probe(io.BytesIO(padded)).format is ImageFormat.AVIF
 
 
 @pytest.mark.parametrize(("bits", "samples"), [(12, 1), (16, 1)])
@@ -184,7 +222,9 @@ def test_few_bytes_of_a_large_file_are_read() -> None:
 
 
 def test_every_camera_file_has_a_size() -> None:
-    for path in corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif"):
+    paths = corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif")
+    assert len(paths) > 100
+    for path in paths:
         with path.open("rb") as stream:
             header = probe(stream)
         assert header.pixels > 0, path
@@ -215,7 +255,7 @@ def test_the_header_of_any_file_costs_little_time_and_memory(tmp_path: Path) -> 
     for name, make in HOSTILE.items():
         (tmp_path / name).write_bytes(make(12_000_000))
     paths = [str(tmp_path / name) for name in HOSTILE]
-    # In a process of its own, whose largest memory is known.
+    # In a separate process, whose largest memory is known.
     found = subprocess.run([sys.executable, "-c", READ_ALL, *paths], capture_output=True, text=True, check=True)
     assert found.stdout == ""
 
@@ -255,4 +295,6 @@ def test_a_mutated_file_has_a_header_or_is_refused(data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(mutated)))
     for body in (bytes(mutated), bytes(mutated[:cut])):
         with contextlib.suppress(Problem):
-            probe(io.BytesIO(body))
+            header = probe(io.BytesIO(body))
+            assert min(header.width, header.height) >= 1
+            assert 1 <= header.frames <= MAX_FRAMES

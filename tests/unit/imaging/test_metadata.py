@@ -9,6 +9,8 @@ from PIL import Image
 from imago.core.images.results import Gps, Iptc, IptcPlace
 from imago.imaging.metadata import read_file
 from tests.support.descriptions import FORMATS, alternatives, described, digest_of, extended, iim, items, xmp
+from tests.support.exif_blocks import BYTE, Value, exif, text
+from tests.support.images import encoded
 
 PACKET = xmp(alternatives("dc:title", default="Harbour") + items("dc:subject", "boat", "東京"))
 RECORD = iim((120, "Caption"), (25, "other"), (90, "Oslo"))
@@ -103,6 +105,22 @@ def test_the_date_of_a_scanned_photograph_counts_if_the_day_is_known(written: st
 def test_exifs_own_texts_are_last() -> None:
     main = {0x010E: "Words", 0x013B: "Ann", 0x9C9E: "a;b\0".encode("utf-16-le")}
     assert read(with_exif(PACKET, main=main)).iptc == Iptc("Harbour", None, "Words", ("boat", "東京"), creator="Ann")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (text("港の夜".encode("cp932")), "港の夜"),
+        (text("It\u2019s \u201cthere\u201d".encode("cp1252")), "It\u2019s \u201cthere\u201d"),
+        (text("Hafen", kind=BYTE), "Hafen"),
+        (text("Café".encode()), "Café"),
+    ],
+    ids=["Shift-JIS", "Windows", "BYTE", "UTF-8"],
+)
+def test_exifs_texts_are_read_in_every_encoding(value: Value, shown: str) -> None:
+    data = encoded("jpeg", exif=b"Exif\0\0" + exif({0x010E: value, 0x013B: value, 0x8298: value}))
+    iptc = read(data).iptc
+    assert (iptc.caption, iptc.creator, iptc.copyright) == (shown, shown, shown)
 
 
 def test_results_survive_their_json() -> None:

@@ -1,13 +1,15 @@
 """The operator's settings, from the environment."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from imago_operator.settings import OperatorSettings
+from imago_operator.settings import OperatorSettings, load_operator_settings
 
 REQUIRED = {
     "OPERATOR_API_KEY": "a secret of the tests",
@@ -39,6 +41,20 @@ def test_an_asterisk_without_other_names_watches_all_namespaces(monkeypatch: pyt
     for wrong in ("*,a", " , "):
         with pytest.raises(ValidationError):
             read(monkeypatch, OPERATOR_WATCH_NAMESPACES=wrong)
+
+
+def test_the_newline_of_a_mounted_key_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, OPERATOR_API_KEY="key\n").api_key.get_secret_value() == "key"
+    for wrong in ("a\nb", "clé"):
+        with pytest.raises(ValidationError):
+            read(monkeypatch, OPERATOR_API_KEY=wrong)
+
+
+def test_empty_settings_are_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.environ", {**os.environ, **REQUIRED, "OPERATOR_PUBLIC_URL": "  ", "METRICS_PORT": " "})
+    settings, _ = load_operator_settings()
+    assert (settings.public_url, settings.metrics_port) == (None, None)
 
 
 def test_dedicated_lanes_require_templates(monkeypatch: pytest.MonkeyPatch) -> None:

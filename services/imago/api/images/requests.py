@@ -48,7 +48,8 @@ class ImageQuery(PageQuery):
         500,
         min_length=1,
         metadata={
-            "description": "Words of the name, the text, descriptions and keywords; the last one may be a prefix"
+            "description": "Words of the name, the text, descriptions, tags and keywords, or their beginnings. Accents,"
+            " singular and plural, and words such as `the` or `sur` make no difference. The most relevant come first"
         },
     )
     camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, NotRequired
+from typing import Annotated, Literal, NotRequired
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,7 @@ from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
 from imago.core.images.queries import ImageRow, Page, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
+from imago.core.images.search import SearchPage
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
@@ -64,6 +65,8 @@ class ImageResponse(TypedDict):
     user: UserWordsResponse
     urls: NotRequired[UrlsResponse]
     """Present with `include=urls`."""
+    match: NotRequired[Literal["text"]]
+    """Present in a search by relevance: what matches `q`, the image's words."""
 
 
 class ImagesResponse(TypedDict):
@@ -170,6 +173,17 @@ def images_response(page: Page, items: list[ImageResponse], limits: Limits) -> I
     return {
         "items": items,
         "next_cursor": next_cursor(page.next_before),
+        "quota": quota_usage(page.usage, limits),
+    }
+
+
+def search_response(page: SearchPage, items: list[ImageResponse], limits: Limits) -> ImagesResponse:
+    """Return a page of a search, which are `items`, each with its match, and the client's quota."""
+    for item in items:
+        item["match"] = "text"
+    return {
+        "items": items,
+        "next_cursor": next_cursor(None if page.next_after is None else [*page.next_after]),
         "quota": quota_usage(page.usage, limits),
     }
 

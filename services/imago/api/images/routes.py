@@ -24,15 +24,16 @@ from imago.api.images.responses import (
     image_response,
     images_response,
     ocr_response,
+    search_response,
     status_response,
     tags_response,
 )
 from imago.api.images.urls import image_responses, original_url, thumbnail_url
 from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import PageQuery, decode_id, decode_tag
+from imago.api.paging import PageQuery, decode_hit, decode_id, decode_tag
 from imago.api.requests import entity_ref
-from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SETTINGS, STORE
+from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SEARCH, SETTINGS, STORE
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
@@ -57,20 +58,28 @@ _DELETION_SECONDS = 5.0
 @documented(
     tag="images",
     summary="List images",
-    responses={200: (ImagesResponse, "A page of images, newest first.")},
+    responses={200: (ImagesResponse, "A page of images, newest first; with `q` the most relevant first.")},
     errors=(Unprocessable,),
 )
 @reads_query(ImageQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def list_(request: web.Request) -> web.Response:
-    """List the client's images, newest first. An image must match all filters."""
+    """List the client's images, newest first. An image must match all filters.
+
+    With `q` the most relevant come first: images that have the words, then those with words that begin so.
+    """
     client = client_of(request)
     query: dict[str, Any] = dict(request["querystring"])
-    limit, before, include = query.pop("limit"), decode_id(query.pop("cursor", None)), query.pop("include", ())
+    limit, cursor, include = query.pop("limit"), query.pop("cursor", None), query.pop("include", ())
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
     query["tags"] = tuple(query.pop("tags", ()))
-    page = await request.app[IMAGES].page(client.id, ImageFilter(**query), limit=limit, before=before)
+    filters = ImageFilter(**query)
+    if filters.q is not None:
+        found = await request.app[SEARCH].page(client.id, filters, limit=limit, after=decode_hit(cursor))
+        items = await image_responses(request, found.items, include)
+        return json_response(search_response(found, items, client.limits))
+    page = await request.app[IMAGES].page(client.id, filters, limit=limit, before=decode_id(cursor))
     items = await image_responses(request, page.items, include)
     return json_response(images_response(page, items, client.limits))
 

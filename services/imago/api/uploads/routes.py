@@ -132,17 +132,18 @@ async def _store(
         async with services.store.create(key) as writer:
             received = await receive(form, writer, settings, deadline)
             await writer.commit()
+        header = await _read_header(services, key, received.content)
         upload = NewImage(
             intent_id=intent,
             uuid=uuid,
             original_name=clean_name(form.filename),
-            header=await _read_header(services, key, received.content),
+            header=header,
             size_bytes=received.size_bytes,
             sha256=received.sha256,
             object_key=key,
             traceparent=trace_headers(),
             stages_off=settings.stages_off,
-            thumbnail=await _inline_thumbnail(services, client, uuid, key),
+            thumbnail=await _inline_thumbnail(services, client, uuid, key, pixels=header.pixels),
         )
         failpoints.reach("upload.stored")
         accepted = await services.uploads.accept(client, upload, completion=_completion(lease, upload, settings))
@@ -188,11 +189,12 @@ def _completion(lease: KeyLease | None, upload: NewImage, settings: Settings) ->
 
 
 async def _inline_thumbnail(
-    services: UploadServices, client: Client, uuid: UUID, original: str
+    services: UploadServices, client: Client, uuid: UUID, original: str, *, pixels: int
 ) -> InlineThumbnail | None:
     if services.inline_thumbnail is None:
         return None
-    return await services.inline_thumbnail(original, thumbnail_key(services.settings.s3_prefix, client.uuid, uuid))
+    target = thumbnail_key(services.settings.s3_prefix, client.uuid, uuid)
+    return await services.inline_thumbnail(original, target, client=client.id, pixels=pixels)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from imago.core.images.full_text import matching_ids, newest_matching
+from imago.core.images.full_text import WordMatch, matching_ids, newest_matching
 from imago.core.images.tags import normalize_tag
 from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
@@ -37,19 +37,25 @@ class ImageFilter:
 
 
 def page_ids(
-    dialect: str, client_id: int, filters: ImageFilter, *, limit: int, before: int | None
+    dialect: str,
+    client_id: int,
+    filters: ImageFilter,
+    *,
+    limit: int,
+    before: int | None,
+    words: WordMatch = WordMatch.ANY,
 ) -> sa.Select[tuple[int]]:
     """Return the query for the ids of a page: a client's images that match all filters, newest first, below `before`.
 
-    Its only column is `id`.
+    Its only column is `id`. `words` says how the words of `q` match.
     """
     conditions = [*_conditions(filters), *(_tagged(client_id, tag) for tag in filters.tags[1:])]
     on_postgres = dialect != "sqlite"
     if on_postgres and filters == ImageFilter(q=filters.q) and filters.q is not None:
-        newest = newest_matching(client_id, filters.q, limit=limit, before=before)
+        newest = newest_matching(client_id, filters.q, words, limit=limit, before=before)
         return newest if newest is not None else sa.select(images.c.id).where(sa.false())
     if filters.q is not None:
-        found = matching_ids(dialect, client_id, filters.q)
+        found = matching_ids(dialect, client_id, filters.q, words)
         conditions.append(sa.false() if found is None else images.c.id.in_(found))
     if filters.camera is not None:
         cameras = _cameras(client_id, filters.camera)

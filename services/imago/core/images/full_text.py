@@ -5,6 +5,8 @@ here has a condition on the client's id instead, and reads nothing but ids.
 """
 
 import asyncio
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +48,17 @@ _UPSERT_POSTGRES = PreparedStatement(
 )
 
 
+class WordMatch(Enum):
+    """How the words of a query match those of an image."""
+
+    ANY = "any"
+    """Each is a word of the image, or the beginning of one."""
+    WHOLE = "whole"
+    """Each is a word of the image, in its singular or plural."""
+    BEGINNING = "beginning"
+    """As `ANY`, and not as `WHOLE`."""
+
+
 async def upsert_document(connection: AsyncConnection, client_id: int, image_id: int, text: str) -> None:
     """Index the text of an image in place of its previous one."""
     # A long text takes up to 0.5 s of CPU, during which the event loop serves others.
@@ -81,30 +94,30 @@ async def delete_document(connection: AsyncConnection, image_id: int) -> None:
     await delete.execute(connection, {"image_id": image_id})
 
 
-def matching_ids(dialect: str, client_id: int, query: str) -> sa.Select[tuple[int]] | None:
-    """Return the ids of a client's images that contain all words of the query; None if the query has no words.
-
-    Terms consist of letters, marks and digits only, so none is an operator of either search language.
-    """
-    terms = query_terms(query)
-    if not terms:
+def matching_ids(
+    dialect: str, client_id: int, query: str, match: WordMatch = WordMatch.ANY
+) -> sa.Select[tuple[int]] | None:
+    """Return the ids of a client's images that match all words of the query; None if no image can."""
+    expression = _expression(_FTS5 if dialect == "sqlite" else _TSQUERY, query, match)
+    if expression is None:
         return None
     ids = sa.select(_SEARCH.c.image_id).where(_SEARCH.c.client_id == client_id)
     if dialect == "sqlite":
-        match = " ".join(f'"{term.text}"' + "*" * term.prefix for term in terms)
-        return ids.where(sa.text("image_search MATCH :terms").bindparams(terms=match))
-    return ids.where(_matches(terms))
+        return ids.where(sa.text("image_search MATCH :terms").bindparams(terms=expression))
+    return ids.where(_matches(expression))
 
 
-def newest_matching(client_id: int, query: str, *, limit: int, before: int | None) -> sa.Select[tuple[int]] | None:
+def newest_matching(
+    client_id: int, query: str, match: WordMatch, *, limit: int, before: int | None
+) -> sa.Select[tuple[int]] | None:
     """Return the newest `limit` of these ids below the id `before`, on PostgreSQL.
 
     The index of words has no order: for a word in half a million images, all their ids would be read and sorted for one
     page. So the newest images are scanned first, where a frequent word fills the page; the index is used only if they
     don't. Without this, the planner scans everything if the images with a frequent word are the oldest.
     """
-    terms = query_terms(query)
-    if not terms:
+    expression = _expression(_TSQUERY, query, match)
+    if expression is None:
         return None
     mine = sa.select(_SEARCH.c.image_id, _SEARCH.c.document).where(_SEARCH.c.client_id == client_id)
     if before is not None:
@@ -112,7 +125,7 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     window = mine.order_by(_SEARCH.c.image_id.desc()).limit(_WINDOW).cte("newest").prefix_with("MATERIALIZED")
     near = (
         sa.select(window.c.image_id)
-        .where(_matches(terms, "newest"))
+        .where(_matches(expression, "newest"))
         .order_by(window.c.image_id.desc())
         .limit(limit)
         .cte("near")
@@ -124,7 +137,7 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     # would walk through all of the client's images or mark all of them in a bitmap.
     far = (
         sa.select(_SEARCH.c.image_id)
-        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(terms))
+        .where(~enough, _SEARCH.c.client_id + 0 == client_id, _SEARCH.c.image_id + 0 < end, _matches(expression))
         .cte("far")
         .prefix_with("MATERIALIZED")
     )
@@ -132,6 +145,45 @@ def newest_matching(client_id: int, query: str, *, limit: int, before: int | Non
     return sa.select(both.c.image_id.label("id")).order_by(both.c.image_id.desc()).limit(limit)
 
 
-def _matches(terms: tuple[SearchTerm, ...], table: str = "image_search") -> sa.TextClause:
-    match = " & ".join(f"'{term.text}'" + ":*" * term.prefix for term in terms)
-    return sa.text(f"{table}.document @@ CAST(CAST(:terms AS text) AS tsquery)").bindparams(terms=match)
+@dataclass(frozen=True)
+class _Syntax:
+    """The operators of a search language. `word` and `beginning` are templates."""
+
+    word: str
+    beginning: str
+    either: str
+    both: str
+    but_not: str
+
+
+_TSQUERY = _Syntax("'{}'", "'{}':*", " | ", " & ", " & !")
+_FTS5 = _Syntax('"{}"', '"{}"*', " OR ", " AND ", " NOT ")
+
+
+def _expression(syntax: _Syntax, query: str, match: WordMatch) -> str | None:
+    """Return a query in a search language; None if it can match nothing.
+
+    Terms consist of letters, marks and digits only, so none is an operator of either language.
+    """
+    any_match = _all_of(syntax, query_terms(query))
+    if match is WordMatch.ANY or any_match is None:
+        return any_match
+    whole = _all_of(syntax, query_terms(query, prefixes=False))
+    if match is WordMatch.WHOLE:
+        return whole
+    return None if whole == any_match else f"({any_match}){syntax.but_not}({whole})"
+
+
+def _all_of(syntax: _Syntax, terms: tuple[SearchTerm, ...]) -> str | None:
+    return syntax.both.join(f"({_one_of(syntax, term)})" for term in terms) or None
+
+
+def _one_of(syntax: _Syntax, term: SearchTerm) -> str:
+    first = (syntax.beginning if term.prefix else syntax.word).format(term.text)
+    # A word that begins with the term is found by it.
+    others = [form for form in term.forms if not (term.prefix and form.startswith(term.text))]
+    return syntax.either.join([first, *(syntax.word.format(form) for form in others)])
+
+
+def _matches(expression: str, table: str = "image_search") -> sa.TextClause:
+    return sa.text(f"{table}.document @@ CAST(CAST(:terms AS text) AS tsquery)").bindparams(terms=expression)

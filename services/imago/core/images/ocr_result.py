@@ -137,4 +137,4 @@ def choose_reading(readings: Sequence[OcrReading]) -> OcrResult:
 
 def _likelihood(reading: OcrReading) -> float:
     letters = sum(char.isalnum() for char in reading.text)
-    return max(reading.confidence - _WORTHLESS, 0.0) * (1 + letters) ** _CREDIT
+    return max(reading.confidence - _WORTHLESS, 0.0) * float((1 + letters) ** _CREDIT)

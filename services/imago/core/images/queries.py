@@ -1,6 +1,6 @@
 """Queries for a client's images: one image, a page of a filtered list, stages, and tags."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -202,6 +202,12 @@ class ImageReads:
             ]
             used = await read_usage(connection, client_id)
         return [_page(rows, request.limit, used) for rows, request in zip(pages, requests, strict=True)]
+
+
+async def rows_by_id(connection: AsyncConnection, client_id: int, ids: Collection[int]) -> dict[int, ImageRow]:
+    """Return a client's images with these ids, as far as they exist."""
+    query = sa.select(*_columns(connection.dialect.name)).where(images.c.client_id == client_id, images.c.id.in_(ids))
+    return {row.id: ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})}
 
 
 def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:

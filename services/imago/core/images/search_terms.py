@@ -3,6 +3,8 @@
 Terms are folded words. Chinese, Japanese, Korean, Thai and other scripts don't write a space between all words, so
 every position of a text in them is a separate term: the character there and the two after it. A query of one or two
 characters is then a prefix of a term, and a longer one is a set of whole terms.
+
+Articles, prepositions and the like of a query are ignored, and a noun is found in its singular and its plural.
 """
 
 import re
@@ -10,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imago.core.images.text_folding import fold
+from imago.core.images.word_forms import number_forms, without_stop_words
 
 MAX_DOCUMENT = 200_000
 """The number of an image's characters that are searched."""
@@ -20,6 +23,8 @@ _MAX_TERMS_BYTES = 1_000_000
 _MAX_WORD = 255
 _MAX_QUERY = 1000
 _MAX_QUERY_TERMS = 64
+# A shorter word begins too many others; the last word of a query may be unfinished.
+_MIN_PREFIX = 3
 
 _GRAM = 3
 
@@ -41,10 +46,12 @@ _UNSPACED_START = re.compile(f"[{_UNSPACED}]")
 
 @dataclass(frozen=True)
 class SearchTerm:
-    """A term of a query; with `prefix`, an image matches by any term that begins with it."""
+    """A term of a query. An image has it by one of its `forms` or, with `prefix`, by a term that begins with `text`."""
 
     text: str
     prefix: bool = False
+    forms: tuple[str, ...] = ()
+    """The other forms of the word: its plural, its singular."""
 
 
 def document_terms(text: str) -> str:
@@ -53,11 +60,16 @@ def document_terms(text: str) -> str:
     return " ".join(_within(dict.fromkeys(_document_terms(folded)), limit=_MAX_TERMS_BYTES))
 
 
-def query_terms(text: str) -> tuple[SearchTerm, ...]:
-    """Return the terms of a query; an image matches if it has all of them. The last word may be a prefix."""
-    pieces = [piece for word in fold(text[:_MAX_QUERY]).split() for piece in _PIECES.findall(word)]
+def query_terms(text: str, *, prefixes: bool = True) -> tuple[SearchTerm, ...]:
+    """Return the terms of a query; an image matches if it has all of them.
+
+    With `prefixes`, words may be the beginnings of an image's words.
+    """
+    pieces = [piece for word in fold(without_stop_words(text[:_MAX_QUERY])).split() for piece in _PIECES.findall(word)]
     terms = dict.fromkeys(
-        term for number, piece in enumerate(pieces, 1) for term in _query_terms(piece, last=number == len(pieces))
+        term
+        for number, piece in enumerate(pieces, 1)
+        for term in _query_terms(piece, prefix=prefixes and (len(piece) >= _MIN_PREFIX or number == len(pieces)))
     )
     return tuple(terms)[:_MAX_QUERY_TERMS]
 
@@ -71,9 +83,9 @@ def _document_terms(folded: str) -> Iterator[str]:
                 yield piece[:_MAX_WORD]
 
 
-def _query_terms(piece: str, *, last: bool) -> Iterator[SearchTerm]:
+def _query_terms(piece: str, *, prefix: bool) -> Iterator[SearchTerm]:
     if not _UNSPACED_START.match(piece):
-        yield SearchTerm(piece[:_MAX_WORD], prefix=last)
+        yield SearchTerm(piece[:_MAX_WORD], prefix, number_forms(piece))
     elif len(piece) < _GRAM:
         yield SearchTerm(piece, prefix=True)
     else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from imago.core.images.recognition import Recognition
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 
 
@@ -30,6 +31,8 @@ class VisionInput:
     colours: tuple[ColourShare, ...]
     exif: ExifResult | None
     language: str
+    recognition: Recognition | None = None
+    """What the offline recognition found; None if its model is not installed."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class OcrInput:
 
     jpeg: bytes
     languages: tuple[str, ...]
+
+
+class Recognizer(Protocol):
+    """Recognizes what images show, offline."""
+
+    async def recognize(self, jpeg: bytes) -> Recognition | None:
+        """Recognize what a JPEG of `VisionInput` shows; return None if the model is not installed."""
+        ...
 
 
 class VisionProvider(Protocol):

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
+from imago.imaging.containers.reading import BoundedReader, BrokenContainer, Layout, LimitExceeded
 
 MAX_BLOCKS = 40_000
 
@@ -29,15 +29,6 @@ class Block:
     def is_application(self) -> bool:
         """Whether the block belongs to an application, which the first sub-block names."""
         return self.label == _APPLICATION
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Size in pixels and the number of frames."""
-
-    width: int
-    height: int
-    frames: int
 
 
 def blocks(reader: BoundedReader) -> Iterator[Block]:

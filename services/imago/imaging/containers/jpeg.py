@@ -135,14 +135,14 @@ def _coefficients(sampling: bytes) -> float:
 def _pictures(index: bytes) -> int:
     """Return the pictures of a multi-picture index (CIPA DC-007); previews and gain maps don't count."""
     try:
-        entries = Directories(io.BytesIO(index)).main().get(_MPF_ENTRIES)
+        directories = Directories(io.BytesIO(index))
     except NotTiff:
         return 1
+    entries = directories.main().get(_MPF_ENTRIES)
     if not isinstance(entries, bytes):
         return 1
-    order = "<I" if index[:2] == b"II" else ">I"
     usable = range(0, len(entries) - _MPF_ENTRY_BYTES + 1, _MPF_ENTRY_BYTES)
-    kinds = [int(struct.unpack_from(order, entries, at)[0]) >> 16 & 0xFF for at in usable]
+    kinds = [int(struct.unpack_from(directories.order + "I", entries, at)[0]) >> 16 & 0xFF for at in usable]
     return max(1, kinds.count(_MPF_MULTI_FRAME))
 
 

@@ -6,9 +6,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded, UnsupportedVariant
-
-MAX_CHUNKS = 20_000
+from imago.imaging.containers.reading import (
+    MAX_CHUNKS,
+    BoundedReader,
+    BrokenContainer,
+    Chunk,
+    LimitExceeded,
+    UnsupportedVariant,
+)
 
 # The bit depths of each colour type.
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -18,15 +23,6 @@ _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 _NAME = re.compile(rb"[A-Za-z]{4}")
 _IHDR_BYTES = 13
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The name of a chunk, and the position and length of its data."""
-
-    name: bytes
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""A reader of ranges of a file that limits how much a crafted file can cost."""
+"""A reader of ranges of a file that limits how much a crafted file can cost, and what formats have in common."""
 
 import re
 import time
+from dataclasses import dataclass
 from typing import BinaryIO
 
 # A scan of a whole file of the default upload limit (50 MB) must fit.
@@ -11,6 +12,8 @@ MAX_WINDOWS = 3000
 # Segments, chunks, boxes, directory entries and blocks; each takes about a microsecond.
 MAX_STEPS = 200_000
 MAX_CPU_SECONDS = 0.8
+# The chunks of a PNG or WebP file.
+MAX_CHUNKS = 20_000
 
 _SMALLEST_WINDOW = 4096
 _LARGEST_WINDOW = 256 * 1024
@@ -26,6 +29,24 @@ class LimitExceeded(BrokenContainer):
 
 class UnsupportedVariant(BrokenContainer):
     """The file is valid, but nothing here decodes this variant of its format; the message names it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The name of a chunk of PNG or WebP, and the position and length of its data."""
+
+    name: bytes
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Size in pixels and the number of frames."""
+
+    width: int
+    height: int
+    frames: int
 
 
 class BoundedReader:

@@ -133,8 +133,7 @@ def essentials(directories: Directories) -> bytes:
             inline = struct.pack(directories.order + "I", start + len(blobs))
             blobs += data + b"\0" * (len(data) & 1)
         entries.append(struct.pack(directories.order + "HHI", tag, entry.kind, count) + inline)
-    head = b"II" if directories.order == "<" else b"MM"
-    head += struct.pack(directories.order + "HIH", 42, 8, len(entries))
+    head = directories.mark + struct.pack(directories.order + "HIH", 42, 8, len(entries))
     return head + b"".join(entries) + bytes(4) + blobs
 
 

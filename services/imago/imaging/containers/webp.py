@@ -2,33 +2,12 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
-
-MAX_CHUNKS = 20_000
+from imago.imaging.containers.reading import MAX_CHUNKS, BoundedReader, BrokenContainer, Chunk, Layout, LimitExceeded
 
 _ANIMATION = 0x02
 _LOSSLESS_SIGNATURE = 0x2F
 _KEY_FRAME = b"\x9d\x01\x2a"
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The name of a chunk, and the position and length of its data."""
-
-    name: bytes
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Size in pixels and the number of frames."""
-
-    width: int
-    height: int
-    frames: int
 
 
 def chunks(reader: BoundedReader) -> Iterator[Chunk]:
@@ -46,7 +25,7 @@ def chunks(reader: BoundedReader) -> Iterator[Chunk]:
 
 def layout(reader: BoundedReader) -> Layout:
     """Return the layout of a file; raise BrokenContainer if it has no image."""
-    head = reader.read(12, min(18, reader.size))
+    head = reader.read(12, 18)
     first, data = head[:4], head[8:]
     if first == b"VP8X" and len(data) == 10:
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (4, 7))

@@ -1,8 +1,9 @@
 """Read EXIF into the camera, the exposure, the time and the place.
 
-The tolerant reader of `imaging.ifd` is the default, and piexif is an option (`EXIF_READER`): piexif drops the last
-letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry is
-broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
+The tolerant reader of `imaging.ifd` is the default, and piexif is an option of the exif stage (`EXIF_READER`) for
+every format but TIFF, which piexif would load into memory. The vision stage always uses the default. piexif drops the
+last letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry
+is broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
 """
 
 import io
@@ -38,23 +39,28 @@ def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
 
 def parse(block: bytes, *, reader: ExifReader = "ifd") -> ExifResult:
     """Return the result of an EXIF block, which begins with its byte order (`II` or `MM`)."""
-    if reader == "piexif":
-        try:
-            # piexif trusts counts, and allocates whatever a crafted one requests.
-            if Directories(io.BytesIO(block)).plausible():
-                loaded = piexif.load(block)
-                return _result(TagTables(loaded["0th"], loaded["Exif"], loaded["GPS"]))
-        except (NotTiff, *PARSER_ERRORS):
-            return _tolerant(io.BytesIO(block))
-    return _tolerant(io.BytesIO(block))
+    tables = _by_piexif(block) if reader == "piexif" else None
+    return _result(tables) if tables else _tolerant(io.BytesIO(block))
+
+
+def _by_piexif(block: bytes) -> TagTables | None:
+    """Return the tags as piexif reads them; None if it can't read the block, or not safely."""
+    try:
+        # piexif trusts counts, and allocates whatever a crafted one requests.
+        if not Directories(io.BytesIO(block)).plausible():
+            return None
+        loaded = piexif.load(block)
+    except PARSER_ERRORS:
+        return None
+    return TagTables(loaded["0th"], loaded["Exif"], loaded["GPS"])
 
 
 def _tolerant(stream: BinaryIO) -> ExifResult:
     try:
         directories = Directories(stream)
-        tables = TagTables(*directories.read())
-    except (NotTiff, *PARSER_ERRORS):
+    except NotTiff:
         return ExifResult()
+    tables = TagTables(*directories.read())
     return _completed(_result(tables), directories, tables)
 
 

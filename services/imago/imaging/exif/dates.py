@@ -36,7 +36,7 @@ _MODIFIED = (Tag.MODIFIED, Tag.SUBSECONDS_MODIFIED, Tag.OFFSET_MODIFIED)
 def taken_at(tables: TagTables) -> str | None:
     """Return the local time at which the picture was taken, in ISO 8601, with an offset only if EXIF has one.
 
-    The time of the last change stands for it only if the file has no other date. A date that can't be read is unknown:
+    The time of the last change is used only if the file has no other date. A date that can't be read is unknown:
     the next one may be that of a scan or of an edit, years later.
     """
     found = False
@@ -76,10 +76,10 @@ def parse_moment(written: str) -> tuple[datetime, str | None, str] | None:
         return _compact(written)
     day = match["year"], match["month"], match["day"]
     if match["hour"] is None:
-        local = _local(*day, "0", "0", "0")
+        local = local_time(*day)
         return (local, None, "") if local else None
-    local = _local(*day, _hour(match["hour"], match["half"]), match["minute"], match["second"] or "0")
-    return (local, match["fraction"] or "", _offset(match["rest"])) if local else None
+    local = local_time(*day, _hour(match["hour"], match["half"]), match["minute"], match["second"] or "0")
+    return (local, match["fraction"] or "", utc_offset(match["rest"])) if local else None
 
 
 def _compact(written: str) -> tuple[datetime, str | None, str] | None:
@@ -87,10 +87,10 @@ def _compact(written: str) -> tuple[datetime, str | None, str] | None:
     if match is None:
         return None
     *clock, rest = match.groups()[3:]
-    local = _local(*match.groups()[:3], *(part or "0" for part in clock))
+    local = local_time(*match.groups()[:3], *(part or "0" for part in clock))
     if local is None:
         return None
-    return (local, "", _offset(rest)) if rest is not None else (local, None, "")
+    return (local, "", utc_offset(rest)) if rest is not None else (local, None, "")
 
 
 def _hour(hour: str, half: str | None) -> str:
@@ -99,7 +99,10 @@ def _hour(hour: str, half: str | None) -> str:
     return str(int(hour) % 12 + (12 if half[0] in "Pp" else 0))
 
 
-def _local(year: str, month: str, day: str, hour: str, minute: str, second: str) -> datetime | None:
+def local_time(
+    year: str, month: str, day: str, hour: str = "0", minute: str = "0", second: str = "0"
+) -> datetime | None:
+    """Return the time of its written parts; None if there is no such time."""
     # Phones that count the hours from 1 to 24 write 24 just after midnight. A leap second has the number 60.
     clock = 0 if int(hour) == 24 else int(hour), int(minute), 59 if int(second) == 60 else int(second)
     try:
@@ -114,10 +117,11 @@ def _digits(value: Any) -> str | None:
 
 
 def _offset_of(value: Any) -> str | None:
-    return _offset(ascii_text(value)) or None
+    return utc_offset(ascii_text(value)) or None
 
 
-def _offset(written: str) -> str:
+def utc_offset(written: str) -> str:
+    """Return an offset from UTC as `+02:00`; '' if the text is none that a time zone has."""
     if _UTC.fullmatch(written):
         return "+00:00"
     match = _OFFSET.fullmatch(written)

@@ -27,7 +27,7 @@ _LONGEST_FRACTION = 0.3
 
 
 def iso(tables: TagTables) -> int | None:
-    """Return the sensitivity: 65535 stands for more, which is in one of the tags for larger numbers."""
+    """Return the sensitivity: 65535 means more, which is in one of the tags for larger numbers."""
     written = tables.first(sensitivity, Tag.SENSITIVITY)
     if written is not None and written < _FULL:
         return written

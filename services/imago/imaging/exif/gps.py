@@ -10,7 +10,7 @@ from imago.imaging.ifd import Tags
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 
 # 1 and 3 are below the ellipsoid and below sea level (EXIF 3.0, 4.6.7.1.6).
-_BELOW = (1, 3)
+BELOW = (1, 3)
 _HIGHEST = 100_000
 # No camera was deeper. Writers without signed rationals wrap a negative altitude around.
 _DEEPEST = -12_000
@@ -57,21 +57,25 @@ def _parts(value: Any) -> tuple[list[float | None], bool]:
 
 
 def _written_parts(written: str, signs: str) -> list[float | None]:
-    # A comma separates in XMP's form `51,30.5N` and in `51,30,30`. Alone it is a decimal point.
+    # A comma separates in XMP's form `51,30.5N` and in `51,30,30`. A single one is a decimal point.
     # In `51,0,30,0,30,5` every other comma is a decimal point.
     if written.count(",") == 5 and "." not in written:
         written = re.sub(r"([0-9]+),([0-9]+)", r"\1.\2", written)
-    alone = written.count(",") == 1 and "." not in written and written[-1] not in signs
-    plain = written.replace(",", "." if alone else " ")
+    is_decimal_comma = written.count(",") == 1 and "." not in written and written[-1] not in signs
+    plain = written.replace(",", "." if is_decimal_comma else " ")
     found: list[float | None] = [float(part[:20]) for part in _UNSIGNED_NUMBER.findall(plain)]
     return found if len(found) <= 3 else []
 
 
 def _altitude(value: Any, reference: Any) -> float | None:
     metres = next(iter(numbers(_unwrapped(value))), None)
+    return signed_altitude(metres, below=_altitude_reference(reference) in BELOW)
+
+
+def signed_altitude(metres: float | None, *, below: bool) -> float | None:
+    """Return an altitude, negative if the file says that it is `below` zero or has a sign; None if it can't be."""
     if metres is None or abs(metres) >= _HIGHEST:
         return None
-    below = metres < 0 or _altitude_reference(reference) in _BELOW
     return round(-abs(metres) if below else metres, 3) + 0.0
 
 

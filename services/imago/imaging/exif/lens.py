@@ -16,7 +16,7 @@ _UNKNOWN = re.compile(
 def lens(tables: TagTables) -> str | None:
     """Return the name of the lens, or its specification such as `18-55mm f/3.5-5.6`."""
     named = tables.first(lens_name, Tag.LENS_MODEL, Tag.PHOTOSHOP_LENS)
-    return named or tables.first(_specified, Tag.LENS_SPECIFICATION, Tag.DNG_LENS)
+    return named or tables.first(specified, Tag.LENS_SPECIFICATION, Tag.DNG_LENS)
 
 
 def lens_name(value: Any) -> str | None:
@@ -25,7 +25,8 @@ def lens_name(value: Any) -> str | None:
     return None if name is None or _UNKNOWN.fullmatch(name) else name
 
 
-def _specified(value: Any) -> str | None:
+def specified(value: Any) -> str | None:
+    """Return the specification of a lens that a tag has as four rationals."""
     if not isinstance(value, tuple) or len(value) != 4:
         return None
     return specification(*(positive(part, limit=100_000) for part in value))
@@ -34,7 +35,7 @@ def _specified(value: Any) -> str | None:
 def specification(
     shortest: float | None, longest: float | None, widest: float | None = None, widest_at_longest: float | None = None
 ) -> str | None:
-    """Return focal lengths in millimetres and f-numbers as lenses are named; None stands for an unknown part."""
+    """Return focal lengths in millimetres and f-numbers as lenses are named; None means an unknown part."""
     lengths = _range(shortest, longest)
     if not lengths:
         return None

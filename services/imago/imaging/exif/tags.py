@@ -57,7 +57,7 @@ class TagTables:
     gps: Tags = field(default_factory=dict)
 
     def all(self, tag: Tag) -> list[Any]:
-        """Return the values of a tag in the main and in the EXIF directory, that of its own directory first.
+        """Return the values of a tag in the main and in the EXIF directory, its own directory's value first.
 
         Programs copy tags into the wrong directory, and cameras write them there.
         """

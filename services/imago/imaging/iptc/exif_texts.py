@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from imago.core.images.results import Iptc
+from imago.imaging.exif.values import decoded, raw_bytes
 from imago.imaging.ifd import Tags
 from imago.imaging.iptc import fields
 
@@ -37,27 +38,18 @@ def read_texts(main: Tags) -> Iptc:
 
 
 def _text(value: Any) -> str:
-    return _decoded(value.split(b"\0", 1)[0]) if isinstance(value, bytes) else ""
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    return decoded((raw_bytes(value) or b"").split(b"\0", 1)[0])
 
 
 def _wide_text(value: Any) -> str:
     """Decode one of Windows' texts, which are bytes or numbers of UTF-16."""
-    if isinstance(value, tuple) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
-        value = bytes(value)
-    return value.decode("utf-16-le", "replace").split("\0", 1)[0] if isinstance(value, bytes) else ""
+    return (raw_bytes(value) or b"").decode("utf-16-le", "replace").split("\0", 1)[0]
 
 
 def _copyright(value: Any) -> str | None:
     """Return the photographer's and the editor's copyright, which EXIF separates by a zero."""
-    parts = value.split(b"\0")[:2] if isinstance(value, bytes) else ()
-    return fields.paragraph("\n".join(text for text in (_decoded(part).strip() for part in parts) if text))
+    parts = (raw_bytes(value) or b"").split(b"\0")[:2]
+    return fields.paragraph("\n".join(text for text in (decoded(part).strip() for part in parts) if text))
 
 
 def _rating(main: Tags) -> int | None:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import islice
 
 from imago.core.images.results import IptcPlace
 from imago.core.texts import clean_text
+from imago.imaging.exif import dates
 
 MAX_LINE = 256
 MAX_PARAGRAPH = 4_000
@@ -72,25 +72,16 @@ def local_time(moment: str | None) -> str | None:
 
 def _written(match: re.Match[str], last: str) -> str | None:
     """Return the date up to a part of it; None if the part can't be, such as a month 00."""
-    hour, minute, second = (int(match[name] or 0) if last == "hour" else 0 for name in ("hour", "minute", "second"))
-    month = match["month"] if last != "year" else "01"
-    day = match["day"] if last in ("hour", "day") else "01"
-    try:
-        # Local times, with the offset they are written with.
-        exact = datetime(int(match["year"]), int(month), int(day), hour, minute, second)  # noqa: DTZ001
-    except ValueError:
+    clock = [match[name] or "0" for name in ("hour", "minute", "second")] if last == "hour" else []
+    month = match["month"] if last != "year" else "1"
+    day = match["day"] if last in ("hour", "day") else "1"
+    exact = dates.local_time(match["year"], month, day, *clock)
+    if exact is None:
         return None
     if last != "hour":
         return exact.date().isoformat()[: {"year": 4, "month": 7, "day": 10}[last]]
     fraction = f".{match['fraction'][:6]}" if match["fraction"] and int(match["fraction"]) else ""
-    return exact.isoformat() + fraction + _offset(match["offset"] or "")
-
-
-def _offset(text: str) -> str:
-    if text in ("", "Z"):
-        return "+00:00" if text else ""
-    hours, minutes = int(text[1:3]), int(text[-2:])
-    return f"{text[0]}{hours:02}:{minutes:02}" if hours <= 14 and minutes < 60 else ""
+    return exact.isoformat() + fraction + dates.utc_offset(match["offset"] or "")
 
 
 def _distinct(texts: Iterable[str], *, limit: int, count: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from imago.core.images.results import Iptc, IptcPlace
+from imago.imaging.iptc.fields import place_or_none
 from imago.imaging.iptc.iim import IimFields
 
 T = TypeVar("T", Iptc, IptcPlace)
@@ -22,9 +23,9 @@ def reconcile(xmp: Iptc, iim: IimFields, exif: Iptc) -> Iptc | None:
     """Return the fields, each of the first source that has it; None if none has any."""
     first, second = (_uncut(iim.iptc, xmp), xmp) if iim.newer_than_xmp else (xmp, iim.iptc)
     combined = _completed(_completed(first, second), exif)
-    # The names of this place are properties of their own; those of the other places belong together.
+    # The names of this place are separate properties; those of the other places belong together.
     place = _completed(first.place or IptcPlace(), second.place or IptcPlace())
-    combined = replace(combined, place=None if place == IptcPlace() else place)
+    combined = replace(combined, place=place_or_none(place))
     return None if combined == Iptc() else combined
 
 

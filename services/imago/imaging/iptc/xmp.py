@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from imago.core.images.results import Gps, Iptc, IptcPlace
+from imago.imaging.exif.gps import BELOW, signed_altitude
 from imago.imaging.iptc import fields
 from imago.imaging.iptc.xmp_tree import Properties, XmpValue, read_properties
 
@@ -117,8 +118,8 @@ def _places(value: XmpValue | None) -> Iterator[IptcPlace]:
             country=_first_line(item.fields, f"{_EXTENSION}CountryName"),
             country_code=_first_line(item.fields, f"{_EXTENSION}CountryCode"),
         )
-        if place != IptcPlace():
-            yield place
+        if (named := fields.place_or_none(place)) is not None:
+            yield named
 
 
 def _items(value: XmpValue) -> tuple[XmpValue, ...]:
@@ -162,7 +163,5 @@ def _degrees(values: Properties, name: str, *, signs: str, limit: int) -> float 
 
 def _altitude(values: Properties) -> float | None:
     metres = _number(_text(values.get(f"{_EXIF}GPSAltitude")))
-    if metres is None or abs(metres) >= 100_000:
-        return None
-    below = _text(values.get(f"{_EXIF}GPSAltitudeRef")).strip() == "1"
-    return round(-metres if below else metres, 3)
+    reference = _text(values.get(f"{_EXIF}GPSAltitudeRef")).strip()
+    return signed_altitude(metres, below=reference in map(str, BELOW))

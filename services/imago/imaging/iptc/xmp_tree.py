@@ -1,7 +1,7 @@
 """Read an XMP packet (ISO 16684-1) into its properties.
 
-A packet is XML from a stranger. Document types, and so entities, end the reading; size, depth and the number of
-elements and attributes are limited. What was read before an error or a limit is kept, so that a damaged packet costs
+A packet is untrusted XML. A document type stops parsing, and so do entities; size, depth and the number of elements
+and attributes are limited. What was read before an error or a limit is kept, so that a damaged packet costs
 only its damaged part.
 """
 

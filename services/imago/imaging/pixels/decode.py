@@ -8,12 +8,10 @@ from PIL import Image
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.files import TaskFile, reading
 from imago.imaging.pixels.colour import to_srgb
-from imago.imaging.pixels.opening import NoSuchPageError, OpenedImage, open_image
+from imago.imaging.pixels.opening import OpenedImage, open_image
 from imago.imaging.pixels.orientation import make_upright, orientation, upright_size
 from imago.imaging.pixels.salvage import continued
 from imago.imaging.pixels.samples import averageable, to_plain
-
-__all__ = ["DecodedImage", "NoSuchPageError", "decode_image", "shrink"]
 
 # The factors by which libjpeg can shrink an image while it decodes.
 _JPEG_SCALES = (2, 4, 8)

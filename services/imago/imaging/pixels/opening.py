@@ -17,7 +17,7 @@ from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.containers import jpeg
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
 from imago.imaging.files import TaskFile, reading
-from imago.imaging.header import PARSER_ERRORS, sniff
+from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, sniff
 from imago.imaging.pixels import avif, png, tiff
 from imago.imaging.pixels.cicp import CodePoints
 from imago.imaging.pixels.samples import Samples
@@ -99,7 +99,8 @@ def _open(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
 
 
 def _open_jpeg(stream: BinaryIO) -> OpenedImage:
-    reader = BoundedReader(stream)
+    # Images that were stored before uploads had this check need it.
+    reader = BoundedReader(stream, max_steps=MAX_STEPS)
     try:
         jpeg.check_scans(reader, jpeg.layout(reader))
     except LimitExceeded as error:

@@ -6,12 +6,11 @@ from typing import BinaryIO
 
 from PIL import Image, ImageChops, ImageFile
 
+from imago.imaging.containers.png import chunks
+from imago.imaging.containers.reading import BoundedReader
 from imago.imaging.pixels.cicp import CodePoints
 
 _GRAY, _RGB = 0, 2
-
-# No real file has more chunks before its pixels.
-_MAX_CHUNKS = 1000
 
 
 @dataclass(frozen=True)
@@ -25,23 +24,21 @@ class PngHeader:
 
 
 def read_header(stream: BinaryIO) -> PngHeader:
-    """Read the chunks before the pixels. Raises struct.error on a file that ends before them."""
+    """Read the chunks before the pixels. Raises BrokenContainer on an invalid chunk."""
     depth, colour_type, key, code_points = 8, _RGB, None, None
-    position = 8
-    for _ in range(_MAX_CHUNKS):
-        stream.seek(position)
-        length, kind = struct.unpack(">I4s", stream.read(8))
-        if kind in (b"IDAT", b"IEND"):
+    reader = BoundedReader(stream)
+    for chunk in chunks(reader):
+        if chunk.name == b"IDAT":
             break
-        if kind == b"IHDR":
-            depth, colour_type = struct.unpack(">8xBB", stream.read(10))
-        elif kind == b"tRNS" and colour_type in (_GRAY, _RGB):
+        if chunk.name == b"IHDR":
+            depth, colour_type = struct.unpack(">8xBB", reader.exactly(chunk.offset, 10))
+        elif chunk.name == b"tRNS" and colour_type in (_GRAY, _RGB):
             samples = 1 if colour_type == _GRAY else 3
+            values = struct.unpack(f">{samples}H", reader.exactly(chunk.offset, 2 * samples))
             # Only the bits of a sample count (PNG, section 11.3.1.1).
-            key = tuple(value & (2**depth - 1) for value in struct.unpack(f">{samples}H", stream.read(2 * samples)))
-        elif kind == b"cICP":
-            code_points = CodePoints(*struct.unpack(">BB", stream.read(2)))
-        position += length + 12
+            key = tuple(value & (2**depth - 1) for value in values)
+        elif chunk.name == b"cICP":
+            code_points = CodePoints(*struct.unpack(">BB", reader.exactly(chunk.offset, 2)))
     return PngHeader(depth, colour_type, key, code_points)
 
 

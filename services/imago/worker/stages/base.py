@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 from imago.core.ai_usage.model import CallContext, CallKind
+from imago.core.images.recognition import Recognition
 from imago.core.images.results import StageResult
-from imago.core.images.vision import OcrProvider, VisionProvider
+from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.core.jobs.claims import Claim
+from imago.geocoding.geocoder import Geocoder
 from imago.imaging.sandbox.pool import ChildPool
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
@@ -16,10 +18,11 @@ from imago.settings import Settings
 
 @dataclass(frozen=True)
 class StageOutput:
-    """The result of a stage; `thumbnail_key` is the key of a stored thumbnail."""
+    """The result of a stage; `thumbnail_key` is the key of a stored thumbnail, `recognition` is of the vision stage."""
 
     result: StageResult
     thumbnail_key: str | None = None
+    recognition: Recognition | None = None
 
 
 class StageHandler(Protocol):
@@ -32,13 +35,15 @@ class StageHandler(Protocol):
 
 @dataclass(frozen=True)
 class StageTools:
-    """The dependencies of stage handlers; only the workers that call AI providers have them."""
+    """The dependencies of stage handlers; only the workers that use them have providers and a geocoder."""
 
     settings: Settings
     store: ObjectStore
     children: ChildPool
     vision: Callable[[CallContext], VisionProvider] | None = None
+    recognizer: Recognizer | None = None
     ocr: Callable[[CallContext], OcrProvider] | None = None
+    geocoder: Geocoder | None = None
 
 
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:

@@ -15,14 +15,14 @@ _CPU_OF_LINES = 20.0
 _TESSERACT = ("tesserocr", "pytesseract")
 
 
-def cpu_to_decode(claim: Claim, settings: Settings) -> float:
-    """Return the CPU seconds to decode and scale an image."""
-    return _CPU_OF_EVERY_TASK + claim.pixels / 1e6 * settings.decode_cpu_per_megapixel
+def cpu_to_decode(pixels: int, settings: Settings) -> float:
+    """Return the CPU seconds to decode and scale an image of a number of pixels."""
+    return _CPU_OF_EVERY_TASK + pixels / 1e6 * settings.decode_cpu_per_megapixel
 
 
 def cpu_to_read(claim: Claim, settings: Settings) -> float:
     """Return the CPU seconds to decode and read all pages of an image."""
     page = min(claim.pixels, OCR_SIDE**2) / 1e6
     pages = min(claim.frames, settings.ocr_max_pages)
-    per_page = cpu_to_decode(claim, settings) + page * settings.ocr_cpu_per_megapixel
+    per_page = cpu_to_decode(claim.pixels, settings) + page * settings.ocr_cpu_per_megapixel
     return pages * (per_page + (0 if settings.ocr_engine in _TESSERACT else _CPU_OF_LINES))

@@ -11,11 +11,11 @@ from imago.worker.stages.cpu import cpu_to_decode
 
 
 async def store_thumbnail(
-    tools: StageTools, original: str, target_key: str, directory: Path, *, cpu_seconds: float | None = None
+    tools: StageTools, original: str, target_key: str, directory: Path, *, pixels: int
 ) -> ThumbnailResult:
     """Make the thumbnail of a stored original in a child process and store it; `directory` is temporary.
 
-    `cpu_seconds` limits the CPU time beside the limit of all tasks.
+    The CPU time is limited by the number of pixels.
 
     Raises StageFailure, ObjectMissing or StorageUnavailable.
     """
@@ -32,7 +32,7 @@ async def store_thumbnail(
             timeout=settings.stage_timeout(Stage.THUMBNAIL),
             reads={"source": source},
             writes={"target": target},
-            cpu_seconds=cpu_seconds,
+            cpu_seconds=cpu_to_decode(pixels, settings),
         )
     result = ThumbnailResult.from_json(answer)
     await tools.store.put(target_key, target, content_type=result.content_type)
@@ -47,8 +47,6 @@ class ThumbnailStage:
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Make and store the thumbnail."""
-        settings = self._tools.settings
-        key = thumbnail_key(settings.s3_prefix, claim.image.client, claim.image.uuid)
-        cpu = cpu_to_decode(claim, settings)
-        made = await store_thumbnail(self._tools, claim.object_key, key, directory, cpu_seconds=cpu)
+        key = thumbnail_key(self._tools.settings.s3_prefix, claim.image.client, claim.image.uuid)
+        made = await store_thumbnail(self._tools, claim.object_key, key, directory, pixels=claim.pixels)
         return StageOutput(made, thumbnail_key=key)

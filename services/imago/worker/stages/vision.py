@@ -18,21 +18,24 @@ from imago.worker.stages.cpu import cpu_to_decode
 class VisionStage:
     """Lets a provider describe the image.
 
-    It reads EXIF metadata itself, because stages do not wait for each other.
+    It reads EXIF metadata itself, because stages do not wait for each other. The offline recognition runs whichever
+    provider describes the image, because search and comparison use what it finds.
     """
 
     def __init__(self, tools: StageTools) -> None:
-        if tools.vision is None:
-            raise ValueError("the vision stage needs an AI provider")
+        if tools.vision is None or tools.recognizer is None:
+            raise ValueError("the vision stage needs a provider and a recognizer")
         self._tools = tools
         self._provider = tools.vision
+        self._recognizer = tools.recognizer
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Prepare the image in a child process and call the provider."""
         provider = self._provider(call_context(claim, CallKind.VISION, self._tools.settings))
         prepared, image = await self._prepare(claim, directory / "prepared.jpg")
         result = await provider.describe(image)
-        return StageOutput(replace(result, truncated=True) if prepared.truncated else result)
+        result = replace(result, truncated=True) if prepared.truncated else result
+        return StageOutput(result, recognition=image.recognition)
 
     async def _prepare(self, claim: Claim, target: Path) -> tuple[PreparedImage, VisionInput]:
         settings = self._tools.settings
@@ -43,17 +46,19 @@ class VisionStage:
                 timeout=settings.stage_timeout(Stage.VISION),
                 reads={"source": source},
                 writes={"target": target},
-                cpu_seconds=cpu_to_decode(claim, settings),
+                cpu_seconds=cpu_to_decode(claim.pixels, settings),
             )
             exif = await asyncio.to_thread(_read_exif, source)
         prepared = PreparedImage.from_json(answer)
+        jpeg = await asyncio.to_thread(target.read_bytes)
         image = VisionInput(
-            jpeg=await asyncio.to_thread(target.read_bytes),
+            jpeg=jpeg,
             width=prepared.width,
             height=prepared.height,
             colours=prepared.colours,
             exif=exif,
             language=claim.description_language,
+            recognition=await self._recognizer.recognize(jpeg),
         )
         return prepared, image
 

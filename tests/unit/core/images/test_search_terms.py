@@ -17,13 +17,16 @@ def finds(query: str, document: str) -> bool:
 
 
 def _has(term: SearchTerm, terms: Sequence[str]) -> bool:
-    return any(each.startswith(term.text) if term.prefix else each == term.text for each in terms)
+    return any(
+        each in term.forms or each == term.text or (term.prefix and each.startswith(term.text)) for each in terms
+    )
 
 
-def test_the_words_of_a_query_are_whole_except_the_last() -> None:
-    words = query_terms('"été" OR (noël*) NEAR & | !')
-    assert [term.text for term in words] == ["ete", "or", "noel", "near"]
-    assert [term.prefix for term in words] == [False, False, False, True]
+def test_the_words_of_a_query_may_be_beginnings_unless_they_are_short() -> None:
+    words = query_terms('"été" NOT (noël*) ab & | ! x')
+    assert [term.text for term in words] == ["ete", "not", "noel", "ab", "x"]
+    assert [term.prefix for term in words] == [True, True, True, False, True]
+    assert not any(term.prefix for term in query_terms("été noël", prefixes=False))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,10 @@ def test_the_words_of_a_query_are_whole_except_the_last() -> None:
         ("coeur", "Cœur"),
         ("strasse", "Straße"),
         ("strass", "Straße"),
+        ("pass dupont", "passport of M. Dupont"),
+        ("cars in the street", "A car on a street"),
+        ("le cheval", "Deux chevaux"),
+        ("les chevaux", "un cheval"),
     ],
 )
 def test_words_are_found_inside_texts(query: str, document: str) -> None:

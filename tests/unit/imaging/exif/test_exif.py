@@ -39,6 +39,43 @@ def test_a_broken_value_does_not_affect_other_values() -> None:
     assert parse(broken).camera.model == "D70"
 
 
+def with_overlapping_values(place: str) -> bytes:
+    """Return a block whose directory `place` claims the whole block as the value of each of its 200 entries."""
+    linked = 8 + 2 + 12 + 4
+    claims = [(0x0111, 4, 16_000, bytes(4))] * 200
+    crafted = struct.pack("<H", len(claims)) + b"".join(struct.pack("<HHI", *claim[:3]) + claim[3] for claim in claims)
+    data = crafted + bytes(64_000)
+    if place == "next":
+        return block((0x0112, 3, 1, b"\1\0\0\0"), data=data, following=linked)
+    if place == "interoperability":
+        exif = struct.pack("<HHHII", 1, 0xA005, 4, 1, linked + 18) + bytes(4)
+        return block((0x8769, 4, 1, struct.pack("<I", linked)), data=exif + data)
+    return block(*claims, data=data)
+
+
+@pytest.mark.parametrize("place", ["main", "next", "interoperability"])
+def test_piexif_never_reads_a_block_whose_values_overlap(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each value is as large as the block, so that piexif would take hundreds of times its size.
+    read = []
+    monkeypatch.setattr("piexif.load", lambda *_: read.append(place))
+    parse(with_overlapping_values(place), reader="piexif")
+    assert not read
+
+
+def test_piexif_reads_a_block_with_a_thumbnail(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = {
+        "0th": {piexif.ImageIFD.Model: "D70"},
+        "Exif": {piexif.ExifIFD.FNumber: (28, 10)},
+        "1st": {piexif.ImageIFD.Compression: 6},
+    }
+    tags["thumbnail"] = encoded("jpeg", picture(32, 32))
+    data = piexif.dump({**tags, "Interop": {piexif.InteropIFD.InteroperabilityIndex: "R98"}})[6:]
+    read, load = [], piexif.load
+    monkeypatch.setattr("piexif.load", lambda block: read.append(block) or load(block))
+    assert parse(data, reader="piexif").camera.model == "D70"
+    assert read
+
+
 @pytest.mark.parametrize(
     ("tag", "numerator", "denominator"), [(0x829A, 1, 0), (0x829D, 0, 0), (0x920A, 2**32 - 1, 1), (0x829A, 0, 5)]
 )

@@ -113,7 +113,7 @@ def test_hdr_pictures_keep_the_brightness_of_what_is_darker_than_white(
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_highlights_of_hdr_pictures_are_told_from_white(transfer: int) -> None:
+def test_highlights_of_hdr_pictures_are_distinguished_from_white(transfer: int) -> None:
     levels = [(round(share * 255),) * 3 for share in (0.4, 0.55, 0.65, 0.75)]
     data = with_code_points("PNG", levels, 9, transfer)
     image = decode_image(io.BytesIO(data), max_side=512, max_pixels=10**6).image

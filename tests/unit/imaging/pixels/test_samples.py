@@ -82,6 +82,13 @@ def test_a_colour_that_differs_in_one_of_16_bits_is_not_transparent() -> None:
     assert [colour[3] for colour in middles(image)] == [0, 255, 255, 255]
 
 
+def test_a_transparent_colour_counts_after_thousands_of_other_chunks() -> None:
+    data = png(quadrants(COLOURS), depth=8, colour_type=RGB, key=COLOURS[0])
+    chunks = (struct.pack(">I", 1) + b"teSt" + b"x" + struct.pack(">I", zlib.crc32(b"teStx"))) * 1100
+    image = shown(data[:33] + chunks + data[33:])
+    assert [colour[3] for colour in middles(image)] == [0, 255, 255, 255]
+
+
 @pytest.mark.parametrize(("depth", "colour_type"), [(8, GRAY), (16, GRAY), (8, RGB), (16, RGB)])
 def test_the_transparent_colour_leaves_no_fringe(depth: int, colour_type: int) -> None:
     at_y, at_x = np.mgrid[:600, :600]

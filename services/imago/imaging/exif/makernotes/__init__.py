@@ -1,4 +1,4 @@
-"""Maker notes: what makers write in forms of their own. They are read only for what the standard tags lack.
+"""Maker notes: what makers write in proprietary formats. They are read only for what the standard tags lack.
 
 The forms are not published. What is read here is known from many cameras (https://exiftool.org/TagNames/ describes it)
 and is bounded: a wanted tag of one or two directories, no names that need a decryption.

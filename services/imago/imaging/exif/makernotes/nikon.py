@@ -1,11 +1,11 @@
 """Nikon: three forms, two of them with the same tags. The names of lenses are encrypted; their specification isn't."""
 
 import struct
-from typing import Any
 
-from imago.imaging.exif.lens import specification
-from imago.imaging.exif.makernotes.note import MakerNote, Note, byte_order
-from imago.imaging.exif.values import positive
+from imago.imaging.exif.exposure import sensitivity
+from imago.imaging.exif.lens import specified
+from imago.imaging.exif.makernotes.note import MakerNote, Note
+from imago.imaging.ifd import byte_order
 
 _ISO, _LENS = 0x0002, 0x0084
 _WANTED = frozenset({_ISO, _LENS})
@@ -31,16 +31,6 @@ def read(note: Note) -> MakerNote | None:
         tags = note.tags(0, _WANTED)
     else:
         return None
-    return MakerNote(_lens(tags.get(_LENS)), _iso(tags.get(_ISO)))
-
-
-def _lens(value: Any) -> str | None:
-    if not isinstance(value, tuple) or len(value) != 4:
-        return None
-    return specification(*(positive(part, limit=100_000) for part in value))
-
-
-def _iso(value: Any) -> int | None:
+    iso = tags.get(_ISO)
     # Two SHORTs, of which the second is the sensitivity.
-    number = value[-1] if isinstance(value, tuple) and value else value
-    return number if isinstance(number, int) and 0 < number < 10_000_000 else None
+    return MakerNote(specified(tags.get(_LENS)), sensitivity(iso[-1] if isinstance(iso, tuple) else iso))

@@ -43,8 +43,3 @@ class Note:
         # A directory has fewer than 256 entries, so that the larger byte of their number is zero.
         count = self.directories.bytes_at(start, 2)
         return "<" if count[1:] == b"\0" else ">" if count[:1] == b"\0" else self.directories.order
-
-
-def byte_order(mark: bytes) -> str | None:
-    """Return struct's byte order of `II` or `MM`; None for anything else."""
-    return {b"II": "<", b"MM": ">"}.get(mark)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from imago.ai.offline.colours import is_black_and_white, main_colour_names
+from imago.ai.offline.vision.colours import is_black_and_white, main_colour_names
 from imago.core.images.results import Camera, ExifResult, Gps
 from imago.core.images.vision import VisionInput
 

@@ -1,0 +1,1 @@
+"""What the offline models see in an image, and how it is said."""
