@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from imago.core.images.ocr_result import (
     Box,
-    RecognizedWord,
     build_reading,
     build_reading_of_pages,
     choose_reading,
 )
+from imago.core.images.ocr_words import PageWords, encode_words
 from imago.core.images.results import OcrReading, OcrResult
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.files import TaskFile
@@ -38,13 +38,12 @@ class PageLimits:
 
 @dataclass(frozen=True)
 class DocumentReading:
-    """The chosen reading and all others; the words of the chosen one by page, with boxes in the upright picture.
+    """The chosen reading and all others, with the words of the chosen one.
 
     `has_lines` says whether the detector found lines of text, which an engine may have left unread.
     """
 
     result: OcrResult
-    words: tuple[tuple[RecognizedWord, ...], ...]
     has_lines: bool
 
     @property
@@ -56,15 +55,29 @@ class DocumentReading:
         """Return the JSON that a child process sends."""
         return {
             "result": self.result.to_json(),
-            "words": [[asdict(word) for word in page] for page in self.words],
+            "words": self.result.words,
             "has_lines": self.has_lines,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DocumentReading":
         """Return the reading from its JSON."""
-        words = tuple(tuple(RecognizedWord(**word) for word in page) for page in data["words"])
-        return cls(OcrResult.from_json(data["result"]), words, data["has_lines"])
+        return cls(replace(OcrResult.from_json(data["result"]), words=data["words"]), data["has_lines"])
+
+
+@dataclass(frozen=True)
+class _ReadPage:
+    """A page, and the readings of it: none if it has no lines of text."""
+
+    decoded: DecodedPage
+    readings: tuple[EngineWords, ...]
+
+    @property
+    def likeliest(self) -> EngineWords:
+        if not self.readings:
+            return EngineWords(paddle.ENGINE, ())
+        built = [build_reading(words.words, engine=words.engine, unread=words.unread) for words in self.readings]
+        return self.readings[built.index(choose_reading(built).chosen)]
 
 
 def read_document(
@@ -76,18 +89,17 @@ def read_document(
     """
     if options.engine == "auto" and not paddle.is_installed():
         options = replace(options, engine="tesserocr")
-    pages: list[tuple[EngineWords, ...]] = []
-    truncated = False
+    pages: list[_ReadPage] = []
     for number, page in _decoded_pages(source, options=options, limits=limits):
-        truncated = truncated or page.truncated
         if page.image is None:
-            pages.append(())
+            pages.append(_ReadPage(page, ()))
             continue
         read = read_page(page.image, page.quads, options)
         if number == 0:
             read.image.save(first_page, "PPM")
-        pages.append(tuple(_in_original(words, page.scale) for words in read.readings))
-    return _document(pages, options, truncated=truncated)
+        scale = page.width / page.image.width
+        pages.append(_ReadPage(page.without_pixels(), tuple(_in_original(words, scale) for words in read.readings)))
+    return _document(pages, options)
 
 
 def _decoded_pages(source: TaskFile, *, options: OcrOptions, limits: PageLimits) -> Iterator[tuple[int, DecodedPage]]:
@@ -124,31 +136,31 @@ def _scaled(box: Box | None, scale: float) -> Box | None:
     return left * scale, top * scale, right * scale, bottom * scale
 
 
-def _document(pages: Sequence[tuple[EngineWords, ...]], options: OcrOptions, *, truncated: bool) -> DocumentReading:
-    chosen = [_likeliest(readings) if readings else EngineWords(paddle.ENGINE, ()) for readings in pages]
-    engines = list(dict.fromkeys(words.engine for readings in pages for words in readings)) or [paddle.ENGINE]
+def _document(pages: Sequence[_ReadPage], options: OcrOptions) -> DocumentReading:
+    chosen = [page.likeliest for page in pages]
+    engines = list(dict.fromkeys(words.engine for page in pages for words in page.readings)) or [paddle.ENGINE]
     readings = [
-        _reading(engine, [words for page in pages for words in page if words.engine == engine], options)
+        _reading(engine, [words for page in pages for words in page.readings if words.engine == engine], options)
         for engine in engines
     ]
     if len(pages) > 1:
-        used = dict.fromkeys(words.engine for words, page in zip(chosen, pages, strict=True) if page)
+        used = dict.fromkeys(page.likeliest.engine for page in pages if page.readings)
         whole = _reading("+".join(used) or paddle.ENGINE, chosen, options)
         result = OcrResult(whole, tuple(readings if len(engines) > 1 else [whole]))
     else:
         result = choose_reading(readings)
-    return DocumentReading(
-        _of_all_pages(result, pages=len(pages), truncated=truncated),
-        tuple(words.words for words in chosen),
-        has_lines=any(pages),
-    )
+    has_lines = any(page.readings and len(page.decoded.quads) for page in pages)
+    return DocumentReading(_of_all_pages(result, pages), bool(has_lines))
 
 
-def _of_all_pages(result: OcrResult, *, pages: int, truncated: bool) -> OcrResult:
+def _of_all_pages(result: OcrResult, pages: Sequence[_ReadPage]) -> OcrResult:
+    truncated = any(page.decoded.truncated for page in pages)
     chosen, *readings = (
-        replace(reading, pages=pages, truncated=truncated) for reading in (result.chosen, *result.readings)
+        replace(reading, pages=len(pages), truncated=truncated) for reading in (result.chosen, *result.readings)
     )
-    return OcrResult(chosen, tuple(readings))
+    placed = [PageWords(page.decoded.width, page.decoded.height, page.likeliest.words) for page in pages]
+    words = encode_words(chosen.engine, placed) if chosen.has_text else None
+    return OcrResult(chosen, tuple(readings), words)
 
 
 def _reading(engine: str, pages: Sequence[EngineWords], options: OcrOptions) -> OcrReading:
@@ -159,8 +171,3 @@ def _reading(engine: str, pages: Sequence[EngineWords], options: OcrOptions) -> 
         expected_languages=options.languages,
         unread=fmean(unread) if unread else 0.0,
     )
-
-
-def _likeliest(readings: Sequence[EngineWords]) -> EngineWords:
-    built = [build_reading(words.words, engine=words.engine, unread=words.unread) for words in readings]
-    return readings[built.index(choose_reading(built).chosen)]

@@ -29,6 +29,8 @@ class StageSettings(SettingsGroup):
     tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
+    ocr_installed_languages: str = ""
+    """The languages that the workers can read, for an API whose machine has no Tesseract; empty: `ocr_languages`."""
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
     ocr_max_pages: int = Field(20, ge=1, le=1000)
@@ -54,7 +56,7 @@ class StageSettings(SettingsGroup):
                 raise ValueError("the thumbnail stage can't be disabled")
         return value
 
-    @field_validator("ocr_languages")
+    @field_validator("ocr_languages", "ocr_installed_languages")
     @classmethod
     def _known_languages(cls, value: str, info: ValidationInfo) -> str:
         directory, own = info.data.get("tessdata_dir"), set[str]()

@@ -103,3 +103,10 @@ def test_a_cut_page_is_read_as_far_as_it_goes() -> None:
     tall.save(buffer, "PNG", compress_level=0)
     reading = read(buffer.getvalue()[: buffer.tell() // 2])
     assert (reading.text, reading.truncated) == (NUMBERS[0], True)
+
+
+def test_a_photo_without_text_is_one_page() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1600, 1200), (90, 120, 60)).save(buffer, "JPEG")
+    reading = read(buffer.getvalue())
+    assert (reading.has_text, reading.pages, reading.engine) == (False, 1, "rapidocr")

@@ -121,8 +121,13 @@ def join_words(words: Sequence[RecognizedWord]) -> str:
     for word in words:
         if parts:
             parts.append("\n\n" if word.starts_paragraph else "\n" if word.starts_line else " ")
-        parts.append("".join(char for char in word.text if unicodedata.category(char)[0] != "C"))
+        parts.append(clean_word(word.text))
     return unicodedata.normalize("NFC", "".join(parts))[:MAX_TEXT].strip()
+
+
+def clean_word(text: str) -> str:
+    """Return the text of a word without control characters, in Unicode NFC."""
+    return unicodedata.normalize("NFC", "".join(char for char in text if unicodedata.category(char)[0] != "C"))
 
 
 def choose_reading(readings: Sequence[OcrReading]) -> OcrResult:

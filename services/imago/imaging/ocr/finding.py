@@ -1,6 +1,6 @@
 """Decode the pages of a file, and find the lines of text on each with the detector, which looks at a small copy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -22,13 +22,18 @@ _JPEG_START = b"\xff\xd8\xff"
 class DecodedPage:
     """An upright gray page, transparency on white, and the lines of text that were found on it, in its pixels.
 
-    `scale` is the size of the upright original over that of the page. `image` is None if the page has no text.
+    `width` and `height` are those of the upright original. `image` is None if the page has no text.
     """
 
     image: Image.Image | None
     quads: Quads
-    scale: float
+    width: int
+    height: int
     truncated: bool
+
+    def without_pixels(self) -> "DecodedPage":
+        """Return what is known of the page, without its image."""
+        return replace(self, image=None)
 
 
 def decode_page(source: TaskFile, *, max_side: int, max_pixels: int, page: int, finds_lines: bool) -> DecodedPage:
@@ -36,11 +41,11 @@ def decode_page(source: TaskFile, *, max_side: int, max_pixels: int, page: int, 
 
     A JPEG is decoded at a small size first, and again only if it has text. Raises what `decode_image` raises.
     """
-    if finds_lines and _is_jpeg(source):
+    if finds_lines and page == 0 and _is_jpeg(source):
         small = decode_image(source, max_side=_FINDING_SIDE, max_pixels=max_pixels)
         quads = paddle.find_lines(flatten(small.image))
         if not len(quads):
-            return DecodedPage(None, quads, 1.0, small.truncated)
+            return _page(small, quads)
         decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
         return _page(decoded, quads * (decoded.image.width / small.image.width))
     decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels, page=page)
@@ -50,9 +55,7 @@ def decode_page(source: TaskFile, *, max_side: int, max_pixels: int, page: int, 
 def _page(decoded: DecodedImage, quads: Quads | None) -> DecodedPage:
     has_lines = quads is None or len(quads) > 0
     image = flatten(decoded.image).convert("L") if has_lines else None
-    return DecodedPage(
-        image, _NO_LINES if quads is None else quads, decoded.width / decoded.image.width, decoded.truncated
-    )
+    return DecodedPage(image, _NO_LINES if quads is None else quads, decoded.width, decoded.height, decoded.truncated)
 
 
 def find_lines_again(image: Image.Image) -> Quads:

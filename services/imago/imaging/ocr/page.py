@@ -1,6 +1,6 @@
 """Read a page: with one engine, or with a second one where the first reads little of what the detector found.
 
-The flow and its thresholds are explained in docs/adr/0019-text-detector-before-ocr.md.
+The flow and its thresholds are explained in docs/adr/0010-a-text-detector-before-ocr.md.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from imago.imaging.ocr.unread import unread_share
 
 # A reading is good from these on; below them the second engine reads the page too.
 _GOOD_CONFIDENCE = 0.9
-_GOOD_UNREAD = 0.15
+_GOOD_UNREAD = 0.04
 
 # The longest lines show which way up a page is.
 _SAMPLED_LINES = 3

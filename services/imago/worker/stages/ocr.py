@@ -42,7 +42,7 @@ class OcrStage:
         if second is None:
             return StageOutput(first.result)
         again = replace(second, truncated=first.chosen.truncated)
-        result = choose_reading([*first.result.readings, again])
+        result = replace(choose_reading([*first.result.readings, again]), words=first.result.words)
         metrics.OCR_FALLBACKS.labels("second" if result.chosen is again else "first").inc()
         return StageOutput(result)
 
@@ -51,13 +51,9 @@ class OcrStage:
         settings, chosen = self._tools.settings, first.chosen
         if settings.ocr_fallback == "none" or chosen.pages != 1:
             return False
-        # `auto` has read a poor page with the second engine already.
-        if settings.ocr_fallback == settings.ocr_engine or (settings.ocr_fallback, settings.ocr_engine) == (
-            "rapidocr",
-            "auto",
-        ):
+        # These engines have read a poor page with PP-OCRv6 already.
+        if settings.ocr_fallback == "rapidocr" and settings.ocr_engine in ("auto", "rapidocr"):
             return False
-        # Without a detector a confidence of exactly 0 means that there is nothing on the page.
         return (first.has_lines or chosen.confidence > 0) and chosen.confidence < settings.ocr_fallback_confidence
 
     async def _read_first(self, claim: Claim, page: Path, languages: list[str]) -> DocumentReading:
