@@ -1,4 +1,4 @@
-"""AVIF files: their colour code points, which Pillow doesn't report, and a size for alpha images that lack one.
+"""AVIF files: their colour code points and clean aperture, which Pillow ignores, and a size for alpha without one.
 
 This reads the boxes again (ISO/IEC 14496-12 and 23008-12), because it needs their positions. It runs in the child
 process, so it only has to end, and any error of it means that the file is left as it is.
@@ -7,6 +7,7 @@ process, so it only has to end, and any error of it means that the file is left 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from imago.imaging.pixels.cicp import CodePoints
 
@@ -49,6 +50,26 @@ def code_points(data: bytes) -> CodePoints | None:
         at = properties.properties[index - 1].content
         if data[at : at + 4] == b"nclx":
             return CodePoints(*struct.unpack_from(">HH", data, at + 4))
+    return None
+
+
+def clean_aperture(data: bytes, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return the part of the primary image that is shown (left, top, right, bottom), by ISO/IEC 14496-12, 12.1.4.
+
+    Encoders pad images to the blocks of the codec. None if the file declares no part within the image's whole pixels.
+    Raises struct.error, KeyError or ValueError.
+    """
+    meta = _box(data, b"meta", 0, len(data))
+    content = {box.kind: box for box in _boxes(data, meta.content + 4, meta.end)}
+    properties = _read_properties(data, meta, content[b"iprp"])
+    for index in properties.indexes(_item(data, content[b"pitm"]), b"clap"):
+        numbers = struct.unpack_from(">IIIIiIiI", data, properties.properties[index - 1].content)
+        width, height, right, down = (Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        left, top = (size[0] - width) / 2 + right, (size[1] - height) / 2 + down
+        edges = left, top, left + width, top + height
+        is_within = 0 <= left < edges[2] <= size[0] and 0 <= top < edges[3] <= size[1]
+        if is_within and all(edge.denominator == 1 for edge in edges):
+            return int(left), int(top), int(edges[2]), int(edges[3])
     return None
 
 
