@@ -9,15 +9,17 @@ import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from imago.api.images.sort_cursors import encode_position
 from imago.api.images.stage_texts import localized
 from imago.api.json import StoredJson
 from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
 from imago.core.images.ocr_details import OcrDetails
-from imago.core.images.queries import ImageRow, Page, StageRow
+from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search import SearchPage, Tier
+from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
@@ -76,6 +78,10 @@ class ImagesResponse(TypedDict):
     items: list[ImageResponse]
     next_cursor: str | None
     quota: QuotaUsage
+    total: NotRequired[int]
+    """Present with `total=true`: the number of images that match all filters."""
+    total_exact: NotRequired[bool]
+    """Present with `total=true`: false if counting filtered images ended at 100,000, so that there may be more."""
 
 
 class StageStateResponse(TypedDict):
@@ -207,6 +213,15 @@ def images_response(page: Page, items: list[ImageResponse], limits: Limits) -> I
     return {
         "items": items,
         "next_cursor": next_cursor(page.next_before),
+        "quota": quota_usage(page.usage, limits),
+    }
+
+
+def sorted_response(page: SortedPage, items: list[ImageResponse], limits: Limits, *, sort: Sort) -> ImagesResponse:
+    """Return a page of images in another order, which are `items`, with the client's quota."""
+    return {
+        "items": items,
+        "next_cursor": encode_position(sort, page.next_after),
         "quota": quota_usage(page.usage, limits),
     }
 
