@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
 from imago.core.language_names import resolve_ocr_languages
@@ -23,7 +23,8 @@ class StageSettings(SettingsGroup):
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
     ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
-    tessdata_dir: Path | None = None
+    tessdata_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """The directory of Tesseract's language data; unset: TESSDATA_PREFIX, or one of the usual ones."""
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
     ocr_half_scale: bool = False
