@@ -38,7 +38,8 @@ RUN environment requirements/operator.lock
 FROM packages-vision AS model
 COPY requirements/model.lock requirements/
 RUN environment requirements/model.lock \
-    && /opt/imago/bin/python -m imago.ai.offline.models --dir /opt/models
+    && /opt/imago/bin/python -m imago.ai.offline.models --dir /opt/models \
+    && /opt/imago/bin/python -m imago.geocoding.build --dir /opt/models
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
@@ -55,6 +56,8 @@ ENTRYPOINT ["imago"]
 
 FROM runtime AS worker-exif
 COPY --from=packages-api /opt/imago /opt/imago
+COPY --from=model /opt/models/geonames /opt/models/geonames
+ENV MODEL_DIR=/opt/models
 USER 10001:10001
 CMD ["worker", "exif"]
 

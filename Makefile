@@ -81,6 +81,12 @@ test-corpus: setup ## Send a folder of hostile files through a whole instance: D
 compare-exif: setup ## Compare the EXIF of a folder of camera files with exiftool, field by field: DIR=folder
 	@PYTHONPATH=. $(BIN)/python -m devtools.exif_comparison $(DIR) $(ARGS)
 
+.PHONY: evaluate
+evaluate: setup ## Measure accuracy (text, tags, search, places) on a set that it makes; some minutes
+	@rm -rf build/evaluation
+	@PYTHONPATH=. $(BIN)/python -m devtools.evaluation.make_set build/evaluation
+	@nice -n 5 $(BIN)/imago evaluate build/evaluation $(ARGS)
+
 .PHONY: test-cov
 test-cov: setup ## Run the default tests and show uncovered lines; htmlcov/index.html has them in the source
 	@$(BIN)/pytest -n 2 --dist loadfile --cov=imago --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)

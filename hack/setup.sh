@@ -86,6 +86,8 @@ main() {
   hack/prometheus.sh || say "no Prometheus: its tests are skipped"
   say "preparing the offline vision model"
   .venv/bin/python -m imago.ai.offline.models >/dev/null
+  say "preparing the file of places"
+  .venv/bin/python -m imago.geocoding.build >/dev/null
   printf '%s' "$current" >"$STAMP"
   say "done"
 }

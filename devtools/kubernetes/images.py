@@ -80,6 +80,9 @@ def _imago_image(target: str, tag: str) -> Image:
     if target == "worker-vision":
         layers.append(_model_layer())
         environment["MODEL_DIR"] = "/opt/models"
+    if target == "worker-exif":
+        layers.append(_places_layer())
+        environment["MODEL_DIR"] = "/opt/models"
     entrypoint = ["imago-operator"] if target == "operator" else ["imago"]
     return Image(f"localhost/imago-{target}:{tag}", layers, entrypoint, environment)
 
@@ -181,6 +184,15 @@ def _model_layer() -> Layer:
             return pack(path, [(readable, f"opt/models/{model.name}")])
 
     return _cached(f"readable-model-{_digest_of(sorted(model.glob('*.*')))}", make)
+
+
+def _places_layer() -> Layer:
+    from imago.geocoding.build import places_path
+
+    file = places_path(None)
+    return _cached(
+        f"places-{_digest_of([file])}", lambda path: pack(path, [(file, "opt/models/geonames/places.sqlite")])
+    )
 
 
 def _closure(extras: Iterable[str]) -> frozenset[str]:

@@ -1,13 +1,20 @@
-"""Startup of processes: their one error, and binding of sockets."""
+"""Startup of processes: their one error, the directory of models, and binding of sockets."""
 
+import os
 import resource
 import socket
+from pathlib import Path
 
 _MAX_FILES = 10_240
 
 
 class StartupError(Exception):
     """The process cannot start; the text is one line for the user."""
+
+
+def models_directory() -> Path:
+    """Return the user's cache directory of models, which `MODEL_DIR` replaces."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imago" / "models"
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -114,7 +114,8 @@ def test_images_contain_no_build_tools(target: str) -> None:
     text = "\n".join(all_instructions(target))
     assert not re.search(r"\b(gcc|build-essential|python3-dev|pip install|git)\b", text)
     assert ("tesseract" in text) == (target == "worker-ocr")
-    assert ("/opt/models" in text) == (target == "worker-vision")
+    assert ("/opt/models /opt/models" in text) == (target == "worker-vision")
+    assert ("/opt/models/geonames /opt/models/geonames" in text) == (target == "worker-exif")
     copied = re.findall(r"COPY --from=(\S+) (\S+)", text)
     assert all(path in ("/opt/imago", "/opt/models") for _, path in copied)
 

@@ -1,5 +1,6 @@
 """The worker process."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ from imago.bootstrap.parts import (
     stop_on_signals,
 )
 from imago.bootstrap.sandbox import check_sandbox
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import WORKER_KINDS, WORKER_STAGES, Stage
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
+from imago.geocoding.build import places_path
+from imago.geocoding.geocoder import Geocoder
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.settings import Settings
@@ -62,6 +65,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         _providers(settings, kind, db, nats) as providers,
         eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
         child_pool(settings, ocr=kind == "ocr") as children,
+        _geocoder(settings, kind) as geocoder,
         connection_gauges(db, nats, process=name),
     ):
         lanes = WorkerLanes.parse(settings.worker_lanes)
@@ -73,6 +77,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
             vision=providers.vision if providers else None,
             recognizer=providers.recognizer if providers else None,
             ocr=providers.ocr if providers else None,
+            geocoder=geocoder,
         )
         stages = {stage: HANDLERS[stage](tools) for stage in WORKER_STAGES[kind]}
         async with _metrics_port(settings, health_checks(db, store, nats)):
@@ -91,6 +96,25 @@ async def _providers(
             yield providers
     else:
         yield None
+
+
+@asynccontextmanager
+async def _geocoder(settings: Settings, kind: str) -> AsyncIterator[Geocoder | None]:
+    """Provide the geocoder to the worker that reads coordinates; images have no place names without its file."""
+    if kind != WORKER_KINDS[Stage.EXIF] or settings.geocode == "off":
+        yield None
+        return
+    path = places_path(settings.model_dir)
+    try:
+        geocoder = Geocoder(path)
+    except sqlite3.Error as error:
+        log.warning("geocoder.unavailable", path=str(path), error=str(error), remedy="python -m imago.geocoding.build")
+        yield None
+        return
+    try:
+        yield geocoder
+    finally:
+        geocoder.close()
 
 
 def _calls_providers(settings: Settings, kind: str) -> bool:

@@ -207,6 +207,20 @@ def watch(since: str | None, as_json: bool, url: str | None, data_dir: Path) -> 
         sys.exit(130)
 
 
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--timeout", default=600.0, show_default=True, help="Longest wait per image in seconds.")
+@JSON_OPTION
+def evaluate(folder: Path, timeout: float, as_json: bool) -> None:
+    """Measure how well Imago reads, tags and finds the labelled images in DIR; docs/accuracy.md has the format.
+
+    A temporary instance with the settings of the environment processes them. The exit code is 1 if any image failed.
+    """
+    from imago.cli.evaluating.command import run_evaluation
+
+    sys.exit(0 if run_evaluation(folder, as_json=as_json, timeout=timeout) else 1)
+
+
 cli.add_command(client)
 
 

@@ -25,7 +25,8 @@ POLL_SECONDS = 0.25
 # How long to retry an upload while the API is busy: longer than a rolling update or a burst takes.
 RETRY_SECONDS = 120.0
 
-_ENDED = frozenset({"done", "partial", "failed"})
+# The states of an image whose stages have all ended.
+ENDED = frozenset({"done", "partial", "failed"})
 
 
 @dataclass
@@ -79,7 +80,7 @@ async def _upload_file(
     try:
         async with gate:
             row.begin((await asyncio.to_thread(path.stat)).st_size)
-            result.uploaded = await _send(session, path, row)
+            result.uploaded = await send_file(session, path, row)
         if wait:
             await _wait_for_stages(session, result, row, timeout=timeout)
     except (CommandError, OSError) as error:
@@ -88,7 +89,7 @@ async def _upload_file(
     return result
 
 
-async def _send(session: aiohttp.ClientSession, path: Path, row: FileRow) -> dict[str, Any]:
+async def send_file(session: aiohttp.ClientSession, path: Path, row: FileRow) -> dict[str, Any]:
     """Upload a file, retrying while the API is busy; all attempts share one key, so they create one image."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     deadline = time.monotonic() + RETRY_SECONDS
@@ -137,7 +138,7 @@ async def _wait_for_stages(session: aiohttp.ClientSession, result: FileResult, r
             document = await request_json(session, "GET", f"images/{image}/status")
             result.stages, state = document["stages"], stages_state(document)
             row.show(state)
-            if document["status"] in _ENDED:
+            if document["status"] in ENDED:
                 break
         except ServerBusy as busy:
             pause = busy.seconds

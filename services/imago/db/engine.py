@@ -308,6 +308,9 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    # SQLite has these only if it was compiled with them.
+    for name, function in (("sin", math.sin), ("cos", math.cos), ("radians", math.radians)):
+        dbapi_connection.create_function(name, 1, function, deterministic=True)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

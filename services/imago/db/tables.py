@@ -250,6 +250,21 @@ image_features = sa.Table(
     sa.Index("ix_image_features_client_id_image_id", "client_id", "image_id"),
 )
 
+# The coordinates of images that have some, with the names of their place: folded, each between ` | `.
+image_places = sa.Table(
+    "image_places",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("latitude", sa.Float(53), nullable=False),
+    sa.Column("longitude", sa.Float(53), nullable=False),
+    sa.Column("names", sa.Text),
+    sa.Column("country", sa.String(2)),
+    sa.Index("ix_image_places_client_id_image_id", "client_id", "image_id"),
+    sa.Index("ix_image_places_client_id_country_image_id", "client_id", "country", "image_id"),
+    sa.Index("ix_image_places_client_id_latitude", "client_id", "latitude"),
+)
+
 # Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.
 outbox = sa.Table(
     "outbox",

@@ -36,7 +36,7 @@ class AiSettings(SettingsGroup):
     vision_min_confidence: float = Field(0.35, ge=0, le=1, allow_inf_nan=False)
     """Below this the offline provider says less instead of guessing."""
     model_dir: Path | None = None
-    """Directory of the offline vision model; unset: the user's cache directory."""
+    """Directory of the offline vision model and of the file of places; unset: the user's cache directory."""
 
     @property
     def provider(self) -> str:

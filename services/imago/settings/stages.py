@@ -22,6 +22,8 @@ class StageSettings(SettingsGroup):
     """The longest side in pixels."""
     thumbnail_format: Annotated[Literal["webp", "jpeg"], LowerCase] = "webp"
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
+    geocode: Annotated[Literal["offline", "off"], LowerCase] = "offline"
+    """Whether the exif stage names the place of an image's coordinates, from a file on this machine."""
     ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
     tessdata_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     """The directory of Tesseract's language data; unset: TESSDATA_PREFIX, or one of the usual ones."""

@@ -58,6 +58,23 @@ class Gps:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The inhabited place nearest to the coordinates, from GeoNames (https://www.geonames.org, CC BY 4.0).
+
+    Show this source wherever you show the place.
+    """
+
+    name: str
+    """The local or the English name, as GeoNames has it."""
+    admin: str | None
+    """Its region, state or province."""
+    country: str
+    """In the client's description language if that is French, else in English."""
+    country_code: str
+    """ISO 3166-1, two letters."""
+
+
+@dataclass(frozen=True)
 class IptcPlace:
     """A place by its names."""
 
@@ -118,6 +135,11 @@ class ExifResult:
     gps: Gps = field(default_factory=Gps)
     iptc: Iptc | None = None
     """Null if the file says nothing of it; missing in results of releases that did not read it."""
+    place: Place | None = None
+    """Null without coordinates, far from any place, and while `GEOCODE` is off; missing in results of earlier releases.
+
+    From GeoNames (https://www.geonames.org, CC BY 4.0).
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the API shows."""
@@ -126,8 +148,13 @@ class ExifResult:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ExifResult":
         """Return the result from its JSON."""
-        iptc = data.get("iptc")
-        return cls(Camera(**data["camera"]), Gps(**data["gps"]), Iptc.from_json(iptc) if iptc else None)
+        iptc, place = data.get("iptc"), data.get("place")
+        return cls(
+            Camera(**data["camera"]),
+            Gps(**data["gps"]),
+            Iptc.from_json(iptc) if iptc else None,
+            Place(**place) if place else None,
+        )
 
     @property
     def taken_local(self) -> datetime | None:

@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.countries import country_names
 from imago.core.images.full_text import upsert_document
-from imago.core.images.results import Iptc
+from imago.core.images.results import Iptc, Place
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
 from imago.db.prepared import PreparedStatement
@@ -35,8 +36,9 @@ async def refresh_search_index(connection: AsyncConnection, client_id: int, imag
     if image is None:
         raise LookupError("the image does not exist")
     results = await _latest_results(connection, image_id)
-    iptc = results.get(Stage.EXIF, {}).get("iptc")
-    described = Iptc.from_json(iptc).texts if iptc else ()
+    exif = results.get(Stage.EXIF, {})
+    iptc = exif.get("iptc")
+    described = (*(Iptc.from_json(iptc).texts if iptc else ()), *_place_texts(exif.get("place")))
     vision = results.get(Stage.VISION, {})
     text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
     # The text is last: it may be longer than what is indexed.
@@ -48,6 +50,14 @@ async def refresh_search_index(connection: AsyncConnection, client_id: int, imag
     await _INSERT_TAG.executemany(
         connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags]
     )
+
+
+def _place_texts(place: dict[str, Any] | None) -> tuple[str, ...]:
+    """Return the names of a place, with that of its country in all languages of search."""
+    if not place:
+        return ()
+    known = Place(**place)
+    return tuple(name for name in (known.name, known.admin, *country_names(known.country_code)) if name)
 
 
 async def _latest_results(connection: AsyncConnection, image_id: int) -> dict[str, dict[str, Any]]:

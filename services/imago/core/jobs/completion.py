@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
+from imago.core.images.places import store_places
 from imago.core.images.recognition import Recognition
 from imago.core.images.recognition_index import store_recognition
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
@@ -212,6 +213,7 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     for each in effects:
         columns.setdefault(each.completion.claim.image.id, {}).update(each.columns)
     await update_image_columns(connection, columns)
+    await store_places(connection, _placed([each.completion for each in effects]))
     searched = {each.completion.claim.image.id: each.completion.claim.image for each in effects if _is_searched(each)}
     for image in searched.values():
         await refresh_search_index(connection, image.client_id, image.id)
@@ -226,11 +228,20 @@ def _is_searched(effects: _Effects) -> bool:
     match effects.completion.result:
         case OcrResult() | VisionResult():
             return True
-        case ExifResult(iptc=iptc):
+        case ExifResult(iptc=iptc, place=place):
             # Most files have no such texts; an earlier run may have stored some.
-            return iptc is not None or effects.completion.claim.run > 1
+            return iptc is not None or place is not None or effects.completion.claim.run > 1
         case _:
             return False
+
+
+def _placed(completions: Sequence[StageCompletion]) -> list[tuple[int, int, ExifResult]]:
+    """Return the results that have coordinates, or replace those of an earlier run, which may have had some."""
+    return [
+        (each.claim.image.id, each.claim.image.client_id, each.result)
+        for each in completions
+        if isinstance(each.result, ExifResult) and (each.result.gps.has_gps or each.claim.run > 1)
+    ]
 
 
 async def _report(connection: AsyncConnection, effects: Sequence[_Effects]) -> dict[tuple[int, str, int], StageEnded]:

@@ -10,6 +10,7 @@ from imago.core.images.recognition import Recognition
 from imago.core.images.results import StageResult
 from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.core.jobs.claims import Claim
+from imago.geocoding.geocoder import Geocoder
 from imago.imaging.sandbox.pool import ChildPool
 from imago.objects.store import ObjectStore
 from imago.settings import Settings
@@ -34,7 +35,7 @@ class StageHandler(Protocol):
 
 @dataclass(frozen=True)
 class StageTools:
-    """The dependencies of stage handlers; only the workers that call AI providers have them."""
+    """The dependencies of stage handlers; only the workers that use them have providers and a geocoder."""
 
     settings: Settings
     store: ObjectStore
@@ -42,6 +43,7 @@ class StageTools:
     vision: Callable[[CallContext], VisionProvider] | None = None
     recognizer: Recognizer | None = None
     ocr: Callable[[CallContext], OcrProvider] | None = None
+    geocoder: Geocoder | None = None
 
 
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:

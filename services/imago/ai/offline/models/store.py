@@ -3,13 +3,12 @@
 import fcntl
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from imago.ai.offline.models import lite0
-from imago.startup import StartupError
+from imago.startup import StartupError, models_directory
 
 # The folder's name changes with the graph, because versions of Imago share the user's cache.
 _CLASSIFIER = f"{lite0.NAME}.2"
@@ -17,17 +16,12 @@ _CLASSIFIER = f"{lite0.NAME}.2"
 _FILE = "model.onnx"
 
 
-def default_directory() -> Path:
-    """Return the user's cache directory of models."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imago" / "models"
-
-
 def ensure_classifier(directory: Path | None) -> Path:
     """Return the verified classifier, and build it first if it is missing or damaged.
 
     Processes may call it concurrently. Raises StartupError.
     """
-    return _ensure((directory or default_directory()) / _CLASSIFIER, lite0.build)
+    return _ensure((directory or models_directory()) / _CLASSIFIER, lite0.build)
 
 
 def _ensure(folder: Path, build: Callable[[], bytes]) -> Path:

@@ -1,0 +1,1 @@
+"""The set of `make evaluate`: pages that are drawn, and photos of installed packages, with labels."""

@@ -1,0 +1,40 @@
+"""Names of countries in English and French, from the Unicode CLDR as Babel has it."""
+
+from functools import lru_cache
+
+from babel import Locale
+from babel.core import get_global
+
+from imago.core.images.text_folding import fold
+
+LANGUAGES = ("en", "fr")
+
+
+def country_name(code: str, language: str) -> str:
+    """Return the name of the country with an ISO 3166-1 code, in English unless the language is French."""
+    return _names("fr" if language == "fr" else "en").get(code, code)
+
+
+def country_names(code: str) -> tuple[str, ...]:
+    """Return the names of a country in all languages of search."""
+    return tuple(country_name(code, language) for language in LANGUAGES)
+
+
+def find_country(text: str) -> str | None:
+    """Return the code of two letters of a country's name or code of two or three letters; None if there is none."""
+    return _codes_by_text().get(fold(text))
+
+
+@lru_cache
+def _names(language: str) -> dict[str, str]:
+    # Codes of three digits are continents and the like.
+    return {code: name for code, name in Locale(language).territories.items() if code.isalpha()}
+
+
+@lru_cache
+def _codes_by_text() -> dict[str, str]:
+    aliases = get_global("territory_aliases")
+    found = {fold(old): codes[0] for old, codes in aliases.items() if len(codes) == 1 and old.isalpha()}
+    for language in LANGUAGES:
+        found |= {fold(name): code for code, name in _names(language).items()}
+    return found | {fold(code): code for code in _names("en")}
