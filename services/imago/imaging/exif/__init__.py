@@ -1,6 +1,6 @@
 """Read EXIF into the camera, the exposure, the time and the place.
 
-The tolerant reader of `imaging.ifd` is the default, and piexif is an option of the exif stage (`EXIF_READER`) for
+The tolerant reader of `containers.ifd` is the default, and piexif is an option of the exif stage (`EXIF_READER`) for
 every format but TIFF, which piexif would load into memory. The vision stage always uses the default. piexif drops the
 last letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry
 is broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
@@ -14,11 +14,11 @@ import piexif
 
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import Camera, ExifResult
+from imago.imaging.containers.ifd import Directories, NotTiff
 from imago.imaging.exif import dates, exposure, gps, lens, makernotes
 from imago.imaging.exif.tags import Tag, TagTables
 from imago.imaging.exif.values import text
 from imago.imaging.header import PARSER_ERRORS, sniff
-from imago.imaging.ifd import Directories, NotTiff
 from imago.imaging.metadata_parts import read_metadata
 
 ExifReader = Literal["ifd", "piexif"]
