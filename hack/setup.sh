@@ -13,7 +13,8 @@ readonly STAMP=.venv/.imago-setup
 readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core)
 
 fingerprint() {
-  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh
+  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/concept_names.txt \
+    services/imago/ai/offline/meaning/*.txt
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
@@ -87,6 +88,8 @@ main() {
   .venv/bin/python -m imago.ai.offline.models >/dev/null
   say "preparing the file of places"
   .venv/bin/python -m imago.geocoding.build >/dev/null
+  say "preparing search by meaning (a minute)"
+  .venv/bin/python -m imago.ai.offline.meaning.vectors >/dev/null
   printf '%s' "$current" >"$STAMP"
   say "done"
 }

@@ -32,7 +32,7 @@ _HOME = "opt/imago"
 
 # The extras of each image, as in the Dockerfile: only OCR contains Tesseract, and only vision the model.
 TARGETS = {
-    "api": (),
+    "api": ("meaning",),
     "worker-exif": (),
     "worker-ocr": ("ocr",),
     "worker-vision": ("vision",),
@@ -79,6 +79,9 @@ def _imago_image(target: str, tag: str) -> Image:
     }
     if target == "worker-vision":
         layers.append(_model_layer())
+        environment["MODEL_DIR"] = "/opt/models"
+    if target == "api":
+        layers.append(_meaning_layer())
         environment["MODEL_DIR"] = "/opt/models"
     if target == "worker-exif":
         layers.append(_places_layer())
@@ -192,6 +195,15 @@ def _places_layer() -> Layer:
     file = places_path(None)
     return _cached(
         f"places-{_digest_of([file])}", lambda path: pack(path, [(file, "opt/models/geonames/places.sqlite")])
+    )
+
+
+def _meaning_layer() -> Layer:
+    from imago.ai.offline.meaning.vectors import ensure_vectors
+
+    file = ensure_vectors(None)
+    return _cached(
+        f"meaning-{_digest_of([file])}", lambda path: pack(path, [(file, f"opt/models/meaning/{file.name}")])
     )
 
 

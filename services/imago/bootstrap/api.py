@@ -29,6 +29,7 @@ from imago.api.services import (
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.maintenance import maintenance_scheduler
+from imago.bootstrap.meaning import query_meaning
 from imago.bootstrap.parts import (
     GAUGE_SECONDS,
     child_pool,
@@ -114,6 +115,7 @@ async def _services(
         eager_publisher(db, publisher, by="api") as outbox,
         _inline_thumbnailer(settings, store) as inline_thumbnail,
         _web_pages(settings) as pages,
+        query_meaning(settings) as meaning,
         maintenance_scheduler(settings, db, store, nats, publisher, outbox, keys) as scheduler,
         _event_hub(nats) as events,
         _request_memory(settings) as memory,
@@ -128,7 +130,7 @@ async def _services(
             clients=_client_services(settings, nats, scheduler),
             uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
             images=ImageReads(db),
-            search=ImageSearch(db),
+            search=ImageSearch(db, meaning),
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,

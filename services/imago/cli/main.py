@@ -216,9 +216,11 @@ def evaluate(folder: Path, timeout: float, as_json: bool) -> None:
 
     A temporary instance with the settings of the environment processes them. The exit code is 1 if any image failed.
     """
-    from imago.cli.evaluating.command import run_evaluation
+    settings = load_settings()
+    from imago.cli.evaluating.command import evaluate_folder
 
-    sys.exit(0 if run_evaluation(folder, as_json=as_json, timeout=timeout) else 1)
+    complete = asyncio.run(evaluate_folder(settings, folder, as_json=as_json, timeout=timeout))
+    sys.exit(0 if complete else 1)
 
 
 cli.add_command(client)

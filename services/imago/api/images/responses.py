@@ -16,7 +16,7 @@ from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
 from imago.core.images.queries import ImageRow, Page, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
-from imago.core.images.search import SearchPage
+from imago.core.images.search import SearchPage, Tier
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
@@ -65,8 +65,8 @@ class ImageResponse(TypedDict):
     user: UserWordsResponse
     urls: NotRequired[UrlsResponse]
     """Present with `include=urls`."""
-    match: NotRequired[Literal["text"]]
-    """Present in a search by relevance: what matches `q`, the image's words."""
+    match: NotRequired[Literal["text", "meaning"]]
+    """Present with `q`: whether the image's words match it (`text`), or what is recognized in the image (`meaning`)."""
 
 
 class ImagesResponse(TypedDict):
@@ -179,8 +179,8 @@ def images_response(page: Page, items: list[ImageResponse], limits: Limits) -> I
 
 def search_response(page: SearchPage, items: list[ImageResponse], limits: Limits) -> ImagesResponse:
     """Return a page of a search, which are `items`, each with its match, and the client's quota."""
-    for item in items:
-        item["match"] = "text"
+    for item, hit in zip(items, page.hits, strict=True):
+        item["match"] = "meaning" if hit.tier is Tier.MEANING else "text"
     return {
         "items": items,
         "next_cursor": next_cursor(None if page.next_after is None else [*page.next_after]),

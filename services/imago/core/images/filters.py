@@ -77,6 +77,14 @@ def page_ids(
     return query.order_by(order.desc()).limit(limit)
 
 
+def all_conditions(client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on `images` of all filters but `q`."""
+    conditions = [*_conditions(filters), *(_tagged(client_id, tag) for tag in filters.tags)]
+    if filters.camera is not None:
+        conditions.append(images.c.camera.in_(sa.select(_cameras(client_id, filters.camera).c.camera)))
+    return conditions
+
+
 def _tagged(client_id: int, tag: str) -> sa.ColumnElement[bool]:
     other = image_tags.alias()
     return sa.exists().where(
