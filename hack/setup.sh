@@ -14,7 +14,8 @@ readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql 
   linux-libc-dev)
 
 fingerprint() {
-  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh
+  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/concept_names.txt \
+    services/imago/ai/offline/meaning/*.txt
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }
 
@@ -84,10 +85,13 @@ main() {
   install_system_packages
   make_environment
   hack/prometheus.sh || say "no Prometheus: its tests are skipped"
-  say "preparing the offline vision model"
-  .venv/bin/python -m imago.ai.offline.models >/dev/null
+  say "preparing the offline vision models"
+  .venv/bin/python -m imago.ai.offline.models >/dev/null \
+    || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
   say "preparing the file of places"
   .venv/bin/python -m imago.geocoding.build >/dev/null
+  say "preparing search by meaning (a minute)"
+  .venv/bin/python -m imago.ai.offline.meaning.vectors >/dev/null
   printf '%s' "$current" >"$STAMP"
   say "done"
 }

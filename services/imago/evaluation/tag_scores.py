@@ -14,6 +14,7 @@ PERSON = "person"
 
 # Colours are no subjects. They are right or wrong by the pixels, which tests check.
 _COLOURS = {
+    *("black and white", "noir et blanc"),
     *("black", "white", "gray", "grey", "red", "orange", "brown", "beige", "yellow", "green", "turquoise", "blue"),
     *("purple", "pink", "noir", "blanc", "gris", "rouge", "marron", "jaune", "vert", "bleu", "violet", "rose"),
 }

@@ -13,11 +13,12 @@ from PIL import BmpImagePlugin, Image
 
 from imago.core.errors import EmptyFile, UnreadableImage
 from imago.core.images.model import ImageFormat, ImageHeader
-from imago.imaging import bmff, decode_memory, other_formats
-from imago.imaging.containers import gif, jpeg, png, tiff, webp
+from imago.imaging import decode_memory, other_formats
+from imago.imaging.containers import bmff, gif, jpeg, png, tiff, webp
+from imago.imaging.containers.ifd import Directories
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, UnsupportedVariant
 from imago.imaging.decode_memory import Cost
-from imago.imaging.tiff_layouts import TiffImageFile
+from imago.imaging.tiff_layouts import TiffImageFile, require_layout
 
 # No real image has more.
 MAX_FRAMES = 10_000
@@ -158,17 +159,20 @@ def _tiff(reader: BoundedReader) -> ImageHeader:
     if raw is not None:
         raise other_formats.raw_tiff(raw)
     page = tiff.layout(directories)
+    cost = decode_memory.of_mode(mode_of_tiff(directories))
+    more = page.strip_bytes + (reader.size if page.strip_bytes else 0)
+    return _header(ImageFormat.TIFF, page.width, page.height, cost=cost, frames=page.pages, more_bytes=more)
+
+
+def mode_of_tiff(directories: Directories) -> str:
+    """Return the mode to which Pillow decodes the first page; raise UnsupportedVariant if it doesn't."""
     try:
         # Without pixels and other tags, what Pillow reads here is small.
         with TiffImageFile(io.BytesIO(tiff.essentials(directories))) as image:
-            cost = decode_memory.of_mode(image.mode)
+            require_layout(image)
+            return str(image.mode)
     except PARSER_ERRORS as error:
-        raise UnsupportedVariant(
-            f"{page.samples} samples of {page.bits} bits in compression {page.compression} are not supported; "
-            "save it with 8 or 16 bits in a common compression, such as LZW"
-        ) from error
-    more = page.strip_bytes + (reader.size if page.strip_bytes else 0)
-    return _header(ImageFormat.TIFF, page.width, page.height, cost=cost, frames=page.pages, more_bytes=more)
+        raise UnsupportedVariant(tiff.unsupported(directories)) from error
 
 
 def _heif(reader: BoundedReader, kind: ImageFormat) -> ImageHeader:

@@ -12,7 +12,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "accuracy.md"
 
 
 def test_every_field_of_an_image_may_be_left_out():
-    labels = parse_labels('{"images": {"a.jpg": {}}}')
+    labels = parse_labels('{"images": {"a.jpg": {}}, "queries": [{"q": "x"}]}')
     assert labels.images["a.jpg"].text is None
     assert labels.images["a.jpg"].objects is None
 
@@ -22,6 +22,7 @@ def test_every_field_of_an_image_may_be_left_out():
     [
         ({}, "images"),
         ({"images": {}}, "images"),
+        ({"images": {"a.jpg": {"kind": "photo"}}}, "nothing to judge"),
         ({"images": {"a.jpg": {"txt": "x"}}}, "images.a.jpg.txt"),
         ({"images": {"a.jpg": {"objects": [{"name": "dog", "share": 2}]}}}, "images.a.jpg.objects.0.share"),
         ({"images": {"a.jpg": {"place": {"names": ["Paris"], "country_code": "France"}}}}, "place.country_code"),

@@ -49,13 +49,17 @@ def test_the_json_has_the_same_scores():
     assert report["places"]["right"] == 1
     assert report["lookalikes"][-1]["found"] == 1
     assert report["cpu_ms"] == {"ocr": 120.4}
+    assert report["details"]["page.png"]["error"] == 0
+    assert report["details"]["dog.jpg"]["tags"] == {"en": ["dog"], "fr": ["chien"]}
+    assert report["hits"] == {"chien": ["dog.jpg"]}
 
 
 def test_what_the_labels_do_not_judge_is_left_out():
-    labels = parse_labels('{"images": {"a.jpg": {}}}')
+    labels = parse_labels('{"images": {"a.jpg": {}, "failed.jpg": {"text": "x"}}}')
     report = make_report(labels, Answers({"a.jpg": ImageAnswer()}))
     assert report.to_text() == ""
-    assert {value for key, value in report.to_json().items() if key != "cpu_ms"} == {1, None}
+    judged = {key for key, value in report.to_json().items() if value}
+    assert judged == {"images", "details"}
 
 
 def test_a_table_aligns_names_to_the_left_and_numbers_to_the_right():

@@ -32,7 +32,9 @@ def test_exact_and_more_general_names_are_right_but_only_exact_ones_name_an_obje
 
 
 def test_colours_are_no_subjects():
-    score = english({"a": labels("dog"), "b": labels("dog")}, {"a": ("brown", "gray"), "b": ("dog", "white")})
+    score = english(
+        {"a": labels("dog"), "b": labels("dog")}, {"a": ("brown", "black and white"), "b": ("dog", "white")}
+    )
     assert (score.silent, score.tags, score.precision) == (0.5, 0.5, 1)
 
 

@@ -1,6 +1,5 @@
 """Reads the folder, asks Imago, prints the report."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from imago.cli.evaluating.collecting import Collector, Failures
 from imago.cli.evaluating.instance import running_instance
 from imago.evaluation.labels import FILE, BadLabels, Labels, parse_labels
 from imago.evaluation.report import Report, make_report
+from imago.settings import Settings
 
 
-async def evaluate_folder(folder: Path, *, as_json: bool, timeout: float) -> bool:
+async def evaluate_folder(settings: Settings, folder: Path, *, as_json: bool, timeout: float) -> bool:
     """Print how well Imago does on a folder; return whether every image was processed. Raises CommandError."""
     labels = read_labels(folder)
-    async with running_instance() as instance:
+    async with running_instance(settings) as instance:
         collector = Collector(instance, folder, labels, timeout=timeout)
         answers, failures = await collector.collect()
     if not answers.images:
@@ -41,11 +41,6 @@ def read_labels(folder: Path) -> Labels:
     if missing := sorted(file for file in labels.images if not (folder / file).is_file()):
         raise CommandError(f"{folder}: {FILE} names {missing[0]!r}, which is not in the folder")
     return labels
-
-
-def run_evaluation(folder: Path, *, as_json: bool, timeout: float) -> bool:
-    """Run `evaluate_folder` on an event loop of its own."""
-    return asyncio.run(evaluate_folder(folder, as_json=as_json, timeout=timeout))
 
 
 def _first(failures: Failures) -> str:

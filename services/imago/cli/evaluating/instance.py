@@ -12,7 +12,7 @@ from pathlib import Path
 from imago.bootstrap.supervisor import die_with_parent
 from imago.cli.errors import CommandError
 from imago.cli.http_client import Target, admin_target
-from imago.settings import load_settings
+from imago.settings import Settings
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -31,25 +31,30 @@ class Instance:
 
 
 @asynccontextmanager
-async def running_instance() -> AsyncIterator[Instance]:
-    """Start an instance with the settings of the environment and stop it afterwards; raise CommandError."""
+async def running_instance(settings: Settings) -> AsyncIterator[Instance]:
+    """Start an instance with the settings of an installation and stop it afterwards; raise CommandError."""
     with tempfile.TemporaryDirectory(prefix="imago-evaluate-") as name:
         folder = Path(name)
         output = folder / "output.txt"
-        process = await _start(folder, output)
+        process = await _start(instance_environment(os.environ, settings), folder, output)
         try:
             await _wait_started(process, output)
-            yield Instance(admin_target(None, folder / "data", load_settings()), process.pid)
+            yield Instance(admin_target(None, folder / "data", settings), process.pid)
         finally:
             await _stop(process)
 
 
-def instance_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a temporary instance inherits."""
-    return {name: value for name, value in environment.items() if not name.startswith(_INSTALLATION)}
+def instance_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables that an instance inherits. It starts in another directory, so their paths are absolute."""
+    inherited = {name: value for name, value in environment.items() if not name.upper().startswith(_INSTALLATION)}
+    for name in inherited:
+        value = getattr(settings, name.lower(), None)
+        if isinstance(value, Path):
+            inherited[name] = str(value.absolute())
+    return inherited
 
 
-async def _start(folder: Path, output: Path) -> asyncio.subprocess.Process:
+async def _start(environment: Mapping[str, str], folder: Path, output: Path) -> asyncio.subprocess.Process:
     command = ["dev", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder / "data")]
     with output.open("wb") as stream:
         return await asyncio.create_subprocess_exec(
@@ -57,7 +62,7 @@ async def _start(folder: Path, output: Path) -> asyncio.subprocess.Process:
             "-m",
             "imago.cli.main",
             *command,
-            env=instance_environment(os.environ),
+            env=environment,
             # `.env` is in the environment already; read here again, it would undo `instance_environment`.
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,

@@ -4,6 +4,7 @@ First come images that have the words of the query, then those with words that b
 those whose recognized concepts are near the query's meaning.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -14,7 +15,9 @@ from imago.core.clients.model import Usage
 from imago.core.clients.queries import read_usage
 from imago.core.images.filters import ImageFilter, page_ids
 from imago.core.images.full_text import WordMatch
+from imago.core.images.meaning import ids_by_meaning
 from imago.core.images.queries import ImageRow, rows_by_id
+from imago.core.images.query_meaning import QueryMeaning, WeightedConcept
 from imago.db.engine import Database, RowScope
 
 
@@ -23,6 +26,7 @@ class Tier(IntEnum):
 
     WORDS = 0
     BEGINNINGS = 1
+    MEANING = 2
 
 
 class Hit(NamedTuple):
@@ -47,15 +51,27 @@ _WORD_MATCHES = {Tier.WORDS: WordMatch.WHOLE, Tier.BEGINNINGS: WordMatch.BEGINNI
 
 
 class ImageSearch:
-    """Searches images. Not batched: other requests should not wait for a search."""
+    """Searches images by words, and with `meaning` also by meaning."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, meaning: QueryMeaning | None = None) -> None:
         self._db = db
+        self._meaning = meaning
 
     async def page(self, client_id: int, filters: ImageFilter, *, limit: int, after: Hit | None = None) -> SearchPage:
         """Return the page of a client's images behind the hit `after`. `filters.q` is the query."""
+        wanted = limit + 1
+        # Not batched: other requests should not wait for a search.
         async with self._db.read(RowScope(client_id)) as connection:
-            hits = await _hits_by_words(connection, client_id, filters, limit=limit + 1, after=after)
+            hits = await _hits_by_words(connection, client_id, filters, limit=wanted, after=after)
+            if len(hits) == wanted or self._meaning is None:
+                return await _page(connection, client_id, hits, limit=limit)
+        # Without a connection, which others could use meanwhile.
+        concepts = await self._meaning.concepts(filters.q or "", client_id=client_id)
+        async with self._db.read(RowScope(client_id)) as connection:
+            if concepts:
+                hits += await _hits_by_meaning(
+                    connection, client_id, filters, concepts, limit=wanted - len(hits), after=after
+                )
             return await _page(connection, client_id, hits, limit=limit)
 
 
@@ -71,6 +87,20 @@ async def _hits_by_words(
             )
             hits += [Hit(tier, 0, row.id) for row in await connection.execute(query)]
     return hits
+
+
+async def _hits_by_meaning(
+    connection: AsyncConnection,
+    client_id: int,
+    filters: ImageFilter,
+    concepts: Sequence[WeightedConcept],
+    *,
+    limit: int,
+    after: Hit | None,
+) -> list[Hit]:
+    behind = (after.score, after.image_id) if after is not None and after.tier is Tier.MEANING else None
+    query = ids_by_meaning(connection.dialect.name, client_id, filters, concepts, limit=limit, after=behind)
+    return [Hit(Tier.MEANING, row.score, row.id) for row in await connection.execute(query)]
 
 
 async def _page(connection: AsyncConnection, client_id: int, hits: list[Hit], *, limit: int) -> SearchPage:

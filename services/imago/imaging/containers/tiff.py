@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from imago.imaging.containers.ifd import MAX_ENTRIES, Directories, NotTiff, Tags
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
-from imago.imaging.ifd import MAX_ENTRIES, Directories, NotTiff, Tags
 
 MAX_PAGES = 10_000
 # Decoders allocate and seek for each of them.
@@ -31,6 +31,9 @@ _RAW_PHOTOMETRIC = frozenset({32803, 34892})
 # Of Nikon, Sony, Pentax, Kodak, Samsung, and of lossy DNG.
 _RAW_COMPRESSION = frozenset({34713, 32767, 65535, 65000, 32770, 34892})
 _REDUCED = 1
+
+_SEPARATE_PLANES = 2
+_SAMPLE_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,18 @@ def layout(directories: Directories) -> Layout:
         compression=_number(tags, _COMPRESSION, 1),
         rows_per_strip=_first(tags.get(_ROWS_PER_STRIP, 2**32 - 1)),
         pages=_pages(directories),
+    )
+
+
+def unsupported(directories: Directories) -> str:
+    """Return why no decoder takes the first page, to follow a colon."""
+    tags = directories.main()
+    kind = _SAMPLE_KINDS.get(_first(tags.get(_SAMPLE_FORMAT, 1)), "integer")
+    planes = ", in separate planes," if tags.get(_PLANAR) == _SEPARATE_PLANES else ""
+    layout = f"{_first(tags.get(_SAMPLES, 1))} {kind} samples of {_first(tags.get(_BITS, 1))} bits per pixel{planes}"
+    return (
+        f"{layout} in compression {_first(tags.get(_COMPRESSION, 1))} are not supported; save it with integers of 8 or "
+        "16 bits, pixel by pixel, in a common compression such as LZW"
     )
 
 

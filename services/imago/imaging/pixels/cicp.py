@@ -1,6 +1,7 @@
-"""Convert colours that code points describe (CICP, ITU-T H.273) to sRGB.
+"""Convert colours that code points (CICP, ITU-T H.273) or measured primaries describe to sRGB.
 
-HEIC and AVIF files have the code points in their `nclx` property, PNG in its `cICP` chunk.
+HEIC and AVIF files have the code points in their `nclx` property, PNG in its `cICP` chunk. The measured primaries and
+the gamma of a PNG are in its `cHRM` and `gAMA` chunks.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,15 @@ _KNEE = 0.7
 # Nodes of the table along an axis; the error of the interpolation is below one level of 255.
 _NODES = 33
 
+# Smaller differences of a chromaticity or an exponent are rounding.
+_SAME_CHROMATICITY = 0.01
+_SAME_EXPONENT = 0.05
+_SRGB_EXPONENT = 2.2
+# A file with a value beyond these is broken.
+_LEAST_GAMMA = 0.2
+_LEAST_AREA = 1e-3
+
+_Chromaticities = tuple[tuple[float, float], ...]
 _Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -55,23 +65,78 @@ class CodePoints:
         """Whether the colours need no conversion."""
         return self.primaries in _SRGB_PRIMARIES and self.transfer not in (*_POWERS, PQ, HLG)
 
+    @property
+    def chromaticities(self) -> _Chromaticities:
+        """The chromaticities of red, green, blue and white; unknown primaries are read as those of sRGB."""
+        return _PRIMARIES.get(self.primaries, _PRIMARIES[1])
 
-def to_srgb(image: Image.Image, code_points: CodePoints) -> Image.Image:
-    """Return an RGB or RGBA image in sRGB. Unknown primaries are read as those of sRGB."""
-    if code_points.is_srgb or image.mode not in ("RGB", "RGBA"):
+    @property
+    def exponent(self) -> float | None:
+        """The exponent of a transfer function that is a plain power."""
+        return _POWERS.get(self.transfer)
+
+
+@dataclass(frozen=True)
+class MeasuredColours:
+    """Chromaticities of red, green, blue and white, and the exponent that turns a signal into light."""
+
+    chromaticities: _Chromaticities
+    exponent: float | None
+    transfer: int = _UNSPECIFIED
+
+    @property
+    def is_srgb(self) -> bool:
+        """Whether the colours need no conversion."""
+        return self.chromaticities == _PRIMARIES[1] and self.exponent is None
+
+
+def measured(chromaticities: Sequence[float] | None, gamma: float | None) -> MeasuredColours | None:
+    """Return the colours of a PNG's `cHRM` (x and y of white, red, green, blue) and `gAMA`; None if they can't be.
+
+    A gamma of 1/2.2 means sRGB (PNG, section 11.3.2.1), and so does a missing or an impossible one.
+    """
+    shown: _Chromaticities = _PRIMARIES[1]
+    if chromaticities is not None and len(chromaticities) == 8:
+        white, *colours = zip(chromaticities[::2], chromaticities[1::2], strict=True)
+        shown = (*colours, white)
+        if not _are_possible(shown):
+            return None
+        if all(abs(a - b) < _SAME_CHROMATICITY for a, b in zip(sum(shown, ()), sum(_PRIMARIES[1], ()), strict=True)):
+            shown = _PRIMARIES[1]
+    exponent = 1 / gamma if gamma and _LEAST_GAMMA <= gamma <= 1 / _LEAST_GAMMA else None
+    if exponent is not None and abs(exponent - _SRGB_EXPONENT) < _SAME_EXPONENT:
+        exponent = None
+    return MeasuredColours(shown, exponent)
+
+
+def to_srgb(image: Image.Image, colours: CodePoints | MeasuredColours) -> Image.Image:
+    """Return an RGB or RGBA image in sRGB."""
+    if colours.is_srgb or image.mode not in ("RGB", "RGBA"):
         return image
-    if code_points.transfer in _POWERS:
+    if colours.exponent is not None:
         # A table of the function itself, because the dark end of a linear one is too steep to interpolate in.
-        curve = _power_curve(_POWERS[code_points.transfer])
+        curve = _power_curve(colours.exponent)
         image = image.point(curve * 3 + (list(range(256)) if image.mode == "RGBA" else []))
-    table = _table(code_points.primaries, code_points.transfer)
+    table = _table(colours.chromaticities, colours.transfer)
     return image if table is None else image.filter(table)
 
 
+def _are_possible(chromaticities: _Chromaticities) -> bool:
+    """Return whether the colours span a triangle that contains white."""
+    (red_x, red_y), (green_x, green_y), (blue_x, blue_y), (white_x, white_y) = chromaticities
+    if min(y for _x, y in chromaticities) <= 0:
+        return False
+    points = ((red_x, red_y), (green_x, green_y), (blue_x, blue_y))
+    sides = [
+        (bx - ax) * (white_y - ay) - (by - ay) * (white_x - ax)
+        for (ax, ay), (bx, by) in zip(points, (*points[1:], points[0]), strict=True)
+    ]
+    return min(sides) > _LEAST_AREA
+
+
 @lru_cache(maxsize=8)
-def _table(primaries: int, transfer: int) -> ImageFilter.Color3DLUT | None:
+def _table(source: _Chromaticities, transfer: int) -> ImageFilter.Color3DLUT | None:
     """Return the table from a signal to sRGB; None if they are equal."""
-    source = _PRIMARIES.get(primaries, _PRIMARIES[1])
     if source == _PRIMARIES[1] and transfer not in (PQ, HLG):
         return None
     matrix = _multiply(_inverse(_to_xyz(_PRIMARIES[1])), _to_xyz(source))

@@ -1,11 +1,11 @@
-"""Convert colours to sRGB: by an ICC profile, by code points (CICP), or as the mode says."""
+"""Convert colours to sRGB: by an ICC profile, by code points (CICP) or measured primaries, or as the mode says."""
 
 import io
 
 from PIL import Image, ImageChops, ImageCms
 
 from imago.imaging.pixels import cicp
-from imago.imaging.pixels.cicp import CodePoints
+from imago.imaging.pixels.cicp import CodePoints, MeasuredColours
 from imago.imaging.pixels.samples import Samples, to_gray_16, to_plain
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -13,17 +13,17 @@ _LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 
 
 def to_srgb(
-    image: Image.Image, *, profile: bytes | None, code_points: CodePoints | None, samples: Samples
+    image: Image.Image, *, profile: bytes | None, described: CodePoints | MeasuredColours | None, samples: Samples
 ) -> Image.Image:
     """Return the image in sRGB, as RGBA if it has transparency, else as RGB.
 
-    A profile goes before code points. A profile that is broken or of another kind than the pixels is ignored.
+    A profile goes before what else the file says. One that is broken or of another kind than the pixels is ignored.
     """
     if image.mode == "LAB":
         return _converted(image, _LAB)
     plain = to_plain(image, samples)
     if not profile:
-        return cicp.to_srgb(plain, code_points) if code_points else plain
+        return cicp.to_srgb(plain, described) if described else plain
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         base = _base(image, plain, source.profile.xcolor_space.strip(), samples)

@@ -80,11 +80,13 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
 
 def _decode(source: TaskFile, *, max_side: int, max_pixels: int, page: int, lenient: bool = False) -> DecodedImage:
     with open_image(source, max_pixels=max_pixels, page=page, lenient=lenient) as opened:
+        # A part of an image has no format, and so no orientation.
         turn = orientation(opened.image)
+        opened = opened.cropped()
         width, height = upright_size(opened.image.size, turn)
         profile = opened.image.info.get("icc_profile")
         small = shrink(_with_transparency(opened), max_side)
-        colours = to_srgb(small, profile=profile, code_points=opened.code_points, samples=opened.samples)
+        colours = to_srgb(small, profile=profile, described=opened.colours, samples=opened.samples)
         return DecodedImage(make_upright(colours, turn), width, height)
 
 

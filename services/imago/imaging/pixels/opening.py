@@ -6,7 +6,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import pillow_heif
@@ -15,11 +15,12 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from imago.core.images.model import ImageFormat
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.containers import jpeg
-from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
+from imago.imaging.containers.ifd import Directories
+from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded, UnsupportedVariant
 from imago.imaging.files import TaskFile, reading
-from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, sniff
+from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, mode_of_tiff, sniff
 from imago.imaging.pixels import avif, png, tiff
-from imago.imaging.pixels.cicp import CodePoints
+from imago.imaging.pixels.cicp import CodePoints, MeasuredColours, measured
 from imago.imaging.pixels.samples import Samples
 
 pillow_heif.register_heif_opener()
@@ -30,6 +31,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # The header check during the upload estimates only the first page's memory.
 _MAX_PIXELS_OF_LATER_PAGES = 50_000_000
 
+_BROKEN_BOXES = (ArithmeticError, ValueError, LookupError, struct.error)
+
 
 @dataclass(frozen=True)
 class OpenedImage:
@@ -37,9 +40,15 @@ class OpenedImage:
 
     image: Image.Image
     samples: Samples = field(default_factory=Samples)
-    code_points: CodePoints | None = None
+    colours: CodePoints | MeasuredColours | None = None
     png_header: png.PngHeader | None = None
     stream: BinaryIO | None = None
+    shown: tuple[int, int, int, int] | None = None
+    """The part of the image that is to be shown, if it isn't the whole: left, top, right, bottom."""
+
+    def cropped(self) -> "OpenedImage":
+        """Return the part that is to be shown."""
+        return replace(self, image=self.image.crop(self.shown), shown=None) if self.shown else self
 
     def key_mask(self) -> Image.Image | None:
         """Return the alpha channel that a transparent colour of a PNG makes, if it declares one."""
@@ -117,17 +126,23 @@ def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
         image = tiff.open_tiff(stream, page=page)
     except EOFError:
         raise NoSuchPageError from None
-    except UnidentifiedImageError as error:
-        reason = tiff.unsupported(stream)
-        if reason is None:
-            raise
-        raise PermanentFailure("unsupported-image", reason) from error
+    except UnidentifiedImageError:
+        _require_tiff_layout(stream)
+        raise
     if lenient:
         with contextlib.suppress(OSError):
             image.load()
         if image.tile:
             raise OSError("no pixels")
     return OpenedImage(image, samples=tiff.samples_of(image))
+
+
+def _require_tiff_layout(stream: BinaryIO) -> None:
+    """Raise PermanentFailure if the layout of the samples is why Pillow doesn't open a file."""
+    try:
+        mode_of_tiff(Directories(stream))
+    except UnsupportedVariant as error:
+        raise PermanentFailure("unsupported-image", f"The TIFF file can't be decoded: {error}.") from error
 
 
 def _open_png(stream: BinaryIO) -> OpenedImage:
@@ -140,23 +155,34 @@ def _open_png(stream: BinaryIO) -> OpenedImage:
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     white = 2**16 - 1 if header.depth == 16 else None
-    return OpenedImage(image, samples=Samples(white), code_points=header.code_points, png_header=header, stream=stream)
+    colours = header.code_points or _measured_colours(image)
+    return OpenedImage(image, samples=Samples(white), colours=colours, png_header=header, stream=stream)
+
+
+def _measured_colours(image: Image.Image) -> MeasuredColours | None:
+    """Return the colours by the chunks `gAMA` and `cHRM`, which `sRGB` replaces (PNG, section 4.3)."""
+    if "srgb" in image.info:
+        return None
+    return measured(image.info.get("chromaticity"), image.info.get("gamma"))
 
 
 def _open_avif(stream: BinaryIO) -> OpenedImage:
     data = stream.read()
     points = None
-    with contextlib.suppress(ValueError, KeyError, IndexError, struct.error, OverflowError):
+    with contextlib.suppress(*_BROKEN_BOXES):
         points = avif.code_points(data)
         data = avif.with_alpha_size(data)
-    return OpenedImage(Image.open(io.BytesIO(data), formats=["AVIF"]), code_points=points)
+    image, shown = Image.open(io.BytesIO(data), formats=["AVIF"]), None
+    with contextlib.suppress(*_BROKEN_BOXES):
+        shown = avif.clean_aperture(data, image.size)
+    return OpenedImage(image, colours=points, shown=shown)
 
 
 def _open_heic(stream: BinaryIO) -> OpenedImage:
     image = Image.open(stream, formats=["HEIF"])
     nclx = image.info.get("nclx_profile")
     points = CodePoints(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
-    return OpenedImage(image, code_points=points)
+    return OpenedImage(image, colours=points)
 
 
 def _failure(error: BaseException) -> PermanentFailure:

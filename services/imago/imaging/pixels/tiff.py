@@ -3,22 +3,19 @@
 import sys
 from typing import BinaryIO
 
-from PIL import Image, ImagePalette, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImagePalette, TiffImagePlugin
 
-from imago.imaging.ifd import Directories, NotTiff
 from imago.imaging.pixels.samples import Samples
-from imago.imaging.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES
+from imago.imaging.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES, require_layout
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
-_SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 338, 339
+_EXTRA_SAMPLES = 338
 _UNSPECIFIED, _PREMULTIPLIED = 0, 1
 _UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
 
 # Bits of NewSubfileType: a copy in a lower resolution, and a transparency mask.
 _SUBFILE_TYPE, _NOT_A_PAGE = 254, 1 | 4
 _MAX_DIRECTORIES = 1000
-_INTEGER = "integer"
-_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
 
 
 def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
@@ -38,8 +35,6 @@ def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
     if image.tile and image.tile[0].codec_name == "libtiff" and isinstance(image.tile[0].args, tuple):
         raw_mode, *others = image.tile[0].args
         image.tile = [image.tile[0]._replace(args=(NATIVE_MODES.get(raw_mode, raw_mode), *others))]
-    if image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES and image.tag_v2.get(_SAMPLES) == 2:
-        raise UnidentifiedImageError("gray and alpha in separate planes")
     if image.mode in ("P", "PA") and max(image.tag_v2[_COLOUR_MAP]) < 256:
         # TIFF's colours have 16 bits, but some writers store 8. libtiff makes the same distinction.
         image.palette = ImagePalette.raw("RGB;L", bytes(image.tag_v2[_COLOUR_MAP]))
@@ -64,6 +59,7 @@ def _open_page(stream: BinaryIO, page: int) -> TiffImagePlugin.TiffImageFile:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         raise TypeError("not a TIFF image")
     image.seek(page)
+    require_layout(image)
     return image
 
 
@@ -94,21 +90,3 @@ def _needs_libtiff(image: TiffImagePlugin.TiffImageFile) -> bool:
         and tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
         and (max(tags.get(_BITS, (1,))) > 8 or _EXTRA_SAMPLES in tags)
     )
-
-
-def unsupported(stream: BinaryIO) -> str | None:
-    """Return why Pillow does not open a TIFF file, if the layout of its samples is the reason."""
-    try:
-        tags = Directories(stream).read()[0]
-    except (NotTiff, ValueError, OSError):
-        return None
-    bits = tags.get(_BITS, 1)
-    bits = bits[0] if isinstance(bits, tuple) else bits
-    count = tags.get(_SAMPLES, 1)
-    kinds = tags.get(_SAMPLE_FORMAT, 1)
-    kind = _KINDS.get(kinds[0] if isinstance(kinds, tuple) else kinds, _INTEGER)
-    planes = ", in separate planes," if tags.get(_PLANAR) == _SEPARATE_PLANES else ""
-    if not isinstance(bits, int) or not isinstance(count, int) or (bits == 8 and kind == _INTEGER and not planes):
-        return None
-    layout = f"{count} {kind} samples of {bits} bits per pixel{planes}"
-    return f"TIFF files with {layout} can't be decoded; use integers of 8 or 16 bits, pixel by pixel."

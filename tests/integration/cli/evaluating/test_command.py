@@ -71,7 +71,7 @@ def test_a_folder_in_which_nothing_was_looked_at_fails(tmp_path):
         (None, "no labels.json"),
         ("{", "labels.json: the file: Invalid JSON"),
         ('{"images": {"a.jpg": {"txt": "x"}}}', "labels.json: images.a.jpg.txt: "),
-        ('{"images": {"a.jpg": {}}}', "labels.json names 'a.jpg', which is not in the folder"),
+        ('{"images": {"a.jpg": {"text": "x"}}}', "labels.json names 'a.jpg', which is not in the folder"),
     ],
 )
 def test_a_folder_that_cannot_be_judged_is_one_line_before_anything_starts(tmp_path, labels, message):
@@ -86,11 +86,28 @@ def test_a_folder_that_cannot_be_judged_is_one_line_before_anything_starts(tmp_p
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_setting_that_keeps_the_instance_from_starting_is_one_line(tmp_path, monkeypatch):
-    folder = labelled(tmp_path / "set", {"a.png": {}})
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_wrong_setting_is_one_line(tmp_path, monkeypatch, where):
+    folder = labelled(tmp_path / "set", {"a.png": {"text": "x"}})
     Image.new("RGB", (8, 8)).save(folder / "a.png")
-    monkeypatch.setenv("OCR_ENGINE", "none-of-them")
+    if where == ".env":
+        (tmp_path / ".env").write_text("OCR_ENGINE=none-of-them\n")
+    else:
+        monkeypatch.setenv("OCR_ENGINE", "none-of-them")
     done = evaluate(folder)
     assert done.returncode == 1
     assert "OCR_ENGINE" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.timeout(180)
+def test_what_keeps_the_instance_from_starting_is_one_line(tmp_path, monkeypatch):
+    folder = labelled(tmp_path / "set", {"a.png": {"text": "x"}})
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    # Every setting is valid by itself, but `imago dev` refuses the provider without its model.
+    monkeypatch.setenv("AI_PROVIDER", "openrouter")
+    done = evaluate(folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("imago: Imago did not start: ")
+    assert "openrouter needs AI_MODEL" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -126,6 +126,51 @@ def test_unknown_and_unspecified_code_points_change_nothing(code: tuple[int, int
     assert_shows(with_code_points("PNG", COLOURS, *code), COLOURS, within=3)
 
 
+def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    written = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    return data[:33] + written + data[33:]
+
+
+def gama(exponent: float) -> tuple[bytes, bytes]:
+    return b"gAMA", struct.pack(">I", round(100_000 / exponent))
+
+
+def chrm(primaries: str) -> tuple[bytes, bytes]:
+    points = ((0.3127, 0.3290), *PRIMARIES[primaries])
+    return b"cHRM", b"".join(struct.pack(">II", round(x * 100_000), round(y * 100_000)) for x, y in points)
+
+
+@pytest.mark.parametrize("primaries", ["sRGB", "Adobe RGB", "Display P3"])
+@pytest.mark.parametrize("exponent", [1.0, 1.8, 2.6])
+def test_the_gamma_and_primaries_of_a_png(primaries: str, exponent: float) -> None:
+    data = with_chunks(saved(picture(COLOURS), "PNG"), gama(exponent), chrm(primaries))
+    assert_shows(data, in_srgb(COLOURS, primaries, lambda value: value**exponent), within=14)
+
+
+def test_the_gamma_of_a_gray_png() -> None:
+    data = saved(Image.fromarray(np.squeeze(quadrants([(gray,) for gray in GRAYS])).astype(np.uint8)), "PNG")
+    expected = [(round(255 * float(signal(np.array(gray / 255)))),) * 3 for gray in GRAYS]
+    assert_shows(with_chunks(data, gama(1.0)), expected, within=2)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (gama(2.2), chrm("sRGB")),
+        (gama(1.0), chrm("Adobe RGB"), (b"sRGB", b"\0")),
+        ((b"gAMA", bytes(4)), (b"cHRM", bytes(32))),
+        ((b"gAMA", b"\xff" * 4), (b"cHRM", b"\xff" * 32)),
+        ((b"gAMA", b""), (b"cHRM", b"\1")),
+        ((b"cHRM", struct.pack(">8I", 31270, 32900, 30000, 30000, 30000, 30000, 30000, 30000)),),
+    ],
+    ids=["of sRGB", "beside sRGB", "zeros", "too large", "cut", "without an area"],
+)
+def test_a_gamma_and_primaries_that_say_nothing_new_are_ignored(chunks: Sequence[tuple[bytes, bytes]]) -> None:
+    assert_shows(with_chunks(saved(picture(COLOURS), "PNG"), *chunks), COLOURS, within=2)
+
+
 def profile(space: bytes, curve: bytes, primaries: str | None = None) -> bytes:
     def number(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))

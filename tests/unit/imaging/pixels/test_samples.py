@@ -10,7 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from imago.core.errors import UnreadableImage
 from imago.core.jobs.failures import PermanentFailure
+from imago.imaging.header import probe
 from imago.imaging.pixels.decode import decode_image
 from tests.support.quadrants import COLOURS, SIZE, Colour, furthest, middles, quadrants
 
@@ -100,6 +102,25 @@ def test_the_transparent_colour_leaves_no_fringe(depth: int, colour_type: int) -
     assert image[..., :3][image[..., 3] > 16].min() > 180
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["BMP", "GIF"])
+def test_bmp_and_gif(kind: str, mode: str) -> None:
+    image = Image.fromarray(quadrants(COLOURS).astype(np.uint8))
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    assert_shows(buffer.getvalue(), middles(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("transparent", range(4))
+def test_a_colour_of_a_gif_is_transparent(transparent: int) -> None:
+    image = Image.fromarray(quadrants([(0,), (1,), (2,), (3,)])[..., 0].astype(np.uint8), "P")
+    image.putpalette([channel for colour in COLOURS for channel in colour])
+    buffer = io.BytesIO()
+    image.save(buffer, "GIF", transparency=transparent)
+    assert_shows(buffer.getvalue(), [(*c, 0 if index == transparent else 255) for index, c in enumerate(COLOURS)])
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
@@ -165,6 +186,15 @@ def test_gray_tiff_of_12_bits(order: str, photometric: int) -> None:
     assert_shows(head + entries + bytes(4) + data, [(gray,) * 3 for gray in GRAYS])
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_unsigned_gray_of_32_bits(order: str, compression: str | None) -> None:
+    grays = (0, 255, 90, 160)
+    pixels = (quadrants([(gray,) for gray in grays])[..., 0] * (2**32 - 1) // 255).astype(np.uint32)
+    data = tiff(pixels, photometric="minisblack", byteorder=order, compression=compression)
+    assert_shows(data, [(gray,) * 3 for gray in grays])
+
+
 @pytest.mark.parametrize("declared", [False, True])
 def test_12_bits_in_16_are_not_black(declared: bool) -> None:
     grays = (0, 255, 90, 160)
@@ -192,7 +222,13 @@ def test_a_dark_picture_of_16_bits_stays_dark() -> None:
     ],
 )
 def test_a_layout_that_cannot_be_decoded_is_named(pixels: np.ndarray, options: dict[str, object], reason: str) -> None:
+    data = tiff(pixels, **options)
+    with pytest.raises(UnreadableImage) as refusal:
+        probe(io.BytesIO(data))
+    # Files that were stored before uploads had this check.
     with pytest.raises(PermanentFailure) as failure:
-        shown(tiff(pixels, **options))
+        shown(data)
     assert failure.value.code == "unsupported-image"
-    assert reason in failure.value.text
+    for text in (refusal.value.detail, failure.value.text):
+        assert reason in text
+        assert "integers of 8 or 16 bits" in text
