@@ -217,6 +217,8 @@ stage_results = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     _client_id(),
     sa.Column("data", Json, nullable=False),
+    # The words of a text with their boxes. They are not in `data`, which lists of images read.
+    sa.Column("words", sa.Text, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 

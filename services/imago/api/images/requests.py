@@ -44,6 +44,19 @@ class SimilarQuery(StrictSchema):
     )
 
 
+class OcrQuery(StrictSchema):
+    """The query parameters of an image's text."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["readings", "words"]),
+        metadata={
+            "description": "`readings` adds the readings of all engines, `words` the words with their boxes; separated"
+            " by a comma",
+            "enum": ["readings", "words", "readings,words"],
+        },
+    )
+
+
 class ImageQuery(PageQuery):
     """The filters of a list of images; an image must match all of them."""
 

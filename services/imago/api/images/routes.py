@@ -9,7 +9,14 @@ import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.images.requests import ImageQuery, IncludeQuery, ReprocessBody, SimilarQuery, UserWordsBody
+from imago.api.images.requests import (
+    ImageQuery,
+    IncludeQuery,
+    OcrQuery,
+    ReprocessBody,
+    SimilarQuery,
+    UserWordsBody,
+)
 from imago.api.images.responses import (
     AiResponse,
     ExifResponse,
@@ -24,6 +31,7 @@ from imago.api.images.responses import (
     exif_response,
     image_response,
     images_response,
+    ocr_details,
     ocr_response,
     search_response,
     similar_response,
@@ -42,6 +50,7 @@ from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
+from imago.core.images.ocr_details import read_ocr_details
 from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
 from imago.core.images.similar import find_similar
@@ -194,12 +203,18 @@ async def exif(request: web.Request) -> web.Response:
     tag="images",
     summary="Get an image's text",
     responses={200: (OcrResponse, "The result of the ocr stage.")},
-    errors=(NotFound,),
+    errors=(NotFound, Unprocessable),
 )
+@reads_query(OcrQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def ocr(request: web.Request) -> web.Response:
     """Return the text that is visible in the image."""
-    return json_response(ocr_response(*await _stages(request)))
+    image, stages = await _stages(request)
+    response, include = ocr_response(image, stages), request["querystring"].get("include", ())
+    if include:
+        details = await read_ocr_details(request.app[DATABASE], client_of(request).id, image.id)
+        response = {**response, **ocr_details(details, include)}
+    return json_response(response)
 
 
 @routes.get("/images/{id}/ai", allow_head=False)
