@@ -36,6 +36,14 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class SimilarQuery(StrictSchema):
+    """The query parameters of look-alikes."""
+
+    limit = fields.Integer(
+        load_default=20, validate=validate.Range(min=1, max=100), metadata={"description": "Most look-alikes"}
+    )
+
+
 class OcrQuery(StrictSchema):
     """The query parameters of an image's text."""
 
