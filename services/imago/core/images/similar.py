@@ -158,7 +158,7 @@ def _numpy_cosines(wanted: bytes, vectors: Sequence[bytes]) -> list[float]:
 
 
 def _plain_cosines(wanted: bytes, vectors: Sequence[bytes]) -> list[float]:
-    """Do without numpy, which an API without search by meaning lacks, in seven times its time: 1.4 s of CPU for 100,000."""
+    """Do without numpy, which an API without search by meaning lacks: 1.4 s of CPU for 100,000 instead of 0.2 s."""
     one = _VECTOR.unpack(wanted)
     length = math.hypot(*one)
     others = map(_VECTOR.unpack, vectors)
