@@ -16,7 +16,7 @@ _TEXT = "Total due 1563.40 EUR before the nineteenth of November, payable to the
 _READING = f'{{"has_text": true, "text": "{_TEXT}", "language": "en", "confidence": 0.9, "engine": "tesserocr"}}'
 _OCR = f'{{"chosen": {_READING}, "readings": []}}'
 _AI = (
-    '{"description": "Likely shows: building.", "tags": ["common", "building"], "confidence": 0.7,'
+    '{"description": "An image of a building.", "tags": ["common", "building"], "confidence": 0.7,'
     ' "model_used": "offline/efficientnet-lite0"}'
 )
 

@@ -84,8 +84,9 @@ main() {
   install_system_packages
   make_environment
   hack/prometheus.sh || say "no Prometheus: its tests are skipped"
-  say "preparing the offline vision model"
-  .venv/bin/python -m imago.ai.offline.models >/dev/null
+  say "preparing the offline vision models"
+  .venv/bin/python -m imago.ai.offline.models >/dev/null \
+    || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
   say "preparing the file of places"
   .venv/bin/python -m imago.geocoding.build >/dev/null
   say "preparing search by meaning (a minute)"

@@ -172,21 +172,22 @@ def _scripts(unpacked: Path) -> list[tuple[str, str, str]]:
 
 
 def _model_layer() -> Layer:
-    from imago.ai.offline.models.store import ensure_classifier
+    from imago.ai.offline.models.store import ensure_classifier, ensure_detector
 
-    model = ensure_classifier(None).parent
+    models = [ensure(None).parent for ensure in (ensure_classifier, ensure_detector)]
+    files = [file for model in models for file in sorted(model.glob("*.*"))]
 
     def make(path: Path) -> Layer:
         with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
-            readable = Path(scratch) / model.name
-            readable.mkdir(mode=0o755)
-            for file in model.glob("*.*"):
+            for file in files:
                 # In the cache only its owner can read the model; in the image another user must be able to.
-                shutil.copyfile(file, readable / file.name)
-                (readable / file.name).chmod(0o644)
-            return pack(path, [(readable, f"opt/models/{model.name}")])
+                readable = Path(scratch) / file.parent.name / file.name
+                readable.parent.mkdir(mode=0o755, exist_ok=True)
+                shutil.copyfile(file, readable)
+                readable.chmod(0o644)
+            return pack(path, [(Path(scratch) / model.name, f"opt/models/{model.name}") for model in models])
 
-    return _cached(f"readable-model-{_digest_of(sorted(model.glob('*.*')))}", make)
+    return _cached(f"readable-models-{_digest_of(files)}", make)
 
 
 def _places_layer() -> Layer:

@@ -42,7 +42,11 @@ class Providers:
 
 def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, observer: CallObserver) -> Providers:
     """Build the providers; raise StartupError."""
-    recognizer = OfflineRecognizer(model_dir=settings.model_dir, min_confidence=settings.vision_min_confidence)
+    recognizer = OfflineRecognizer(
+        model_dir=settings.model_dir,
+        min_confidence=settings.vision_min_confidence,
+        detector=settings.vision_detector != "none",
+    )
     offline_vision = OfflineVisionProvider()
     offline_texts = OfflineTextProvider()
     chain = provider_chain(settings)

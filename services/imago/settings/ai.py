@@ -35,10 +35,12 @@ class AiSettings(SettingsGroup):
     openrouter_base_url: HttpUrl = "https://openrouter.ai/api/v1"
     vision_min_confidence: float = Field(0.35, ge=0, le=1, allow_inf_nan=False)
     """Below this the offline provider says less instead of guessing."""
+    vision_detector: Annotated[Literal["nanodet", "none"], LowerCase] = "nanodet"
+    """Whether the offline recognition looks for people and objects, if the detector is installed."""
     search_by_meaning: bool | None = None
     """Whether searches find images by meaning, too; unset: if the extra `meaning` is installed."""
     model_dir: Path | None = None
-    """Directory of the offline vision model and of the file of places; unset: the user's cache directory."""
+    """Directory of the offline vision models and of the file of places; unset: the user's cache directory."""
 
     @property
     def provider(self) -> str:

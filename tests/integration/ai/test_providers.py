@@ -22,7 +22,7 @@ from imago.core.ai_usage.ledger import DatabaseLedger, get_ai_usage
 from imago.core.ai_usage.model import BUDGET_CODE, AiUsage, BudgetPolicy, CallContext, CallKind
 from imago.core.ai_usage.text_tasks import Priority, WebPage
 from imago.core.clients.model import Client
-from imago.core.images.vision import ColourShare, OcrInput, VisionInput
+from imago.core.images.vision import OcrInput, VisionInput
 from imago.core.jobs.failures import PermanentFailure, StageFailure, Throttled, TransientFailure
 from imago.core.times import utc_now
 from imago.db.engine import Database
@@ -57,9 +57,7 @@ from tests.support.samples import make_client
 # Per provider. tests/unit/ai/test_response_models.py decodes ten thousand.
 MUTATED = 150
 
-IMAGE = VisionInput(
-    jpeg=encoded(), width=640, height=480, colours=(ColourShare(200, 10, 10, 1.0),), exif=None, language="fr"
-)
+IMAGE = VisionInput(jpeg=encoded(), width=640, height=480, exif=None, language="fr")
 
 
 @dataclass

@@ -115,7 +115,6 @@ def test_a_vision_provider_gets_an_upright_jpeg_and_the_size_of_the_original(tmp
     source = corpus() / "jpg" / "orientation" / "portrait_6.jpg"
     prepared = prepare_for_vision(source, tmp_path / "small.jpg", max_side=200, max_pixels=PIXELS)
     assert (prepared.width, prepared.height) == (450, 600)
-    assert 0.9 < sum(colour.share for colour in prepared.colours) <= 1.001
     with Image.open(tmp_path / "small.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (150, 200))
 

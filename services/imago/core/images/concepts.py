@@ -5,7 +5,7 @@ be counted. Ids are stable, because they are stored with images:
 
 - 0 to 999: the classes of ImageNet (ILSVRC 2012), in the order of all published weights
 - 1000 to 1079: the kinds of objects of COCO, in the order of its 80 labels
-- from 1100: groups of classes (`imago.ai.offline.imagenet_groups`)
+- from 1100: groups of classes (`imago.ai.offline.vision.imagenet_groups`)
 """
 
 import importlib.resources

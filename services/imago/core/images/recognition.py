@@ -28,15 +28,26 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """A concept to name. `described` is false if another subject says it more precisely: a dog is an animal."""
+
+    concept: int
+    several: bool = False
+    described: bool = True
+
+
+@dataclass(frozen=True)
 class Recognition:
     """What an image shows.
 
-    `subjects` are the concepts to name, the most specific first; `confidence` is that of the likeliest concept, named
-    or not, 0 to 1. `concepts` are at most `MAX_CONCEPTS`, the highest score first.
+    `subjects` are the concepts to name, in the order of a description, and `colours` the English names of the main
+    colours, the largest first. `confidence` is that of the likeliest concept, named or not, 0 to 1. `concepts` are at
+    most `MAX_CONCEPTS`, the highest score first.
     """
 
     model: str
-    subjects: tuple[int, ...]
+    subjects: tuple[Subject, ...]
+    colours: tuple[str, ...]
     confidence: float
     concepts: tuple[ConceptScore, ...]
     features: Features

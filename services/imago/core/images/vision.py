@@ -8,16 +8,6 @@ from imago.core.images.results import ExifResult, OcrReading, VisionResult
 
 
 @dataclass(frozen=True)
-class ColourShare:
-    """A colour of the image (sRGB, 0..255 each) and the share of its pixels, 0..1."""
-
-    red: int
-    green: int
-    blue: int
-    share: float
-
-
-@dataclass(frozen=True)
 class VisionInput:
     """An image prepared for a provider: an upright sRGB JPEG, the upright size of the original, and its context.
 
@@ -28,7 +18,6 @@ class VisionInput:
     jpeg: bytes
     width: int
     height: int
-    colours: tuple[ColourShare, ...]
     exif: ExifResult | None
     language: str
     recognition: Recognition | None = None

@@ -55,7 +55,6 @@ class VisionStage:
             jpeg=jpeg,
             width=prepared.width,
             height=prepared.height,
-            colours=prepared.colours,
             exif=exif,
             language=claim.description_language,
             recognition=await self._recognizer.recognize(jpeg),

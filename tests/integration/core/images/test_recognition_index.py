@@ -23,7 +23,7 @@ RESULT = VisionResult("A cat.", ("cat",), 0.9, "offline/test")
 
 def recognition(*concepts: tuple[int, float], model: str = "first") -> Recognition:
     scores = tuple(ConceptScore(*concept) for concept in concepts)
-    return Recognition("offline/test", (), 0.9, scores, Features(model, bytes(128)))
+    return Recognition("offline/test", (), (), 0.9, scores, Features(model, bytes(128)))
 
 
 async def complete_vision(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imago.ai.offline.vision.descriptions import describe
+from imago.core.images.recognition import Features, Recognition
 from imago.core.images.results import ExifResult
-from imago.core.images.vision import VisionInput
 from imago.core.jobs.stage_outcomes import MAX_CAMERA, result_columns
 from imago.imaging.exif import parse
 from imago.imaging.exif.tags import Tag
@@ -24,6 +24,7 @@ texts = st.one_of(
         str.encode
     ),
 )
+NOTHING = Recognition("offline/test", (), (), 0.0, (), Features("test", bytes(128)))
 
 
 @st.composite
@@ -42,8 +43,8 @@ def check(result: ExifResult) -> None:
     assert result.camera.iso is None or 0 < result.camera.iso < 2**31
     columns = result_columns(result, thumbnail_key=None)
     assert len(str(columns["camera"] or "").encode()) <= 4 * MAX_CAMERA
-    for language in ("fr", "en"):
-        describe(VisionInput(b"", 40, 30, (), result, language), ())
+    for french in (True, False):
+        describe(NOTHING, result, french=french)
 
 
 @settings(max_examples=500, derandomize=True, deadline=None)

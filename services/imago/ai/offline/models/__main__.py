@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from imago.ai.offline.models.store import ensure_classifier
+from imago.ai.offline.models.store import ensure_classifier, ensure_detector
 from imago.startup import StartupError
 
 
@@ -12,8 +12,10 @@ def main() -> None:
     """Build the models, and print their paths."""
     parser = argparse.ArgumentParser(prog="imago.ai.offline.models", description="Build the offline vision models.")
     parser.add_argument("--dir", type=Path, default=None, help="the directory of models")
+    directory = parser.parse_args().dir
     try:
-        sys.stdout.write(f"{ensure_classifier(parser.parse_args().dir)}\n")
+        for ensure in (ensure_classifier, ensure_detector):
+            sys.stdout.write(f"{ensure(directory)}\n")
     except StartupError as error:
         sys.exit(f"imago: {error}")
 

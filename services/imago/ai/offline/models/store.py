@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from imago.ai.offline.models import lite0
+from imago.ai.offline.models import lite0, nanodet
 from imago.startup import StartupError, models_directory
 
 # The folder's name changes with the graph, because versions of Imago share the user's cache.
 _CLASSIFIER = f"{lite0.NAME}.2"
+
+_DETECTOR = nanodet.NAME
 
 _FILE = "model.onnx"
 
@@ -22,6 +24,20 @@ def ensure_classifier(directory: Path | None) -> Path:
     Processes may call it concurrently. Raises StartupError.
     """
     return _ensure((directory or models_directory()) / _CLASSIFIER, lite0.build)
+
+
+def ensure_detector(directory: Path | None) -> Path:
+    """Return the verified detector, and download and build it first if it is missing or damaged.
+
+    Raises StartupError.
+    """
+    return _ensure((directory or models_directory()) / _DETECTOR, nanodet.build)
+
+
+def find_detector(directory: Path | None) -> Path | None:
+    """Return the verified detector, or None if it isn't installed: nothing is downloaded while images are processed."""
+    folder = (directory or models_directory()) / _DETECTOR
+    return folder / _FILE if is_valid(folder) else None
 
 
 def _ensure(folder: Path, build: Callable[[], bytes]) -> Path:

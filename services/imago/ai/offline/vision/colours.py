@@ -1,14 +1,12 @@
-"""Names of colours in French and English."""
+"""The main colours of an image, by the area that each of them covers."""
 
-import colorsys
-from collections.abc import Iterable
+from typing import Any
 
-from imago.core.images.vision import ColourShare
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-# Only colours that cover this share of the image are named.
-MIN_SHARE = 0.2
-
-_FRENCH = {
+FRENCH = {
     "black": "noir",
     "white": "blanc",
     "gray": "gris",
@@ -22,49 +20,82 @@ _FRENCH = {
     "blue": "bleu",
     "purple": "violet",
     "pink": "rose",
+    "black and white": "noir et blanc",
 }
 
+# Only colours that cover this share of the image are named.
+_MIN_SHARE = 0.2
+_MAX_COLOURS = 2
+# A pixel of the subject counts as much as this many of its surroundings.
+_SUBJECT_WEIGHT = 3.0
+_SIDE = 64
+
+# Of an image in black and white almost no pixel has a larger difference between its channels; JPEG causes a few.
+_GRAY_SPREAD = 10
+_GRAY_SHARE = 0.99
+
 # The largest hue in degrees of each name, for colours that are neither gray nor brown.
-_HUES = (
-    (15, "red"),
-    (42, "orange"),
-    (66, "yellow"),
-    (165, "green"),
-    (195, "turquoise"),
-    (255, "blue"),
-    (290, "purple"),
-    (340, "pink"),
-    (360, "red"),
-)
+_HUES = np.array([15, 42, 66, 165, 195, 255, 290, 340])
+_HUE_NAMES = np.array(["red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "red"])
+
+Floats = NDArray[np.floating[Any]]
+# Left, top, right and bottom, as shares of the width and height.
+Box = tuple[float, float, float, float]
 
 
-def colour_name(colour: ColourShare) -> str:
-    """Return the English name of a colour."""
-    hue, saturation, value = colorsys.rgb_to_hsv(colour.red / 255, colour.green / 255, colour.blue / 255)
-    if value < 0.2:
-        return "black"
-    if saturation < 0.14:
-        return "white" if value > 0.85 else "gray"
-    degrees = hue * 360
-    warm = degrees < 55 or degrees > 345
-    if warm and saturation < 0.4 and value > 0.7:
-        return "beige"
-    if warm and (value < 0.65 or saturation < 0.4) and degrees > 8:
-        return "brown"
-    return next(name for limit, name in _HUES if degrees <= limit)
+def main_colours(image: Image.Image, subject: Box | None) -> tuple[str, ...]:
+    """Return the English names of at most two colours that cover most of an RGB image, the largest first.
+
+    An image without colours is only `black and white`, unless it has a single tone.
+    """
+    tiny = image.copy()
+    tiny.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    pixels = np.asarray(tiny, dtype=np.float64)
+    names = colour_names(pixels)
+    weights = np.ones(names.shape)
+    if subject is not None:
+        rows, columns = (_inside(subject[axis], subject[axis + 2], names.shape[1 - axis]) for axis in (1, 0))
+        weights[rows, columns] = _SUBJECT_WEIGHT
+    shares = {str(name): float(weights[names == name].sum() / weights.sum()) for name in np.unique(names)}
+    if len(shares) > 1 and (np.ptp(pixels, axis=2) <= _GRAY_SPREAD).mean() >= _GRAY_SHARE:
+        return ("black and white",)
+    largest = sorted(shares, key=lambda name: -shares[name])[:_MAX_COLOURS]
+    return tuple(name for name in largest if shares[name] >= _MIN_SHARE)
 
 
-def main_colour_names(colours: Iterable[ColourShare], language: str) -> tuple[str, ...]:
-    """Return the names of at most two colours that cover most of an image, the largest first."""
-    shares: dict[str, float] = {}
-    for colour in colours:
-        name = colour_name(colour)
-        shares[name] = shares.get(name, 0.0) + colour.share
-    named = [name for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share >= MIN_SHARE][:2]
-    return tuple(_FRENCH[name] if language == "fr" else name for name in named)
+def colour_names(pixels: Floats) -> NDArray[np.str_]:
+    """Return the English name of the colour of each pixel of [height, width, 3], 0 to 255."""
+    value = pixels.max(axis=2) / 255
+    spread = np.ptp(pixels, axis=2) / 255
+    saturation = spread / np.maximum(value, 1e-9)
+    hue = _hue(pixels / 255, spread)
+    warm = (hue < 55) | (hue > 345)
+    brown = warm & ((value < 0.65) | (saturation < 0.4)) & (hue > 8)
+    conditions = [
+        value < 0.2,
+        (saturation < 0.14) & (value > 0.85),
+        saturation < 0.14,
+        warm & (saturation < 0.4) & (value > 0.7),
+        brown,
+    ]
+    names: NDArray[np.str_] = np.select(
+        conditions, ["black", "white", "gray", "beige", "brown"], _HUE_NAMES[np.searchsorted(_HUES, hue)]
+    )
+    return names
 
 
-def is_black_and_white(colours: Iterable[ColourShare]) -> bool:
-    """Return whether an image has almost no colour."""
-    spread = [max(c.red, c.green, c.blue) - min(c.red, c.green, c.blue) for c in colours]
-    return bool(spread) and max(spread) <= 10
+def _hue(pixels: Floats, spread: Floats) -> Floats:
+    """Return the hue in degrees, as `colorsys.rgb_to_hsv` does."""
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    largest, divisor = pixels.max(axis=2), np.maximum(spread, 1e-9)
+    sextant = np.select(
+        [largest == red, largest == green],
+        [(green - blue) / divisor, 2 + (blue - red) / divisor],
+        4 + (red - green) / divisor,
+    )
+    hue: Floats = sextant * 60 % 360
+    return hue
+
+
+def _inside(start: float, end: float, size: int) -> slice:
+    return slice(int(start * size), max(int(end * size), int(start * size) + 1))

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from imago.ai.offline.vision.colours import is_black_and_white, main_colour_names
+from imago.ai.offline.vision import colours
+from imago.core.images.concepts import Concept, vocabulary
+from imago.core.images.recognition import Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
-from imago.core.images.vision import VisionInput
 
 _FRENCH_MONTHS = (
     *("janvier", "février", "mars", "avril", "mai", "juin"),
@@ -16,43 +17,75 @@ _ENGLISH_MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 
-# An image whose sides differ by a smaller factor is called square.
-_SQUARE = 1.05
+_VOWELS = "aeiouàâéèêëîïôöùûüœ"
+# Names that begin with a vowel but not with its sound ("a unicycle"), and with a silent letter ("an hourglass").
+_LIKE_CONSONANTS = ("uni", "euro", "one")
+_SILENT = ("hour",)
 
 
-def describe(image: VisionInput, subjects: Sequence[str]) -> str:
-    """Return a description of an image with its recognized subjects, in French if requested, else in English."""
-    french = image.language == "fr"
-    sentences = [_format_and_colours(image, french=french)]
-    if subjects:
-        sentences.append(f"{'Sujet probable :' if french else 'Likely shows:'} {', '.join(subjects)}.")
-    circumstances = _circumstances(image.exif, french=french) if image.exif else ""
+def describe(found: Recognition, exif: ExifResult | None, *, french: bool) -> str:
+    """Return a description in French or English: subjects, colours, and when, where and with what it was taken."""
+    sentences = [_shown(found, photographed=_is_photograph(exif), french=french)]
+    circumstances = _circumstances(exif, french=french) if exif else ""
     if circumstances:
         sentences.append(circumstances)
     return " ".join(sentences)
 
 
-def colour_tags(image: VisionInput) -> tuple[str, ...]:
-    """Return the image's main colours as tags, or only 'black and white'."""
-    language = "fr" if image.language == "fr" else "en"
-    if is_black_and_white(image.colours):
-        return ("noir et blanc",) if language == "fr" else ("black and white",)
-    return main_colour_names(image.colours, language)
+def colour_tags(found: Recognition, *, french: bool) -> tuple[str, ...]:
+    """Return the main colours as tags."""
+    return tuple(colours.FRENCH[name] if french else name for name in found.colours)
 
 
-def _format_and_colours(image: VisionInput, *, french: bool) -> str:
-    photographed = image.exif is not None and (image.exif.camera.make or image.exif.camera.model)
-    ratio = image.width / image.height
-    shape = "square" if 1 / _SQUARE <= ratio <= _SQUARE else "landscape" if ratio > 1 else "portrait"
-    colours = colour_tags(image)
+def _is_photograph(exif: ExifResult | None) -> bool:
+    return exif is not None and bool(exif.camera.make or exif.camera.model)
+
+
+def _shown(found: Recognition, *, photographed: bool, french: bool) -> str:
+    named = [subject for subject in found.subjects if subject.described]
+    tones = colour_tags(found, french=french)
     if french:
         kind = "Photo" if photographed else "Image"
-        form = {"square": "carré", "landscape": "paysage", "portrait": "portrait"}[shape]
-        tones = f", surtout en {' et '.join(colours)}" if colours else ""
-        return f"{kind} au format {form}{tones}."
-    kind = "photo" if photographed else "image"
-    tones = f", mostly {' and '.join(colours)}" if colours else ""
-    return f"{shape.capitalize()} {kind}{tones}."
+        subject = f" {_listed([_french(subject) for subject in named], 'et')}" if named else ""
+        mostly = f"{', surtout' if named else ' surtout'} en {' et '.join(tones)}" if tones else ""
+        return f"{kind}{subject}{mostly}."
+    kind = "A photo" if photographed else "An image"
+    subject = f" of {_listed([_english(subject) for subject in named], 'and')}" if named else ""
+    mostly = f", mostly {' and '.join(tones)}" if tones else ""
+    return f"{kind}{subject}{mostly}."
+
+
+def _listed(parts: Sequence[str], conjunction: str) -> str:
+    """Join parts: 'a', 'a and b', 'a, b and c'."""
+    *others, last = parts
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+def _english(subject: Subject) -> str:
+    concept = vocabulary()[subject.concept]
+    if subject.several and concept.english_plural:
+        return f"several {concept.english_plural}"
+    return f"{_article(concept.english)} {concept.english}" if concept.english_number == "c" else concept.english
+
+
+def _article(name: str) -> str:
+    lower = name.lower()
+    vowel = lower[0] in "aeiou" and not lower.startswith(_LIKE_CONSONANTS)
+    return "an" if vowel or lower.startswith(_SILENT) else "a"
+
+
+def _french(subject: Subject) -> str:
+    """Return the complement of 'photo': 'd'un chien', 'de plusieurs chiens', 'de laine', 'd'eau'."""
+    concept = vocabulary()[subject.concept]
+    if subject.several and concept.french_plural:
+        return f"de plusieurs {concept.french_plural}"
+    if len(concept.french_form) > 1:
+        return f"d'{concept.french}" if concept.french[0] in _VOWELS else f"de {concept.french}"
+    return f"d'{_indefinite(concept)} {concept.french}"
+
+
+def _indefinite(concept: Concept) -> str:
+    return "une" if concept.french_form == "f" else "un"
 
 
 def _circumstances(exif: ExifResult, *, french: bool) -> str:

@@ -15,11 +15,10 @@ class OfflineVisionProvider:
 
     async def describe(self, image: VisionInput) -> VisionResult:
         """Describe one image; raise TransientFailure if it wasn't recognized, because the model is missing."""
-        recognition = image.recognition
-        if recognition is None:
+        found = image.recognition
+        if found is None:
             raise TransientFailure("model-unavailable", "The vision model is not installed on this server.")
-        language = "fr" if image.language == "fr" else "en"
-        names = [vocabulary()[concept].name(language) for concept in recognition.subjects]
-        subjects = tuple(dict.fromkeys(names))
-        tags = normalize_tags([*subjects, *colour_tags(image)])
-        return VisionResult(describe(image, subjects), tags, recognition.confidence, recognition.model)
+        french = image.language == "fr"
+        names = (vocabulary()[subject.concept].name("fr" if french else "en") for subject in found.subjects)
+        tags = normalize_tags([*names, *colour_tags(found, french=french)])
+        return VisionResult(describe(found, image.exif, french=french), tags, found.confidence, found.model)

@@ -1,82 +1,104 @@
-"""The offline recognition: a small image classifier that needs no network.
-
-It names groups of classes (`imagenet_groups`) whose probabilities add up to `min_confidence`, and a single class only
-if it is more likely than all others together.
-"""
+"""The offline recognition: an image classifier and an object detector that need no network."""
 
 import asyncio
 import io
 import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from PIL import Image
 
-from imago.ai.offline.models.lite0 import NAME
-from imago.ai.offline.models.store import ensure_classifier
+from imago.ai.offline.models import lite0, nanodet
+from imago.ai.offline.models.store import ensure_classifier, find_detector
 from imago.ai.offline.vision.classifier import Classification, Classifier, open_session
+from imago.ai.offline.vision.colours import main_colours
+from imago.ai.offline.vision.detector import Detection, Detector
 from imago.ai.offline.vision.features import features_of
 from imago.ai.offline.vision.imagenet_groups import GROUPS
+from imago.ai.offline.vision.plainness import is_plain
+from imago.ai.offline.vision.subjects import choose_subjects, subject_box
+from imago.core.images.concepts import KINDS
 from imago.core.images.recognition import MAX_CONCEPTS, MIN_CONCEPT_SCORE, ConceptScore, Recognition
 from imago.startup import StartupError
 
 log = structlog.get_logger(__name__)
 
-MODEL_NAME = f"offline/{NAME}"
 
-# More likely than all other classes together.
-_MIN_CLASS_CONFIDENCE = 0.5
-_MAX_SUBJECTS = 4
+@dataclass(frozen=True)
+class _Models:
+    name: str
+    classifier: Classifier
+    detector: Detector | None
 
 
 class OfflineRecognizer:
-    """Recognizes what images show with a model of the directory `model_dir`, or of the user's cache."""
+    """Recognizes what images show with the models of the directory `model_dir`, or of the user's cache."""
 
-    def __init__(self, *, model_dir: Path | None, min_confidence: float) -> None:
+    def __init__(self, *, model_dir: Path | None, min_confidence: float, detector: bool = True) -> None:
         self._model_dir = model_dir
         self._min_confidence = min_confidence
+        self._uses_detector = detector
         self._load_lock = threading.Lock()
-        self._classifier: Classifier | None = None
+        self._models: _Models | None = None
 
     async def recognize(self, jpeg: bytes) -> Recognition | None:
-        """Recognize what a JPEG of `VisionInput` shows; return None if the model is not installed."""
+        """Recognize what a JPEG of `VisionInput` shows; return None if the classifier is not installed."""
         # onnxruntime releases the interpreter's lock while it computes.
         return await asyncio.to_thread(self._recognize, jpeg)
 
     def _recognize(self, jpeg: bytes) -> Recognition | None:
         try:
-            classifier = self._load()
+            models = self._load()
         except StartupError as error:
             log.warning("recognition.unavailable", error=str(error))
             return None
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as opened:
             image = opened.convert("RGB")
-        return _recognition(classifier.classify(image), min_confidence=self._min_confidence)
+        classified = models.classifier.classify(image)
+        detections = models.detector.detect(image) if models.detector else ()
+        return self._found(models.name, image, classified, detections)
 
-    def _load(self) -> Classifier:
+    def _found(
+        self, model: str, image: Image.Image, classified: Classification, detections: Sequence[Detection]
+    ) -> Recognition:
+        scores = class_scores(classified)
+        objects = {KINDS[each.kind]: each.score for each in sorted(detections, key=lambda each: each.score)}
+        # What models see in a plain picture is an accident.
+        named = not is_plain(image)
+        subjects = choose_subjects(scores, detections, min_confidence=self._min_confidence) if named else ()
+        return Recognition(
+            model=model,
+            subjects=subjects,
+            colours=main_colours(image, subject_box(subjects, detections)),
+            confidence=round(max(*scores.values(), *objects.values()), 4),
+            concepts=_highest({**scores, **objects}),
+            features=features_of(classified.vector),
+        )
+
+    def _load(self) -> _Models:
         with self._load_lock:
-            if self._classifier is None:
-                self._classifier = Classifier(open_session(ensure_classifier(self._model_dir)))
-            return self._classifier
+            if self._models is None:
+                self._models = self._open()
+            return self._models
+
+    def _open(self) -> _Models:
+        classifier = Classifier(open_session(ensure_classifier(self._model_dir)))
+        found = find_detector(self._model_dir) if self._uses_detector else None
+        if found is None:
+            if self._uses_detector:
+                log.warning("recognition.no-detector")
+            return _Models(f"offline/{lite0.NAME}", classifier, None)
+        return _Models(f"offline/{lite0.NAME}+{nanodet.NAME}", classifier, Detector(open_session(found)))
 
 
-def _recognition(classified: Classification, *, min_confidence: float) -> Recognition:
+def class_scores(classified: Classification) -> dict[int, float]:
+    """Return the probabilities of all classes and groups by their concepts."""
     scores = {index: float(probability) for index, probability in enumerate(classified.probabilities)}
-    groups = {group.concept: sum(scores[index] for index in group.classes) for group in GROUPS}
-    best = max(scores, key=lambda index: scores[index])
-    subjects = [best] if scores[best] >= max(_MIN_CLASS_CONFIDENCE, min_confidence) else []
-    # A group within another one has fewer classes, and is more specific.
-    by_size = sorted(GROUPS, key=lambda group: len(group.classes))
-    subjects.extend(group.concept for group in by_size if groups[group.concept] >= min_confidence)
-    return Recognition(
-        model=MODEL_NAME,
-        subjects=tuple(subjects[:_MAX_SUBJECTS]),
-        confidence=round(min(max(scores[best], *groups.values()), 1.0), 4),
-        concepts=_highest({**scores, **groups}),
-        features=features_of(classified.vector),
-    )
+    return {**scores, **{group.concept: min(sum(scores[index] for index in group.classes), 1.0) for group in GROUPS}}
 
 
-def _highest(scores: dict[int, float]) -> tuple[ConceptScore, ...]:
+def _highest(scores: Mapping[int, float]) -> tuple[ConceptScore, ...]:
     likely = sorted((item for item in scores.items() if item[1] >= MIN_CONCEPT_SCORE), key=lambda item: -item[1])
-    return tuple(ConceptScore(concept, round(min(score, 1.0), 4)) for concept, score in likely[:MAX_CONCEPTS])
+    return tuple(ConceptScore(concept, round(score, 4)) for concept, score in likely[:MAX_CONCEPTS])
