@@ -155,7 +155,9 @@ images = sa.Table(
     sa.Index("ix_images_client_id_id", "client_id", "id"),
     sa.Index("ix_images_client_id_status_id", "client_id", "status", "id"),
     sa.Index("ix_images_client_id_sha256", "client_id", "sha256"),
-    sa.Index("ix_images_client_id_taken_at", "client_id", "taken_at"),
+    sa.Index("ix_images_client_id_taken_at_id", "client_id", "taken_at", "id"),
+    sa.Index("ix_images_client_id_size_bytes_id", "client_id", "size_bytes", "id"),
+    sa.Index("ix_images_client_id_name_id", "client_id", sa.text("substr(lower(original_name), 1, 64)"), "id"),
     sa.Index("ix_images_done_at", "done_at"),
     sa.Index("ix_images_client_id_camera_id", "client_id", "camera", "id"),
     sa.Index(
@@ -215,6 +217,8 @@ stage_results = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     _client_id(),
     sa.Column("data", Json, nullable=False),
+    # The words of a text with their boxes. They are not in `data`, which lists of images read.
+    sa.Column("words", sa.Text, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -263,6 +267,16 @@ image_places = sa.Table(
     sa.Index("ix_image_places_client_id_image_id", "client_id", "image_id"),
     sa.Index("ix_image_places_client_id_country_image_id", "client_id", "country", "image_id"),
     sa.Index("ix_image_places_client_id_latitude", "client_id", "latitude"),
+)
+
+# The perceptual hashes of images, as signed integers of 64 bits.
+image_hashes = sa.Table(
+    "image_hashes",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("hash", sa.BigInteger, nullable=False),
+    sa.Index("ix_image_hashes_client_id_image_id", "client_id", "image_id"),
 )
 
 # Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.
