@@ -75,7 +75,13 @@ class ImageQuery(PageQuery):
             " singular and plural, and words such as `the` or `sur` make no difference. The most relevant come first"
         },
     )
-    camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
+    camera = text_field(
+        200,
+        min_length=1,
+        metadata={
+            "description": "A part of the camera's make and model; the first 1000 names of a client are searched"
+        },
+    )
     taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     taken_to = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})
