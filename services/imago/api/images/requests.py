@@ -36,6 +36,15 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class StatusQuery(StrictSchema):
+    """The query parameters of a status."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["similar_to"]),
+        metadata={"description": "`similar_to` adds the ids of images of the same picture", "enum": ["similar_to"]},
+    )
+
+
 class SimilarQuery(StrictSchema):
     """The query parameters of look-alikes."""
 
