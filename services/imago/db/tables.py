@@ -217,6 +217,8 @@ stage_results = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     _client_id(),
     sa.Column("data", Json, nullable=False),
+    # The words of a text with their boxes. They are not in `data`, which lists of images read.
+    sa.Column("words", sa.Text, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -273,6 +275,16 @@ search_reindexing = sa.Table(
     metadata,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("below_id", sa.BigInteger, nullable=False),
+)
+
+# The perceptual hashes of images, as signed integers of 64 bits.
+image_hashes = sa.Table(
+    "image_hashes",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("hash", sa.BigInteger, nullable=False),
+    sa.Index("ix_image_hashes_client_id_image_id", "client_id", "image_id"),
 )
 
 # Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.

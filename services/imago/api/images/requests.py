@@ -36,6 +36,36 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class StatusQuery(StrictSchema):
+    """The query parameters of a status."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["similar_to"]),
+        metadata={"description": "`similar_to` adds the ids of images of the same picture", "enum": ["similar_to"]},
+    )
+
+
+class SimilarQuery(StrictSchema):
+    """The query parameters of look-alikes."""
+
+    limit = fields.Integer(
+        load_default=20, validate=validate.Range(min=1, max=100), metadata={"description": "Most look-alikes"}
+    )
+
+
+class OcrQuery(StrictSchema):
+    """The query parameters of an image's text."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["readings", "words"]),
+        metadata={
+            "description": "`readings` adds the readings of all engines, `words` the words with their boxes; separated"
+            " by a comma",
+            "enum": ["readings", "words", "readings,words"],
+        },
+    )
+
+
 class ImageQuery(PageQuery):
     """The filters of a list of images; an image must match all of them."""
 
@@ -54,7 +84,13 @@ class ImageQuery(PageQuery):
             " Accents, singular and plural, and words such as `the` or `sur` make no difference"
         },
     )
-    camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
+    camera = text_field(
+        200,
+        min_length=1,
+        metadata={
+            "description": "A part of the camera's make and model; the first 1000 names of a client are searched"
+        },
+    )
     taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     taken_to = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, cast
 from uuid import UUID
 
 import orjson
@@ -15,9 +15,11 @@ from imago.api.json import StoredJson
 from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
+from imago.core.images.ocr_details import OcrDetails
 from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search import SearchPage, Tier
+from imago.core.images.similar import Likeness
 from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
@@ -83,6 +85,29 @@ class ImagesResponse(TypedDict):
     """Present with `total=true`: false if counting filtered images ended at 100,000, so that there may be more."""
 
 
+class SimilarImageResponse(TypedDict):
+    """An image that looks like another one."""
+
+    id: int
+    uuid: UUID
+    original_name: str
+    created_at: datetime
+    same_picture: bool
+    """Whether the hashes say that it is the same picture, encoded, scaled or edited a little."""
+    score: float
+    """0 to 1, by which look-alikes are ordered."""
+    different_bits: int | None
+    """How many of the 64 bits of the perceptual hashes differ, if at most 8 do."""
+    cosine: float | None
+    """The cosine of the features, if it is at least 0.85."""
+
+
+class SimilarImagesResponse(TypedDict):
+    """Images that look like another one, the likest first."""
+
+    items: list[SimilarImageResponse]
+
+
 class StageStateResponse(TypedDict):
     """The state of a stage of an image."""
 
@@ -107,6 +132,11 @@ class StatusResponse(TypedDict):
     done_at: datetime | None
     stages: Annotated[dict[str, StageStateResponse], Field(json_schema_extra={"propertyNames": {"enum": [*STAGES]}})]
     """The state of each stage, by its name."""
+    similar_to: NotRequired[list[int]]
+    """Present with `include=similar_to`: at most 10 images of most likely the same picture, once the thumbnail is made.
+
+    It is advice: nothing is merged or deleted.
+    """
 
 
 class ExifResponse(TypedDict):
@@ -116,11 +146,44 @@ class ExifResponse(TypedDict):
     exif: StoredExif | None
 
 
+class WordResponse(TypedDict):
+    """A word and its box, in pixels of the upright picture, from its top left corner."""
+
+    text: str
+    left: int
+    top: int
+    width: int
+    height: int
+    confidence: float
+    """0 to 1"""
+
+
+class WordPageResponse(TypedDict):
+    """The words of a page in their reading order, and the size in pixels of its upright picture."""
+
+    width: int
+    height: int
+    words: list[WordResponse]
+
+
+class WordsResponse(TypedDict):
+    """The words that an engine on this server read. A provider's reading has no words."""
+
+    engine: str
+    pages: list[WordPageResponse]
+    truncated: bool
+    """Whether words are missing here, because there are more than 5,000 or their data is larger than 256 KB."""
+
+
 class OcrResponse(TypedDict):
     """The result of the ocr stage."""
 
     stage_status: StageStatus
     ocr: StoredReading | None
+    readings: NotRequired[list[OcrReading]]
+    """All readings, with `include=readings`; `ocr` is one of them, or is put together from them page by page."""
+    words: NotRequired[WordsResponse | None]
+    """With `include=words`; null without text, and for results of releases that did not store words."""
 
 
 class AiResponse(TypedDict):
@@ -203,6 +266,25 @@ def search_response(page: SearchPage, items: list[ImageResponse], limits: Limits
     }
 
 
+def similar_response(found: Sequence[tuple[ImageRow, Likeness]]) -> SimilarImagesResponse:
+    """Return look-alikes in their order."""
+    return {
+        "items": [
+            {
+                "id": image.id,
+                "uuid": image.uuid,
+                "original_name": image.original_name,
+                "created_at": image.created_at,
+                "same_picture": likeness.same_picture,
+                "score": likeness.score,
+                "different_bits": likeness.bits,
+                "cosine": likeness.cosine,
+            }
+            for image, likeness in found
+        ]
+    }
+
+
 def status_response(image: ImageRow, stages: Mapping[Stage, StageRow], *, language: str) -> StatusResponse:
     """Return the status of an image and of each of its stages, with errors in a client's language."""
     return {
@@ -222,6 +304,34 @@ def exif_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> ExifResp
 def ocr_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> OcrResponse:
     """Return the result of the ocr stage."""
     return {"stage_status": stages[Stage.OCR].status, "ocr": _stored(image.ocr)}
+
+
+def ocr_details(details: OcrDetails | None, include: Sequence[str]) -> OcrResponse:
+    """Return the part of the response that `include` asks for."""
+    parts: dict[str, object] = {
+        "readings": [] if details is None else list(details.readings),
+        "words": None if details is None or details.words is None else _words(details.words),
+    }
+    return cast(OcrResponse, {name: parts[name] for name in include})
+
+
+def _words(stored: dict[str, Any]) -> WordsResponse:
+    names = ("text", "left", "top", "width", "height")
+    return {
+        "engine": stored["engine"],
+        "pages": [
+            {
+                "width": width,
+                "height": height,
+                "words": [
+                    cast(WordResponse, {**dict(zip(names, row, strict=False)), "confidence": row[5] / 100})
+                    for row in rows
+                ],
+            }
+            for width, height, rows in stored["pages"]
+        ],
+        "truncated": stored["truncated"],
+    }
 
 
 def ai_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> AiResponse:

@@ -9,7 +9,15 @@ import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.images.requests import ImageQuery, IncludeQuery, ReprocessBody, UserWordsBody
+from imago.api.images.requests import (
+    ImageQuery,
+    IncludeQuery,
+    OcrQuery,
+    ReprocessBody,
+    SimilarQuery,
+    StatusQuery,
+    UserWordsBody,
+)
 from imago.api.images.responses import (
     AiResponse,
     ExifResponse,
@@ -17,14 +25,17 @@ from imago.api.images.responses import (
     ImagesResponse,
     OcrResponse,
     SignedUrlResponse,
+    SimilarImagesResponse,
     StatusResponse,
     TagsResponse,
     ai_response,
     exif_response,
     image_response,
     images_response,
+    ocr_details,
     ocr_response,
     search_response,
+    similar_response,
     sorted_response,
     status_response,
     tags_response,
@@ -40,8 +51,10 @@ from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
+from imago.core.images.ocr_details import read_ocr_details
 from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
+from imago.core.images.similar import find_similar, same_pictures
 from imago.core.images.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.objects.store import ObjectStore
@@ -55,6 +68,8 @@ routes = web.RouteTableDef()
 _THUMBNAIL_RETRY_SECONDS = 2
 
 _SORTS = {str(sort): sort for sort in SORTS}
+
+_SIMILAR_TO = 10
 
 # A client doesn't wait longer for the deletion of objects, which the object cleaner repeats.
 _DELETION_SECONDS = 5.0
@@ -141,17 +156,42 @@ async def show(request: web.Request) -> web.Response:
     return json_response(response)
 
 
+@routes.get("/images/{id}/similar", allow_head=False)
+@documented(
+    tag="images",
+    summary="List look-alikes",
+    responses={200: (SimilarImagesResponse, "Images that look like this one, the likest first.")},
+    errors=(NotFound, Unprocessable),
+)
+@reads_query(SimilarQuery)
+@allow_clients(Scope.IMAGES_READ)
+async def similar(request: web.Request) -> web.Response:
+    """List the client's images that show the same picture or a similar one. It is advice: nothing is merged or deleted.
+
+    Images are compared as soon as their stages thumbnail and vision are done.
+    """
+    client, limit = client_of(request), request["querystring"]["limit"]
+    found = await find_similar(request.app[DATABASE], client.id, _ref(request), limit=limit)
+    return json_response(similar_response(found))
+
+
 @routes.get("/images/{id}/status", allow_head=False)
 @documented(
     tag="images",
     summary="Get an image's status",
     responses={200: (StatusResponse, "The status of the image and of each of its stages.")},
-    errors=(NotFound,),
+    errors=(NotFound, Unprocessable),
 )
+@reads_query(StatusQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def status(request: web.Request) -> web.Response:
     """Return the status of an image and of each of its stages."""
-    return json_response(await _status(request))
+    response = await _status(request)
+    if "similar_to" in request["querystring"].get("include", ()):
+        response["similar_to"] = await same_pictures(
+            request.app[DATABASE], client_of(request).id, response["id"], limit=_SIMILAR_TO
+        )
+    return json_response(response)
 
 
 @routes.get("/images/{id}/exif", allow_head=False)
@@ -172,12 +212,18 @@ async def exif(request: web.Request) -> web.Response:
     tag="images",
     summary="Get an image's text",
     responses={200: (OcrResponse, "The result of the ocr stage.")},
-    errors=(NotFound,),
+    errors=(NotFound, Unprocessable),
 )
+@reads_query(OcrQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def ocr(request: web.Request) -> web.Response:
     """Return the text that is visible in the image."""
-    return json_response(ocr_response(*await _stages(request)))
+    image, stages = await _stages(request)
+    response, include = ocr_response(image, stages), request["querystring"].get("include", ())
+    if include:
+        details = await read_ocr_details(request.app[DATABASE], client_of(request).id, image.id)
+        response = {**response, **ocr_details(details, include)}
+    return json_response(response)
 
 
 @routes.get("/images/{id}/ai", allow_head=False)

@@ -181,13 +181,17 @@ class OcrReading:
 
 @dataclass(frozen=True)
 class OcrResult:
-    """The result of the ocr stage: the chosen reading, and all readings."""
+    """The result of the ocr stage: the chosen reading, and all readings.
+
+    `words` is the JSON of `ocr_words.encode_words`, which is stored in a column of its own.
+    """
 
     chosen: OcrReading
     readings: tuple[OcrReading, ...] = ()
+    words: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON to store; the API shows only `chosen`."""
+        """Return the JSON to store; lists of images show only `chosen`."""
         return {"chosen": asdict(self.chosen), "readings": [asdict(reading) for reading in self.readings]}
 
     @classmethod
@@ -224,7 +228,8 @@ class VisionResult:
 class ThumbnailResult:
     """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes.
 
-    `truncated` says whether the original ends before its pixels do.
+    `truncated` says whether the original ends before its pixels do. `hash` is a perceptual hash, a signed integer of 64
+    bits, or None for a picture that shows too little.
     """
 
     content_type: str
@@ -232,6 +237,7 @@ class ThumbnailResult:
     height: int
     size_bytes: int
     truncated: bool = False
+    hash: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON to store."""

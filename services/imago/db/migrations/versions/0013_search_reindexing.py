@@ -6,8 +6,8 @@ Not in the migration, because it takes hours for millions of images; until an im
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
