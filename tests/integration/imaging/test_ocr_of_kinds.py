@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from bench.statistics import character_error_rate
 from imago.imaging.documents import DocumentReading, PageLimits, read_document
@@ -77,14 +77,32 @@ def test_a_sign_in_a_photo_is_read_and_its_words_have_boxes(photo: Path, text: s
     assert f'[{image.width},{image.height},[["{text.split()[0]}",' in reading.result.words
 
 
-def test_a_picture_without_lines_of_text_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.linear_gradient("L").resize((1600, 1200)).convert("RGB"),
+        *(Image.open(photo).convert("RGB") for photo in page_kinds.PHOTOS),
+    ],
+    ids=["gradient", *(photo.stem for photo in page_kinds.PHOTOS)],
+)
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_picture_without_lines_of_text_is_not_read(
+    picture: Image.Image, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a picture without lines of text was read")
 
     monkeypatch.setattr(page_module.tesseract, "read_words", fail)
     monkeypatch.setattr(page_module.paddle, "read_words", fail)
-    reading = read(Image.linear_gradient("L").resize((1600, 1200)).convert("RGB"), format="JPEG")
+    reading = read(picture, format=format)
     assert (reading.has_lines, reading.chosen.has_text, reading.chosen.text) == (False, False, "")
+
+
+@pytest.mark.parametrize("degrees", [0, 180])
+def test_a_word_that_fills_the_picture_is_read(degrees: int) -> None:
+    picture = Image.new("RGB", (900, 420), "white")
+    ImageDraw.Draw(picture).text((450, 210), "SALE", "black", ImageFont.truetype(FONT, 300), anchor="mm")
+    assert read(picture.rotate(degrees)).chosen.text == "SALE"
 
 
 def test_a_page_that_lost_lines_is_not_sure_of_itself() -> None:

@@ -18,6 +18,12 @@ _FINDING_SIDE = 480
 _PALE = 64
 _OUTLIERS = 0.5
 
+# In photos without text the detector takes large shapes for lines: their height is this part of the longest side.
+_LARGE = 0.3
+# They are read as one sign, or with a score below 0.7. Large words have scores above 0.9.
+_LEGIBLE_CHARACTERS = 2
+_LEGIBLE_SCORE = 0.8
+
 _NO_LINES: Quads = np.zeros((0, 4, 2))
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -47,7 +53,7 @@ def decode_page(source: TaskFile, *, max_side: int, max_pixels: int, page: int, 
     """
     if finds_lines and page == 0 and _is_jpeg(source):
         small = decode_image(source, max_side=_FINDING_SIDE, max_pixels=max_pixels)
-        quads = paddle.find_lines(_with_contrast(flatten(small.image)))
+        quads = _legible_lines(flatten(small.image))
         if not len(quads):
             return _page(small, quads)
         decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
@@ -70,7 +76,21 @@ def find_lines_again(image: Image.Image) -> Quads:
 def _find_lines(image: Image.Image, *, side: int = _FINDING_SIDE) -> Quads:
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=1.5)
-    return paddle.find_lines(_with_contrast(small)) * (image.width / small.width)
+    return _legible_lines(small) * (image.width / small.width)
+
+
+def _legible_lines(image: Image.Image) -> Quads:
+    """Return the lines of text of an image, without large shapes that can't be read."""
+    quads = paddle.find_lines(_with_contrast(image))
+    sides = np.linalg.norm(quads - np.roll(quads, 1, axis=1), axis=2)
+    doubtful = np.flatnonzero(sides.min(axis=1, initial=np.inf) > _LARGE * max(image.size))
+    readings = paddle.read_shapes(image, quads[doubtful]) if len(doubtful) else []
+    wrong = [
+        index
+        for index, (text, score) in zip(doubtful, readings, strict=True)
+        if len(text.strip()) < _LEGIBLE_CHARACTERS or score < _LEGIBLE_SCORE
+    ]
+    return np.delete(quads, wrong, axis=0)
 
 
 def _with_contrast(image: Image.Image) -> Image.Image:

@@ -83,6 +83,18 @@ def read_page_again(page: TaskFile, *, languages: Collection[str]) -> OcrReading
     return build_reading(words, engine=ENGINE, expected_languages=languages)
 
 
+def read_shapes(image: Image.Image, quads: Quads) -> list[tuple[str, float]]:
+    """Return the text in each quadrilateral of an RGB image and its score 0..1, whichever way up reads better."""
+    engine = _engine()
+    crops = engine.crop_text_regions(_bgr(image), quads.astype(np.float32))
+    read = engine.recognize_txt([*crops, *(np.ascontiguousarray(np.rot90(crop, 2)) for crop in crops)])
+    found = list(zip(read.txts, (float(score) for score in read.scores), strict=True))
+    return [
+        max(upright, turned, key=lambda reading: reading[1])
+        for upright, turned in zip(found[: len(crops)], found[len(crops) :], strict=True)
+    ]
+
+
 def mean_score(lines: Sequence[Image.Image]) -> float:
     """Return how well RGB images of single lines can be read, 0..1: the mean score of their texts."""
     crops = [_bgr(line) for line in lines if min(line.size) > 0]
