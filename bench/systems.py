@@ -34,7 +34,7 @@ from imago.ai.offline.models.store import ensure_classifier
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.core.lanes.model import PREMIUM, STANDARD
 from imago.core.outbox.subjects import EVENTS_STREAM, work_stream
-from imago.imaging.ocr import tessdata
+from imago.imaging.ocr.trained_data import tessdata
 from imago.nats.connection import NatsConnection
 from imago.nats.embedded import free_port
 from imago.settings import Settings

@@ -12,7 +12,7 @@ from bench.environment import ROOT
 from bench.pictures import TEXT_EN, TEXT_FR, encoded, page
 from bench.plots import Series
 from bench.statistics import Sample, character_error_rate, ratio
-from imago.imaging.ocr import tessdata
+from imago.imaging.ocr.trained_data import tessdata
 from imago.imaging.sandbox.pool import ChildPool
 
 _LANGUAGES = ["fra", "eng"]
@@ -45,7 +45,7 @@ pages, data, times = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 folder = tempfile.mkdtemp()
 def read(path):
     return ocr(source=path, page=folder + "/page.pgm", languages=["fra", "eng"], engine="tesserocr",
-               tessdata_dir=data, max_pixels=50_000_000)["text"]
+               tessdata_dir=data, max_pixels=50_000_000)["result"]["chosen"]["text"]
 texts = [read(path) for path in pages]
 began = time.process_time()
 for _ in range(times):

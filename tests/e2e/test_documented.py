@@ -194,7 +194,8 @@ def test_a_key_makes_a_token(documented: Documented, tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("path", ["", "/status", "/exif", "/ocr", "/ai"])
 def test_an_image_is_shown_with_its_results(documented: Documented, tenant: Tenant, image: int, path: str) -> None:
-    documented.example(f"GET /images/{{id}}{path}", tenant.key, expected=200, id=image)
+    params = {"include": "readings,words"} if path == "/ocr" else None
+    documented.example(f"GET /images/{{id}}{path}", tenant.key, expected=200, id=image, params=params)
 
 
 @pytest.mark.parametrize("path", ["download-url", "thumbnail-url"])

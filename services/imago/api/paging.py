@@ -44,7 +44,7 @@ def decode_id(cursor: str | None) -> int | None:
         return None
     (key,) = _decode(cursor, int)
     if key == 0:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return int(key)
 
 
@@ -62,22 +62,27 @@ def decode_hit(cursor: str | None) -> Hit | None:
         return None
     tier, score, image_id = (int(number) for number in _decode(cursor, int, int, int))
     if tier not in [*Tier] or image_id == 0:
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return Hit(Tier(tier), score, image_id)
+
+
+def decode_json(cursor: str) -> Any:
+    """Return the key that a cursor encodes, which may be any JSON; raise Unprocessable."""
+    try:
+        return orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        raise invalid_cursor() from None
 
 
 def _decode(cursor: str, *kinds: type[int] | type[str]) -> Sequence[int | str]:
     """Return the values of a cursor, one of each kind; raise Unprocessable for values that the database can't store."""
-    try:
-        key = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise _invalid_cursor() from None
+    key = decode_json(cursor)
     values = key if len(kinds) > 1 else [key]
     if not isinstance(values, list) or len(values) != len(kinds):
-        raise _invalid_cursor()
+        raise invalid_cursor()
     # By exact types: in Python, true is an int.
     if not all(type(value) is kind and _fits(value) for value, kind in zip(values, kinds, strict=True)):
-        raise _invalid_cursor()
+        raise invalid_cursor()
     return values
 
 
@@ -85,5 +90,6 @@ def _fits(value: int | str) -> bool:
     return 0 <= value <= MAX_BIGINT if isinstance(value, int) else is_storable(value)
 
 
-def _invalid_cursor() -> Unprocessable:
-    return Unprocessable("Invalid cursor.", extra={"errors": {"cursor": ["Invalid cursor."]}})
+def invalid_cursor(text: str = "Invalid cursor.") -> Unprocessable:
+    """Return the error of a cursor that this list has not given."""
+    return Unprocessable(text, extra={"errors": {"cursor": [text]}})

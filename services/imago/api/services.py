@@ -50,7 +50,7 @@ class AuthServices:
 class ClientServices:
     """The actions that a change of a client triggers: create its lane's stream, move its work, wake parked work.
 
-    `ocr_languages` are those of this machine's Tesseract, and empty where only the workers have it.
+    `ocr_languages` are those that a client may choose; empty allows every language that Tesseract has.
     """
 
     ensure_lane: Callable[[str], Awaitable[None]] | None = None

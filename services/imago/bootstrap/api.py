@@ -53,7 +53,7 @@ from imago.core.lanes.model import is_dedicated
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
-from imago.imaging.ocr import installed_languages
+from imago.imaging.ocr.trained_data import installed_languages
 from imago.imaging.sandbox.pool import ChildPool, time_limit
 from imago.maintenance.scheduler import MaintenanceScheduler
 from imago.nats.connection import NatsConnection, NatsUnavailable
@@ -158,8 +158,15 @@ def _client_services(settings: Settings, nats: NatsConnection, scheduler: Mainte
         ensure_lane=_lane_ensurer(settings, nats),
         move_lanes=partial(scheduler.trigger, "lanes"),
         wake_parked=partial(scheduler.trigger, "ai-budgets"),
-        ocr_languages=installed_languages(settings.tessdata_dir),
+        ocr_languages=_readable_languages(settings),
     )
+
+
+def _readable_languages(settings: Settings) -> tuple[str, ...]:
+    """Return the languages that clients may choose: those of this machine, or those that the settings name."""
+    if settings.ocr_installed_languages:
+        return tuple(settings.ocr_installed_languages.split("+"))
+    return installed_languages(settings.tessdata_dir) or tuple(settings.ocr_languages.split("+"))
 
 
 @asynccontextmanager

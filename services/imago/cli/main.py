@@ -168,24 +168,25 @@ def upload(paths: tuple[Path, ...], wait: bool, timeout: float, as_json: bool, u
 @click.argument("words", nargs=-1)
 @click.option("--tag", default=None, help="Only images with this tag.")
 @click.option("--camera", default=None, help="Only images taken with this camera.")
+@click.option("--near", default=None, metavar="LAT,LON,KM", help="Only images taken at most so far from a point.")
+@click.option("--bbox", default=None, metavar="W,S,E,N", help="Only images taken in a box, in degrees.")
+@click.option("--place", default=None, help="Only images of this place or region.")
+@click.option("--country", default=None, help="Only images of this country: a code, or a name in English or French.")
+@click.option(
+    "--sort", default=None, metavar="ORDER", help="created, taken, size or name; -size is the largest first; relevance."
+)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="Most images to print.")
 @JSON_OPTION
 @URL_OPTION
 @DATA_OPTION
 def search(
-    words: tuple[str, ...],
-    tag: str | None,
-    camera: str | None,
-    limit: int,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
+    words: tuple[str, ...], limit: int, as_json: bool, url: str | None, data_dir: Path, **filters: str | None
 ) -> None:
-    """Find images by words in their name, text or description."""
+    """Find images by words in their name, text or description, and by place."""
     from imago.cli.http_client import client_target
     from imago.cli.searching import search_images
 
-    query = {"q": " ".join(words), "tag": tag, "camera": camera, "limit": str(limit)}
+    query = {"q": " ".join(words), "limit": str(limit), **filters}
     target = client_target(url, data_dir)
     asyncio.run(search_images(target, {key: value for key, value in query.items() if value}, as_json=as_json))
 

@@ -156,7 +156,9 @@ images = sa.Table(
     sa.Index("ix_images_client_id_id", "client_id", "id"),
     sa.Index("ix_images_client_id_status_id", "client_id", "status", "id"),
     sa.Index("ix_images_client_id_sha256", "client_id", "sha256"),
-    sa.Index("ix_images_client_id_taken_at", "client_id", "taken_at"),
+    sa.Index("ix_images_client_id_taken_at_id", "client_id", "taken_at", "id"),
+    sa.Index("ix_images_client_id_size_bytes_id", "client_id", "size_bytes", "id"),
+    sa.Index("ix_images_client_id_name_id", "client_id", sa.text("substr(lower(original_name), 1, 64)"), "id"),
     sa.Index("ix_images_done_at", "done_at"),
     sa.Index("ix_images_client_id_camera_id", "client_id", "camera", "id"),
     sa.Index(
@@ -216,6 +218,8 @@ stage_results = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     _client_id(),
     sa.Column("data", Json, nullable=False),
+    # The words of a text with their boxes. They are not in `data`, which lists of images read.
+    sa.Column("words", sa.Text, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 

@@ -1,17 +1,29 @@
 """Read the text of an image, or of the pages of a TIFF file."""
 
-import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
 
-from imago.core.images.ocr_result import RecognizedWord, build_reading_of_pages
-from imago.core.images.results import OcrReading
+from imago.core.images.ocr_result import (
+    Box,
+    build_reading,
+    build_reading_of_pages,
+    choose_reading,
+)
+from imago.core.images.ocr_words import PageWords, encode_words
+from imago.core.images.results import OcrReading, OcrResult
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.files import TaskFile
-from imago.imaging.ocr import OcrOptions, read_words
+from imago.imaging.ocr import paddle
+from imago.imaging.ocr.finding import DecodedPage, decode_page
+from imago.imaging.ocr.options import OcrOptions
+from imago.imaging.ocr.page import EngineWords, read_page
 from imago.imaging.pixels.opening import NoSuchPageError
-from imago.imaging.preparation import prepare_for_ocr
+
+# The engines that read the pages as they are, without a detector of lines.
+_WITHOUT_DETECTOR = ("tesserocr", "pytesseract")
 
 
 @dataclass(frozen=True)
@@ -24,34 +36,138 @@ class PageLimits:
     seconds: float
 
 
-def read_document(source: TaskFile, first_page: TaskFile, *, options: OcrOptions, limits: PageLimits) -> OcrReading:
-    """Read up to `max_pages` pages as one text; write the first page as it was prepared to `first_page`.
+@dataclass(frozen=True)
+class DocumentReading:
+    """The chosen reading and all others, with the words of the chosen one.
 
-    Raises PermanentFailure if the first page can't be decoded, and what `read_words` raises.
+    `has_lines` says whether the detector found lines of text, which an engine may have left unread.
     """
-    pages: list[list[RecognizedWord]] = []
-    truncated = False
-    for page, is_cut in _prepared_pages(source, first_page, limits=limits):
-        pages.append(read_words(page, options))
-        truncated = truncated or is_cut
-    reading = build_reading_of_pages(pages, engine=options.engine, expected_languages=options.languages)
-    return replace(reading, truncated=truncated)
+
+    result: OcrResult
+    has_lines: bool
+
+    @property
+    def chosen(self) -> OcrReading:
+        """The chosen reading."""
+        return self.result.chosen
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON that a child process sends."""
+        return {
+            "result": self.result.to_json(),
+            "words": self.result.words,
+            "has_lines": self.has_lines,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "DocumentReading":
+        """Return the reading from its JSON."""
+        return cls(replace(OcrResult.from_json(data["result"]), words=data["words"]), data["has_lines"])
 
 
-def _prepared_pages(source: TaskFile, first_page: TaskFile, *, limits: PageLimits) -> Iterator[tuple[TaskFile, bool]]:
-    """Yield the pages one after the other, and whether pixels of each are missing."""
+@dataclass(frozen=True)
+class _ReadPage:
+    """A page, and the readings of it: none if it has no lines of text."""
+
+    decoded: DecodedPage
+    readings: tuple[EngineWords, ...]
+
+    @property
+    def likeliest(self) -> EngineWords:
+        if not self.readings:
+            return EngineWords(paddle.ENGINE, ())
+        built = [build_reading(words.words, engine=words.engine, unread=words.unread) for words in self.readings]
+        return self.readings[built.index(choose_reading(built).chosen)]
+
+
+def read_document(
+    source: TaskFile, first_page: TaskFile, *, options: OcrOptions, limits: PageLimits
+) -> DocumentReading:
+    """Read up to `max_pages` pages as one text; write the first page, straightened, to `first_page` if it has text.
+
+    Raises PermanentFailure if the first page can't be decoded, and what the engines raise.
+    """
+    if options.engine == "auto" and not paddle.is_installed():
+        options = replace(options, engine="tesserocr")
+    pages: list[_ReadPage] = []
+    for number, page in _decoded_pages(source, options=options, limits=limits):
+        if page.image is None:
+            pages.append(_ReadPage(page, ()))
+            continue
+        read = read_page(page.image, page.quads, options)
+        if number == 0:
+            read.image.save(first_page, "PPM")
+        scale = page.width / page.image.width
+        pages.append(_ReadPage(page.without_pixels(), tuple(_in_original(words, scale) for words in read.readings)))
+    return _document(pages, options)
+
+
+def _decoded_pages(source: TaskFile, *, options: OcrOptions, limits: PageLimits) -> Iterator[tuple[int, DecodedPage]]:
+    """Yield the pages and their numbers one after the other."""
     started = time.monotonic()
+    finds_lines = options.engine not in _WITHOUT_DETECTOR
     for number in range(limits.max_pages):
-        page = first_page if number == 0 else io.BytesIO()
         if number and time.monotonic() - started > limits.seconds:
             return
         try:
-            decoded = prepare_for_ocr(source, page, max_side=limits.max_side, max_pixels=limits.max_pixels, page=number)
+            yield (
+                number,
+                decode_page(
+                    source, max_side=limits.max_side, max_pixels=limits.max_pixels, page=number, finds_lines=finds_lines
+                ),
+            )
         except NoSuchPageError:
             return
         except PermanentFailure:
             if number == 0:
                 raise
             # A page that can't be decoded does not cost the text of the others.
-            continue
-        yield page, decoded.truncated
+
+
+def _in_original(words: EngineWords, scale: float) -> EngineWords:
+    """Return the words with their boxes in the pixels of the upright original."""
+    return replace(words, words=tuple(replace(word, box=_scaled(word.box, scale)) for word in words.words))
+
+
+def _scaled(box: Box | None, scale: float) -> Box | None:
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    return left * scale, top * scale, right * scale, bottom * scale
+
+
+def _document(pages: Sequence[_ReadPage], options: OcrOptions) -> DocumentReading:
+    chosen = [page.likeliest for page in pages]
+    engines = list(dict.fromkeys(words.engine for page in pages for words in page.readings)) or [paddle.ENGINE]
+    readings = [
+        _reading(engine, [words for page in pages for words in page.readings if words.engine == engine], options)
+        for engine in engines
+    ]
+    if len(pages) > 1:
+        used = dict.fromkeys(page.likeliest.engine for page in pages if page.readings)
+        whole = _reading("+".join(used) or paddle.ENGINE, chosen, options)
+        result = OcrResult(whole, tuple(readings if len(engines) > 1 else [whole]))
+    else:
+        result = choose_reading(readings)
+    has_lines = any(page.readings and len(page.decoded.quads) for page in pages)
+    return DocumentReading(_of_all_pages(result, pages), bool(has_lines))
+
+
+def _of_all_pages(result: OcrResult, pages: Sequence[_ReadPage]) -> OcrResult:
+    truncated = any(page.decoded.truncated for page in pages)
+    chosen, *readings = (
+        replace(reading, pages=len(pages), truncated=truncated) for reading in (result.chosen, *result.readings)
+    )
+    placed = [PageWords(page.decoded.width, page.decoded.height, page.likeliest.words) for page in pages]
+    words = encode_words(chosen.engine, placed) if chosen.has_text else None
+    return OcrResult(chosen, tuple(readings), words)
+
+
+def _reading(engine: str, pages: Sequence[EngineWords], options: OcrOptions) -> OcrReading:
+    unread = [words.unread for words in pages if words.words or words.unread]
+    return build_reading_of_pages(
+        [words.words for words in pages],
+        engine=engine,
+        expected_languages=options.languages,
+        unread=fmean(unread) if unread else 0.0,
+    )

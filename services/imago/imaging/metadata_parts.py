@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imago.core.images.model import ImageFormat
-from imago.imaging import bmff
-from imago.imaging.containers import gif, jpeg, photoshop, png, webp
+from imago.imaging.containers import bmff, gif, jpeg, photoshop, png, webp
+from imago.imaging.containers.ifd import Directories, Entry, NotTiff
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer
 from imago.imaging.header import sniff
-from imago.imaging.ifd import Directories, Entry, NotTiff
 
 # Files with maker notes of 10 MB exist to break readers. The tags that Imago reads come before them.
 MAX_BLOCK = 2**20

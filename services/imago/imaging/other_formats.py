@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from imago.core.errors import UnsupportedMediaType
-from imago.imaging import bmff
+from imago.imaging.containers import bmff
 
 ACCEPTED = "JPEG, PNG, GIF, WebP, TIFF, BMP, HEIC or AVIF"
 

@@ -1,4 +1,4 @@
-"""Prepare images: a small upright JPEG for vision providers, an upright gray page for OCR."""
+"""Prepare images for providers: small upright JPEGs of pictures, and of pages for OCR."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ from PIL import Image
 
 from imago.imaging.files import TaskFile, reading
 from imago.imaging.pixels.colour import flatten
-from imago.imaging.pixels.decode import DecodedImage, decode_image
+from imago.imaging.pixels.decode import decode_image
 
 _JPEG_QUALITY = 85
 
@@ -43,21 +43,8 @@ def prepare_for_vision(source: TaskFile, target: TaskFile, *, max_side: int, max
     return PreparedImage(decoded.width, decoded.height, decoded.truncated)
 
 
-def prepare_for_ocr(
-    source: TaskFile, target: TaskFile, *, max_side: int, max_pixels: int, page: int = 0
-) -> DecodedImage:
-    """Write an upright gray page with a longest side of at most `max_side` pixels, transparency on white.
-
-    The page is never enlarged, and is not compressed (PGM), which is the fastest to write and to read. Raises
-    PermanentFailure if the image can't be decoded, and NoSuchPageError if it has fewer pages.
-    """
-    decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels, page=page)
-    flatten(decoded.image).convert("L").save(target, "PPM")
-    return decoded
-
-
 def page_for_provider(page: TaskFile, target: TaskFile, *, max_side: int) -> None:
-    """Write a page of `prepare_for_ocr` as a JPEG with a longest side of at most `max_side` pixels."""
+    """Write a page of `read_document` as a JPEG with a longest side of at most `max_side` pixels."""
     with reading(page) as file, Image.open(file, formats=["PPM"]) as opened:
         opened.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         opened.save(target, "JPEG", quality=_JPEG_QUALITY)

@@ -24,17 +24,20 @@ class StageSettings(SettingsGroup):
     exif_reader: Annotated[Literal["ifd", "piexif"], LowerCase] = "ifd"
     geocode: Annotated[Literal["offline", "off"], LowerCase] = "offline"
     """Whether the exif stage names the place of an image's coordinates, from a file on this machine."""
-    ocr_engine: Annotated[Literal["tesserocr", "pytesseract"], LowerCase] = "tesserocr"
+    ocr_engine: Annotated[Literal["auto", "tesserocr", "pytesseract", "rapidocr"], LowerCase] = "auto"
+    """`auto`: a detector of lines, Tesseract, and PP-OCRv6 for what Tesseract reads badly (docs/ocr.md)."""
     tessdata_dir: Path | None = None
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
+    ocr_installed_languages: str = ""
+    """The languages that the workers can read, for an API whose machine has no Tesseract; empty: `ocr_languages`."""
     ocr_half_scale: bool = False
     """Whether tesserocr reads pages with only large letters, such as scans at 300 dpi, at half size: half the CPU."""
     ocr_max_pages: int = Field(20, ge=1, le=1000)
     """How many pages of a TIFF file are read; none begins after half of `ocr_timeout`."""
     ocr_fallback: Annotated[Literal["none", "rapidocr", "ai"], LowerCase] = "none"
     ocr_fallback_confidence: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
-    """Below this mean confidence of Tesseract the fallback engine reads the page too."""
+    """Below this confidence of the first reading the fallback reads the page too."""
     decode_cpu_per_megapixel: float = Field(1.0, gt=0, le=1000)
     """CPU seconds to decode and scale a megapixel, beside those that every task has; at most `child_cpu_seconds`."""
     ocr_cpu_per_megapixel: float = Field(6.0, gt=0, le=1000)
@@ -53,7 +56,7 @@ class StageSettings(SettingsGroup):
                 raise ValueError("the thumbnail stage can't be disabled")
         return value
 
-    @field_validator("ocr_languages")
+    @field_validator("ocr_languages", "ocr_installed_languages")
     @classmethod
     def _known_languages(cls, value: str, info: ValidationInfo) -> str:
         directory, own = info.data.get("tessdata_dir"), set[str]()

@@ -46,7 +46,7 @@ REDELIVERY_DELAY = timedelta(seconds=5)
 # A child process has a deadline too. It expires first, because its failure is more specific.
 _TIMEOUT_SLACK = 10.0
 
-# The stages that compute in child processes. Jobs of the others wait for providers most of their time.
+# Stages that keep a child process busy. Jobs of the other stages mostly wait for a provider.
 _COMPUTING_STAGES = frozenset({Stage.THUMBNAIL, Stage.OCR})
 
 # The delay before a message is redelivered whose client has its share of this worker, for each of its deliveries.

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from jsonschema import Draft202012Validator
 
+from imago.core.images.ocr_result import RecognizedWord
+from imago.core.images.ocr_words import PageWords, encode_words
 from imago.core.images.results import (
     Camera,
     ExifResult,
@@ -24,7 +26,8 @@ from tests.integration.api.conftest import ADMIN_KEY, Api, Tenant
 from tests.support.images import encoded
 from tests.support.work import claim_stage, complete_stage
 
-READING = OcrReading(True, "Harbour", "en", 0.93, "tesseract")
+READING = OcrReading(True, "Harbour", "en", 0.93, "tesserocr")
+OTHER = OcrReading(True, "Harbor", "en", 0.6, "rapidocr")
 RESULTS: dict[Stage, StageResult] = {
     Stage.EXIF: ExifResult(
         Camera("NIKON", "COOLPIX P6000", "24 mm", 64, "f/5.9", "1/75", "24mm", "2008-10-22T16:28:39+02:00"),
@@ -37,7 +40,11 @@ RESULTS: dict[Stage, StageResult] = {
             locations_shown=(IptcPlace(country="France"),),
         ),
     ),
-    Stage.OCR: OcrResult(READING, (READING,)),
+    Stage.OCR: OcrResult(
+        READING,
+        (READING, OTHER),
+        words=encode_words("tesserocr", [PageWords(64, 48, (RecognizedWord("Harbour", 0.93, box=(4, 5, 34, 15)),))]),
+    ),
     Stage.VISION: VisionResult("A harbour.", ("harbour", "boat"), 0.8, "offline/efficientnet"),
 }
 
@@ -77,6 +84,25 @@ async def test_results_that_are_sent_as_stored_match_the_type_they_were_made_fro
     await check(tenant, schemas, f"{path}/status", "Status")
     for part, name in (("exif", "Exif"), ("ocr", "Ocr"), ("ai", "Ai")):
         assert (await check(tenant, schemas, f"{path}/{part}", name))[part] is not None
+
+
+async def test_the_readings_and_words_of_a_text_are_sent_where_they_are_asked_for(api: Api, tenant: Tenant) -> None:
+    _, accepted = await tenant.upload(encoded())
+    schemas, path = await strict_schemas(api), f"/images/{accepted['id']}/ocr"
+    before = await check(tenant, schemas, f"{path}?include=readings,words", "Ocr")
+    assert (before["readings"], before["words"]) == ([], None)
+    message = WorkMessage(UUID(accepted["uuid"]), tenant.client.uuid, Stage.OCR, 1, 1)
+    claim = await claim_stage(api.services.db, message, lease=timedelta(seconds=30), max_tries=3)
+    assert isinstance(claim, Claim)
+    await complete_stage(api.services.db, claim, RESULTS[Stage.OCR])
+    assert set(await check(tenant, schemas, path, "Ocr")) == {"stage_status", "ocr"}
+    assert "readings" not in await check(tenant, schemas, f"{path}?include=words", "Ocr")
+    body = await check(tenant, schemas, f"{path}?include=readings,words", "Ocr")
+    assert [reading["text"] for reading in body["readings"]] == ["Harbour", "Harbor"]
+    word = {"text": "Harbour", "left": 4, "top": 5, "width": 30, "height": 10, "confidence": 0.93}
+    pages = [{"width": 64, "height": 48, "words": [word]}]
+    assert body["words"] == {"engine": "tesserocr", "pages": pages, "truncated": False}
+    assert (await tenant.call("GET", f"{path}?include=lines"))[0] == 422
 
 
 async def test_an_image_without_results_matches_its_schema(api: Api, tenant: Tenant) -> None:

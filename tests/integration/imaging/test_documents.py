@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from imago.core.images.results import OcrReading
 from imago.imaging.documents import PageLimits, read_document
-from imago.imaging.ocr import OcrOptions
+from imago.imaging.ocr.options import OcrOptions
 from tests.support.pages import FONT
 from tests.support.quadrants import turned
 
@@ -37,7 +37,7 @@ def tiff(pages: Sequence[Image.Image], **options: object) -> bytes:
 
 def read(data: bytes, *, pages: int = 20, seconds: float = 60) -> OcrReading:
     limits = PageLimits(max_side=4700, max_pixels=10**7, max_pages=pages, seconds=seconds)
-    return read_document(io.BytesIO(data), io.BytesIO(), options=OcrOptions(("eng",), "tesserocr"), limits=limits)
+    return read_document(io.BytesIO(data), io.BytesIO(), options=OcrOptions(("eng",), "auto"), limits=limits).chosen
 
 
 def test_all_pages_are_read_in_their_order() -> None:
@@ -103,3 +103,10 @@ def test_a_cut_page_is_read_as_far_as_it_goes() -> None:
     tall.save(buffer, "PNG", compress_level=0)
     reading = read(buffer.getvalue()[: buffer.tell() // 2])
     assert (reading.text, reading.truncated) == (NUMBERS[0], True)
+
+
+def test_a_photo_without_text_is_one_page() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1600, 1200), (90, 120, 60)).save(buffer, "JPEG")
+    reading = read(buffer.getvalue())
+    assert (reading.has_text, reading.pages, reading.engine) == (False, 1, "rapidocr")

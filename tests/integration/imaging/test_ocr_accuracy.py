@@ -14,7 +14,9 @@ from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.documents import PageLimits, read_document
-from imago.imaging.ocr import OcrOptions, read_words, set_halved_image, tessdata
+from imago.imaging.ocr.options import OcrOptions
+from imago.imaging.ocr.tesseract import read_words, set_halved_image
+from imago.imaging.ocr.trained_data import tessdata
 from tests.support.pages import ENGLISH, FONT, FRENCH, page
 
 LANGUAGES = ("fra", "eng")
@@ -26,17 +28,17 @@ def _font() -> None:
         pytest.skip("the font DejaVu is not installed (`make setup` installs fonts-dejavu-core)")
 
 
-def read(image: Image.Image | Path, folder: Path, *, engine: str = "tesserocr", half_scale: bool = False) -> OcrReading:
+def read(image: Image.Image | Path, folder: Path, *, engine: str = "auto", half_scale: bool = False) -> OcrReading:
     source, prepared = folder / "source.png", folder / "page.pgm"
     if isinstance(image, Path):
         source = image
     else:
         image.save(source)
     options = OcrOptions(LANGUAGES, engine, half_scale=half_scale)
-    return read_document(source, prepared, options=options, limits=PageLimits(4700, 50_000_000, 1, 60))
+    return read_document(source, prepared, options=options, limits=PageLimits(4700, 50_000_000, 1, 60)).chosen
 
 
-@pytest.mark.parametrize("engine", ["tesserocr", "pytesseract"])
+@pytest.mark.parametrize("engine", ["tesserocr", "pytesseract", "rapidocr"])
 @pytest.mark.parametrize(("text", "language"), [(FRENCH, "fr"), (ENGLISH, "en")])
 def test_a_clean_page_is_read_with_less_than_three_percent_of_errors(
     tmp_path: Path, engine: str, text: str, language: str
@@ -111,23 +113,10 @@ def test_a_page_of_an_unusual_size_is_read_as_empty(tmp_path: Path, size: tuple[
     assert not read(Image.new("L", size, 255), tmp_path).has_text
 
 
-def test_an_error_names_the_language_that_is_not_installed(tmp_path: Path) -> None:
-    path = tmp_path / "page.pgm"
-    Image.new("L", (10, 10)).save(path, "PPM")
+def test_an_error_names_the_language_that_is_not_installed() -> None:
     with pytest.raises(PermanentFailure) as failure:
-        read_words(path, OcrOptions(("tlh",), "tesserocr"))
+        read_words(Image.new("L", (10, 10)), OcrOptions(("tlh",), "tesserocr"))
     assert (failure.value.code, "tlh" in failure.value.text) == ("ocr-language-missing", True)
-
-
-def test_the_second_engine_reads_a_page_without_a_network(tmp_path: Path) -> None:
-    from imago.imaging.ocr_fallback import read_text as read_with_second_engine
-
-    # It loses the ends of skewed lines, so the page is straight.
-    path = tmp_path / "page.png"
-    page(ENGLISH, skew=0).save(path)
-    reading = read_with_second_engine(path, languages=LANGUAGES)
-    assert character_error_rate(ENGLISH, reading.text) < 0.15
-    assert reading.engine == "rapidocr"
 
 
 def test_tesseract_runs_one_thread() -> None:

@@ -63,13 +63,13 @@ def test_200_megapixels_that_must_be_decoded_at_full_size_are_beyond_the_limit(k
 PREPARE = """
 import io, resource, sys
 from pathlib import Path
-from imago.imaging import preparation
+from imago.imaging.ocr.finding import decode_page
 def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 small, large = (Path(path) for path in sys.argv[1:])
-preparation.prepare_for_ocr(small, io.BytesIO(), max_side=4700, max_pixels=10**9)
+decode_page(small, max_side=4700, max_pixels=10**9, page=0, finds_lines=False)
 before = megabytes()
-preparation.prepare_for_ocr(large, io.BytesIO(), max_side=4700, max_pixels=10**9)
+decode_page(large, max_side=4700, max_pixels=10**9, page=0, finds_lines=False)
 print(megabytes() - before)
 """
 

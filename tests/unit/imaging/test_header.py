@@ -223,7 +223,7 @@ def test_few_bytes_of_a_large_file_are_read() -> None:
 
 def test_every_camera_file_has_a_size() -> None:
     paths = corpus_files("**/*.jp*g", "**/*.tiff", "**/*.HEIC", "**/*.heif")
-    assert len(paths) > 100
+    assert paths
     for path in paths:
         with path.open("rb") as stream:
             header = probe(stream)

@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from devtools.photos import ROCKET, corpus
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.preparation import prepare_for_ocr, prepare_for_vision
+from imago.imaging.preparation import prepare_for_vision
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail
 from tests.support.images import FORMATS, animated, encoded, picture
 
@@ -117,14 +117,6 @@ def test_a_vision_provider_gets_an_upright_jpeg_and_the_size_of_the_original(tmp
     assert (prepared.width, prepared.height) == (450, 600)
     with Image.open(tmp_path / "small.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (150, 200))
-
-
-def test_ocr_gets_a_gray_page(tmp_path: Path) -> None:
-    source = tmp_path / "source.png"
-    source.write_bytes(encoded("png", picture(300, 200)))
-    prepare_for_ocr(source, tmp_path / "page.pgm", max_side=4700, max_pixels=PIXELS)
-    with Image.open(tmp_path / "page.pgm") as image:
-        assert (image.mode, image.size) == ("L", (300, 200))
 
 
 def test_colours_of_another_profile_are_converted_to_srgb(tmp_path: Path) -> None:

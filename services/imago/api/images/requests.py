@@ -4,8 +4,10 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from imago.api.images.place_fields import BBOX_PATTERN, NEAR_PATTERN, BoxField, CircleField, CountryField
 from imago.api.paging import PageQuery
 from imago.api.requests import LocalTime, Moment, StrictSchema, matching, text_field
+from imago.core.images.sorting import RELEVANT, SORTS
 from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
 from imago.core.jobs.stages import STAGES, ImageStatus
 
@@ -38,6 +40,19 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class OcrQuery(StrictSchema):
+    """The query parameters of an image's text."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["readings", "words"]),
+        metadata={
+            "description": "`readings` adds the readings of all engines, `words` the words with their boxes; separated"
+            " by a comma",
+            "enum": ["readings", "words", "readings,words"],
+        },
+    )
+
+
 class ImageQuery(PageQuery):
     """The filters of a list of images; an image must match all of them."""
 
@@ -65,7 +80,41 @@ class ImageQuery(PageQuery):
     created_to = Moment(metadata={"description": "With an offset, inclusive"})
     moderation_min = _score("Images with at least this score; images without a score are not listed")
     moderation_max = _score("Images with at most this score; images without a score are not listed")
+    near = CircleField(
+        metadata={
+            "description": "`latitude,longitude,km`: coordinates at most so far from a point, such as 48.8584,2.2945,5",
+            "pattern": NEAR_PATTERN,
+        }
+    )
+    bbox = BoxField(
+        metadata={
+            "description": "`west,south,east,north` in degrees: coordinates in a box. Across the antimeridian, `west`"
+            " is greater than `east`",
+            "pattern": BBOX_PATTERN,
+        }
+    )
+    place = text_field(
+        200, min_length=1, metadata={"description": "Whole words of the name of the place or its region"}
+    )
+    country = CountryField(
+        metadata={"description": "A code (ISO 3166-1, two or three letters), or a name in English or French"},
+    )
+    sort = fields.String(
+        validate=validate.OneOf([str(sort) for sort in SORTS]),
+        metadata={
+            "description": "The order; `-` reverses it. Default: `relevance` with `q`, else `-created`. Images without"
+            " the time when they were taken come last. A cursor belongs to its order"
+        },
+    )
+    total = fields.Boolean(
+        truthy={"true"}, falsy={"false"}, metadata={"description": "`true` adds the number of matching images"}
+    )
     include = _include()
+
+    @validates_schema
+    def _relevance_needs_words(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("sort") == str(RELEVANT) and "q" not in data:
+            raise ValidationError("The order `relevance` needs `q`.", "sort")
 
 
 class ReprocessBody(StrictSchema):

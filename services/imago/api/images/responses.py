@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, cast
 from uuid import UUID
 
 import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from imago.api.images.sort_cursors import encode_position
 from imago.api.images.stage_texts import localized
 from imago.api.json import StoredJson
 from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
-from imago.core.images.queries import ImageRow, Page, StageRow
+from imago.core.images.ocr_details import OcrDetails
+from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search import SearchPage, Tier
+from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
@@ -75,6 +78,10 @@ class ImagesResponse(TypedDict):
     items: list[ImageResponse]
     next_cursor: str | None
     quota: QuotaUsage
+    total: NotRequired[int]
+    """Present with `total=true`: the number of images that match all filters."""
+    total_exact: NotRequired[bool]
+    """Present with `total=true`: false if counting filtered images ended at 100,000, so that there may be more."""
 
 
 class StageStateResponse(TypedDict):
@@ -110,11 +117,44 @@ class ExifResponse(TypedDict):
     exif: StoredExif | None
 
 
+class WordResponse(TypedDict):
+    """A word and its box, in pixels of the upright picture, from its top left corner."""
+
+    text: str
+    left: int
+    top: int
+    width: int
+    height: int
+    confidence: float
+    """0 to 1"""
+
+
+class WordPageResponse(TypedDict):
+    """The words of a page in their reading order, and the size in pixels of its upright picture."""
+
+    width: int
+    height: int
+    words: list[WordResponse]
+
+
+class WordsResponse(TypedDict):
+    """The words that an engine on this server read. A provider's reading has no words."""
+
+    engine: str
+    pages: list[WordPageResponse]
+    truncated: bool
+    """Whether words are missing here, because there are more than 5,000 or their data is larger than 256 KB."""
+
+
 class OcrResponse(TypedDict):
     """The result of the ocr stage."""
 
     stage_status: StageStatus
     ocr: StoredReading | None
+    readings: NotRequired[list[OcrReading]]
+    """All readings, with `include=readings`; `ocr` is one of them, or is put together from them page by page."""
+    words: NotRequired[WordsResponse | None]
+    """With `include=words`; null without text, and for results of releases that did not store words."""
 
 
 class AiResponse(TypedDict):
@@ -177,6 +217,15 @@ def images_response(page: Page, items: list[ImageResponse], limits: Limits) -> I
     }
 
 
+def sorted_response(page: SortedPage, items: list[ImageResponse], limits: Limits, *, sort: Sort) -> ImagesResponse:
+    """Return a page of images in another order, which are `items`, with the client's quota."""
+    return {
+        "items": items,
+        "next_cursor": encode_position(sort, page.next_after),
+        "quota": quota_usage(page.usage, limits),
+    }
+
+
 def search_response(page: SearchPage, items: list[ImageResponse], limits: Limits) -> ImagesResponse:
     """Return a page of a search, which are `items`, each with its match, and the client's quota."""
     for item, hit in zip(items, page.hits, strict=True):
@@ -207,6 +256,34 @@ def exif_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> ExifResp
 def ocr_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> OcrResponse:
     """Return the result of the ocr stage."""
     return {"stage_status": stages[Stage.OCR].status, "ocr": _stored(image.ocr)}
+
+
+def ocr_details(details: OcrDetails | None, include: Sequence[str]) -> OcrResponse:
+    """Return the part of the response that `include` asks for."""
+    parts: dict[str, object] = {
+        "readings": [] if details is None else list(details.readings),
+        "words": None if details is None or details.words is None else _words(details.words),
+    }
+    return cast(OcrResponse, {name: parts[name] for name in include})
+
+
+def _words(stored: dict[str, Any]) -> WordsResponse:
+    names = ("text", "left", "top", "width", "height")
+    return {
+        "engine": stored["engine"],
+        "pages": [
+            {
+                "width": width,
+                "height": height,
+                "words": [
+                    cast(WordResponse, {**dict(zip(names, row, strict=False)), "confidence": row[5] / 100})
+                    for row in rows
+                ],
+            }
+            for width, height, rows in stored["pages"]
+        ],
+        "truncated": stored["truncated"],
+    }
 
 
 def ai_response(image: ImageRow, stages: Mapping[Stage, StageRow]) -> AiResponse:

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.images.requests import ImageQuery, IncludeQuery, ReprocessBody, UserWordsBody
+from imago.api.images.requests import ImageQuery, IncludeQuery, OcrQuery, ReprocessBody, UserWordsBody
 from imago.api.images.responses import (
     AiResponse,
     ExifResponse,
@@ -23,11 +23,14 @@ from imago.api.images.responses import (
     exif_response,
     image_response,
     images_response,
+    ocr_details,
     ocr_response,
     search_response,
+    sorted_response,
     status_response,
     tags_response,
 )
+from imago.api.images.sort_cursors import decode_position
 from imago.api.images.urls import image_responses, original_url, thumbnail_url
 from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
@@ -38,7 +41,10 @@ from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
-from imago.core.images.queries import ImageRow, StageRow, get_stages, list_tags
+from imago.core.images.ocr_details import read_ocr_details
+from imago.core.images.places import PlaceFilter
+from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
+from imago.core.images.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.objects.store import ObjectStore
 from imago.telemetry.tracing import trace_headers
@@ -49,6 +55,8 @@ routes = web.RouteTableDef()
 
 # A running worker makes a thumbnail in a fraction of a second.
 _THUMBNAIL_RETRY_SECONDS = 2
+
+_SORTS = {str(sort): sort for sort in SORTS}
 
 # A client doesn't wait longer for the deletion of objects, which the object cleaner repeats.
 _DELETION_SECONDS = 5.0
@@ -66,22 +74,40 @@ _DELETION_SECONDS = 5.0
 async def list_(request: web.Request) -> web.Response:
     """List the client's images, newest first. An image must match all filters.
 
-    With `q` the most relevant come first: images that have the words, then those with words that begin so.
+    With `q` the most relevant come first: images that have the words, then those with words that begin so. Places are
+    those of [GeoNames](https://www.geonames.org) (CC BY 4.0).
     """
     client = client_of(request)
     query: dict[str, Any] = dict(request["querystring"])
     limit, cursor, include = query.pop("limit"), query.pop("cursor", None), query.pop("include", ())
+    name, counted = query.pop("sort", None), query.pop("total", False)
+    filters = _filters(query)
+    sort = _SORTS[name] if name else NEWEST if filters.q is None else RELEVANT
+    if sort == RELEVANT:
+        found = await request.app[SEARCH].page(client.id, filters, limit=limit, after=decode_hit(cursor))
+        items = await image_responses(request, found.items, include)
+        response = search_response(found, items, client.limits)
+    elif sort == NEWEST:
+        page = await request.app[IMAGES].page(client.id, filters, limit=limit, before=decode_id(cursor))
+        items = await image_responses(request, page.items, include)
+        response = images_response(page, items, client.limits)
+    else:
+        after = decode_position(cursor, sort)
+        ordered = await request.app[IMAGES].sorted_page(client.id, filters, sort, limit=limit, after=after)
+        items = await image_responses(request, ordered.items, include)
+        response = sorted_response(ordered, items, client.limits, sort=sort)
+    if counted:
+        response["total"] = await request.app[IMAGES].count(client.id, filters)
+        response["total_exact"] = response["total"] < MAX_COUNT or filters == ImageFilter()
+    return json_response(response)
+
+
+def _filters(query: dict[str, Any]) -> ImageFilter:
     if "status" in query:
         query["status"] = ImageStatus(query["status"])
     query["tags"] = tuple(query.pop("tags", ()))
-    filters = ImageFilter(**query)
-    if filters.q is not None:
-        found = await request.app[SEARCH].page(client.id, filters, limit=limit, after=decode_hit(cursor))
-        items = await image_responses(request, found.items, include)
-        return json_response(search_response(found, items, client.limits))
-    page = await request.app[IMAGES].page(client.id, filters, limit=limit, before=decode_id(cursor))
-    items = await image_responses(request, page.items, include)
-    return json_response(images_response(page, items, client.limits))
+    where = PlaceFilter(**{name: query.pop(name) for name in ("near", "bbox", "place", "country") if name in query})
+    return ImageFilter(**query, where=where)
 
 
 @routes.get("/images/tags/all", allow_head=False)
@@ -148,12 +174,18 @@ async def exif(request: web.Request) -> web.Response:
     tag="images",
     summary="Get an image's text",
     responses={200: (OcrResponse, "The result of the ocr stage.")},
-    errors=(NotFound,),
+    errors=(NotFound, Unprocessable),
 )
+@reads_query(OcrQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def ocr(request: web.Request) -> web.Response:
     """Return the text that is visible in the image."""
-    return json_response(ocr_response(*await _stages(request)))
+    image, stages = await _stages(request)
+    response, include = ocr_response(image, stages), request["querystring"].get("include", ())
+    if include:
+        details = await read_ocr_details(request.app[DATABASE], client_of(request).id, image.id)
+        response = {**response, **ocr_details(details, include)}
+    return json_response(response)
 
 
 @routes.get("/images/{id}/ai", allow_head=False)

@@ -11,10 +11,11 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from imago.core.images.full_text import WordMatch, matching_ids, newest_matching
+from imago.core.images.places import ANYWHERE, PlaceFilter, place_conditions
 from imago.core.images.tags import normalize_tag
 from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
-from imago.db.tables import image_tags, images
+from imago.db.tables import image_places, image_tags, images
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ImageFilter:
     created_to: datetime | None = None
     moderation_min: float | None = None
     moderation_max: float | None = None
+    where: PlaceFilter = ANYWHERE
 
 
 def page_ids(
@@ -51,7 +53,9 @@ def page_ids(
 
     Its only column is `id`. `words` says how the words of `q` match.
     """
-    conditions = [*_conditions(filters), *(_tagged(client_id, tag) for tag in filters.tags[1:])]
+    if filters == ImageFilter(where=filters.where) and filters.where != ANYWHERE:
+        return _newest_places(client_id, filters.where, limit=limit, before=before)
+    conditions = [*_conditions(client_id, filters), *(_tagged(client_id, tag) for tag in filters.tags[1:])]
     on_postgres = dialect != "sqlite"
     if on_postgres and filters == ImageFilter(q=filters.q) and filters.q is not None:
         newest = newest_matching(client_id, filters.q, words, limit=limit, before=before)
@@ -79,12 +83,30 @@ def page_ids(
     return query.order_by(order.desc()).limit(limit)
 
 
+def matching(dialect: str, client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on `images` for all filters, for a query with another order."""
+    conditions = [images.c.client_id == client_id, *all_conditions(client_id, filters)]
+    if filters.q is not None:
+        found = matching_ids(dialect, client_id, filters.q, WordMatch.ANY)
+        conditions.append(sa.false() if found is None else images.c.id.in_(found))
+    return conditions
+
+
 def all_conditions(client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on `images` of all filters but `q`."""
-    conditions = [*_conditions(filters), *(_tagged(client_id, tag) for tag in filters.tags)]
+    conditions = [*_conditions(client_id, filters), *(_tagged(client_id, tag) for tag in filters.tags)]
     if filters.camera is not None:
         conditions.append(images.c.camera.in_(sa.select(_cameras(client_id, filters.camera).c.camera)))
     return conditions
+
+
+def _newest_places(client_id: int, where: PlaceFilter, *, limit: int, before: int | None) -> sa.Select[tuple[int]]:
+    """Return a page of ids from the places alone, which are fewer and narrower than the images."""
+    order = image_places.c.image_id
+    query = sa.select(order.label("id")).where(*place_conditions(client_id, where))
+    if before is not None:
+        query = query.where(order < before)
+    return query.order_by(order.desc()).limit(limit)
 
 
 def _tagged(client_id: int, tag: str) -> sa.ColumnElement[bool]:
@@ -130,7 +152,7 @@ def _newest_by_camera(
     )
 
 
-def _conditions(filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
+def _conditions(client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if filters.status is not None:
         conditions.append(images.c.status == filters.status)
@@ -151,4 +173,7 @@ def _conditions(filters: ImageFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(images.c.moderation_score <= filters.moderation_max)
     if filters.created_to is not None:
         conditions.append(images.c.created_at <= filters.created_to)
+    if filters.where != ANYWHERE:
+        there = sa.select(image_places.c.image_id).where(*place_conditions(client_id, filters.where))
+        conditions.append(images.c.id.in_(there))
     return conditions

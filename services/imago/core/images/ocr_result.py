@@ -24,18 +24,30 @@ FEW_WORDS_MIN_LETTERS = 4
 # The share of all letters that must be in confident words.
 MIN_CONFIDENT_SHARE = 0.5
 
+# At this confidence most of the words that an engine says are wrong.
+_WORTHLESS = 0.5
+_CREDIT = 0.25
+
 # The longest side of a page for OCR in pixels: an A4 page at 400 dots per inch. Larger text is not recognized better.
 OCR_SIDE = 4700
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
+
 @dataclass(frozen=True)
 class RecognizedWord:
-    """A word as an engine read it, its confidence 0..1, and whether it is the first of a line or paragraph."""
+    """A word as an engine read it, its confidence 0..1, and whether it is the first of a line or paragraph.
+
+    `box` is its place on the page, or later in the picture.
+    """
 
     text: str
     confidence: float
     starts_line: bool = False
     starts_paragraph: bool = False
+    box: Box | None = None
 
     @property
     def letters(self) -> int:
@@ -49,10 +61,13 @@ class RecognizedWord:
 
 
 def build_reading(
-    words: Sequence[RecognizedWord], *, engine: str, expected_languages: Collection[str] = ()
+    words: Sequence[RecognizedWord], *, engine: str, expected_languages: Collection[str] = (), unread: float = 0.0
 ) -> OcrReading:
-    """Return the reading of an engine's words. Without text its `text` is empty, but it keeps the words' confidence."""
-    confidence = mean_confidence(words)
+    """Return the reading of an engine's words. Without text its `text` is empty, but it keeps the words' confidence.
+
+    `unread` is the share 0..1 of the lines of text that the engine left out, which lowers the confidence.
+    """
+    confidence = round(mean_confidence(words) * (1 - unread), 4)
     if not is_text(words):
         return OcrReading(False, "", None, confidence, engine)
     text = join_words(words)
@@ -60,7 +75,11 @@ def build_reading(
 
 
 def build_reading_of_pages(
-    pages: Sequence[Sequence[RecognizedWord]], *, engine: str, expected_languages: Collection[str] = ()
+    pages: Sequence[Sequence[RecognizedWord]],
+    *,
+    engine: str,
+    expected_languages: Collection[str] = (),
+    unread: float = 0.0,
 ) -> OcrReading:
     """Return the reading of the words of each page. Pages without text add nothing to that of the others."""
     found = [words for words in pages if is_text(words)]
@@ -68,8 +87,9 @@ def build_reading_of_pages(
     words = [word for first, rest in zip(first_words, found, strict=True) for word in (first, *rest[1:])]
     if not words:
         words = [word for page in pages for word in page]
-        return OcrReading(False, "", None, mean_confidence(words), engine, pages=len(pages))
-    reading = build_reading(words, engine=engine, expected_languages=expected_languages)
+        confidence = round(mean_confidence(words) * (1 - unread), 4)
+        return OcrReading(False, "", None, confidence, engine, pages=len(pages))
+    reading = build_reading(words, engine=engine, expected_languages=expected_languages, unread=unread)
     return replace(reading, pages=len(pages))
 
 
@@ -101,19 +121,25 @@ def join_words(words: Sequence[RecognizedWord]) -> str:
     for word in words:
         if parts:
             parts.append("\n\n" if word.starts_paragraph else "\n" if word.starts_line else " ")
-        parts.append("".join(char for char in word.text if unicodedata.category(char)[0] != "C"))
+        parts.append(clean_word(word.text))
     return unicodedata.normalize("NFC", "".join(parts))[:MAX_TEXT].strip()
 
 
-def choose_reading(readings: Sequence[OcrReading]) -> OcrResult:
-    """Choose the best of several readings of one page, and keep all of them. The first one wins a tie.
+def clean_word(text: str) -> str:
+    """Return the text of a word without control characters, in Unicode NFC."""
+    return unicodedata.normalize("NFC", "".join(char for char in text if unicodedata.category(char)[0] != "C"))
 
-    The confidences of two engines have no common scale, so they are not compared directly: a reading scores its
-    confidence times its letters, which estimates the number of correct letters.
+
+def choose_reading(readings: Sequence[OcrReading]) -> OcrResult:
+    """Choose the likeliest of several readings of one page, and keep all of them. The first one wins a tie.
+
+    The confidence of a reading counts the lines that it left out. A reading that says much more than another one has
+    some credit for it, because not every line was found before the reading.
     """
-    best = max(readings, key=lambda reading: _correct_letters(reading) if reading.has_text else -1.0)
+    best = max(readings, key=lambda reading: _likelihood(reading) if reading.has_text else -1.0)
     return OcrResult(best, tuple(readings))
 
 
-def _correct_letters(reading: OcrReading) -> float:
-    return reading.confidence * sum(char.isalnum() for char in reading.text)
+def _likelihood(reading: OcrReading) -> float:
+    letters = sum(char.isalnum() for char in reading.text)
+    return max(reading.confidence - _WORTHLESS, 0.0) * float((1 + letters) ** _CREDIT)

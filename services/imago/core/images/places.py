@@ -56,6 +56,9 @@ class PlaceFilter:
     country: str | None = None
 
 
+ANYWHERE = PlaceFilter()
+
+
 async def store_places(connection: AsyncConnection, results: Sequence[tuple[int, int, ExifResult]]) -> None:
     """Replace the places of images, given as (image id, client id, EXIF result)."""
     for image_id, _, _ in results:

@@ -16,10 +16,14 @@ from imago.core.clients.queries import read_usage
 from imago.core.errors import NotFound
 from imago.core.images.filters import ImageFilter, page_ids
 from imago.core.images.locks import ImageRef
+from imago.core.images.sorting import Position, Sort, sorted_ids
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.db.engine import Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
+
+MAX_COUNT = 100_000
+"""The most images that a count of a filtered list goes through."""
 
 # Larger batches are split into several transactions.
 _MAX_BATCH_SIZE = 50
@@ -76,6 +80,15 @@ class Page:
 
     items: tuple[ImageRow, ...]
     next_before: int | None
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class SortedPage:
+    """A page of a list in another order, the position behind which the next page begins, and the client's usage."""
+
+    items: tuple[ImageRow, ...]
+    next_after: Position | None
     usage: Usage
 
 
@@ -175,6 +188,27 @@ class ImageReads:
             query = sa.select(*_columns(dialect)).join(ids, ids.c.id == images.c.id).order_by(images.c.id.desc())
             rows = [ImageRow._make(row) for row in await connection.execute(query, {"of_client": client_id})]
             return _page(rows, limit, await read_usage(connection, client_id))
+
+    async def sorted_page(
+        self, client_id: int, filters: ImageFilter, sort: Sort, *, limit: int, after: Position | None
+    ) -> SortedPage:
+        """Return the page of a client's images behind a position, in the order of `sort`."""
+        async with self._db.read(RowScope(client_id)) as connection:
+            query = sorted_ids(connection.dialect.name, client_id, filters, sort, limit=limit + 1, after=after)
+            found = (await connection.execute(query)).all()
+            rows = await rows_by_id(connection, client_id, [row.id for row in found[:limit]])
+            last = Position(found[limit - 1].value, found[limit - 1].id) if len(found) > limit else None
+            # An image may be deleted between the two queries.
+            items = tuple(rows[row.id] for row in found[:limit] if row.id in rows)
+            return SortedPage(items, last, await read_usage(connection, client_id))
+
+    async def count(self, client_id: int, filters: ImageFilter) -> int:
+        """Return how many of a client's images match all filters, at most `MAX_COUNT` if there are any filters."""
+        async with self._db.read(RowScope(client_id)) as connection:
+            if filters == ImageFilter():
+                return (await read_usage(connection, client_id)).images
+            ids = page_ids(connection.dialect.name, client_id, filters, limit=MAX_COUNT, before=None)
+            return await connection.scalar(sa.select(sa.func.count()).select_from(ids.subquery())) or 0
 
     async def _read_ones(self, requests: Sequence[_One]) -> list[ImageRow | Exception]:
         client_id = requests[0].client_id

@@ -181,13 +181,17 @@ class OcrReading:
 
 @dataclass(frozen=True)
 class OcrResult:
-    """The result of the ocr stage: the chosen reading, and all readings."""
+    """The result of the ocr stage: the chosen reading, and all readings.
+
+    `words` is the JSON of `ocr_words.encode_words`, which is stored in a column of its own.
+    """
 
     chosen: OcrReading
     readings: tuple[OcrReading, ...] = ()
+    words: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON to store; the API shows only `chosen`."""
+        """Return the JSON to store; lists of images show only `chosen`."""
         return {"chosen": asdict(self.chosen), "readings": [asdict(reading) for reading in self.readings]}
 
     @classmethod

@@ -201,6 +201,7 @@ async def _store_results(connection: AsyncConnection, completions: Sequence[Stag
                 "run": each.claim.run,
                 "client_id": each.claim.image.client_id,
                 "data": each.result.to_json(),
+                "words": each.result.words if isinstance(each.result, OcrResult) else None,
                 "created_at": now,
             }
             for each in completions

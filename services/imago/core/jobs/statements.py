@@ -60,5 +60,5 @@ END_STAGE = PreparedStatement(
     )
 )
 INSERT_RESULT = PreparedStatement(
-    sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "created_at")
+    sa.insert(stage_results), columns=("image_id", "stage", "run", "client_id", "data", "words", "created_at")
 )

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imago.imaging.containers.ifd import Directories, NotTiff
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
-from imago.imaging.ifd import Directories, NotTiff
 
 MAX_SEGMENTS = 10_000
 # Bytes between segments, which decoders skip.

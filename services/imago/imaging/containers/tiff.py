@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from imago.imaging.containers.ifd import MAX_ENTRIES, Directories, NotTiff, Tags
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
-from imago.imaging.ifd import MAX_ENTRIES, Directories, NotTiff, Tags
 
 MAX_PAGES = 10_000
 # Decoders allocate and seek for each of them.

@@ -1,6 +1,6 @@
 """Read EXIF into the camera, the exposure, the time and the place.
 
-The tolerant reader of `imaging.ifd` is the default, and piexif is an option of the exif stage (`EXIF_READER`) for
+The tolerant reader of `containers.ifd` is the default, and piexif is an option of the exif stage (`EXIF_READER`) for
 every format but TIFF, which piexif would load into memory. The vision stage always uses the default. piexif drops the
 last letter of a text without a final NUL (the date of a Kodak CX7530 is lost), and fails on a whole block if one entry
 is broken. Each field is read separately, so that a broken one doesn't affect the others. Invalid bytes never raise.
@@ -14,14 +14,52 @@ import piexif
 
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import Camera, ExifResult
+from imago.imaging.containers.ifd import Directories, NotTiff
 from imago.imaging.exif import dates, exposure, gps, lens, makernotes
 from imago.imaging.exif.tags import Tag, TagTables
 from imago.imaging.exif.values import text
 from imago.imaging.header import PARSER_ERRORS, sniff
-from imago.imaging.ifd import Directories, NotTiff
 from imago.imaging.metadata_parts import read_metadata
 
 ExifReader = Literal["ifd", "piexif"]
+
+
+class ExifBlock:
+    """A block of EXIF, or a TIFF file, which is itself such a block; its directories are read once.
+
+    Raises NotTiff if it doesn't begin with a byte order.
+    """
+
+    def __init__(self, source: bytes | BinaryIO) -> None:
+        self._block = source if isinstance(source, bytes) else None
+        self._directories = Directories(io.BytesIO(source) if isinstance(source, bytes) else source)
+        self.tables = TagTables(*self._directories.read())
+
+    def result(self, *, reader: ExifReader = "ifd") -> ExifResult:
+        """Return the camera and the place."""
+        tables = self._by_piexif() if reader == "piexif" else None
+        if tables is not None:
+            return _result(tables)
+        return _completed(_result(self.tables), self._directories, self.tables)
+
+    def _by_piexif(self) -> TagTables | None:
+        """Return the tags as piexif reads them; None if it can't read the block, or not safely."""
+        try:
+            # piexif trusts counts, and allocates whatever a crafted one requests.
+            if self._block is None or not self._directories.plausible():
+                return None
+            loaded = piexif.load(self._block)
+        except PARSER_ERRORS:
+            return None
+        return TagTables(loaded["0th"], loaded["Exif"], loaded["GPS"])
+
+
+def open_exif(source: bytes | BinaryIO) -> ExifBlock | None:
+    """Return the block of EXIF in bytes, or the one that a TIFF file is; None if it is unreadable."""
+    try:
+        return ExifBlock(source)
+    except NotTiff:
+        return None
 
 
 def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
@@ -31,37 +69,15 @@ def read_exif(stream: BinaryIO, *, reader: ExifReader = "ifd") -> ExifResult:
     the sandbox.
     """
     stream.seek(0)
-    if sniff(stream.read(256)) is ImageFormat.TIFF:
-        return _tolerant(stream)
-    block = read_metadata(stream).exif
-    return parse(block, reader=reader) if block else ExifResult()
+    is_tiff = sniff(stream.read(256)) is ImageFormat.TIFF
+    block = open_exif(stream if is_tiff else read_metadata(stream).exif or b"")
+    return block.result(reader=reader) if block else ExifResult()
 
 
 def parse(block: bytes, *, reader: ExifReader = "ifd") -> ExifResult:
     """Return the result of an EXIF block, which begins with its byte order (`II` or `MM`)."""
-    tables = _by_piexif(block) if reader == "piexif" else None
-    return _result(tables) if tables else _tolerant(io.BytesIO(block))
-
-
-def _by_piexif(block: bytes) -> TagTables | None:
-    """Return the tags as piexif reads them; None if it can't read the block, or not safely."""
-    try:
-        # piexif trusts counts, and allocates whatever a crafted one requests.
-        if not Directories(io.BytesIO(block)).plausible():
-            return None
-        loaded = piexif.load(block)
-    except PARSER_ERRORS:
-        return None
-    return TagTables(loaded["0th"], loaded["Exif"], loaded["GPS"])
-
-
-def _tolerant(stream: BinaryIO) -> ExifResult:
-    try:
-        directories = Directories(stream)
-    except NotTiff:
-        return ExifResult()
-    tables = TagTables(*directories.read())
-    return _completed(_result(tables), directories, tables)
+    opened = open_exif(block)
+    return opened.result(reader=reader) if opened else ExifResult()
 
 
 def _result(tables: TagTables) -> ExifResult:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from imago.imaging.ifd import Tags
+from imago.imaging.containers.ifd import Tags
 
 T = TypeVar("T")
 

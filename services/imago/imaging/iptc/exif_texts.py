@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from imago.core.images.results import Iptc
+from imago.imaging.containers.ifd import Tags
 from imago.imaging.exif.values import decoded, raw_bytes
-from imago.imaging.ifd import Tags
 from imago.imaging.iptc import fields
 
 _DESCRIPTION, _ARTIST, _COPYRIGHT = 0x010E, 0x013B, 0x8298

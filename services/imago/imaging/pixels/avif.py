@@ -5,34 +5,21 @@ process, so it only has to end, and any error of it means that the file is left 
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from imago.imaging.containers.bmff import MAX_ITEMS, Box, boxes
 from imago.imaging.pixels.cicp import CodePoints
-
-_MAX_BOXES = 4096
-_MAX_ITEMS = 4096
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A box: its type, its position, the position of its content, and its end."""
-
-    kind: bytes
-    start: int
-    content: int
-    end: int
 
 
 @dataclass
 class _Properties:
     """The properties of a file's items; associations are the indexes of an item's properties, from 1."""
 
-    path: list[_Box]
-    properties: list[_Box] = field(default_factory=list)
+    path: list[Box]
+    properties: list[Box] = field(default_factory=list)
     associations: dict[int, list[int]] = field(default_factory=dict)
-    table: _Box | None = None
+    table: Box | None = None
 
     def indexes(self, item: int, kind: bytes) -> list[int]:
         """Return the indexes of an item's properties of a kind."""
@@ -43,7 +30,7 @@ class _Properties:
 def code_points(data: bytes) -> CodePoints | None:
     """Return the code points of the primary image; None without any. Raises struct.error or ValueError."""
     meta = _box(data, b"meta", 0, len(data))
-    content = {box.kind: box for box in _boxes(data, meta.content + 4, meta.end)}
+    content = {box.kind: box for box in boxes(data, meta.content + 4, meta.end)}
     primary = _item(data, content[b"pitm"])
     properties = _read_properties(data, meta, content[b"iprp"])
     for index in properties.indexes(primary, b"colr"):
@@ -60,7 +47,7 @@ def clean_aperture(data: bytes, size: tuple[int, int]) -> tuple[int, int, int, i
     Raises struct.error, KeyError or ValueError.
     """
     meta = _box(data, b"meta", 0, len(data))
-    content = {box.kind: box for box in _boxes(data, meta.content + 4, meta.end)}
+    content = {box.kind: box for box in boxes(data, meta.content + 4, meta.end)}
     properties = _read_properties(data, meta, content[b"iprp"])
     for index in properties.indexes(_item(data, content[b"pitm"]), b"clap"):
         numbers = struct.unpack_from(">IIIIiIiI", data, properties.properties[index - 1].content)
@@ -80,7 +67,7 @@ def with_alpha_size(data: bytes) -> bytes:
     ValueError.
     """
     meta = _box(data, b"meta", 0, len(data))
-    content = {box.kind: box for box in _boxes(data, meta.content + 4, meta.end)}
+    content = {box.kind: box for box in boxes(data, meta.content + 4, meta.end)}
     if b"iref" not in content:
         return data
     properties = _read_properties(data, meta, content[b"iprp"])
@@ -93,7 +80,7 @@ def with_alpha_size(data: bytes) -> bytes:
     return _with_associations(data, properties, properties.table, content[b"iloc"])
 
 
-def _with_associations(data: bytes, properties: _Properties, table: _Box, locations: _Box) -> bytes:
+def _with_associations(data: bytes, properties: _Properties, table: Box, locations: Box) -> bytes:
     """Return the file with the associations written again, and the offsets behind them moved."""
     version, wide = data[table.content], data[table.content + 3] & 1
     written = bytearray(data[table.content : table.content + 4] + struct.pack(">I", len(properties.associations)))
@@ -113,7 +100,7 @@ def _with_associations(data: bytes, properties: _Properties, table: _Box, locati
     return bytes(changed)
 
 
-def _move_offsets(data: bytearray, locations: _Box, *, behind: int, by: int) -> None:
+def _move_offsets(data: bytearray, locations: Box, *, behind: int, by: int) -> None:
     """Add `by` to the offsets of extents in the file that are at or after `behind`."""
     version = data[locations.content]
     sizes = struct.unpack_from(">H", data, locations.content + 4)[0]
@@ -121,7 +108,7 @@ def _move_offsets(data: bytearray, locations: _Box, *, behind: int, by: int) -> 
     wide = 4 if version == 2 else 2
     at = locations.content + 6
     count, at = int.from_bytes(data[at : at + wide]), at + wide
-    for _ in range(min(count, _MAX_ITEMS)):
+    for _ in range(min(count, MAX_ITEMS)):
         method = data[at + wide + 1] & 15 if version else 0
         at += wide + (2 if version else 0) + 2
         base_at, at = at, at + base_size
@@ -137,23 +124,23 @@ def _move_offsets(data: bytearray, locations: _Box, *, behind: int, by: int) -> 
             data[base_at : base_at + base_size] = (base + by).to_bytes(base_size)
 
 
-def _read_properties(data: bytes, meta: _Box, box: _Box) -> _Properties:
+def _read_properties(data: bytes, meta: Box, box: Box) -> _Properties:
     found = _Properties([meta, box])
-    for child in _boxes(data, box.content, box.end):
+    for child in boxes(data, box.content, box.end):
         if child.kind == b"ipco":
-            found.properties = list(_boxes(data, child.content, child.end))
+            found.properties = list(boxes(data, child.content, child.end))
         elif child.kind == b"ipma" and found.table is None:
             found.table = child
             found.associations = _read_associations(data, child)
     return found
 
 
-def _read_associations(data: bytes, box: _Box) -> dict[int, list[int]]:
+def _read_associations(data: bytes, box: Box) -> dict[int, list[int]]:
     """Return the indexes of each item's properties; the bit 0x8000 says that one is essential."""
     wide_item, wide = (4 if data[box.content] else 2), data[box.content + 3] & 1
     count, at = struct.unpack_from(">I", data, box.content + 4)[0], box.content + 8
     associations: dict[int, list[int]] = {}
-    for _ in range(min(count, _MAX_ITEMS)):
+    for _ in range(min(count, MAX_ITEMS)):
         item, at = int.from_bytes(data[at : at + wide_item]), at + wide_item
         number, at = data[at], at + 1
         if wide:
@@ -165,38 +152,21 @@ def _read_associations(data: bytes, box: _Box) -> dict[int, list[int]]:
     return associations
 
 
-def _auxiliary_items(data: bytes, references: _Box) -> list[int]:
+def _auxiliary_items(data: bytes, references: Box) -> list[int]:
     wide = 4 if data[references.content] else 2
     return [
         int.from_bytes(data[box.content : box.content + wide])
-        for box in _boxes(data, references.content + 4, references.end)
+        for box in boxes(data, references.content + 4, references.end)
         if box.kind == b"auxl"
     ]
 
 
-def _item(data: bytes, box: _Box) -> int:
+def _item(data: bytes, box: Box) -> int:
     return int.from_bytes(data[box.content + 4 : box.end][: 4 if data[box.content] else 2])
 
 
-def _box(data: bytes, kind: bytes, start: int, end: int) -> _Box:
-    for box in _boxes(data, start, end):
+def _box(data: bytes, kind: bytes, start: int, end: int) -> Box:
+    for box in boxes(data, start, end):
         if box.kind == kind:
             return box
     raise ValueError(f"no {kind.decode()} box")
-
-
-def _boxes(data: bytes, start: int, end: int) -> Iterator[_Box]:
-    """Yield the boxes of a range. Boxes with sizes of 64 bits are only skipped: small ones don't have them."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            return
-        size, kind = struct.unpack_from(">I4s", data, start)
-        header = 8
-        if size == 1:
-            size, header = struct.unpack_from(">Q", data, start + 8)[0], 16
-        elif size == 0:
-            size = end - start
-        if size < header or start + size > end:
-            raise ValueError("a box is larger than its container")
-        yield _Box(kind, start, start + header, start + size)
-        start += size

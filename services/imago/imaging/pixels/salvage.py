@@ -4,9 +4,8 @@ A decoder that gets the end of the data as soon as possible, and one that gets o
 picture only if the file's own bytes had all pixels, as those of a JPEG that lacks only its end marker do.
 """
 
-import struct
-
 from imago.core.images.model import ImageFormat
+from imago.imaging.containers.bmff import InvalidBoxes, box_head
 from imago.imaging.header import sniff
 
 _END_OF_JPEG = b"\xff\xd9"
@@ -46,10 +45,11 @@ def _declared_length(data: bytes) -> int:
     """Return where the last box at the top level ends."""
     at = 0
     while at + 16 <= len(data):
-        size = struct.unpack_from(">I", data, at)[0]
-        if size == 1:
-            size = struct.unpack_from(">Q", data, at + 8)[0]
-        if size < 8:
+        try:
+            end = box_head(data, at).end
+        except InvalidBoxes:
             return len(data)
-        at += size
-    return int(at)
+        if not end:
+            return len(data)
+        at = end
+    return at

@@ -45,23 +45,23 @@ def ocr(
     seconds: float = 0.0,
     half_scale: bool = False,
 ) -> dict[str, Any]:
-    """Read the text of an image; return an `OcrReading`. The prepared first page is written to `page`.
+    """Read the text of an image; return a `DocumentReading`. The straightened first page is written to `page`.
 
     At most `max_pages` pages of a TIFF file are read, and none begins after `seconds`.
     """
     from imago.imaging.documents import PageLimits, read_document
-    from imago.imaging.ocr import OcrOptions
+    from imago.imaging.ocr.options import OcrOptions
 
     options = OcrOptions(tuple(languages), engine, tessdata_dir, half_scale)
     limits = PageLimits(OCR_SIDE, max_pixels, max_pages, seconds)
-    return asdict(read_document(_file(source), _file(page), options=options, limits=limits))
+    return read_document(_file(source), _file(page), options=options, limits=limits).to_json()
 
 
 def ocr_fallback(*, page: str | BinaryIO, languages: list[str]) -> dict[str, Any]:
     """Read a page that `ocr` prepared with the second engine; return an `OcrReading`."""
-    from imago.imaging.ocr_fallback import read_text
+    from imago.imaging.ocr.paddle import read_page_again
 
-    return asdict(read_text(_file(page), languages=languages))
+    return asdict(read_page_again(_file(page), languages=languages))
 
 
 def _file(file: str | BinaryIO) -> TaskFile:

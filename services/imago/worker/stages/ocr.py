@@ -13,18 +13,19 @@ from imago.core.images.results import OcrReading
 from imago.core.images.vision import OcrInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
+from imago.imaging.documents import DocumentReading
 from imago.telemetry import metrics
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 from imago.worker.stages.cpu import cpu_to_read
 
 log = structlog.get_logger(__name__)
 
-# A throttled provider is retried if its pause is at most this long. Otherwise Tesseract's reading is the result.
+# A throttled provider is retried if its pause is at most this long. Otherwise the first reading is the result.
 _MAX_PROVIDER_PAUSE = timedelta(minutes=5)
 
 
 class OcrStage:
-    """Reads the text in a child process; if Tesseract's confidence is low, an engine or a provider reads it again."""
+    """Reads the text in a child process; if its confidence is low, another engine or a provider reads it again."""
 
     def __init__(self, tools: StageTools) -> None:
         self._tools = tools
@@ -36,23 +37,27 @@ class OcrStage:
         page = directory / "page.pgm"
         first = await self._read_first(claim, page, languages)
         if not self._is_poor(first):
-            return StageOutput(choose_reading([first]))
+            return StageOutput(first.result)
         second = await self._read_again(claim, page, languages)
         if second is None:
-            return StageOutput(choose_reading([first]))
-        result = choose_reading([first, replace(second, truncated=first.truncated)])
-        metrics.OCR_FALLBACKS.labels("first" if result.chosen is first else "second").inc()
+            return StageOutput(first.result)
+        again = replace(second, truncated=first.chosen.truncated)
+        result = replace(choose_reading([*first.result.readings, again]), words=first.result.words)
+        metrics.OCR_FALLBACKS.labels("second" if result.chosen is again else "first").inc()
         return StageOutput(result)
 
-    def _is_poor(self, reading: OcrReading) -> bool:
-        """Return whether a second engine could read more. It would read only the first page of several."""
-        settings = self._tools.settings
-        # A confidence of exactly 0 means that no word was found, and a second engine would not find any either.
-        is_unsure = 0 < reading.confidence < settings.ocr_fallback_confidence
-        return settings.ocr_fallback != "none" and is_unsure and reading.pages == 1
+    def _is_poor(self, first: DocumentReading) -> bool:
+        """Return whether a fallback could read more. It would read only the first page of several."""
+        settings, chosen = self._tools.settings, first.chosen
+        if settings.ocr_fallback == "none" or chosen.pages != 1:
+            return False
+        # These engines have read a poor page with PP-OCRv6 already.
+        if settings.ocr_fallback == "rapidocr" and settings.ocr_engine in ("auto", "rapidocr"):
+            return False
+        return (first.has_lines or chosen.confidence > 0) and chosen.confidence < settings.ocr_fallback_confidence
 
-    async def _read_first(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading:
-        """Read the original, and write the decoded page for a second reading."""
+    async def _read_first(self, claim: Claim, page: Path, languages: list[str]) -> DocumentReading:
+        """Read the original, and write its first page for a second reading."""
         settings = self._tools.settings
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
@@ -72,7 +77,7 @@ class OcrStage:
                 writes={"page": page},
                 cpu_seconds=cpu_to_read(claim, settings),
             )
-        return OcrReading(**answer)
+        return DocumentReading.from_json(answer)
 
     async def _read_again(self, claim: Claim, page: Path, languages: list[str]) -> OcrReading | None:
         """Read the page a second time; return None if the provider fails."""

@@ -18,4 +18,5 @@ async def test_a_page_without_text_has_no_words(tmp_path: Path, size: tuple[int,
         reading = await children.run("ocr", arguments, timeout=60, reads={"source": source}, writes={"page": page})
     finally:
         await children.close()
-    assert (reading["has_text"], reading["text"]) == (False, "")
+    chosen = reading["result"]["chosen"]
+    assert (chosen["has_text"], chosen["text"]) == (False, "")

@@ -78,12 +78,13 @@ async def test_a_shorter_result_leaves_nothing_of_a_longer_one(strict_pool: Chil
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tesserocr") is None, reason="tesserocr is not installed")
-async def test_text_is_read_and_its_page_encoded(strict_pool: ChildPool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["auto", "tesserocr", "rapidocr"])
+async def test_text_is_read_and_its_page_encoded(strict_pool: ChildPool, tmp_path: Path, engine: str) -> None:
     prepared, jpeg = tmp_path / "page.pgm", tmp_path / "page.jpg"
     reading = await strict_pool.run(
-        "ocr", ocr_arguments("tesserocr"), timeout=120, reads={"source": page(tmp_path)}, writes={"page": prepared}
+        "ocr", ocr_arguments(engine), timeout=120, reads={"source": page(tmp_path)}, writes={"page": prepared}
     )
-    assert "48213" in reading["text"]
+    assert "48213" in reading["result"]["chosen"]["text"]
     await strict_pool.run(
         "page_for_provider", {"max_side": 90}, timeout=60, reads={"page": prepared}, writes={"target": jpeg}
     )
@@ -100,7 +101,7 @@ async def test_text_is_read_by_the_command(pool: ChildPool, tmp_path: Path) -> N
         reads={"source": page(tmp_path)},
         writes={"page": tmp_path / "page.pgm"},
     )
-    assert "48213" in reading["text"]
+    assert "48213" in reading["result"]["chosen"]["text"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("rapidocr") is None, reason="rapidocr is not installed")

@@ -59,11 +59,22 @@ def test_lines_and_paragraphs_are_kept() -> None:
     assert text == "a b\nc\n\nd"
 
 
-def test_the_reading_with_the_most_likely_letters_is_chosen_and_all_are_kept() -> None:
-    short = OcrReading(True, "ab", None, 0.9, "one")
-    long = OcrReading(True, "abcdefgh", None, 0.6, "two")
+def test_the_likeliest_reading_is_chosen_and_all_are_kept() -> None:
+    short = OcrReading(True, "ab", None, 0.8, "one")
+    long = OcrReading(True, "abcdefgh", None, 0.95, "two")
     empty = OcrReading(False, "", None, 0.99, "three")
     result = choose_reading([short, long, empty])
     assert (result.chosen.engine, len(result.readings)) == ("two", 3)
     assert choose_reading([empty, short]).chosen.engine == "one"
     assert choose_reading([empty]).chosen.engine == "three"
+
+
+def test_many_unlikely_letters_are_not_better_than_few_likely_ones() -> None:
+    noise = OcrReading(True, "x" * 60, None, 0.6, "one")
+    sign = OcrReading(True, "STOP", None, 0.99, "two")
+    assert choose_reading([noise, sign]).chosen is sign
+
+
+def test_lines_that_were_left_out_lower_the_confidence() -> None:
+    text = words(("Sortie", 0.9), ("de", 0.9), ("secours", 0.9))
+    assert build_reading(text, engine="e", unread=0.25).confidence == 0.675

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,16 @@ def test_a_file_that_ends_before_its_first_pixel_fails_permanently(kind: str) ->
     end = data.index(start) + len(start) + 4 if start else 20
     with pytest.raises(PermanentFailure):
         decoded(data[:end])
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("size", [4, 1])
+def test_a_box_that_is_smaller_than_its_head_is_not_an_internal_error(kind: str, size: int) -> None:
+    data = saved(kind)
+    first = struct.unpack_from(">I", data)[0]
+    broken = data[:first] + struct.pack(">I4sQ", size, b"free", 3) + data[first:]
+    with pytest.raises(PermanentFailure):
+        decoded(broken)
 
 
 def test_a_checksum_of_a_png_comment_is_not_checked() -> None:

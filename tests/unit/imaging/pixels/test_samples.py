@@ -102,6 +102,25 @@ def test_the_transparent_colour_leaves_no_fringe(depth: int, colour_type: int) -
     assert image[..., :3][image[..., 3] > 16].min() > 180
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["BMP", "GIF"])
+def test_bmp_and_gif(kind: str, mode: str) -> None:
+    image = Image.fromarray(quadrants(COLOURS).astype(np.uint8))
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    assert_shows(buffer.getvalue(), middles(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("transparent", range(4))
+def test_a_colour_of_a_gif_is_transparent(transparent: int) -> None:
+    image = Image.fromarray(quadrants([(0,), (1,), (2,), (3,)])[..., 0].astype(np.uint8), "P")
+    image.putpalette([channel for colour in COLOURS for channel in colour])
+    buffer = io.BytesIO()
+    image.save(buffer, "GIF", transparency=transparent)
+    assert_shows(buffer.getvalue(), [(*c, 0 if index == transparent else 255) for index, c in enumerate(COLOURS)])
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])

@@ -8,7 +8,7 @@ import pytest
 from imago.settings import Settings
 from imago.worker.stages.cpu import cpu_to_decode, cpu_to_read
 
-SETTINGS = Settings(ocr_max_pages=10)
+SETTINGS = Settings(ocr_max_pages=10, ocr_engine="tesserocr")
 
 
 def image(megapixels: float, frames: int = 1) -> Any:
@@ -27,3 +27,8 @@ def test_reading_has_more_for_each_page_as_it_is_read() -> None:
     assert cpu_to_read(image(8.7, frames=50), SETTINGS) == pytest.approx(10 * one)
     # A page is scaled down before it is read.
     assert cpu_to_read(image(100), SETTINGS) == pytest.approx(5 + 100 + 6 * 4.7**2)
+
+
+def test_a_second_engine_has_its_own_time() -> None:
+    both = Settings(ocr_max_pages=10, ocr_engine="auto")
+    assert cpu_to_read(image(8.7), both) == pytest.approx(cpu_to_read(image(8.7), SETTINGS) + 20)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from imago.imaging.ifd import Directories, Tags
+from imago.imaging.containers.ifd import Directories, Tags
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Both use one thread: with Tesseract's default a page took 1636 ms instead of 381
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,11 @@ from PIL import Image
 # Tesseract's library reads it when it is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
-from imago.core.images.ocr_result import RecognizedWord
+from imago.core.images.ocr_result import Box, RecognizedWord
 from imago.core.jobs.failures import PermanentFailure, TransientFailure
 from imago.imaging.cpu_limit import cpu_limit
-from imago.imaging.files import TaskFile, reading
-
-# The directories of the trained data in Debian, Homebrew and the usual builds.
-_TESSDATA = (
-    "/usr/share/tesseract-ocr/5/tessdata",
-    "/usr/share/tesseract-ocr/4.00/tessdata",
-    "/usr/share/tessdata",
-    "/usr/local/share/tessdata",
-    "/opt/homebrew/share/tessdata",
-)
-
-# Trained data for the orientation of pages, and for formulas.
-_NO_LANGUAGES = frozenset({"osd", "equ"})
+from imago.imaging.ocr.options import OcrOptions
+from imago.imaging.ocr.trained_data import available_languages, tessdata
 
 # An engine with its languages takes 60 to 100 MB, and 160 ms to load. Clients differ in their languages.
 _OPEN_ENGINES = 3
@@ -52,21 +40,8 @@ _MIN_LINE_HEIGHT = 15
 _SPECK_HEIGHT = 5
 
 
-@dataclass(frozen=True)
-class OcrOptions:
-    """How pages are read. `languages` are Tesseract's names, such as `fra`.
-
-    With `half_scale`, tesserocr reads a page at half its size if all its letters are large.
-    """
-
-    languages: tuple[str, ...]
-    engine: str
-    tessdata_dir: str | None = None
-    half_scale: bool = False
-
-
-def read_words(page: TaskFile, options: OcrOptions) -> list[RecognizedWord]:
-    """Read the words of a gray, upright page.
+def read_words(page: Image.Image, options: OcrOptions) -> list[RecognizedWord]:
+    """Read the words of a gray, upright page, with their boxes in its pixels.
 
     Raises PermanentFailure with `ocr-language-missing` or `ocr-engine-missing` if the server lacks one, and
     TransientFailure if the engine fails on the page.
@@ -78,32 +53,9 @@ def read_words(page: TaskFile, options: OcrOptions) -> list[RecognizedWord]:
         raise PermanentFailure(
             "ocr-language-missing", f"This server can't read the language {missing[0]}; it has {available}."
         )
-    with reading(page) as file, Image.open(file, formats=["PPM"]) as image:
-        if options.engine == "tesserocr":
-            return _read_with_tesserocr(image, options.languages, data, half_scale=options.half_scale)
-        return _read_with_pytesseract(image, options.languages, data)
-
-
-def tessdata(directory: str | None) -> Path:
-    """Return the directory of the trained data: `directory`, TESSDATA_PREFIX, or one of the usual ones."""
-    candidates = [directory, os.environ.get("TESSDATA_PREFIX"), *_TESSDATA]
-    for candidate in candidates:
-        if candidate and any(Path(candidate).glob("*.traineddata")):
-            return Path(candidate)
-    raise PermanentFailure("ocr-engine-missing", "Tesseract's language data is not installed on this server.")
-
-
-def available_languages(data: Path) -> tuple[str, ...]:
-    """Return the languages that have trained data in the directory."""
-    return tuple(sorted({path.stem for path in data.glob("*.traineddata")} - _NO_LANGUAGES))
-
-
-def installed_languages(directory: Path | None) -> tuple[str, ...]:
-    """Return the languages of this machine's Tesseract, in `directory` or a usual one; none without Tesseract."""
-    try:
-        return available_languages(tessdata(str(directory) if directory else None))
-    except (PermanentFailure, OSError):
-        return ()
+    if options.engine == "pytesseract":
+        return _read_with_pytesseract(page, options.languages, data)
+    return _read_with_tesserocr(page, options.languages, data, half_scale=options.half_scale)
 
 
 def _read_with_tesserocr(
@@ -114,14 +66,15 @@ def _read_with_tesserocr(
     api = _engine("+".join(languages), str(data))
     try:
         with cpu_limit(_LAYOUT_CPU + image.width * image.height / 1e6 * _LAYOUT_CPU_PER_MEGAPIXEL):
-            if not (half_scale and set_halved_image(api, image)):
+            is_halved = half_scale and set_halved_image(api, image)
+            if not is_halved:
                 api.SetImage(image)
                 api.SetSourceResolution(_DPI)
                 # `Recognize` would do it, too, and does not do it again.
                 api.AnalyseLayout()
         if not api.Recognize():
             raise TransientFailure("ocr-failed", "The text engine failed on the page.")
-        return list(_recognized_words(api, tesserocr))
+        return list(_recognized_words(api, tesserocr, scale=2 if is_halved else 1))
     finally:
         api.Clear()
 
@@ -148,7 +101,7 @@ def set_halved_image(api: Any, image: Image.Image) -> bool:
     return min((height for height in heights if height >= _SPECK_HEIGHT), default=0) >= _MIN_LINE_HEIGHT
 
 
-def _recognized_words(api: Any, tesserocr: Any) -> Iterable[RecognizedWord]:
+def _recognized_words(api: Any, tesserocr: Any, *, scale: int) -> Iterable[RecognizedWord]:
     iterator = api.GetIterator()
     level = tesserocr.RIL
     if iterator is None:
@@ -163,6 +116,7 @@ def _recognized_words(api: Any, tesserocr: Any) -> Iterable[RecognizedWord]:
                 iterator.Confidence(level.WORD) / 100,
                 starts_line=starts_line,
                 starts_paragraph=starts_line and iterator.IsAtBeginningOf(level.PARA),
+                box=tuple(scale * side for side in iterator.BoundingBox(level.WORD)),
             )
         if not iterator.Next(level.WORD):
             return
@@ -204,7 +158,13 @@ def _read_with_pytesseract(image: Image.Image, languages: tuple[str, ...], data:
                 confidence / 100,
                 starts_line=position != line,
                 starts_paragraph=position[:2] != paragraph,
+                box=_box_of_row(table, index),
             )
         )
         line, paragraph = position, position[:2]
     return words
+
+
+def _box_of_row(table: dict[str, list[int]], index: int) -> Box:
+    left, top, width, height = (table[name][index] for name in ("left", "top", "width", "height"))
+    return left, top, left + width, top + height

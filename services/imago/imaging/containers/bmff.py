@@ -7,7 +7,7 @@ little.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded
 
@@ -93,6 +93,42 @@ def brands(head: bytes) -> frozenset[bytes]:
     return frozenset(head[at : at + 4] for at in (8, *range(16, size - 3, 4)))
 
 
+@dataclass(frozen=True)
+class Box:
+    """A box: its type, its position, the position of its content, and its end."""
+
+    kind: bytes
+    start: int
+    content: int
+    end: int
+
+
+def box_head(data: bytes, at: int = 0) -> Box:
+    """Return the box that begins in data; the end of one without a size is 0. Raises struct.error or InvalidBoxes."""
+    size, kind = struct.unpack_from(">I4s", data, at)
+    header = 8
+    if size == 1:
+        size, header = struct.unpack_from(">Q", data, at + 8)[0], 16
+    if 0 < size < header:
+        raise InvalidBoxes("a box is smaller than its header")
+    return Box(kind, at, at + header, at + size if size else 0)
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
+    """Yield the boxes of a range of data; raise InvalidBoxes or LimitExceeded."""
+    end = len(data) if end is None else end
+    for _ in range(MAX_BOXES):
+        if start + 8 > end:
+            return
+        box = box_head(data, start)
+        box = box if box.end else replace(box, end=end)
+        if box.end > end:
+            raise InvalidBoxes("a box is larger than its container")
+        yield box
+        start = box.end
+    raise LimitExceeded("a box has too many parts")
+
+
 def read_heif(reader: BoundedReader) -> HeifInfo:
     """Read the meta box of a file; raise InvalidBoxes or LimitExceeded if it is missing, invalid or too large."""
     info = HeifInfo(brands(reader.read(0, 256)))
@@ -140,41 +176,25 @@ def _sample_counts(reader: BoundedReader, data: bytes, *, depth: int) -> Iterato
 def _find(reader: BoundedReader, box: bytes) -> bytes:
     position = 0
     for _ in range(MAX_BOXES):
-        head = reader.read(position, 16)
-        if len(head) < 8:
+        data = reader.read(position, 16)
+        if len(data) < 8:
             break
-        size, kind = struct.unpack(">I4s", head[:8])
-        header = 8
-        if size == 1 and len(head) == 16:
-            size, header = struct.unpack(">Q", head[8:])[0], 16
-        if kind == box:
-            length = MAX_META_BYTES if size == 0 else size - header
-            if not 0 <= length <= MAX_META_BYTES:
+        head = box_head(data)
+        if head.kind == box:
+            length = head.end - head.content if head.end else MAX_META_BYTES
+            if length > MAX_META_BYTES:
                 raise InvalidBoxes("a box is too large")
-            return reader.read(position + header, length)
-        if size == 0 or size < header:
+            return reader.read(position + head.content, length)
+        if not head.end:
             break
-        position += size
+        position += head.end
     raise InvalidBoxes(f"no {box.decode()} box")
 
 
 def _boxes(reader: BoundedReader, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 0
-    for _ in range(MAX_BOXES):
-        if at + 8 > len(data):
-            return
+    for box in boxes(data):
         reader.step(_BOX_STEPS)
-        size, kind = struct.unpack_from(">I4s", data, at)
-        header = 8
-        if size == 1:
-            size, header = struct.unpack_from(">Q", data, at + 8)[0], 16
-        elif size == 0:
-            size = len(data) - at
-        if size < header or at + size > len(data):
-            raise InvalidBoxes("a box is larger than its container")
-        yield kind, data[at + header : at + size]
-        at += size
-    raise LimitExceeded("a box has too many parts")
+        yield box.kind, data[box.content : box.end]
 
 
 def _read_child(reader: BoundedReader, info: HeifInfo, kind: bytes, body: bytes) -> None:

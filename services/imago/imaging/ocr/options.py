@@ -1,0 +1,16 @@
+"""How pages are read."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OcrOptions:
+    """How pages are read. `languages` are Tesseract's names, such as `fra`; `engine` is a value of `OCR_ENGINE`.
+
+    With `half_scale`, tesserocr reads a page at half its size if all its letters are large.
+    """
+
+    languages: tuple[str, ...]
+    engine: str
+    tessdata_dir: str | None = None
+    half_scale: bool = False

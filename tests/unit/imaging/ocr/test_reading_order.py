@@ -1,0 +1,44 @@
+"""Lines are put in the order in which people read them."""
+
+from imago.core.images.ocr_result import Box
+from imago.imaging.ocr.reading_order import in_reading_order
+
+
+def line(left: float, top: float, width: float = 300, height: float = 20) -> Box:
+    return left, top, left + width, top + height
+
+
+def order(boxes: list[Box]) -> list[int]:
+    return [index for paragraph in in_reading_order(boxes) for row in paragraph for index in row]
+
+
+def test_a_column_is_read_from_top_to_bottom() -> None:
+    assert order([line(0, 60), line(0, 0), line(0, 30)]) == [1, 2, 0]
+    assert order([]) == []
+
+
+def test_the_left_column_is_read_before_the_right_one() -> None:
+    left, right = [line(0, 30 * row) for row in range(6)], [line(350, 30 * row + 7) for row in range(6)]
+    mixed = [box for pair in zip(left, right, strict=True) for box in pair]
+    assert order(mixed) == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
+
+
+def test_a_heading_above_and_a_note_below_the_columns_keep_their_places() -> None:
+    columns = [line(x, 60 + 30 * row) for row in range(6) for x in (0, 350)]
+    assert order([line(0, 300, 650), *columns, line(0, 0, 650)]) == [13, *range(1, 13, 2), *range(2, 13, 2), 0]
+
+
+def test_the_rows_of_a_table_are_read_before_its_columns() -> None:
+    cells = [line(x, 40 * row, 80) for row in range(5) for x in (0, 300, 600)]
+    assert order(cells) == list(range(15))
+    assert [len(row) for row in in_reading_order(cells)[0]] == [3] * 5
+
+
+def test_a_price_is_read_after_its_article() -> None:
+    rows = [box for row in range(6) for box in (line(0, 30 * row, 200), line(400, 30 * row + 3, 50))]
+    assert order(rows) == list(range(12))
+
+
+def test_a_gap_divides_paragraphs() -> None:
+    boxes = [line(0, 0), line(0, 30), line(0, 90), line(0, 120)]
+    assert in_reading_order(boxes) == [[[0], [1]], [[2], [3]]]
