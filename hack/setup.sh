@@ -10,7 +10,8 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
 readonly STAMP=.venv/.imago-setup
-readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core)
+readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql libimage-exiftool-perl fonts-dejavu-core
+  linux-libc-dev)
 
 fingerprint() {
   cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/concept_names.txt \

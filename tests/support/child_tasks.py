@@ -24,6 +24,12 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
+def print_and_crash() -> None:
+    """Print four bytes and end."""
+    os.write(2, b"text")
+    os._exit(1)
+
+
 def use_cpu() -> None:
     while True:
         pass

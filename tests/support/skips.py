@@ -12,7 +12,7 @@ ALLOWED = (
     "SQLite locks no rows",
     "needs all tests of this file",
     "existing cluster",
-    "kernel",
+    "this kernel has no",
     "only Linux",
     "by root",
 )

@@ -38,6 +38,7 @@ from imago.core.clients.scopes import CLIENT_SCOPES
 from imago.core.jobs.stages import WORKER_STAGES
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
+from imago.imaging.sandbox import libc
 from imago.nats.embedded import EmbeddedNats
 from imago.nats.streams import StreamOptions, ensure_streams
 from imago.settings import Settings, read_environment
@@ -59,8 +60,12 @@ async def run_dev(
     """
     configure_logging(level="error", console=True)
     check_settings(settings)
+    # Its errors would otherwise be those of a worker.
     provider_chain(settings)
     check_sandbox(settings)
+    if sys.platform == "linux":
+        # From children of the workers: the environment has the keys, and no pool of this process hides it.
+        libc.hide_memory()
     for warning in unknown_settings():
         click.echo(f"imago: warning: {warning}", err=True)
     address = settings.host if host is None else host, settings.port if port is None else port

@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import structlog
 
 from imago.core.jobs.stages import Stage
 from imago.imaging.sandbox.confinement import missing_parts
-from imago.imaging.sandbox.libc import hide_memory
 from imago.settings import Settings
 from imago.startup import StartupError
 
@@ -17,26 +15,16 @@ log = structlog.get_logger(__name__)
 
 
 def check_sandbox(settings: Settings) -> None:
-    """Log which parts of the sandbox are missing; raise StartupError if `SANDBOX=required` and one is.
-
-    It also hides this process's memory from children: every process of Imago holds keys.
-    """
-    if sys.platform == "linux":
-        hide_memory()
-    missing = missing_parts()
-    if settings.sandbox == "available":
-        if missing:
-            consequences = "; ".join(f"without {part} {consequence}" for part, consequence in missing.items())
-            log.warning(
-                "sandbox.incomplete",
-                message=f"If an image takes over a decoder: {consequences}.",
-                missing=sorted(missing),
-            )
-        return
-    if missing:
+    """Log which parts of the sandbox are missing; raise StartupError if `SANDBOX=required` and one is."""
+    missing = missing_parts(language_data(settings))
+    if missing and settings.sandbox == "required":
         raise StartupError(f"SANDBOX=required, but this machine lacks {' and '.join(sorted(missing))}")
-    if ocr_command(settings) is not None:
-        raise StartupError("SANDBOX=required doesn't allow OCR_ENGINE=pytesseract, which starts programs")
+    if missing:
+        log.warning(
+            "sandbox.incomplete",
+            message=f"If an image takes over a decoder: {'; '.join(missing.values())}.",
+            missing=sorted(missing),
+        )
 
 
 def ocr_command(settings: Settings) -> Path | None:

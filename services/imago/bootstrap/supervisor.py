@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import signal
 import sys
 import time
@@ -10,13 +9,12 @@ from pathlib import Path
 
 import click
 
+from imago.imaging.sandbox import libc
 from imago.telemetry.metrics import remove_process
 
 # A process that lived longer than this was healthy, so it is restarted immediately.
 _HEALTHY_SECONDS = 10.0
 _MAX_RESTART_DELAY = 10.0
-
-_PR_SET_PDEATHSIG = 1
 
 
 class SupervisedProcess:
@@ -84,4 +82,4 @@ class SupervisedProcess:
 def die_with_parent() -> None:
     """Have the kernel kill the calling process when its parent dies for any reason (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.die_with_parent(signal.SIGKILL)

@@ -311,6 +311,12 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     # SQLite has these only if it was compiled with them.
     for name, function in (("sin", math.sin), ("cos", math.cos), ("radians", math.radians)):
         dbapi_connection.create_function(name, 1, function, deterministic=True)
+    dbapi_connection.create_function("different_bits", 2, _different_bits, deterministic=True)
+
+
+def _different_bits(one: int, other: int) -> int:
+    """Return in how many of 64 bits two integers differ: PostgreSQL's `bit_count(one # other)`."""
+    return ((one ^ other) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -270,6 +270,16 @@ image_places = sa.Table(
     sa.Index("ix_image_places_client_id_latitude", "client_id", "latitude"),
 )
 
+# The perceptual hashes of images, as signed integers of 64 bits.
+image_hashes = sa.Table(
+    "image_hashes",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("hash", sa.BigInteger, nullable=False),
+    sa.Index("ix_image_hashes_client_id_image_id", "client_id", "image_id"),
+)
+
 # Messages to publish. A work row has no subject: its lane is the client's lane at the time of publication.
 outbox = sa.Table(
     "outbox",

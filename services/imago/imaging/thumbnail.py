@@ -7,6 +7,7 @@ from PIL import Image
 
 from imago.core.images.results import ThumbnailResult
 from imago.imaging.files import TaskFile, write
+from imago.imaging.perceptual_hash import perceptual_hash
 from imago.imaging.pixels.colour import flatten
 from imago.imaging.pixels.decode import decode_image
 
@@ -33,4 +34,5 @@ def make_thumbnail(
     clean.save(encoded, format.upper(), quality=_QUALITY, **options)
     data = encoded.getvalue()
     write(target, data)
-    return ThumbnailResult(f"image/{format}", clean.width, clean.height, len(data), decoded.truncated)
+    looks = perceptual_hash(clean)
+    return ThumbnailResult(f"image/{format}", clean.width, clean.height, len(data), decoded.truncated, looks)

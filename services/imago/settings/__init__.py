@@ -55,6 +55,12 @@ class Settings(
             raise ValueError("VISION_TIMEOUT must be longer than twice AI_TIMEOUT")
         return self
 
+    @model_validator(mode="after")
+    def _required_sandbox_starts_no_programs(self) -> Self:
+        if self.sandbox == "required" and self.ocr_engine == "pytesseract" and Stage.OCR not in self.stages_off:
+            raise ValueError("SANDBOX=required doesn't allow OCR_ENGINE=pytesseract, which starts programs")
+        return self
+
 
 def load_settings(others: Iterable[str] = ()) -> Settings:
     """Read the settings from `.env` and the environment; raise StartupError with the first variable that is wrong.

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
 from imago.core.language_names import resolve_ocr_languages
@@ -26,7 +26,8 @@ class StageSettings(SettingsGroup):
     """Whether the exif stage names the place of an image's coordinates, from a file on this machine."""
     ocr_engine: Annotated[Literal["auto", "tesserocr", "pytesseract", "rapidocr"], LowerCase] = "auto"
     """`auto`: a detector of lines, Tesseract, and PP-OCRv6 for what Tesseract reads badly (docs/ocr.md)."""
-    tessdata_dir: Path | None = None
+    tessdata_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """The directory of Tesseract's language data; unset: TESSDATA_PREFIX, or one of the usual ones."""
     ocr_languages: str = "fra+eng"
     """Tesseract's names, joined by `+`; codes and names such as `fr` and `French` are resolved to them."""
     ocr_installed_languages: str = ""

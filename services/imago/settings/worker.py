@@ -1,12 +1,12 @@
 """Workers and their child processes."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from imago.core.lanes.worker_lanes import WorkerLanes
-from imago.settings.base import Seconds, SettingsGroup
+from imago.settings.base import LowerCase, Seconds, SettingsGroup
 
 
 class WorkerSettings(SettingsGroup):
@@ -21,8 +21,8 @@ class WorkerSettings(SettingsGroup):
     """Seconds between two heartbeats; `ack_wait` and the lease of a claim are three of them."""
     retry_base: Seconds = 2.0
     retry_cap: Seconds = 300.0
-    sandbox: Literal["available", "required"] = "available"
-    """Whether a machine may lack parts of the sandbox of child processes: then the others apply."""
+    sandbox: Annotated[Literal["available", "required"], LowerCase] = "available"
+    """`available`: child processes have what the machine has of the sandbox; `required`: all, or nothing starts."""
     child_memory_mb: int = Field(2048, ge=256, le=2**20)
     """Address space of a child process, in addition to what it has before its first task."""
     child_cpu_seconds: int = Field(120, ge=1, le=24 * 3600)

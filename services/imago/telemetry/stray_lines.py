@@ -37,7 +37,7 @@ def log_stray_lines() -> None:
     sys.excepthook = _log_uncaught
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_thread
-    # It prints no JSON, and where a process crashed is in its core dump.
+    # It prints no JSON. A crash is visible in the exit status only: processes that hold keys dump no core.
     faulthandler.disable()
 
 

@@ -58,6 +58,15 @@ def test_white_letters_on_a_dark_page_are_read() -> None:
     assert character_error_rate(ENGLISH, reading.text) <= 0.02
 
 
+def test_small_pale_letters_are_found_and_read() -> None:
+    text = "\n".join(["Les horaires du musée changent en octobre", "Fermé le lundi", *[""] * 24])
+    page = page_kinds.sheet(text, size=22, ink=145, paper=177)
+    canvas = Image.new("L", (1000, 1300), 177)
+    canvas.paste(page, (0, 0))
+    reading = read(page_kinds.grain(canvas, noise=0)).chosen
+    assert character_error_rate(text, reading.text) <= 0.02, reading.text
+
+
 @pytest.mark.parametrize("photo", page_kinds.PHOTOS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("text", ["BOULANGERIE", "GARE DU NORD"])
 def test_a_sign_in_a_photo_is_read_and_its_words_have_boxes(photo: Path, text: str) -> None:

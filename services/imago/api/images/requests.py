@@ -40,6 +40,14 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class SimilarQuery(StrictSchema):
+    """The query parameters of look-alikes."""
+
+    limit = fields.Integer(
+        load_default=20, validate=validate.Range(min=1, max=100), metadata={"description": "Most look-alikes"}
+    )
+
+
 class OcrQuery(StrictSchema):
     """The query parameters of an image's text."""
 
@@ -71,7 +79,13 @@ class ImageQuery(PageQuery):
             " singular and plural, and words such as `the` or `sur` make no difference. The most relevant come first"
         },
     )
-    camera = text_field(200, min_length=1, metadata={"description": "A part of the camera's make and model"})
+    camera = text_field(
+        200,
+        min_length=1,
+        metadata={
+            "description": "A part of the camera's make and model; the first 1000 names of a client are searched"
+        },
+    )
     taken_from = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     taken_to = LocalTime(metadata={"description": "The camera's local time, inclusive"})
     has_gps = fields.Boolean(truthy={"true"}, falsy={"false"})

@@ -19,6 +19,7 @@ from imago.core.images.ocr_details import OcrDetails
 from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search import SearchPage, Tier
+from imago.core.images.similar import Likeness
 from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
@@ -82,6 +83,29 @@ class ImagesResponse(TypedDict):
     """Present with `total=true`: the number of images that match all filters."""
     total_exact: NotRequired[bool]
     """Present with `total=true`: false if counting filtered images ended at 100,000, so that there may be more."""
+
+
+class SimilarImageResponse(TypedDict):
+    """An image that looks like another one."""
+
+    id: int
+    uuid: UUID
+    original_name: str
+    created_at: datetime
+    same_picture: bool
+    """Whether the hashes say that it is the same picture, encoded, scaled or edited a little."""
+    score: float
+    """0 to 1, by which look-alikes are ordered."""
+    different_bits: int | None
+    """How many of the 64 bits of the perceptual hashes differ, if at most 8 do."""
+    cosine: float | None
+    """The cosine of the features, if it is at least 0.85."""
+
+
+class SimilarImagesResponse(TypedDict):
+    """Images that look like another one, the likest first."""
+
+    items: list[SimilarImageResponse]
 
 
 class StageStateResponse(TypedDict):
@@ -234,6 +258,25 @@ def search_response(page: SearchPage, items: list[ImageResponse], limits: Limits
         "items": items,
         "next_cursor": next_cursor(None if page.next_after is None else [*page.next_after]),
         "quota": quota_usage(page.usage, limits),
+    }
+
+
+def similar_response(found: Sequence[tuple[ImageRow, Likeness]]) -> SimilarImagesResponse:
+    """Return look-alikes in their order."""
+    return {
+        "items": [
+            {
+                "id": image.id,
+                "uuid": image.uuid,
+                "original_name": image.original_name,
+                "created_at": image.created_at,
+                "same_picture": likeness.same_picture,
+                "score": likeness.score,
+                "different_bits": likeness.bits,
+                "cosine": likeness.cosine,
+            }
+            for image, likeness in found
+        ]
     }
 
 

@@ -9,7 +9,14 @@ import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.images.requests import ImageQuery, IncludeQuery, OcrQuery, ReprocessBody, UserWordsBody
+from imago.api.images.requests import (
+    ImageQuery,
+    IncludeQuery,
+    OcrQuery,
+    ReprocessBody,
+    SimilarQuery,
+    UserWordsBody,
+)
 from imago.api.images.responses import (
     AiResponse,
     ExifResponse,
@@ -17,6 +24,7 @@ from imago.api.images.responses import (
     ImagesResponse,
     OcrResponse,
     SignedUrlResponse,
+    SimilarImagesResponse,
     StatusResponse,
     TagsResponse,
     ai_response,
@@ -26,6 +34,7 @@ from imago.api.images.responses import (
     ocr_details,
     ocr_response,
     search_response,
+    similar_response,
     sorted_response,
     status_response,
     tags_response,
@@ -44,6 +53,7 @@ from imago.core.images.filters import ImageFilter
 from imago.core.images.ocr_details import read_ocr_details
 from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
+from imago.core.images.similar import find_similar
 from imago.core.images.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.objects.store import ObjectStore
@@ -141,6 +151,25 @@ async def show(request: web.Request) -> web.Response:
     image = await request.app[IMAGES].one(client_of(request).id, _ref(request))
     (response,) = await image_responses(request, [image], request["querystring"].get("include", ()))
     return json_response(response)
+
+
+@routes.get("/images/{id}/similar", allow_head=False)
+@documented(
+    tag="images",
+    summary="List look-alikes",
+    responses={200: (SimilarImagesResponse, "Images that look like this one, the likest first.")},
+    errors=(NotFound, Unprocessable),
+)
+@reads_query(SimilarQuery)
+@allow_clients(Scope.IMAGES_READ)
+async def similar(request: web.Request) -> web.Response:
+    """List the client's images that show the same picture or a similar one. It is advice: nothing is merged or deleted.
+
+    Images are compared as soon as their stages thumbnail and vision are done.
+    """
+    client, limit = client_of(request), request["querystring"]["limit"]
+    found = await find_similar(request.app[DATABASE], client.id, _ref(request), limit=limit)
+    return json_response(similar_response(found))
 
 
 @routes.get("/images/{id}/status", allow_head=False)

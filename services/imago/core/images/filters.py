@@ -17,6 +17,9 @@ from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
 from imago.db.tables import image_places, image_tags, images
 
+# More than any photographer has. Made-up names must not make a request of their client slow, nor those of others.
+MAX_CAMERAS = 1000
+
 
 @dataclass(frozen=True)
 class ImageFilter:
@@ -117,15 +120,19 @@ def _tagged(client_id: int, tag: str) -> sa.ColumnElement[bool]:
 
 
 def _cameras(client_id: int, part: str) -> sa.Subquery:
-    """Return the client's cameras whose name contains a text.
+    """Return the client's cameras whose name contains a text, among its first `MAX_CAMERAS` by name.
 
     No index supports a search for parts of names, but a client has few cameras: the recursive query finds the distinct
     names by skipping through the index (https://wiki.postgresql.org/wiki/Loose_indexscan).
     """
-    mine = sa.select(sa.func.min(images.c.camera).label("camera")).where(images.c.client_id == client_id)
-    every = mine.cte("every_camera", recursive=True)
+    mine = sa.select(sa.func.min(images.c.camera)).where(images.c.client_id == client_id)
+    every = sa.select(mine.scalar_subquery().label("camera"), sa.literal(1).label("number")).cte(
+        "every_camera", recursive=True
+    )
     following = mine.where(images.c.camera > every.c.camera).correlate(every).scalar_subquery()
-    every = every.union_all(sa.select(following).where(every.c.camera.is_not(None)))
+    every = every.union_all(
+        sa.select(following, every.c.number + 1).where(every.c.camera.is_not(None), every.c.number < MAX_CAMERAS)
+    )
     folded = fold(part)
     # Punctuation folds to an empty text, which every name would contain.
     named = every.c.camera.contains(folded, autoescape=True) if folded else sa.false()

@@ -253,7 +253,7 @@ def _page(rows: Sequence[ImageRow], limit: int, used: Usage) -> Page:
 async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[ImageRow, dict[Stage, StageRow]]:
     """Return one image of a client with all its stages; raise NotFound."""
     async with db.read(RowScope(client_id)) as connection:
-        row = await _one(connection, client_id, ref)
+        row = await find_image(connection, client_id, ref)
         stage_rows = await _STAGES.fetch(connection, {"of_image": row.id, "of_client": client_id})
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
     return row, {stage: stages[stage] for stage in STAGES if stage in stages}
@@ -293,7 +293,8 @@ async def list_tags(
         return [(row.tag, row.images) for row in await connection.execute(query)]
 
 
-async def _one(connection: AsyncConnection, client_id: int, ref: ImageRef) -> ImageRow:
+async def find_image(connection: AsyncConnection, client_id: int, ref: ImageRef) -> ImageRow:
+    """Return an image of a client; raise NotFound."""
     statement = _ONE[connection.dialect.name, isinstance(ref, UUID)]
     row: ImageRow | None = await statement.one_or_none(connection, {"ref": ref, "of_client": client_id})
     if row is None:

@@ -230,7 +230,8 @@ class VisionResult:
 class ThumbnailResult:
     """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes.
 
-    `truncated` says whether the original ends before its pixels do.
+    `truncated` says whether the original ends before its pixels do. `hash` is a perceptual hash, a signed integer of 64
+    bits, or None for a picture that shows too little.
     """
 
     content_type: str
@@ -238,6 +239,7 @@ class ThumbnailResult:
     height: int
     size_bytes: int
     truncated: bool = False
+    hash: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON to store."""

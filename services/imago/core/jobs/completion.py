@@ -19,6 +19,7 @@ from imago.core.images.recognition import Recognition
 from imago.core.images.recognition_index import store_recognition
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search_index import refresh_search_index
+from imago.core.images.similar import store_hashes
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values
 from imago.core.jobs.failures import StageFailure
@@ -214,6 +215,7 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     for each in effects:
         columns.setdefault(each.completion.claim.image.id, {}).update(each.columns)
     await update_image_columns(connection, columns)
+    await store_hashes(connection, _hashed([each.completion for each in effects]))
     await store_places(connection, _placed([each.completion for each in effects]))
     searched = {each.completion.claim.image.id: each.completion.claim.image for each in effects if _is_searched(each)}
     for image in searched.values():
@@ -234,6 +236,15 @@ def _is_searched(effects: _Effects) -> bool:
             return iptc is not None or place is not None or effects.completion.claim.run > 1
         case _:
             return False
+
+
+def _hashed(completions: Sequence[StageCompletion]) -> list[tuple[int, int, int | None]]:
+    """Return the hashes of thumbnails, which replace those of an earlier run."""
+    return [
+        (each.claim.image.id, each.claim.image.client_id, each.result.hash)
+        for each in completions
+        if isinstance(each.result, ThumbnailResult) and (each.result.hash is not None or each.claim.run > 1)
+    ]
 
 
 def _placed(completions: Sequence[StageCompletion]) -> list[tuple[int, int, ExifResult]]:

@@ -13,6 +13,7 @@ from imago.core.clients.queries import read_usage
 from imago.core.clients.quotas import quota_exceeded
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
 from imago.core.images.model import ImageIdentity
+from imago.core.images.similar import store_hashes
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
     ImageStatus,
@@ -74,6 +75,7 @@ async def accept_uploads(
         identity = ImageIdentity(image.id, request.upload.uuid, request.client.id, request.client.uuid)
         if request.upload.thumbnail:
             await _insert_thumbnail_result(connection, identity, request.upload.thumbnail, now=now)
+            await store_hashes(connection, [(identity.id, identity.client_id, request.upload.thumbnail.result.hash)])
         dependents.append(_dependents(request, identity, image.lane, now=now))
     added = await insert_dependents(connection, dependents, [request.charge for request in requests], now=now)
     if added is None:

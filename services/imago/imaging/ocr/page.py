@@ -14,6 +14,7 @@ from imago.imaging.ocr import paddle, tesseract
 from imago.imaging.ocr.finding import find_lines_again
 from imago.imaging.ocr.options import OcrOptions
 from imago.imaging.ocr.paddle import Quads
+from imago.imaging.ocr.reading_order import joined_rows
 from imago.imaging.ocr.straightening import Page, part_with_text, straighten
 from imago.imaging.ocr.unread import unread_share
 
@@ -83,7 +84,7 @@ def _read(page: Page, quads: Quads, options: OcrOptions, engine: str) -> EngineW
     if engine == paddle.ENGINE:
         words = paddle.read_words(page.image)
     else:
-        words = tesseract.read_words(page.image, replace(options, engine=engine))
+        words = joined_rows(tesseract.read_words(page.image, replace(options, engine=engine)))
     unread = unread_share(page.quads_of(quads), words)
     placed = tuple(replace(word, box=page.box_in_picture(word.box)) if word.box else word for word in words)
     return EngineWords(engine, placed, unread)

@@ -6,11 +6,12 @@ recursive XY cut (Nagy and Seth, 1984), except that a strip need not cross the w
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.core.images.ocr_result import Box
+from imago.core.images.ocr_result import Box, RecognizedWord
 
 # The free strip between two columns, in heights of a line: more than a wide space.
 _COLUMN_GAP = 0.8
@@ -32,6 +33,33 @@ def in_reading_order(boxes: Sequence[Box]) -> list[Paragraph]:
         return []
     sides = np.asarray(boxes, dtype=np.float64)
     return [paragraph for part in _parts(sides, np.arange(len(sides))) for paragraph in _paragraphs(sides, part)]
+
+
+def joined_rows(words: Sequence[RecognizedWord]) -> list[RecognizedWord]:
+    """Return an engine's words with the lines that are side by side joined to rows; as they are if there are none.
+
+    Tesseract reads the columns of a table one after the other, and divides a line that is bent.
+    """
+    lines: list[list[RecognizedWord]] = []
+    for word in words:
+        if word.starts_line or not lines:
+            lines.append([])
+        lines[-1].append(word)
+    paragraphs = in_reading_order([_bounds(line) for line in lines])
+    if all(len(row) == 1 for paragraph in paragraphs for row in paragraph):
+        return list(words)
+    return [
+        replace(word, starts_line=number == 0, starts_paragraph=number == 0 and place == 0)
+        for paragraph in paragraphs
+        for place, row in enumerate(paragraph)
+        for number, word in enumerate(word for index in row for word in lines[index])
+    ]
+
+
+def _bounds(words: Sequence[RecognizedWord]) -> Box:
+    boxes = [word.box for word in words if word.box]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _parts(sides: NDArray[np.float64], members: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

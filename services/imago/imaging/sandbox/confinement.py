@@ -8,6 +8,7 @@ import contextlib
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,11 @@ from imago.imaging.sandbox import landlock, libc, seccomp
 # This package, `imago`.
 _PACKAGE = Path(__file__).parents[2]
 
-# The user that owns nothing, on every Linux.
-_NOBODY = 65534
-
 _SHARED_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 # The usual places of Tesseract's language data, and the number of processors, which thread pools read.
 _DATA = ("/usr/share/tesseract-ocr", "/usr/share/tessdata", "/usr/local/share/tessdata", "/sys/devices/system/cpu")
+# Whether a user may read all of the paths in the arguments.
+_READS_ALL = "import os, sys; sys.exit(not all(os.access(path, os.R_OK) for path in sys.argv[1:]))"
 # What commands open in addition.
 _DATA_OF_COMMANDS = ("/dev/urandom", "/proc/self", "/etc/localtime")
 
@@ -45,20 +45,25 @@ class Allowances:
     memory_mb: int | None = None
 
 
-def missing_parts() -> dict[str, str]:
-    """Return the parts that this machine lacks, with what a decoder that was taken over can do without them."""
+def missing_parts(readable: Iterable[Path] = ()) -> dict[str, str]:
+    """Return the parts that this machine lacks, with what a decoder that was taken over can do without them.
+
+    `readable` are directories of an engine's data, as in `Allowances`.
+    """
     missing = {}
     if landlock.version() == 0:
-        missing["landlock"] = "it can read files of the worker's user"
+        missing["landlock"] = "without Landlock it can read files of the worker's user"
     if not seccomp.is_available():
-        missing["seccomp"] = "it can use the network and start programs"
+        missing["seccomp"] = "without seccomp it can use the network and start programs"
+    if os.geteuid() == 0 and not _nobody_can_read(_existing([*_libraries(), *readable, *map(Path, _DATA)])):
+        missing["user"] = "as root it has the rights to everything that the other parts leave"
     return missing
 
 
 def confine(allowed: Allowances) -> None:
     """Give up everything that tasks don't need; call it before the first task. Raises OSError.
 
-    A part that `missing_parts` names is left out.
+    Parts that `missing_parts` names are left out.
     """
     limit_resources(allowed.memory_mb)
     if sys.platform != "linux":
@@ -70,10 +75,9 @@ def confine(allowed: Allowances) -> None:
     libc.die_with_parent(signal.SIGKILL)
     libc.hide_memory()
     libc.forbid_new_privileges()
-    missing = missing_parts()
-    if "landlock" not in missing:
+    if landlock.version() > 0:
         _restrict_files(allowed, readable)
-    if "seccomp" not in missing:
+    if seccomp.is_available():
         seccomp.restrict(commands=allowed.command is not None)
 
 
@@ -97,21 +101,41 @@ def _libraries() -> list[Path]:
     return [*map(Path, python), packages, _PACKAGE, *map(Path, _SHARED_LIBRARIES)]
 
 
+def _existing(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]
+
+
+def _nobody_can_read(paths: Sequence[Path]) -> bool:
+    """Return whether this process may start one of the user `nobody`, and whether that one can read all paths."""
+    try:
+        checked = subprocess.run(  # noqa: S603
+            [sys.executable, "-I", "-S", "-c", _READS_ALL, *map(str, paths)],
+            user=libc.NOBODY,
+            group=libc.NOBODY,
+            extra_groups=[],
+            env={},
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return False
+    return checked.returncode == 0
+
+
 def _become_nobody(needed: Iterable[Path]) -> None:
     """Change to the user `nobody` if this process may, and if `nobody` can read the libraries."""
     if os.geteuid() != 0:
         return
-    existing = [path for path in needed if path.exists()]
+    existing = _existing(needed)
     with contextlib.suppress(PermissionError):
         os.setgroups([])
-        os.setegid(_NOBODY)
-        os.seteuid(_NOBODY)
+        os.setegid(libc.NOBODY)
+        os.seteuid(libc.NOBODY)
         readable = all(os.access(path, os.R_OK, effective_ids=True) for path in existing)
         os.seteuid(0)
         os.setegid(0)
         if readable:
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresgid(libc.NOBODY, libc.NOBODY, libc.NOBODY)
+            os.setresuid(libc.NOBODY, libc.NOBODY, libc.NOBODY)
 
 
 def limit_resources(memory_mb: int | None) -> None:

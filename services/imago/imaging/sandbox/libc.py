@@ -4,6 +4,9 @@ import ctypes
 import functools
 import os
 
+# The user that owns nothing, on every Linux.
+NOBODY = 65534
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -34,7 +37,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this signal when the parent's thread ends; a change of the user id cancels it."""
+    """Have the kernel send this signal when the thread that started this process ends; changing the user cancels it."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
@@ -44,5 +47,5 @@ def forbid_new_privileges() -> None:
 
 
 def hide_memory() -> None:
-    """Let no other process of this user read the memory and the environment of this one; it also dumps no core."""
+    """Let no other process of this user read the memory and the environment of this one, which also dumps no core."""
     _prctl(_PR_SET_DUMPABLE, 0)

@@ -19,6 +19,11 @@ class TaskOutput:
     size: int
     excerpt: str
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the task printed more."""
+        return self.size > LIMIT
+
 
 class ChildOutput:
     """Reads the pipe at a child's standard error, and closes it beyond `LIMIT` bytes of one task.

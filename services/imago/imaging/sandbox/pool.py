@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 _time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("time_limit", default=None)
 _client: ContextVar[Hashable] = ContextVar("client", default=None)
 
-# How long a task may compute between two looks at its CPU time.
+# The longest interval of checking the CPU time of a task.
 _CPU_CHECK_SECONDS = 0.5
 
 # A task that times out after having computed for this part of the time would time out on an idle machine, too.
@@ -153,8 +153,7 @@ class ChildPool:
             if child.is_usable:
                 return child
             await self._kill(child)
-        prefix = os.environ.get("TESSDATA_PREFIX")
-        options = [*self._options, *(("--tessdata", prefix) if prefix else ())]
+        options = [*self._options, *_tessdata()]
         started = await ChildProcess.start(options, command=self._command)
         self._alive.add(started)
         return started
@@ -206,7 +205,7 @@ class ChildPool:
 
 
 class _Limits:
-    """Looks at the time and the CPU time of a task now and then, and ends `scope` when one is used up.
+    """Checks the time and the CPU time of a task periodically, and ends `scope` when one is used up.
 
     A timer costs a fast task nothing; a second asyncio task would cost its parent a millisecond.
     """
@@ -223,7 +222,7 @@ class _Limits:
         self._timer: asyncio.TimerHandle | None = None
 
     def check(self) -> None:
-        """End the scope if a limit is reached; otherwise look again later."""
+        """End the scope if a limit is reached; otherwise check again later."""
         used = self._child.cpu_seconds() - self._used_before
         remaining = self._deadline - self._loop.time()
         if used >= self._budget or remaining <= 0:
@@ -234,7 +233,7 @@ class _Limits:
             self._timer = self._loop.call_later(pause, self.check)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -259,8 +258,14 @@ def _exit_failure(status: int, task: str) -> StageFailure:
 def _log_output(child: ChildProcess, task: str) -> None:
     output = child.take_output()
     if output.size:
-        log.info("child.output", task=task, bytes=output.size, limited=not child.is_usable)
+        log.info("child.output", task=task, bytes=output.size, limited=output.is_cut)
         log.debug("child.output-excerpt", task=task, excerpt=output.excerpt)
+
+
+def _tessdata() -> tuple[str, ...]:
+    """Return the option of a child for TESSDATA_PREFIX, which is absolute: a child has another working directory."""
+    prefix = os.environ.get("TESSDATA_PREFIX")
+    return ("--tessdata", str(Path(prefix).absolute())) if prefix else ()
 
 
 @contextmanager

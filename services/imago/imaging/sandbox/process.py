@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imago.imaging.sandbox.channel import HEAD, MAX_REQUEST
+from imago.imaging.sandbox.libc import NOBODY
 from imago.imaging.sandbox.output import ChildOutput, TaskOutput
 
 # The import path comes as an argument, because the environment is empty.
@@ -27,7 +28,6 @@ _BOOTSTRAP = (
 _PASSED_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 _START_SECONDS = 60.0
-
 
 # The largest response is a page of text.
 _MAX_RESPONSE = 16 * 2**20
@@ -66,6 +66,7 @@ class ChildProcess:
         ours.setblocking(False)
         output = ChildOutput()
         try:
+            # Commands that the child starts stay in its group, and are killed with it.
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-X", "utf8", "-c", _BOOTSTRAP, _import_path(), *options),
                 stdin=theirs.fileno(),
@@ -73,13 +74,13 @@ class ChildProcess:
                 stderr=output.writer,
                 env={name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
                 cwd="/",
-                # Commands that the child starts are killed with it.
                 start_new_session=True,
             )
         except BaseException:
             ours.close()
             output.start()
             output.close()
+            await _remove(temporary)
             raise
         finally:
             theirs.close()
@@ -122,8 +123,7 @@ class ChildProcess:
         await self._process.wait()
         self._channel.close()
         self._output.close()
-        if self._temporary is not None:
-            await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+        await _remove(self._temporary)
 
     async def _wait_ready(self) -> None:
         try:
@@ -139,6 +139,9 @@ class ChildProcess:
             raise
 
     def _signal(self, number: signal.Signals) -> None:
+        # The number of a process that has ended may be another's. Only a command can have survived the child.
+        if self._process.returncode is not None and self._temporary is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
@@ -150,9 +153,15 @@ def _import_path() -> str:
 def _make_temporary() -> Path:
     path = Path(tempfile.mkdtemp(prefix="imago-ocr-"))
     if os.geteuid() == 0:
-        # The child is another user.
-        path.chmod(0o1777)
+        # A process that may not change owners can't change its child's user either.
+        with contextlib.suppress(PermissionError):
+            os.chown(path, NOBODY, NOBODY)
     return path
+
+
+async def _remove(directory: Path | None) -> None:
+    if directory is not None:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 async def _send_request(channel: socket.socket, request: Mapping[str, Any], descriptors: list[int]) -> None:

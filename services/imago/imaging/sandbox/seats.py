@@ -52,11 +52,12 @@ class Seats:
 
     def _next(self) -> tuple[Hashable, "asyncio.Future[None]"] | None:
         """Return the waiter that gets a permit now, the first of those whose clients hold the fewest."""
-        waiting = [entry for entry in self._waiting if not entry[1].done()]
-        if self.taken > self._count or not waiting:
+        if self.taken > self._count:
             return None
+        entitled = self._may_have_one_more if self.taken == self._count else lambda _: True
+        waiting = [entry for entry in self._waiting if not entry[1].done() and entitled(entry[0])]
         # Of equals, the first is taken.
-        chosen = min(waiting, key=lambda entry: self._held[entry[0]])
-        if self.taken == self._count and (chosen[0] is None or self._held[chosen[0]]):
-            return None
-        return chosen
+        return min(waiting, key=lambda entry: self._held[entry[0]], default=None)
+
+    def _may_have_one_more(self, client: Hashable) -> bool:
+        return client is not None and not self._held[client]

@@ -81,7 +81,7 @@ def _program(machine: str, commands: bool) -> list[Instruction]:
     for name in (*ALLOWED, *(FOR_COMMANDS if commands else ())):
         if name in numbers:
             program += _if_equal(numbers[name], [_return(_ALLOW)])
-    for name, rule in _rules(commands=commands).items():
+    for name, rule in conditional_rules(commands=commands).items():
         if name in numbers:
             program += _if_equal(numbers[name], rule)
     # The C library falls back from these to calls whose arguments a filter can read.
@@ -91,7 +91,8 @@ def _program(machine: str, commands: bool) -> list[Instruction]:
     return [*program, (_GREATER, 0, 1, NEWEST_NUMBER), _error(errno.ENOSYS), _error(errno.EPERM)]
 
 
-def _rules(*, commands: bool) -> dict[str, list[Instruction]]:
+def conditional_rules(*, commands: bool) -> dict[str, list[Instruction]]:
+    """Return the instructions for calls that are allowed with some arguments only, by their names."""
     own = (os.getpid(),)
     return {
         "open": [_return(_ALLOW)] if commands else _allow_without(1, _WRITING_FLAGS, errno.EACCES),

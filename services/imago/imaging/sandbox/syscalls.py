@@ -4,7 +4,7 @@ A list of allowed calls, because the kernel gains new ones with every release. W
 the tasks use was found by tracing them; the tests run every task under this list.
 """
 
-# Files: only descriptors, reading, and the state of names. Opening is in `CONDITIONAL`.
+# Files: only descriptors, reading, and the state of names. Opening is allowed with some arguments only (`seccomp`).
 _FILES = (
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek", "close", "close_range",
     "fstat", "newfstatat", "statx", "stat", "lstat", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
@@ -37,13 +37,11 @@ _RECEIVING = ("recvmsg", "recvfrom")
 
 ALLOWED = (*_FILES, *_MEMORY, *_THREADS, *_SIGNALS, *_TIME, *_FACTS, *_RECEIVING)
 
-# Allowed with some arguments only (`seccomp`).
-CONDITIONAL = ("open", "openat", "clone", "fcntl", "ioctl", "prctl", "prlimit64", "kill", "tgkill")
-
-# In addition, for an engine that runs a command: its process, and temporary files.
+# In addition, for an engine that runs a command: its process, and temporary files. Not `setsid`: a command must stay in
+# the group of processes that is killed with the child.
 FOR_COMMANDS = (
-    "fork", "vfork", "execve", "wait4", "waitid", "pipe", "pipe2", "unlink", "unlinkat", "setsid", "epoll_create1",
-    "epoll_ctl", "epoll_wait", "epoll_pwait", "umask", "chdir",
+    "fork", "vfork", "execve", "wait4", "waitid", "pipe", "pipe2", "unlink", "unlinkat", "epoll_create1", "epoll_ctl",
+    "epoll_wait", "epoll_pwait", "umask", "chdir",
 )  # fmt: skip
 
 # The numbers of these calls, as in the kernel's arch/x86/entry/syscalls/syscall_64.tbl and
@@ -59,7 +57,7 @@ NUMBERS = {
         "fcntl": 72, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "getcwd": 79, "chdir": 80, "unlink": 87,
         "readlink": 89, "umask": 95, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99,
         "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "getpgrp": 111,
-        "setsid": 112, "getresuid": 118, "getresgid": 120, "sigaltstack": 131, "statfs": 137, "fstatfs": 138,
+        "getresuid": 118, "getresgid": 120, "sigaltstack": 131, "statfs": 137, "fstatfs": 138,
         "sched_getparam": 143, "sched_getscheduler": 145, "sched_get_priority_max": 146,
         "sched_get_priority_min": 147, "prctl": 157, "arch_prctl": 158, "gettid": 186, "time": 201, "futex": 202,
         "sched_getaffinity": 204, "getdents64": 217, "set_tid_address": 218, "restart_syscall": 219, "fadvise64": 221,
@@ -81,7 +79,7 @@ NUMBERS = {
         "sched_getscheduler": 120, "sched_getparam": 121, "sched_getaffinity": 123, "sched_yield": 124,
         "sched_get_priority_max": 125, "sched_get_priority_min": 126, "restart_syscall": 128, "kill": 129,
         "tgkill": 131, "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139,
-        "getresuid": 148, "getresgid": 150, "times": 153, "setsid": 157, "uname": 160, "getrlimit": 163,
+        "getresuid": 148, "getresgid": 150, "times": 153, "uname": 160, "getrlimit": 163,
         "getrusage": 165, "umask": 166, "prctl": 167, "getcpu": 168, "gettimeofday": 169, "getpid": 172,
         "getppid": 173, "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178, "sysinfo": 179,
         "recvfrom": 207, "recvmsg": 212, "brk": 214, "munmap": 215, "mremap": 216, "clone": 220, "execve": 221,

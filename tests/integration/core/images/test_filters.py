@@ -168,3 +168,12 @@ async def test_the_last_page_below_the_search_window_is_complete(db: Database, c
         expected = expected_ids(rows, filters)
         page = await list_images(db, client.id, filters, limit=50, before=expected[-5])
         assert [item.id for item in page.items] == expected[-4:]
+
+
+async def test_the_number_of_camera_names_that_are_searched_is_limited(
+    db: Database, client: Client, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imago.core.images.filters.MAX_CAMERAS", 2)
+    for camera, found in (("agfa", True), ("eos 0", True), ("eos 1", False)):
+        page = await list_images(db, client.id, ImageFilter(camera=camera), limit=5)
+        assert bool(page.items) == found, camera

@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import signal
+import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from imago.core.jobs.failures import PermanentFailure, StageFailure, TransientFailure
+from imago.imaging.sandbox import libc
 from imago.imaging.sandbox.pool import ChildPool, read_result, time_limit
 from tests.support import child_tasks
 
@@ -87,6 +90,44 @@ async def test_a_machine_that_starts_no_process_is_not_a_failure_of_the_image(
     assert await pool.run("double", {"number": 1}, timeout=20) == 2
 
 
+async def test_a_child_that_does_not_start_leaves_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-such-program"))
+    children = ChildPool(size=1, memory_mb=512, cpu_seconds=1, command=Path("/bin/true"))
+    with pytest.raises(FileNotFoundError):
+        await children.run("thumbnail", {}, timeout=20)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_directory_of_a_command_is_only_its_childs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    children = ChildPool(
+        size=1,
+        memory_mb=512,
+        cpu_seconds=1,
+        command=Path("/bin/true"),
+        extra_tasks=("double=tests.support.child_tasks:double",),
+    )
+    assert await children.run("double", {"number": 1}, timeout=20) == 2
+    (directory,) = tmp_path.iterdir()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert directory.stat().st_uid == (os.geteuid() or libc.NOBODY)
+    await children.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_number_of_an_ended_child_is_not_signalled(pool: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another process's."""
+    signalled: list[int] = []
+    killpg = os.killpg
+    child = await pool.run("process_id", {}, timeout=20)
+    os.kill(child, signal.SIGKILL)
+    monkeypatch.setattr("os.killpg", lambda group, number: signalled.append(group) or killpg(group, number))
+    await asyncio.gather(*(one._process.wait() for one in pool._idle))
+    assert await pool.run("double", {"number": 1}, timeout=20) == 2
+    assert signalled == []
+
+
 async def test_waiting_for_a_child_does_not_count_against_the_time_limit() -> None:
     children = make_pool(size=1)
     await children.run("double", {"number": 1}, timeout=20)
@@ -114,9 +155,10 @@ async def test_the_kernel_kills_a_child_before_its_worker(pool: ChildPool) -> No
 
 async def test_secrets_are_not_in_the_environment_of_a_child(pool: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADMIN_API_KEY", "secret")
-    monkeypatch.setenv("TESSDATA_PREFIX", "/tessdata")
+    monkeypatch.setenv("TESSDATA_PREFIX", "tessdata")
     environment = await pool.run("environment", {}, timeout=20)
-    assert environment["TESSDATA_PREFIX"] == "/tessdata"
+    # The working directory of a child is another one.
+    assert environment["TESSDATA_PREFIX"] == str(Path("tessdata").absolute())
     assert "ADMIN_API_KEY" not in environment
 
 
@@ -180,6 +222,13 @@ async def test_what_a_child_prints_is_counted_and_limited(pool: ChildPool) -> No
     assert excerpt["excerpt"].startswith("Warning [31m,")
     assert excerpt["excerpt"].isascii()
     assert len(excerpt["excerpt"]) <= 300
+
+
+async def test_the_output_of_a_child_that_crashes_is_not_a_limited_one(pool: ChildPool) -> None:
+    with capture_logs() as lines, pytest.raises(TransientFailure):
+        await pool.run("print_and_crash", {}, timeout=20)
+    (printed,) = [line for line in lines if line["event"] == "child.output"]
+    assert (printed["bytes"], printed["limited"]) == (4, False)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Lines are put in the order in which people read them."""
 
-from imago.core.images.ocr_result import Box
-from imago.imaging.ocr.reading_order import in_reading_order
+from imago.core.images.ocr_result import Box, RecognizedWord
+from imago.imaging.ocr.reading_order import in_reading_order, joined_rows
 
 
 def line(left: float, top: float, width: float = 300, height: float = 20) -> Box:
@@ -42,3 +42,20 @@ def test_a_price_is_read_after_its_article() -> None:
 def test_a_gap_divides_paragraphs() -> None:
     boxes = [line(0, 0), line(0, 30), line(0, 90), line(0, 120)]
     assert in_reading_order(boxes) == [[[0], [1]], [[2], [3]]]
+
+
+def word(text: str, left: float, top: float, width: float = 60) -> RecognizedWord:
+    return RecognizedWord(text, 0.9, starts_line=True, box=line(left, top, width))
+
+
+def test_columns_of_a_table_that_were_read_one_after_the_other_become_rows() -> None:
+    cells = [word(f"{column}{row}", 300 * column, 40 * row) for column in range(2) for row in range(4)]
+    joined = joined_rows(cells)
+    assert [each.text for each in joined] == ["00", "10", "01", "11", "02", "12", "03", "13"]
+    assert [each.starts_line for each in joined] == [True, False] * 4
+
+
+def test_lines_in_order_stay_as_they_are() -> None:
+    lines = [word("a", 0, 0, 300), word("b", 0, 30, 300)]
+    assert joined_rows(lines) == lines
+    assert joined_rows([]) == []

@@ -37,6 +37,11 @@ async def test_tasks_without_a_client_get_no_further_seat() -> None:
     assert [task.done() for task in tasks] == [True, False]
 
 
+async def test_a_task_without_a_client_does_not_keep_a_client_from_the_further_seat() -> None:
+    tasks = await seated(Seats(1), "a", None, "b")
+    assert [task.done() for task in tasks] == [True, False, True]
+
+
 async def test_a_cancelled_wait_takes_no_seat() -> None:
     seats = Seats(1)
     first, second, third = await seated(seats, "a", "a", "a")
