@@ -82,7 +82,7 @@ compare-exif: setup ## Compare the EXIF of a folder of camera files with exiftoo
 	@PYTHONPATH=. $(BIN)/python -m devtools.exif_comparison $(DIR) $(ARGS)
 
 .PHONY: evaluate
-evaluate: setup ## Measure accuracy (text, tags, search, places) on a set that it makes; some minutes
+evaluate: setup ## Measure accuracy (text, tags, search, places, look-alikes) on a set that it makes; some minutes
 	@rm -rf build/evaluation
 	@PYTHONPATH=. $(BIN)/python -m devtools.evaluation.make_set build/evaluation
 	@nice -n 5 $(BIN)/imago evaluate build/evaluation $(ARGS)

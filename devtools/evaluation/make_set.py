@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import piexif
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from devtools.evaluation.pages import KINDS
 from devtools.evaluation.photo_labels import NAMES, NONSENSE, NOTHING, PHOTOS, PLACES, QUERIES, described
 from imago.evaluation.labels import FILE
 
 _PAGES_OF_EACH_KIND = 4
+
+# The ends of the names of a photo and of its edited copies.
+_ALL = ("", "-half", "-brighter", "-cropped", "-mirrored")
 
 _ImageLabels = dict[str, dict[str, Any]]
 
@@ -48,11 +51,24 @@ def _photos(folder: Path) -> _ImageLabels:
         name = f"{path.stem}.jpg"
         photo.save(folder / name, quality=92)
         labels[name] = described(names)
+        if names:
+            for kind, copy in _copies(photo):
+                copied = f"{path.stem}-{kind}.jpg"
+                copy.save(folder / copied, quality=60)
+                labels[copied] = {"kind": kind, "same_as": name}
     for colour in ("#c02020", "#2040a0", "#808080", "#fafafa"):
         name = f"flat-{colour[1:]}.jpg"
         Image.new("RGB", (640, 480), colour).save(folder / name)
         labels[name] = described([])
     return labels
+
+
+def _copies(photo: Image.Image) -> Iterator[tuple[str, Image.Image]]:
+    width, height = photo.size
+    yield "half", photo.resize((width // 2, height // 2))
+    yield "brighter", ImageEnhance.Brightness(photo).enhance(1.25)
+    yield "cropped", photo.crop((width // 20, height // 20, width - width // 20, height - height // 20))
+    yield "mirrored", ImageOps.mirror(photo)
 
 
 def _places(folder: Path) -> _ImageLabels:
@@ -78,8 +94,8 @@ def _sexagesimal(degrees: float) -> tuple[tuple[int, int], ...]:
 
 def _queries() -> Iterator[dict[str, Any]]:
     for query, language, name in QUERIES:
-        files = [f"{path.stem}.jpg" for path, names in PHOTOS.items() if name in names]
-        yield {"q": query, "language": language, "images": files}
+        files = [path.stem for path, names in PHOTOS.items() if name in names]
+        yield {"q": query, "language": language, "images": [f"{file}{copy}.jpg" for file in files for copy in _ALL]}
     for query in NONSENSE:
         yield {"q": query, "kind": "nonsense"}
 

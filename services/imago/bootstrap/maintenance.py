@@ -14,6 +14,7 @@ from imago.maintenance.metrics_collector import MetricsCollector
 from imago.maintenance.object_cleaner import ObjectCleaner
 from imago.maintenance.outbox_relay import OutboxRelay
 from imago.maintenance.scheduler import MaintenanceScheduler, PeriodicTask
+from imago.maintenance.search_reindexer import SearchReindexer
 from imago.maintenance.session_reaper import SessionReaper
 from imago.maintenance.storage_auditor import StorageAuditor
 from imago.maintenance.stream_reconciler import StreamReconciler
@@ -88,6 +89,7 @@ def _database_tasks(settings: Settings, db: Database, keys: KeyCache) -> tuple[P
     return (
         # Shared, because the process that changed a client's limits triggers its own task.
         PeriodicTask("ai-budgets", settings.reconcile_interval, budgets.run_once, shared=True),
+        PeriodicTask("search-index", settings.reconcile_interval, SearchReindexer(db).run_once),
         PeriodicTask("ai-calls", settings.sweep_interval, budgets.clean_up),
         PeriodicTask("key-uses", KEY_USES_SECONDS, keys.write_uses, shared=True),
         # Without a lease, because the process that holds it may be the one that froze.

@@ -270,6 +270,14 @@ image_places = sa.Table(
     sa.Index("ix_image_places_client_id_latitude", "client_id", "latitude"),
 )
 
+# One row for each version of search documents: images below the id are to be indexed again.
+search_reindexing = sa.Table(
+    "search_reindexing",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("below_id", sa.BigInteger, nullable=False),
+)
+
 # The perceptual hashes of images, as signed integers of 64 bits.
 image_hashes = sa.Table(
     "image_hashes",

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from imago.core.images.similar import store_hashes
+from imago.db.engine import RowScope
 from tests.integration.api.conftest import Api, Tenant
 from tests.support.images import encoded
 
@@ -121,3 +123,21 @@ async def test_no_cursor_makes_an_ordered_list_fail(api: Api) -> None:
             cursor = base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
             status, _ = await tenant.call("GET", "/images", params={"sort": sort, "cursor": cursor})
             assert status in (200, 422), (sort, key)
+
+
+async def test_look_alikes_are_those_of_the_client(api: Api) -> None:
+    mine, other = await api.new_client(), await api.new_client()
+    ids = [(await tenant.upload(encoded()))[1]["id"] for tenant in (mine, mine, other)]
+    for tenant, image in zip((mine, mine, other), ids, strict=True):
+        async with api.services.db.write(RowScope(tenant.client.id)) as connection:
+            await store_hashes(connection, [(image, tenant.client.id, 0x1234_5678)])
+    _, found = await mine.call("GET", f"/images/{ids[0]}/similar")
+    assert [(item["id"], item["same_picture"], item["score"]) for item in found["items"]] == [(ids[1], True, 1.0)]
+    assert (await mine.call("GET", f"/images/{ids[0]}/status", params={"include": "similar_to"}))[1]["similar_to"] == [
+        ids[1]
+    ]
+    assert "similar_to" not in (await mine.call("GET", f"/images/{ids[0]}/status"))[1]
+    for path in (f"/images/{ids[2]}/similar", f"/images/{ids[2]}/status?include=similar_to", "/images/999/similar"):
+        assert (await mine.call("GET", path))[0] == 404
+    for query in ("/similar?limit=0", "/similar?limit=101", "/status?include=urls"):
+        assert (await mine.call("GET", f"/images/{ids[0]}{query}"))[0] == 422

@@ -36,7 +36,7 @@ from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
 
 # These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.full_text`).
-UNPROTECTED = {"leases", "rate_limits"}
+UNPROTECTED = {"leases", "rate_limits", "search_reindexing"}
 
 
 # SQLite has no row-level security.

@@ -70,13 +70,13 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
         (
             _verbs("fix, repair, resolve, debug, correct, solve, restore"),
             WorkKind(
-                "The fault is gone, and people can work as before ({}).",
+                "The fault is gone, and people can work as before: {}.",
                 (
                     "Reproduce the fault and find its cause",
                     "Correct the cause",
                     "Try it again, with the cases that worked before as well",
                 ),
-                ("Nobody can reproduce the fault ({}).", "What worked before still works."),
+                ("Nobody can reproduce the fault: {}.", "What worked before still works."),
             ),
         ),
         (
@@ -85,14 +85,14 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
                 "provide, we need, I need, we want, we would like"
             ),
             WorkKind(
-                "What is asked for is available and works ({}).",
+                "What is asked for is available and works: {}.",
                 (
                     "Agree on what is needed, and on what is not",
                     "Make a first version and try it",
                     "Correct what the trial has shown, and make it available",
                 ),
                 (
-                    "Someone who did not work on it has tried it successfully ({}).",
+                    "Someone who did not work on it has tried it successfully: {}.",
                     "Its use is described where people look.",
                 ),
             ),
@@ -123,25 +123,25 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
                 "improve, optimi[sz]e, change"
             ),
             WorkKind(
-                "The change is in effect without loss and with little interruption ({}).",
+                "The change is in effect without loss and with little interruption: {}.",
                 (
                     "Record the present state and make a backup",
                     "Make the change on a small part first, then on the rest",
                     "Compare the result with the recorded state, and keep a way back until it is confirmed",
                 ),
-                ("A comparison of before and after shows no loss ({}).", "Those concerned work with the new state."),
+                ("A comparison of before and after shows no loss: {}.", "Those concerned work with the new state."),
             ),
         ),
         (
             _verbs("delete, remove, clean up, clean, archive, drop, close"),
             WorkKind(
-                "What is no longer needed is gone, and nothing else ({}).",
+                "What is no longer needed is gone, and nothing else: {}.",
                 (
                     "List what is concerned, and who still uses it",
                     "Make a backup",
                     "Remove it, and check what depended on it",
                 ),
-                ("Nothing of it is left ({}).", "Everything that depended on it still works."),
+                ("Nothing of it is left: {}.", "Everything that depended on it still works."),
             ),
         ),
         (
@@ -167,13 +167,13 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
         (
             _verbs("réparer, corriger, résoudre, déboguer, dépanner, rétablir, réparez, corrigez"),
             WorkKind(
-                "Faire disparaître le défaut et retrouver un usage normal ({}).",
+                "Faire disparaître le défaut et retrouver un usage normal : {}.",
                 (
                     "Reproduire le défaut et en trouver la cause",
                     "Corriger la cause",
                     "Refaire l'essai, y compris avec les cas qui marchaient avant",
                 ),
-                ("Personne ne parvient plus à reproduire le défaut ({}).", "Ce qui marchait avant marche toujours."),
+                ("Personne ne parvient plus à reproduire le défaut : {}.", "Ce qui marchait avant marche toujours."),
             ),
         ),
         (
@@ -182,14 +182,14 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
                 "installer, concevoir, faire, il nous faut, nous voulons, je voudrais"
             ),
             WorkKind(
-                "Rendre disponible ce qui est demandé, en état de marche ({}).",
+                "Rendre disponible ce qui est demandé, en état de marche : {}.",
                 (
                     "Se mettre d'accord sur ce qu'il faut, et sur ce qu'il ne faut pas",
                     "Réaliser une première version et l'essayer",
                     "Corriger ce que l'essai a montré, puis mettre en service",
                 ),
                 (
-                    "Une personne qui n'y a pas travaillé en a fait l'essai avec succès ({}).",
+                    "Une personne qui n'y a pas travaillé en a fait l'essai avec succès : {}.",
                     "Le mode d'emploi se trouve là où on le cherche.",
                 ),
             ),
@@ -230,14 +230,14 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
                 "optimiser, modifier, changer"
             ),
             WorkKind(
-                "Mener le changement à terme sans perte et avec peu d'interruption ({}).",
+                "Mener le changement à terme sans perte et avec peu d'interruption : {}.",
                 (
                     "Relever l'état actuel et faire une sauvegarde",
                     "Changer d'abord une petite partie, puis le reste",
                     "Comparer le résultat à l'état relevé, et garder un retour possible jusqu'à la confirmation",
                 ),
                 (
-                    "La comparaison entre avant et après ne montre aucune perte ({}).",
+                    "La comparaison entre avant et après ne montre aucune perte : {}.",
                     "Les personnes concernées travaillent avec le nouvel état.",
                 ),
             ),
@@ -245,13 +245,13 @@ _KINDS: dict[str, tuple[tuple[re.Pattern[str], WorkKind], ...]] = {
         (
             _verbs("supprimer, retirer, nettoyer, archiver, ranger, effacer, fermer"),
             WorkKind(
-                "Se défaire de ce qui ne sert plus, et de rien d'autre ({}).",
+                "Se défaire de ce qui ne sert plus, et de rien d'autre : {}.",
                 (
                     "Lister ce qui est concerné et qui s'en sert encore",
                     "Faire une sauvegarde",
                     "Supprimer, puis vérifier ce qui en dépendait",
                 ),
-                ("Il n'en reste rien ({}).", "Tout ce qui en dépendait marche toujours."),
+                ("Il n'en reste rien : {}.", "Tout ce qui en dépendait marche toujours."),
             ),
         ),
         (

@@ -1,5 +1,9 @@
 """GET /files/signed/{token}: objects of local storage, served to the bearer of a token."""
 
+import asyncio
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -42,11 +46,11 @@ async def signed(request: web.Request) -> web.StreamResponse:
     if granted is None:
         # The same response for expired, tampered and invented tokens.
         raise NotFound("No such file.")
-    path = local_file(granted.key)
-    if path is None:
+    found = await asyncio.to_thread(_find, local_file, granted.key)
+    if found is None:
         raise NotFound("No such file.")
-    response = _RangedFile(
-        path,
+    return _RangedFile(
+        *found,
         headers={
             "Content-Type": granted.content_type,
             "Content-Disposition": content_disposition(granted.disposition, granted.filename),
@@ -56,21 +60,24 @@ async def signed(request: web.Request) -> web.StreamResponse:
             "Cache-Control": private_cache(granted.expires_at),
         },
     )
-    if not response.found:
-        raise NotFound("No such file.")
-    return response
+
+
+def _find(local_file: Callable[[str], Path | None], key: str) -> tuple[Path, os.stat_result] | None:
+    """Return the file of an object and its status; None if there is none, or something else in its place."""
+    path = local_file(key)
+    try:
+        status = path.lstat() if path is not None else None
+    except OSError:
+        return None
+    return (path, status) if path and status and stat.S_ISREG(status.st_mode) else None
 
 
 class _RangedFile(web.FileResponse):
     """A file, or one range of it; aiohttp answers 416 to units and lists of ranges, and knows no ETag in If-Range."""
 
-    def __init__(self, path: Path, *, headers: dict[str, str]) -> None:
+    def __init__(self, path: Path, status: os.stat_result, *, headers: dict[str, str]) -> None:
         super().__init__(path, headers=headers)
-        try:
-            self._stat = path.stat()
-            self.found = path.is_file()
-        except OSError:
-            self.found = False
+        self._stat = status
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the file."""

@@ -8,9 +8,9 @@ from marshmallow import ValidationError, fields
 from imago.core.images.countries import find_country
 from imago.core.images.places import FARTHEST_KM, Box, Circle
 
-_LATITUDE = r"-?(90(\.0+)?|[0-8]?[0-9](\.[0-9]+)?)"
-_LONGITUDE = r"-?(180(\.0+)?|(1[0-7][0-9]|[0-9]?[0-9])(\.[0-9]+)?)"
-NEAR_PATTERN = rf"^{_LATITUDE},{_LONGITUDE},[0-9]{{1,5}}(\.[0-9]+)?$"
+_LATITUDE = r"-?(90(\.0{1,15})?|[0-8]?[0-9](\.[0-9]{1,15})?)"
+_LONGITUDE = r"-?(180(\.0{1,15})?|(1[0-7][0-9]|[0-9]?[0-9])(\.[0-9]{1,15})?)"
+NEAR_PATTERN = rf"^{_LATITUDE},{_LONGITUDE},[0-9]{{1,5}}(\.[0-9]{{1,15}})?$"
 BBOX_PATTERN = rf"^{_LONGITUDE},{_LATITUDE},{_LONGITUDE},{_LATITUDE}$"
 _MAX_LENGTH = 200
 
@@ -58,6 +58,6 @@ class CountryField(fields.String):
 
 def _numbers(text: str, pattern: str, *, usage: str) -> list[float]:
     # `$` also matches before a final newline.
-    if len(text) > _MAX_LENGTH or "\n" in text or not re.match(pattern, text):
+    if "\n" in text or not re.match(pattern, text):
         raise ValidationError(usage)
     return [float(part) for part in text.split(",")]

@@ -40,6 +40,15 @@ class IncludeQuery(StrictSchema):
     include = _include()
 
 
+class StatusQuery(StrictSchema):
+    """The query parameters of a status."""
+
+    include = Included(
+        validate=validate.ContainsOnly(["similar_to"]),
+        metadata={"description": "`similar_to` adds the ids of images of the same picture", "enum": ["similar_to"]},
+    )
+
+
 class SimilarQuery(StrictSchema):
     """The query parameters of look-alikes."""
 
@@ -75,8 +84,8 @@ class ImageQuery(PageQuery):
         500,
         min_length=1,
         metadata={
-            "description": "Words of the name, the text, descriptions, tags and keywords, or their beginnings. Accents,"
-            " singular and plural, and words such as `the` or `sur` make no difference. The most relevant come first"
+            "description": "Words of the name, the text, descriptions, tags and keywords; the last may be a beginning."
+            " Accents, singular and plural, and words such as `the` or `sur` make no difference"
         },
     )
     camera = text_field(

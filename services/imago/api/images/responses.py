@@ -132,6 +132,11 @@ class StatusResponse(TypedDict):
     done_at: datetime | None
     stages: Annotated[dict[str, StageStateResponse], Field(json_schema_extra={"propertyNames": {"enum": [*STAGES]}})]
     """The state of each stage, by its name."""
+    similar_to: NotRequired[list[int]]
+    """Present with `include=similar_to`: at most 10 images of most likely the same picture, once the thumbnail is made.
+
+    It is advice: nothing is merged or deleted.
+    """
 
 
 class ExifResponse(TypedDict):

@@ -15,6 +15,7 @@ from imago.api.images.requests import (
     OcrQuery,
     ReprocessBody,
     SimilarQuery,
+    StatusQuery,
     UserWordsBody,
 )
 from imago.api.images.responses import (
@@ -53,7 +54,7 @@ from imago.core.images.filters import ImageFilter
 from imago.core.images.ocr_details import read_ocr_details
 from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
-from imago.core.images.similar import find_similar
+from imago.core.images.similar import find_similar, same_pictures
 from imago.core.images.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.objects.store import ObjectStore
@@ -67,6 +68,8 @@ routes = web.RouteTableDef()
 _THUMBNAIL_RETRY_SECONDS = 2
 
 _SORTS = {str(sort): sort for sort in SORTS}
+
+_SIMILAR_TO = 10
 
 # A client doesn't wait longer for the deletion of objects, which the object cleaner repeats.
 _DELETION_SECONDS = 5.0
@@ -177,12 +180,18 @@ async def similar(request: web.Request) -> web.Response:
     tag="images",
     summary="Get an image's status",
     responses={200: (StatusResponse, "The status of the image and of each of its stages.")},
-    errors=(NotFound,),
+    errors=(NotFound, Unprocessable),
 )
+@reads_query(StatusQuery)
 @allow_clients(Scope.IMAGES_READ)
 async def status(request: web.Request) -> web.Response:
     """Return the status of an image and of each of its stages."""
-    return json_response(await _status(request))
+    response = await _status(request)
+    if "similar_to" in request["querystring"].get("include", ()):
+        response["similar_to"] = await same_pictures(
+            request.app[DATABASE], client_of(request).id, response["id"], limit=_SIMILAR_TO
+        )
+    return json_response(response)
 
 
 @routes.get("/images/{id}/exif", allow_head=False)

@@ -26,6 +26,7 @@ Failures = dict[str, str]
 # All images of a client pass through the same processes, so waiting for the oldest waits for all.
 _POLL_SECONDS = 0.25
 _MAX_HITS = 200
+_MAX_SIMILAR = 100
 _LIMITS = {"requests_per_minute": 1_000_000, "burst": 1_000_000}
 
 
@@ -134,8 +135,11 @@ class Collector:
     async def _similar(self, session: aiohttp.ClientSession, images: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
         if not any(labels.same_as for labels in self._labels.images.values()):
             return {}
-        pages = {file: await request_json(session, "GET", f"images/{id_}/similar") for file, id_ in images.items()}
-        return {file: _files(page["items"], images) for file, page in pages.items()}
+        found: dict[str, tuple[str, ...]] = {}
+        for file, image in images.items():
+            page = await request_json(session, "GET", f"images/{image}/similar", params={"limit": str(_MAX_SIMILAR)})
+            found[file] = _files(page["items"], images)
+        return found
 
     def _progress(self, files: int, title: str) -> AbstractContextManager[UploadProgress]:
         console = Console(stderr=True)

@@ -52,7 +52,7 @@ class WordMatch(Enum):
     """How the words of a query match those of an image."""
 
     ANY = "any"
-    """Each is a word of the image, or the beginning of one."""
+    """Each is a word of the image; the last one may be the beginning of one."""
     WHOLE = "whole"
     """Each is a word of the image, in its singular or plural."""
     BEGINNING = "beginning"

@@ -8,10 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.countries import country_names
 from imago.core.images.full_text import upsert_document
 from imago.core.images.results import Iptc, Place
+from imago.core.images.search_names import names_of_tags, words_of_camera
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_tags, images, stage_results
+
+# The beginning of `model_used` in results of the offline provider.
+_OFFLINE = "offline/"
 
 _IMAGE_TEXTS = PreparedStatement(
     sa.select(images.c.original_name, images.c.user_description, images.c.user_tags).where(
@@ -37,19 +41,39 @@ async def refresh_search_index(connection: AsyncConnection, client_id: int, imag
         raise LookupError("the image does not exist")
     results = await _latest_results(connection, image_id)
     exif = results.get(Stage.EXIF, {})
-    iptc = exif.get("iptc")
-    described = (*(Iptc.from_json(iptc).texts if iptc else ()), *_place_texts(exif.get("place")))
     vision = results.get(Stage.VISION, {})
-    text = results.get(Stage.OCR, {}).get("chosen", {}).get("text")
+    user_tags = image.user_tags or ()
     # The text is last: it may be longer than what is indexed.
-    parts = (image.original_name, image.user_description, *described, vision.get("description"), text)
+    parts = (
+        *(image.original_name, image.user_description, *names_of_tags(user_tags)),
+        *(*_exif_texts(exif), *_vision_texts(vision)),
+        results.get(Stage.OCR, {}).get("chosen", {}).get("text"),
+    )
     text = "\n".join(part for part in parts if part)
     await upsert_document(connection, client_id, image_id, text)
     await _DELETE_TAGS.execute(connection, {"of_image": image_id})
-    tags = normalize_tags([*vision.get("tags", ()), *(image.user_tags or ())])
+    tags = normalize_tags([*vision.get("tags", ()), *user_tags])
     await _INSERT_TAG.executemany(
         connection, [{"image_id": image_id, "client_id": client_id, "tag": tag} for tag in tags]
     )
+
+
+def _exif_texts(exif: dict[str, Any]) -> tuple[str, ...]:
+    iptc = exif.get("iptc")
+    texts = Iptc.from_json(iptc).texts if iptc else ()
+    return (*texts, *_place_texts(exif.get("place")), *words_of_camera(exif.get("camera", {})))
+
+
+def _vision_texts(vision: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of what was found, in both languages, and a description by a model that writes freely.
+
+    The offline provider makes its descriptions of tags, camera and place, which are indexed already, and of words that
+    every description has.
+    """
+    names = names_of_tags(vision.get("tags", ()))
+    if vision.get("model_used", "").startswith(_OFFLINE):
+        return names
+    return (*names, vision.get("description", ""))
 
 
 def _place_texts(place: dict[str, Any] | None) -> tuple[str, ...]:

@@ -23,8 +23,6 @@ _MAX_TERMS_BYTES = 1_000_000
 _MAX_WORD = 255
 _MAX_QUERY = 1000
 _MAX_QUERY_TERMS = 64
-# A shorter word begins too many others; the last word of a query may be unfinished.
-_MIN_PREFIX = 3
 
 _GRAM = 3
 
@@ -63,13 +61,13 @@ def document_terms(text: str) -> str:
 def query_terms(text: str, *, prefixes: bool = True) -> tuple[SearchTerm, ...]:
     """Return the terms of a query; an image matches if it has all of them.
 
-    With `prefixes`, words may be the beginnings of an image's words.
+    With `prefixes`, the last word may be the beginning of one of the image's words.
     """
     pieces = [piece for word in fold(without_stop_words(text[:_MAX_QUERY])).split() for piece in _PIECES.findall(word)]
     terms = dict.fromkeys(
         term
         for number, piece in enumerate(pieces, 1)
-        for term in _query_terms(piece, prefix=prefixes and (len(piece) >= _MIN_PREFIX or number == len(pieces)))
+        for term in _query_terms(piece, prefix=prefixes and number == len(pieces))
     )
     return tuple(terms)[:_MAX_QUERY_TERMS]
 

@@ -4,9 +4,10 @@ The search is exact and reads all of the client's hashes and features, in bounde
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import starmap
+from importlib.util import find_spec
 from operator import mul
 from struct import Struct
 from typing import Any
@@ -73,6 +74,12 @@ async def find_similar(db: Database, client_id: int, ref: ImageRef, *, limit: in
     return [(rows[other], likeness) for other, likeness in ranked[:limit] if other in rows]
 
 
+async def same_pictures(db: Database, client_id: int, image_id: int, *, limit: int) -> list[int]:
+    """Return the ids of a client's images that have nearly the same hash as one of them, the likest first."""
+    async with db.read(RowScope(client_id)) as connection:
+        return list(await _same_pictures(connection, client_id, image_id, limit=limit))
+
+
 async def _same_pictures(
     connection: AsyncConnection, client_id: int, image_id: int, *, limit: int
 ) -> dict[int, Likeness]:
@@ -124,7 +131,7 @@ async def _similar_features(
             .limit(_CHUNK)
         )
         rows = (await connection.execute(chunk)).all()
-        # Half a second of CPU for 100,000 images without numpy, during which the event loop serves others.
+        # The event loop serves others meanwhile.
         near = await asyncio.to_thread(_near, wanted.vector, [(row.image_id, row.vector) for row in rows])
         found |= {other: cosine for other, cosine in near.items() if other != image_id}
         found = dict(sorted(found.items(), key=lambda item: item[1], reverse=True)[:limit])
@@ -135,17 +142,24 @@ async def _similar_features(
 
 def _near(wanted: bytes, vectors: Sequence[tuple[int, bytes]]) -> dict[int, float]:
     """Return the cosines from `MIN_COSINE` on, of features of signed bytes."""
+    cosines = _numpy_cosines if find_spec("numpy") else _plain_cosines
+    compared = zip(vectors, cosines(wanted, [vector for _, vector in vectors]), strict=True)
+    return {image_id: round(cosine, 4) for (image_id, _), cosine in compared if cosine >= MIN_COSINE}
+
+
+def _numpy_cosines(wanted: bytes, vectors: Sequence[bytes]) -> list[float]:
+    import numpy as np
+
+    one = np.frombuffer(wanted, np.int8).astype(np.float32)
+    others = np.frombuffer(b"".join(vectors), np.int8).reshape(-1, len(wanted)).astype(np.float32)
+    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(one)
+    cosines: list[float] = (others @ one / np.maximum(lengths, 1)).tolist()
+    return cosines
+
+
+def _plain_cosines(wanted: bytes, vectors: Sequence[bytes]) -> list[float]:
+    """Do without numpy, which an API without search by meaning lacks: 1.4 s of CPU for 100,000 instead of 0.2 s."""
     one = _VECTOR.unpack(wanted)
-    length = _length(one)
-    found: dict[int, float] = {}
-    for image_id, vector in vectors:
-        other = _VECTOR.unpack(vector)
-        cosine = sum(map(mul, one, other)) / (length * _length(other) or 1.0)
-        if cosine >= MIN_COSINE:
-            found[image_id] = round(cosine, 4)
-    return found
-
-
-def _length(vector: Iterable[int]) -> float:
-    values = tuple(vector)
-    return float(sum(starmap(mul, zip(values, values, strict=True))) ** 0.5)
+    length = math.hypot(*one)
+    others = map(_VECTOR.unpack, vectors)
+    return [sum(map(mul, one, other)) / max(1.0, length * math.hypot(*other)) for other in others]

@@ -25,13 +25,14 @@ def labelled(folder: Path, images: dict, **more: object) -> Path:
 
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(not FONT.is_file(), reason="the font is not installed")
-def test_a_folder_is_read_tagged_and_searched_through_an_instance_of_its_own(tmp_path):
+def test_a_folder_is_measured_through_an_instance_of_its_own_and_a_file_that_failed_is_reported(tmp_path):
     folder = labelled(
         tmp_path / "set",
         {
             "page.png": {"kind": "clean", "text": ENGLISH, "language": "en"},
             "cat.png": {"objects": [{"name": "cat"}]},
             "flat.png": {"objects": []},
+            "broken.png": {"text": "cannot be read"},
         },
         names={"cat": {"same": ["chat", "tabby", "tabby cat", "egyptian cat"], "kinds": ["animal"]}},
         queries=[{"q": "harbour", "images": ["page.png"]}, {"q": "xqzvbw", "kind": "nonsense"}],
@@ -39,10 +40,12 @@ def test_a_folder_is_read_tagged_and_searched_through_an_instance_of_its_own(tmp
     page(ENGLISH).save(folder / "page.png")
     (folder / "cat.png").write_bytes(CAT.read_bytes())
     Image.new("RGB", (320, 240), "blue").save(folder / "flat.png")
+    (folder / "broken.png").write_bytes(b"not an image")
 
     done = evaluate(folder, "--json")
 
-    assert done.returncode == 0, done.stderr
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == [str(folder / "broken.png")]
+    assert done.returncode == 1
     report = json.loads(done.stdout)
     assert report["images"] == 3
     assert report["text"][0]["error"] < 0.05

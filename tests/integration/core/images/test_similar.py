@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from imago.core.errors import NotFound
-from imago.core.images.similar import Likeness, find_similar, store_hashes
+from imago.core.images.similar import Likeness, _numpy_cosines, _plain_cosines, find_similar, store_hashes
 from imago.db.engine import Database, RowScope
 from imago.db.tables import image_features, image_hashes
 from tests.support.samples import make_client, make_image
@@ -69,3 +69,12 @@ def test_a_score_never_says_more_than_its_parts() -> None:
     assert Likeness(bits=8).score == 0.875
     assert Likeness(cosine=0.9).score == 0.9
     assert Likeness(bits=8, cosine=0.9).score == 0.9
+
+
+def test_cosines_are_the_same_with_and_without_numpy() -> None:
+    chance = random.Random(2)
+    one, *others = (bytes(chance.randrange(256) for _ in range(128)) for _ in range(20))
+    others += [one, bytes(128)]
+    assert _plain_cosines(one, others) == pytest.approx(_numpy_cosines(one, others), abs=1e-5)
+    assert _plain_cosines(one, others)[-2:] == pytest.approx([1.0, 0.0])
+    assert _numpy_cosines(bytes(128), others)[0] == 0.0

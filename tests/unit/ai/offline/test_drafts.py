@@ -27,7 +27,7 @@ def test_sentences_become_steps_and_one_with_an_obligation_a_criterion() -> None
     assert task.steps == ("Migrate the photo archive to S3", "Verify every checksum", "Delete the local copies")
     assert task.acceptance_criteria == ("It must be finished by Friday without data loss.",)
     assert task.objective == (
-        "The change is in effect without loss and with little interruption (the photo archive to S3)."
+        "The change is in effect without loss and with little interruption: the photo archive to S3."
     )
     assert (task.priority, task.estimate, task.model_used) == (Priority.HIGH, "a day or two", "offline/draft")
     assert {"photo", "archive", "checksum"} & set(task.tags)
@@ -65,15 +65,15 @@ def test_a_measure_is_a_criterion() -> None:
 @pytest.mark.parametrize(
     ("text", "objective", "first_step", "criterion"),
     [
-        ("Fix the login page.", "(the login page)", "Reproduce the fault", "Nobody can reproduce the fault"),
-        ("Il faut réparer la page de connexion.", "(la page de connexion)", "Reproduire le défaut", "Personne ne"),
-        ("Can you add dark mode to the app?", "(dark mode to the app)", "Agree on what", "Someone who did not work"),
+        ("Fix the login page.", ": the login page", "Reproduce the fault", "Nobody can reproduce the fault"),
+        ("Il faut réparer la page de connexion.", " : la page de connexion", "Reproduire le défaut", "Personne ne"),
+        ("Can you add dark mode to the app?", ": dark mode to the app", "Agree on what", "Someone who did not work"),
         ("Write the report of May.", "for the report of May", "Collect the facts", "A second person has checked the"),
         ("Préparer le rapport mensuel", "Remettre le rapport mensuel", "Rassembler les faits", "Une deuxième personne"),
         ("Organize a party for Ann.", "ready for a party for Ann", "Agree on the date", "Everyone concerned knows"),
         ("Organiser une réunion", "prêt pour une réunion", "Convenir de la date", "Toutes les personnes concernées"),
-        ("Upgrade the database so that it is safe.", "(the database)", "Record the present state", "A comparison"),
-        ("Remove the old server", "(the old server)", "List what is concerned", "Nothing of it is left"),
+        ("Upgrade the database so that it is safe.", ": the database", "Record the present state", "A comparison"),
+        ("Remove the old server", ": the old server", "List what is concerned", "Nothing of it is left"),
         ("Compare the three offers.", "about the three offers", "Write down the questions", "Every question about"),
         ("Étudier les trois offres.", "assez sur les trois offres", "Noter les questions", "Chaque question sur"),
         ("Bug", "The fault is gone", "Reproduce the fault", "Nobody can reproduce"),
@@ -84,7 +84,7 @@ def test_a_measure_is_a_criterion() -> None:
             "Préciser le résultat",
             "Les personnes concernées",
         ),
-        ("Photos fail to load. Find out why.", "(Photos fail to load)", "Reproduce the fault", "Nobody can reproduce"),
+        ("Photos fail to load. Find out why.", ": Photos fail to load", "Reproduce the fault", "Nobody can reproduce"),
     ],
 )
 def test_parts_that_a_single_sentence_lacks_are_those_of_its_kind_of_work(
@@ -121,7 +121,7 @@ def test_the_description_decides_the_language() -> None:
     task = draft_task("Réparer la porte du garage pour la semaine prochaine.", context=context)
     assert (
         task.objective
-        == "Faire disparaître le défaut et retrouver un usage normal (la porte du garage pour la semaine prochaine)."
+        == "Faire disparaître le défaut et retrouver un usage normal : la porte du garage pour la semaine prochaine."
     )
 
 

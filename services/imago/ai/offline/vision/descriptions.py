@@ -7,6 +7,7 @@ from imago.ai.offline.vision import colours
 from imago.core.images.concepts import Concept, vocabulary
 from imago.core.images.recognition import Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
+from imago.core.images.vision import VisionInput
 
 _FRENCH_MONTHS = (
     *("janvier", "février", "mars", "avril", "mai", "juin"),
@@ -17,16 +18,24 @@ _ENGLISH_MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 
+# An image whose sides differ by a smaller factor is called square.
+_SQUARE = 1.05
+_FRENCH_SHAPES = {"square": "carré", "landscape": "paysage", "portrait": "portrait"}
+
 _VOWELS = "aeiouàâéèêëîïôöùûüœ"
 # Names that begin with a vowel but not with its sound ("a unicycle"), and with a silent letter ("an hourglass").
 _LIKE_CONSONANTS = ("uni", "euro", "one")
 _SILENT = ("hour",)
 
 
-def describe(found: Recognition, exif: ExifResult | None, *, french: bool) -> str:
-    """Return a description in French or English: subjects, colours, and when, where and with what it was taken."""
-    sentences = [_shown(found, photographed=_is_photograph(exif), french=french)]
-    circumstances = _circumstances(exif, french=french) if exif else ""
+def describe(found: Recognition, image: VisionInput) -> str:
+    """Return a description in French if requested, else in English.
+
+    It says the shape, subjects and colours, and when, where and with what the image was taken.
+    """
+    french = image.language == "fr"
+    sentences = [_french_sentence(found, image) if french else _english_sentence(found, image)]
+    circumstances = _circumstances(image.exif, french=french) if image.exif else ""
     if circumstances:
         sentences.append(circumstances)
     return " ".join(sentences)
@@ -41,18 +50,27 @@ def _is_photograph(exif: ExifResult | None) -> bool:
     return exif is not None and bool(exif.camera.make or exif.camera.model)
 
 
-def _shown(found: Recognition, *, photographed: bool, french: bool) -> str:
-    named = [subject for subject in found.subjects if subject.described]
-    tones = colour_tags(found, french=french)
-    if french:
-        kind = "Photo" if photographed else "Image"
-        subject = f" {_listed([_french(subject) for subject in named], 'et')}" if named else ""
-        mostly = f"{', surtout' if named else ' surtout'} en {' et '.join(tones)}" if tones else ""
-        return f"{kind}{subject}{mostly}."
-    kind = "A photo" if photographed else "An image"
-    subject = f" of {_listed([_english(subject) for subject in named], 'and')}" if named else ""
+def _english_sentence(found: Recognition, image: VisionInput) -> str:
+    kind = "photo" if _is_photograph(image.exif) else "image"
+    named = [_english(subject) for subject in found.subjects if subject.described]
+    subject = f" of {_listed(named, 'and')}" if named else ""
+    tones = colour_tags(found, french=False)
     mostly = f", mostly {' and '.join(tones)}" if tones else ""
-    return f"{kind}{subject}{mostly}."
+    return f"A {_shape(image)} {kind}{subject}{mostly}."
+
+
+def _french_sentence(found: Recognition, image: VisionInput) -> str:
+    kind = "Photo" if _is_photograph(image.exif) else "Image"
+    named = [_french(subject) for subject in found.subjects if subject.described]
+    subject = f" {_listed(named, 'et')}" if named else ""
+    tones = colour_tags(found, french=True)
+    mostly = f", surtout en {' et '.join(tones)}" if tones else ""
+    return f"{kind} au format {_FRENCH_SHAPES[_shape(image)]}{subject}{mostly}."
+
+
+def _shape(image: VisionInput) -> str:
+    ratio = image.width / image.height
+    return "square" if 1 / _SQUARE <= ratio <= _SQUARE else "landscape" if ratio > 1 else "portrait"
 
 
 def _listed(parts: Sequence[str], conjunction: str) -> str:

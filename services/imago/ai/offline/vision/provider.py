@@ -21,4 +21,4 @@ class OfflineVisionProvider:
         french = image.language == "fr"
         names = (vocabulary()[subject.concept].name("fr" if french else "en") for subject in found.subjects)
         tags = normalize_tags([*names, *colour_tags(found, french=french)])
-        return VisionResult(describe(found, image.exif, french=french), tags, found.confidence, found.model)
+        return VisionResult(describe(found, image), tags, found.confidence, found.model)

@@ -48,20 +48,20 @@ async def test_a_photo_gets_the_tags_a_person_would_give(
 async def test_a_photo_of_a_person_says_so(recognizer: OfflineRecognizer, tmp_path: Path) -> None:
     result = await describe(recognizer, ASTRONAUT, tmp_path)
     assert "person" in result.tags
-    assert result.description.startswith("An image of a person")
+    assert result.description.startswith("A square image of a person")
 
 
 async def test_unlikely_subjects_are_not_named(recognizer: OfflineRecognizer, tmp_path: Path) -> None:
     result = await describe(recognizer, FLOWER, tmp_path)
     assert result.tags == ("turquoise", "black")
-    assert result.description == "An image, mostly turquoise and black."
+    assert result.description == "A landscape image, mostly turquoise and black."
 
 
 async def test_a_french_description_is_entirely_in_french(recognizer: OfflineRecognizer, tmp_path: Path) -> None:
     exif = ExifResult(Camera("Canon", "Canon EOS 40D", taken_at="2008-05-01T15:56:01"), Gps(-33.85, -151.2, None, True))
     result = await describe(recognizer, CAT, tmp_path, "fr", exif)
     assert result.description == (
-        "Photo d'un mau égyptien, surtout en marron. "
+        "Photo au format paysage d'un mau égyptien, surtout en marron. "
         "Prise le 1er mai 2008 à 15:56 avec Canon EOS 40D près de 33,8500° S 151,2000° O."
     )
     assert result.tags == ("mau égyptien", "chat", "animal", "marron")
@@ -75,7 +75,7 @@ async def test_a_flat_colour_has_no_other_tag(
     Image.new("RGB", (300, 200), colour).save(source)
     result = await describe(recognizer, source, tmp_path)
     assert len(result.tags) == 1
-    assert result.description == f"An image, mostly {result.tags[0]}."
+    assert result.description == f"A landscape image, mostly {result.tags[0]}."
 
 
 def test_other_users_can_read_the_model(tmp_path: Path) -> None:
