@@ -46,6 +46,7 @@ def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, obs
         model_dir=settings.model_dir,
         min_confidence=settings.vision_min_confidence,
         detector=settings.vision_detector != "none",
+        moderation=settings.moderation == "score",
     )
     offline_vision = OfflineVisionProvider()
     offline_texts = OfflineTextProvider()

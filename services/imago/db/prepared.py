@@ -20,6 +20,10 @@ Row: TypeAlias = Any
 RowClass: TypeAlias = Any
 
 
+# PostgreSQL's number of the type; SQLAlchemy chooses the conversion of floats by the number of the column's type.
+_DOUBLE_PRECISION = 701
+
+
 class PreparedStatement:
     """A SQLAlchemy statement that is compiled once; its variable parts are `bindparam`s.
 
@@ -117,7 +121,12 @@ class _Compiled:
         self._fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         returned = statement.exported_columns if isinstance(statement, sa.ReturnsRows) else ()
         self._row: Any = row_class or (namedtuple("Row", [column.key for column in returned]) if returned else None)
-        results = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in returned]
+        results = [
+            column.type.dialect_impl(dialect).result_processor(
+                dialect, _DOUBLE_PRECISION if isinstance(column.type, sa.Float) else None
+            )
+            for column in returned
+        ]
         # Most columns need no conversion.
         self._processed = [(index, process) for index, process in enumerate(results) if process is not None]
 

@@ -39,6 +39,8 @@ class AiSettings(SettingsGroup):
     """Whether the offline recognition looks for people and objects, if the detector is installed."""
     search_by_meaning: bool | None = None
     """Whether searches find images by meaning, too; unset: if the extra `meaning` is installed."""
+    moderation: Annotated[Literal["off", "score"], LowerCase] = "off"
+    """Whether the offline recognition scores how likely images are not safe for work."""
     model_dir: Path | None = None
     """Directory of the offline vision models and of the file of places; unset: the user's cache directory."""
 

@@ -30,6 +30,10 @@ def _include() -> Included:
     )
 
 
+def _score(description: str) -> fields.Float:
+    return fields.Float(allow_nan=False, validate=validate.Range(min=0, max=1), metadata={"description": description})
+
+
 class IncludeQuery(StrictSchema):
     """The query parameters of an image."""
 
@@ -97,6 +101,8 @@ class ImageQuery(PageQuery):
     sha256 = fields.String(validate=matching(r"^[0-9a-f]{64}$"))
     created_from = Moment(metadata={"description": "With an offset, inclusive"})
     created_to = Moment(metadata={"description": "With an offset, inclusive"})
+    moderation_min = _score("Images with at least this score; images without a score are not listed")
+    moderation_max = _score("Images with at most this score; images without a score are not listed")
     near = CircleField(
         metadata={
             "description": "`latitude,longitude,km`: coordinates at most so far from a point, such as 48.8584,2.2945,5",

@@ -38,6 +38,8 @@ class ImageFilter:
     sha256: str | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
+    moderation_min: float | None = None
+    moderation_max: float | None = None
     where: PlaceFilter = ANYWHERE
 
 
@@ -172,6 +174,10 @@ def _conditions(client_id: int, filters: ImageFilter) -> list[sa.ColumnElement[b
         conditions.append(images.c.sha256 == filters.sha256)
     if filters.created_from is not None:
         conditions.append(images.c.created_at >= filters.created_from)
+    if filters.moderation_min is not None:
+        conditions.append(images.c.moderation_score >= filters.moderation_min)
+    if filters.moderation_max is not None:
+        conditions.append(images.c.moderation_score <= filters.moderation_max)
     if filters.created_to is not None:
         conditions.append(images.c.created_at <= filters.created_to)
     if filters.where != ANYWHERE:

@@ -42,7 +42,7 @@ class Recognition:
 
     `subjects` are the concepts to name, in the order of a description, and `colours` the English names of the main
     colours, the largest first. `confidence` is that of the likeliest concept, named or not, 0 to 1. `concepts` are at
-    most `MAX_CONCEPTS`, the highest score first.
+    most `MAX_CONCEPTS`, the highest score first. `moderation_score` is that of `VisionResult`.
     """
 
     model: str
@@ -51,3 +51,4 @@ class Recognition:
     confidence: float
     concepts: tuple[ConceptScore, ...]
     features: Features
+    moderation_score: float | None = None

@@ -213,6 +213,8 @@ class VisionResult:
     """The provider and its model."""
     truncated: bool = False
     """Whether the file ends before its pixels do, so that a part of the image was not seen."""
+    moderation_score: float | None = None
+    """How likely the image is not safe for work, 0 to 1; null if it was not scored."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that the API shows."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.model import ImageIdentity
-from imago.core.images.results import ExifResult, StageResult, ThumbnailResult
+from imago.core.images.results import ExifResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.text_folding import fold
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
@@ -186,5 +186,7 @@ def result_columns(result: StageResult, *, thumbnail_key: str | None) -> dict[st
                 "taken_at": result.taken_local,
                 "has_gps": result.gps.has_gps,
             }
+        case VisionResult():
+            return {"moderation_score": result.moderation_score}
         case _:
             return {}

@@ -34,8 +34,10 @@ class VisionStage:
         provider = self._provider(call_context(claim, CallKind.VISION, self._tools.settings))
         prepared, image = await self._prepare(claim, directory / "prepared.jpg")
         result = await provider.describe(image)
-        result = replace(result, truncated=True) if prepared.truncated else result
-        return StageOutput(result, recognition=image.recognition)
+        found = image.recognition
+        score = found.moderation_score if found else None
+        result = replace(result, truncated=prepared.truncated, moderation_score=score)
+        return StageOutput(result, recognition=found)
 
     async def _prepare(self, claim: Claim, target: Path) -> tuple[PreparedImage, VisionInput]:
         settings = self._tools.settings

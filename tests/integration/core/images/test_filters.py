@@ -30,6 +30,7 @@ class Row:
     taken_at: datetime
     tags: frozenset[str]
     words: frozenset[str]
+    moderation_score: float | None
 
 
 @pytest.fixture
@@ -70,13 +71,23 @@ async def _seed(db: Database, client: Client, count: int) -> list[Row]:
                 "camera": camera,
                 "has_gps": number % 50 == 3,
                 "taken_at": FIRST_DAY + timedelta(days=number),
+                # Eighths are exact in four bytes.
+                "moderation_score": None if number % 9 == 8 else number % 9 / 8,
             }
             image_id = await connection.scalar(sa.insert(images).values(values).returning(images.c.id))
             assert image_id is not None
             listed = [{"image_id": image_id, "tag": tag, "client_id": client.id} for tag in sorted(tags)]
             await connection.execute(sa.insert(image_tags), listed)
             await upsert_document(connection, client.id, image_id, " ".join(sorted(words)))
-            row = Row(image_id, camera, number % 50 == 3, values["taken_at"], frozenset(tags), frozenset(words))
+            row = Row(
+                image_id,
+                camera,
+                number % 50 == 3,
+                values["taken_at"],
+                frozenset(tags),
+                frozenset(words),
+                values["moderation_score"],
+            )
             seeded.append(row)
     return seeded
 
@@ -91,9 +102,15 @@ def expected_ids(rows: list[Row], filters: ImageFilter) -> list[int]:
             and (filters.camera is None or (row.camera is not None and filters.camera in row.camera))
             and (filters.has_gps is None or filters.has_gps == row.has_gps)
             and (filters.taken_to is None or row.taken_at <= filters.taken_to)
+            and (filters.moderation_min is None or _score(row) >= filters.moderation_min)
+            and (filters.moderation_max is None or 0 <= _score(row) <= filters.moderation_max)
         )
 
     return [row.id for row in reversed(rows) if matches(row)]
+
+
+def _score(row: Row) -> float:
+    return -1 if row.moderation_score is None else row.moderation_score
 
 
 FILTERS = {
@@ -121,6 +138,9 @@ FILTERS = {
     "a tag and a camera": ImageFilter(tags=("old",), camera="agfa"),
     "a word and a camera": ImageFilter(q="antique", camera="agfa"),
     "a camera and a position": ImageFilter(camera="canon", has_gps=True),
+    "a score of at least": ImageFilter(moderation_min=0.5),
+    "a score of at most, and a tag": ImageFilter(moderation_max=0.25, tags=("common",)),
+    "a range of scores and a camera": ImageFilter(moderation_min=0.25, moderation_max=0.5, camera="canon"),
     "a camera and a time": ImageFilter(camera="canon", taken_to=FIRST_DAY + timedelta(days=100)),
 }
 

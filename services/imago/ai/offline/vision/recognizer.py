@@ -4,7 +4,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -17,6 +17,7 @@ from imago.ai.offline.vision.colours import main_colours
 from imago.ai.offline.vision.detector import Detection, Detector
 from imago.ai.offline.vision.features import features_of
 from imago.ai.offline.vision.imagenet_groups import GROUPS
+from imago.ai.offline.vision.moderation import Moderator
 from imago.ai.offline.vision.plainness import is_plain
 from imago.ai.offline.vision.subjects import choose_subjects, subject_box
 from imago.core.images.concepts import KINDS
@@ -31,15 +32,19 @@ class _Models:
     name: str
     classifier: Classifier
     detector: Detector | None
+    moderator: Moderator | None
 
 
 class OfflineRecognizer:
     """Recognizes what images show with the models of the directory `model_dir`, or of the user's cache."""
 
-    def __init__(self, *, model_dir: Path | None, min_confidence: float, detector: bool = True) -> None:
+    def __init__(
+        self, *, model_dir: Path | None, min_confidence: float, detector: bool = True, moderation: bool = False
+    ) -> None:
         self._model_dir = model_dir
         self._min_confidence = min_confidence
         self._uses_detector = detector
+        self._moderates = moderation
         self._load_lock = threading.Lock()
         self._models: _Models | None = None
 
@@ -58,7 +63,8 @@ class OfflineRecognizer:
             image = opened.convert("RGB")
         classified = models.classifier.classify(image)
         detections = models.detector.detect(image) if models.detector else ()
-        return self._found(models.name, image, classified, detections)
+        found = self._found(models.name, image, classified, detections)
+        return replace(found, moderation_score=models.moderator.score(image)) if models.moderator else found
 
     def _found(
         self, model: str, image: Image.Image, classified: Classification, detections: Sequence[Detection]
@@ -85,12 +91,13 @@ class OfflineRecognizer:
 
     def _open(self) -> _Models:
         classifier = Classifier(open_session(ensure_classifier(self._model_dir)))
+        moderator = Moderator() if self._moderates else None
         found = find_detector(self._model_dir) if self._uses_detector else None
         if found is None:
             if self._uses_detector:
                 log.warning("recognition.no-detector")
-            return _Models(f"offline/{lite0.NAME}", classifier, None)
-        return _Models(f"offline/{lite0.NAME}+{nanodet.NAME}", classifier, Detector(open_session(found)))
+            return _Models(f"offline/{lite0.NAME}", classifier, None, moderator)
+        return _Models(f"offline/{lite0.NAME}+{nanodet.NAME}", classifier, Detector(open_session(found)), moderator)
 
 
 def class_scores(classified: Classification) -> dict[int, float]:

@@ -79,3 +79,11 @@ async def test_without_the_model_nothing_is_recognized(tmp_path: Path) -> None:
     blocked.touch()
     recognizer = OfflineRecognizer(model_dir=blocked, min_confidence=0.35)
     assert await recognizer.recognize(jpeg(photo(CAT))) is None
+
+
+async def test_images_are_scored_only_where_that_is_asked_for(recognizer: OfflineRecognizer) -> None:
+    assert (await recognize(recognizer, photo(COFFEE))).moderation_score is None
+    moderating = OfflineRecognizer(model_dir=None, min_confidence=0.35, moderation=True)
+    score = (await recognize(moderating, photo(COFFEE))).moderation_score
+    assert score is not None
+    assert 0 <= score < 0.2
