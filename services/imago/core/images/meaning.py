@@ -14,7 +14,7 @@ from imago.core.images.query_meaning import WeightedConcept
 from imago.db.tables import image_concepts, images
 
 # The concept that a query is most about has the weight 1000; a score of 1 counts as 1000, too. Fewer than this means
-# that the recognition is nearly certain of none of the concepts: docs/adr/0010 has the measurement.
+# that the recognition is nearly certain of none of the concepts: docs/adr/0012 has the measurement.
 MIN_SCORE = 200_000
 _SCORE_UNIT = 1000
 

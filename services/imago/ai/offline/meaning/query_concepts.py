@@ -2,7 +2,7 @@
 
 The query's vector is compared with those of all anchors. Cosines of this model lie between 0.8 and 1, so a softmax with
 a low temperature makes weights of them. A query is about nothing if the background is as near as the nearest anchor:
-docs/adr/0010 has the measurements behind the constants.
+docs/adr/0012 has the measurements behind the constants.
 """
 
 from typing import Any
