@@ -49,10 +49,14 @@ def _fields(value: object) -> object:
 
 
 @pytest.mark.parametrize("readme", ["README.md", "docs/fr/README.md"])
-def test_the_readme_shows_the_fields_of_an_image(instance: Instance, readme: str) -> None:
+def test_the_readme_shows_the_fields_of_an_image(instance: Instance, readme: str, tmp_path: Path) -> None:
+    # The README's photo has coordinates, so that it has a place.
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (43.0, 28.0, 2.81), 3: "E", 4: (11.0, 53.0, 6.46)})
+    Image.open(CHINA).save(tmp_path / "photo.jpg", exif=exif)
     blocks = re.findall(r"^```json\n(.*?)^```", (ROOT / readme).read_text(), re.MULTILINE | re.DOTALL)
     _accepted, image = map(json.loads, blocks)
-    (result,) = instance.upload(CHINA)
+    (result,) = instance.upload(tmp_path / "photo.jpg")
     assert _fields(image) == _fields(result["image"])
 
 

@@ -40,6 +40,7 @@ FORMS = {
 # These fields need only have the type of the example's value.
 VARYING = {
     *("id", "image_id", "next_cursor", "started_at", "done_at", "last_used_at", "attempts", "seconds", "confidence"),
+    *("score", "cosine", "different_bits"),
     # They differ between releases of Imago and of image encoders.
     *("size_bytes", "sha256", "storage_bytes", "storage_used_bytes", "version"),
 }
@@ -211,6 +212,16 @@ def test_user_words_appear_in_the_image_in_lists_and_in_tags(
     documented.example("PATCH /images/{id}", tenant.key, expected=200, id=image)
     documented.example("GET /images", tenant.key, expected=200)
     documented.example("GET /images/tags/all", tenant.key, expected=200)
+
+
+def test_a_smaller_copy_is_similar(documented: Documented, tenant: Tenant, image: int, tmp_path: Path) -> None:
+    copy = tmp_path / "photo-small.jpg"
+    with Image.open(photo(tmp_path)) as opened:
+        opened.reduce(2).save(copy, quality=80)
+    files = {"file": (copy.name, copy.read_bytes(), "image/jpeg")}
+    uploaded = documented.call("POST", "/images/upload", {"X-API-Key": tenant.key}, files=files).json()["id"]
+    wait_ended(documented, tenant.key, uploaded)
+    documented.example("GET /images/{id}/similar", tenant.key, expected=200, id=image)
 
 
 def test_a_stage_runs_again_on_request(documented: Documented, tenant: Tenant, image: int) -> None:

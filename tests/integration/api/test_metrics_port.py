@@ -41,7 +41,7 @@ async def test_with_a_metrics_port_the_public_port_has_no_metrics(api: Api) -> N
 async def test_detailed_health_names_the_ocr_engine_and_the_provider(api: Api) -> None:
     async with api.http.get("/health/detailed") as response:
         body = await response.json()
-    assert body["ocr"] == {"engine": "tesserocr", "languages": "fra+eng", "fallback": "none"}
+    assert body["ocr"] == {"engine": "auto", "languages": "fra+eng", "fallback": "none"}
     assert body["ai"] == {"provider": "offline", "model": None, "fallback": []}
     assert body["workers"] is None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis import GenerationMode
@@ -74,6 +74,9 @@ _TIME = "Not a valid aware datetime."  # RFC 3339 has leap seconds and a year 0,
 # Languages have too many codes and names for an enumeration.
 _LANGUAGE = "Unknown language; write for example fr, fra, fr-CA, French or français."
 _OCR_LANGUAGE = "Tesseract has no language `…`; write for example fra, fr, French or eng+fra."
+# aiohttp reads request lines of up to 8,190 bytes.
+MAX_URL = 8000
+
 MESSAGES_BEYOND_THE_SCHEMA = {
     ("GET", "/images"): {
         "The distance must be greater than 0 and at most 20038 kilometres.",
@@ -182,6 +185,8 @@ def test_responses_to_generated_requests_are_as_documented(live: tuple[str, str]
         )
         def response_is_as_documented(case: schemathesis.Case) -> None:
             response = case.call(headers=headers)  # noqa: B023
+            # The test's server refuses a longer line before the application; `Connection` answers it in production.
+            assume(len(str(response.request.url)) < MAX_URL)
             # A response to HEAD has no body with a reason.
             refused = response.status_code >= 400 and bool(response.content) and _reasons(response.json()) <= expected  # noqa: B023
             excluded = [positive_data_acceptance] if refused else []

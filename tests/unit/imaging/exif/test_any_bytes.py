@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from imago.ai.offline.vision.descriptions import describe
 from imago.core.images.recognition import Features, Recognition
 from imago.core.images.results import ExifResult
+from imago.core.images.vision import VisionInput
 from imago.core.jobs.stage_outcomes import MAX_CAMERA, result_columns
 from imago.imaging.exif import parse
 from imago.imaging.exif.tags import Tag
@@ -43,8 +44,8 @@ def check(result: ExifResult) -> None:
     assert result.camera.iso is None or 0 < result.camera.iso < 2**31
     columns = result_columns(result, thumbnail_key=None)
     assert len(str(columns["camera"] or "").encode()) <= 4 * MAX_CAMERA
-    for french in (True, False):
-        describe(NOTHING, result, french=french)
+    for language in ("fr", "en"):
+        describe(NOTHING, VisionInput(b"", 3, 2, result, language))
 
 
 @settings(max_examples=500, derandomize=True, deadline=None)
