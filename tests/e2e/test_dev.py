@@ -88,7 +88,8 @@ def test_pages_are_read_in_both_languages(instance: Instance, tmp_path: Path) ->
     assert character_error_rate(ENGLISH, read["english.png"]["text"]) < 0.03
     assert (read["french.png"]["language"], read["english.png"]["language"]) == ("fr", "en")
     found = json.loads(instance.imago("search", "poissons", "argentes", "--json").stdout)
-    assert [image["original_name"] for image in found] == ["french.png"]
+    assert [(image["original_name"], image["match"]) for image in found] == [("french.png", "text")]
+    assert " text " in instance.imago("search", "poissons", "argentes").stdout
 
 
 def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:

@@ -16,13 +16,15 @@ async def search_images(target: Target, query: dict[str, str], *, as_json: bool)
     if as_json:
         click.echo(json.dumps(page["items"], ensure_ascii=False, indent=2))
         return
-    table = Table("id", "name", "taken", "camera", "tags", "description")
+    table = Table("id", "name", "match", "taken", "camera", "tags", "description")
     for image in page["items"]:
         camera = (image["exif"] or {}).get("camera") or {}
         ai = image["ai"] or {}
         table.add_row(
             str(image["id"]),
             image["original_name"],
+            # Absent where nothing was searched for.
+            image.get("match") or "",
             (camera.get("taken_at") or "")[:16].replace("T", " "),
             camera.get("model") or "",
             ", ".join(ai.get("tags", [])),
