@@ -19,6 +19,7 @@ from tests.faults.memory import memory_group
 from tests.faults.platform import ACK_WAIT, Platform, Process
 from tests.faults.steps import arm, drained, message_gone, pulling, stage_row, uploaded
 from tests.support.images import encoded
+from tests.support.pages import ENGLISH, page
 
 pytestmark = pytest.mark.usefixtures("again")
 
@@ -153,8 +154,7 @@ async def test_c13_a_poison_image_gets_exactly_the_maximum_of_attempts(
         for done in good:
             await tenant.ended(done.image_id or 0)
         # OCR of this image takes long enough to kill its child, as an image that crashes a decoder would.
-        noise = Image.effect_noise((3000, 3000), 90)
-        poison = await tenant.upload(encoded("jpeg", noise, quality=60))
+        poison = await tenant.upload(encoded("jpeg", _dense_page(), quality=60))
         killing = asyncio.create_task(_kill_children(worker))
 
         async def last_try() -> float | None:
@@ -179,6 +179,15 @@ async def test_c13_a_poison_image_gets_exactly_the_maximum_of_attempts(
     finally:
         await end_tasks(*filter(None, [killing]))
         worker.stop()
+
+
+def _dense_page() -> Image.Image:
+    """Return a page with 48 lines of text, whose OCR takes 5 s of computing time."""
+    part = page(ENGLISH)
+    whole = Image.new("L", (2 * part.width, 6 * part.height), 255)
+    for number in range(12):
+        whole.paste(part, (number % 2 * part.width, number // 2 * part.height))
+    return whole
 
 
 async def _kill_children(worker: Process) -> None:
