@@ -34,7 +34,7 @@ _HOME = "opt/imago"
 TARGETS = {
     "api": ("meaning",),
     "worker-exif": (),
-    "worker-ocr": ("ocr",),
+    "worker-ocr": ("ocr", "rapidocr"),
     "worker-vision": ("vision",),
     "operator": ("operator",),
 }

@@ -9,7 +9,6 @@ from pydantic import SecretStr
 from imago.ai.budgeted_provider import BudgetedProvider
 from imago.ai.offline.text_provider import OfflineTextProvider
 from imago.ai.offline.vision.provider import OfflineVisionProvider
-from imago.ai.offline.vision.recognizer import OfflineRecognizer
 from imago.ai.provider_chain import ChosenModel, provider_chain
 from imago.ai.provider_client import ProviderClient
 from imago.ai.providers.base import GEMINI, OFFLINE, LanguageModel
@@ -29,7 +28,7 @@ class Providers:
     """
 
     vision: Callable[[CallContext], VisionProvider]
-    recognizer: Recognizer
+    recognizer: Callable[[], Recognizer]
     texts: Callable[[CallContext], TextProvider]
     ocr: Callable[[CallContext], OcrProvider] | None
     client: ProviderClient | None = None
@@ -42,12 +41,7 @@ class Providers:
 
 def build_providers(settings: Settings, *, ledger: Ledger, breaker: Breaker, observer: CallObserver) -> Providers:
     """Build the providers; raise StartupError."""
-    recognizer = OfflineRecognizer(
-        model_dir=settings.model_dir,
-        min_confidence=settings.vision_min_confidence,
-        detector=settings.vision_detector != "none",
-        moderation=settings.moderation == "score",
-    )
+    recognizer = partial(_recognizer, settings)
     offline_vision = OfflineVisionProvider()
     offline_texts = OfflineTextProvider()
     chain = provider_chain(settings)
@@ -94,3 +88,15 @@ def _model(chosen: ChosenModel, settings: Settings) -> LanguageModel:
 
 def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value is not None else None
+
+
+def _recognizer(settings: Settings) -> Recognizer:
+    # Only the image of the vision worker has the packages of the models.
+    from imago.ai.offline.vision.recognizer import OfflineRecognizer
+
+    return OfflineRecognizer(
+        model_dir=settings.model_dir,
+        min_confidence=settings.vision_min_confidence,
+        detector=settings.vision_detector != "none",
+        moderation=settings.moderation == "score",
+    )

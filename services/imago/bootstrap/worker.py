@@ -75,7 +75,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
             store,
             children,
             vision=providers.vision if providers else None,
-            recognizer=providers.recognizer if providers else None,
+            recognizer=providers.recognizer() if providers else None,
             ocr=providers.ocr if providers else None,
             geocoder=geocoder,
         )

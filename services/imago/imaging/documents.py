@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from imago.core.images.ocr_result import (
     Box,
@@ -15,6 +14,7 @@ from imago.core.images.ocr_result import (
 from imago.core.images.ocr_words import PageWords, encode_words
 from imago.core.images.results import OcrReading, OcrResult
 from imago.core.jobs.failures import PermanentFailure
+from imago.imaging.document_reading import DocumentReading
 from imago.imaging.files import TaskFile
 from imago.imaging.ocr import paddle
 from imago.imaging.ocr.finding import DecodedPage, decode_page
@@ -34,35 +34,6 @@ class PageLimits:
     max_pixels: int
     max_pages: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class DocumentReading:
-    """The chosen reading and all others, with the words of the chosen one.
-
-    `has_lines` says whether the detector found lines of text, which an engine may have left unread.
-    """
-
-    result: OcrResult
-    has_lines: bool
-
-    @property
-    def chosen(self) -> OcrReading:
-        """The chosen reading."""
-        return self.result.chosen
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON that a child process sends."""
-        return {
-            "result": self.result.to_json(),
-            "words": self.result.words,
-            "has_lines": self.has_lines,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "DocumentReading":
-        """Return the reading from its JSON."""
-        return cls(replace(OcrResult.from_json(data["result"]), words=data["words"]), data["has_lines"])
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Rig:
                     self.store,
                     self.children,
                     vision=providers.vision,
-                    recognizer=providers.recognizer,
+                    recognizer=providers.recognizer(),
                 )
             )
         }

@@ -6,23 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FRENCH = {
-    "black": "noir",
-    "white": "blanc",
-    "gray": "gris",
-    "red": "rouge",
-    "orange": "orange",
-    "brown": "marron",
-    "beige": "beige",
-    "yellow": "jaune",
-    "green": "vert",
-    "turquoise": "turquoise",
-    "blue": "bleu",
-    "purple": "violet",
-    "pink": "rose",
-    "black and white": "noir et blanc",
-}
-
 # Only colours that cover this share of the image are named.
 _MIN_SHARE = 0.2
 _MAX_COLOURS = 2

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from imago.ai.offline.vision import colours
+from imago.ai.offline.vision.colour_names import FRENCH
 from imago.core.images.concepts import Concept, vocabulary
 from imago.core.images.recognition import Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
@@ -43,7 +43,7 @@ def describe(found: Recognition, image: VisionInput) -> str:
 
 def colour_tags(found: Recognition, *, french: bool) -> tuple[str, ...]:
     """Return the main colours as tags."""
-    return tuple(colours.FRENCH[name] if french else name for name in found.colours)
+    return tuple(FRENCH[name] if french else name for name in found.colours)
 
 
 def _is_photograph(exif: ExifResult | None) -> bool:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imago.ai.offline.vision.colours import FRENCH, main_colours
+from imago.ai.offline.vision.colour_names import FRENCH
+from imago.ai.offline.vision.colours import main_colours
 
 
 def flat(colour: tuple[int, int, int], size: tuple[int, int] = (80, 60)) -> Image.Image:
