@@ -7,7 +7,7 @@ from imago.db.engine import Database
 
 log = structlog.get_logger(__name__)
 
-# 1,000 images; other work of the database goes on between batches.
+# Of 20 images each. Between two batches, the database serves other transactions.
 _BATCHES = 50
 
 
