@@ -14,7 +14,7 @@ readonly PACKAGES=(tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng postgresql 
   linux-libc-dev)
 
 fingerprint() {
-  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/concept_names.txt \
+  cat pyproject.toml requirements/dev.lock hack/setup.sh hack/prometheus.sh services/imago/core/images/recognition/concept_names.txt \
     services/imago/ai/offline/meaning/*.txt
   printf '%s\n' "$PWD" "${PYTHON:-}"
 }

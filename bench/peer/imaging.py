@@ -144,7 +144,8 @@ def _model() -> tuple[Any, list[str]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(settings.MODEL, options, providers=["CPUExecutionProvider"])
-    names = (Path(__file__).parents[2] / "services/imago/core/images/concept_names.txt").read_text("utf-8").splitlines()
+    names_file = Path(__file__).parents[2] / "services/imago/core/images/recognition/concept_names.txt"
+    names = names_file.read_text("utf-8").splitlines()
     return session, [name.split("\t")[1] for name in names[:1000]]
 
 

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from imago.core.ai_usage.text_tasks import Priority
-from imago.core.images.ocr_result import MAX_TEXT
+from imago.core.images.ocr.result import MAX_TEXT
 from imago.core.images.tags import normalize_tags
 from imago.core.language_names import find_language
 from imago.core.texts import clean_text

@@ -10,7 +10,7 @@ from marshmallow import fields, validate
 
 from imago.api.requests import MAX_BIGINT, StrictSchema, is_storable, text_field
 from imago.core.errors import Unprocessable
-from imago.core.images.search import Hit, Tier
+from imago.core.images.search.pages import Hit, Tier
 
 _MAX_LIMIT = 200
 _DEFAULT_LIMIT = 50

@@ -16,7 +16,7 @@ from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
 from imago.core.clients.gcra import Rates
 from imago.core.images.queries import ImageReads
-from imago.core.images.search import ImageSearch
+from imago.core.images.search.pages import ImageSearch
 from imago.core.outbox.model import OutboxPublisher
 from imago.core.uploads.model import InlineThumbnail
 from imago.core.uploads.transactions import Uploads

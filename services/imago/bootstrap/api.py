@@ -46,7 +46,7 @@ from imago.bootstrap.sandbox import check_sandbox
 from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
-from imago.core.images.search import ImageSearch
+from imago.core.images.search.pages import ImageSearch
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import is_dedicated

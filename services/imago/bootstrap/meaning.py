@@ -12,7 +12,7 @@ import structlog
 from imago.ai.offline.meaning.queries import READERS, WEIGH_FUNCTION, WEIGH_SECONDS, WEIGH_TASK, CachedQueries
 from imago.ai.offline.meaning.vectors import vectors_path
 from imago.cancellation import end_tasks
-from imago.core.images.query_meaning import QueryMeaning
+from imago.core.images.search.query_meaning import QueryMeaning
 from imago.imaging.sandbox.pool import ChildPool
 from imago.settings import Settings
 from imago.startup import StartupError

@@ -1,7 +1,7 @@
 """The tables for SQLAlchemy Core, on PostgreSQL and SQLite; the migrations create them.
 
 `image_search` is not here: it is a `tsvector` table on PostgreSQL and an FTS5 table on SQLite, and only
-`imago.core.images.full_text` uses it.
+`imago.core.images.search.full_text` uses it.
 """
 
 from collections.abc import Callable
@@ -233,7 +233,7 @@ image_tags = sa.Table(
 )
 
 # What the offline recognition scored highest in an image, for search by meaning. The concepts are those of
-# `imago.core.images.concepts`; a higher score is more likely, 0 to 1.
+# `imago.core.images.recognition.concepts`; a higher score is more likely, 0 to 1.
 image_concepts = sa.Table(
     "image_concepts",
     metadata,

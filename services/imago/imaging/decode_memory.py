@@ -6,7 +6,7 @@ that decodes at the largest size. They are upper bounds for the versions of the 
 
 from dataclasses import dataclass
 
-from imago.core.images.ocr_result import OCR_SIDE
+from imago.core.images.ocr.result import OCR_SIDE
 
 # Pillow stores RGB in four bytes, as RGBA.
 _COLOUR = 4

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from imago.core.images.ocr_result import (
+from imago.core.images.ocr.result import (
     Box,
     build_reading,
     build_reading_of_pages,
     choose_reading,
 )
-from imago.core.images.ocr_words import PageWords, encode_words
+from imago.core.images.ocr.words import PageWords, encode_words
 from imago.core.images.results import OcrReading, OcrResult
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.document_reading import DocumentReading

@@ -2,7 +2,7 @@
 
 import structlog
 
-from imago.core.images.reindexing import reindex_batch
+from imago.core.images.search.reindexing import reindex_batch
 from imago.db.engine import Database
 
 log = structlog.get_logger(__name__)

@@ -27,7 +27,7 @@ from imago.core.clients.model import Client, Pipeline, Plan
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.clients.scopes import CLIENT_SCOPES, parse_client_scopes
 from imago.core.images.queries import ImageReads
-from imago.core.images.search import ImageSearch
+from imago.core.images.search.pages import ImageSearch
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from jsonschema import Draft202012Validator
 
-from imago.core.images.ocr_result import RecognizedWord
-from imago.core.images.ocr_words import PageWords, encode_words
+from imago.core.images.ocr.result import RecognizedWord
+from imago.core.images.ocr.words import PageWords, encode_words
 from imago.core.images.results import (
     Camera,
     ExifResult,

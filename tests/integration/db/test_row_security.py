@@ -35,7 +35,7 @@ from tests.support.forgetting import forgetting_the_client
 from tests.support.reads import get_image, list_images
 from tests.support.samples import make_client, make_image
 
-# These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.full_text`).
+# These tables hold no clients' data. `image_search` is not in the metadata (see `imago.core.images.search.full_text`).
 UNPROTECTED = {"leases", "rate_limits", "search_reindexing"}
 
 

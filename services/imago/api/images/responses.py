@@ -15,10 +15,10 @@ from imago.api.json import StoredJson
 from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
-from imago.core.images.ocr_details import OcrDetails
+from imago.core.images.ocr.details import OcrDetails
 from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
-from imago.core.images.search import SearchPage, Tier
+from imago.core.images.search.pages import SearchPage, Tier
 from imago.core.images.similar import Likeness
 from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus

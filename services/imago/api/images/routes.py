@@ -51,7 +51,7 @@ from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
 from imago.core.images.filters import ImageFilter
-from imago.core.images.ocr_details import read_ocr_details
+from imago.core.images.ocr.details import read_ocr_details
 from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
 from imago.core.images.similar import find_similar, same_pictures

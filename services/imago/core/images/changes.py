@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Client
 from imago.core.errors import NotFound, StageDisabled
-from imago.core.images.full_text import delete_document
 from imago.core.images.locks import ImageRef, lock_image
 from imago.core.images.model import ImageIdentity, thumbnail_key_beside
-from imago.core.images.search_index import refresh_search_index
+from imago.core.images.search.full_text import delete_document
+from imago.core.images.search.index import refresh_search_index
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
 from imago.core.outbox.drafts import Draft, draft_event, draft_work

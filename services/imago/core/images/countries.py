@@ -5,7 +5,7 @@ from functools import lru_cache
 from babel import Locale
 from babel.core import get_global
 
-from imago.core.images.text_folding import fold
+from imago.core.images.search.text_folding import fold
 
 LANGUAGES = ("en", "fr")
 

@@ -10,10 +10,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from imago.core.images.full_text import WordMatch, matching_ids, newest_matching
 from imago.core.images.places import ANYWHERE, PlaceFilter, place_conditions
+from imago.core.images.search.full_text import WordMatch, matching_ids, newest_matching
+from imago.core.images.search.text_folding import fold
 from imago.core.images.tags import normalize_tag
-from imago.core.images.text_folding import fold
 from imago.core.jobs.stages import ImageStatus
 from imago.db.tables import image_places, image_tags, images
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.results import ExifResult, Place
-from imago.core.images.text_folding import fold
+from imago.core.images.search.text_folding import fold
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_places
 

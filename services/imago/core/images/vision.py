@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from imago.core.images.recognition import Recognition
+from imago.core.images.recognition.model import Recognition
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 
 

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
 from imago.core.images.places import store_places
-from imago.core.images.recognition import Recognition
-from imago.core.images.recognition_index import store_recognition
+from imago.core.images.recognition.index import store_recognition
+from imago.core.images.recognition.model import Recognition
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
-from imago.core.images.search_index import refresh_search_index
+from imago.core.images.search.index import refresh_search_index
 from imago.core.images.similar import store_hashes
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.model import ImageIdentity
 from imago.core.images.results import ExifResult, StageResult, ThumbnailResult, VisionResult
-from imago.core.images.text_folding import fold
+from imago.core.images.search.text_folding import fold
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, ImageStatus, Stage, StageStatus, image_status
 from imago.core.outbox.drafts import Draft, draft_dead_letter, draft_event

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.model import ImageIdentity
-from imago.core.images.search_terms import document_terms
+from imago.core.images.search.terms import document_terms
 from imago.core.jobs.stages import Stage, StageStatus
 from imago.core.outbox.drafts import Draft
 from imago.core.outbox.model import HEAD_START, OutboxRow

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from imago.core.images.full_text import insert_documents
+from imago.core.images.search.full_text import insert_documents
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import client_usage, clients, image_stages, images, outbox, upload_intents
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imago.core.images.ocr_result import Box, RecognizedWord, build_reading
+from imago.core.images.ocr.result import Box, RecognizedWord, build_reading
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
 from imago.imaging.files import TaskFile, reading

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imago.core.images.ocr_result import RecognizedWord, is_text, mean_confidence
+from imago.core.images.ocr.result import RecognizedWord, is_text, mean_confidence
 from imago.imaging.ocr import paddle, tesseract
 from imago.imaging.ocr.finding import find_lines_again
 from imago.imaging.ocr.options import OcrOptions

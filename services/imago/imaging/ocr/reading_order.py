@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.core.images.ocr_result import Box, RecognizedWord
+from imago.core.images.ocr.result import Box, RecognizedWord
 
 # The free strip between two columns, in heights of a line: more than a wide space.
 _COLUMN_GAP = 0.8

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imago.core.images.ocr_result import Box
+from imago.core.images.ocr.result import Box
 from imago.imaging.ocr.paddle import Quads
 
 # Boxes of at least this length in heights have a direction. The box of a short word may be higher than long.

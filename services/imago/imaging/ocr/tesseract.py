@@ -15,7 +15,7 @@ from PIL import Image
 # Tesseract's library reads it when it is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
-from imago.core.images.ocr_result import Box, RecognizedWord
+from imago.core.images.ocr.result import Box, RecognizedWord
 from imago.core.jobs.failures import PermanentFailure, TransientFailure
 from imago.imaging.cpu_limit import cpu_limit
 from imago.imaging.ocr.options import OcrOptions

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.core.images.ocr_result import RecognizedWord
+from imago.core.images.ocr.result import RecognizedWord
 from imago.imaging.ocr.paddle import Quads
 
 # Words that an engine is less sure of are guesses, and do not count as read.

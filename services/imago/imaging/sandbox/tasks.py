@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imago.core.images.ocr_result import OCR_SIDE
+from imago.core.images.ocr.result import OCR_SIDE
 from imago.imaging import preparation
 from imago.imaging.files import TaskFile
 from imago.imaging.thumbnail import ThumbnailFormat, make_thumbnail

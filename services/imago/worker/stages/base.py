@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from imago.core.ai_usage.model import CallContext, CallKind
-from imago.core.images.recognition import Recognition
+from imago.core.images.recognition.model import Recognition
 from imago.core.images.results import StageResult
 from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.core.jobs.claims import Claim

@@ -4,7 +4,7 @@ Dense pages of small type took up to 1.2 s a megapixel, and photos of 12 megapix
 (docs/performance.md). The limits are more than four times that.
 """
 
-from imago.core.images.ocr_result import OCR_SIDE
+from imago.core.images.ocr.result import OCR_SIDE
 from imago.core.jobs.claims import Claim
 from imago.settings import Settings
 

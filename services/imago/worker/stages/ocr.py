@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from imago.core.ai_usage.model import CallKind
-from imago.core.images.ocr_result import choose_reading
+from imago.core.images.ocr.result import choose_reading
 from imago.core.images.results import OcrReading
 from imago.core.images.vision import OcrInput
 from imago.core.jobs.claims import Claim

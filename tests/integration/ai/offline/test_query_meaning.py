@@ -9,7 +9,7 @@ import pytest
 from imago.ai.offline.meaning.queries import CachedQueries
 from imago.ai.offline.meaning.vectors import ensure_vectors
 from imago.bootstrap.meaning import query_meaning
-from imago.core.images.concepts import vocabulary
+from imago.core.images.recognition.concepts import vocabulary
 from imago.settings import Settings
 from imago.startup import StartupError
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.core.images.full_text import upsert_document
+from imago.core.images.search.full_text import upsert_document
 from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import image_tags, images

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imago.ai.offline.vision.descriptions import describe
-from imago.core.images.recognition import Features, Recognition
+from imago.core.images.recognition.model import Features, Recognition
 from imago.core.images.results import ExifResult
 from imago.core.images.vision import VisionInput
 from imago.core.jobs.stage_outcomes import MAX_CAMERA, result_columns

@@ -1,6 +1,6 @@
 """Lines are put in the order in which people read them."""
 
-from imago.core.images.ocr_result import Box, RecognizedWord
+from imago.core.images.ocr.result import Box, RecognizedWord
 from imago.imaging.ocr.reading_order import in_reading_order, joined_rows
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from imago.core.images.ocr_result import RecognizedWord
+from imago.core.images.ocr.result import RecognizedWord
 from imago.imaging.ocr.paddle import Quads
 from imago.imaging.ocr.straightening import Page, direction_of, straighten
 from imago.imaging.ocr.unread import unread_share

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from imago.core.images.concepts import vocabulary
+from imago.core.images.recognition.concepts import vocabulary
 
 # Enough that keys pressed at random are nearer to one of them than to any name.
 _PSEUDO_WORDS = 160

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from imago.ai.offline.meaning.text_model import normalized
-from imago.core.images.query_meaning import WeightedConcept
+from imago.core.images.search.query_meaning import WeightedConcept
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
 from imago.shares import FairShares, ShareExhausted

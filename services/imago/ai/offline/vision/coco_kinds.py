@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from imago.ai.offline.vision.imagenet_groups import GROUPS
-from imago.core.images.concepts import KINDS, vocabulary
+from imago.core.images.recognition.concepts import KINDS, vocabulary
 
 _GROUPS = {vocabulary()[group.concept].english: group.classes for group in GROUPS}
 _NAMES = {vocabulary()[kind].english: kind for kind in KINDS}

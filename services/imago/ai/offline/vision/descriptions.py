@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from imago.ai.offline.vision.colour_names import FRENCH
-from imago.core.images.concepts import Concept, vocabulary
-from imago.core.images.recognition import Recognition, Subject
+from imago.core.images.recognition.concepts import Concept, vocabulary
+from imago.core.images.recognition.model import Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
 from imago.core.images.vision import VisionInput
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imago.ai.offline.models.lite0 import NAME
-from imago.core.images.recognition import Features
+from imago.core.images.recognition.model import Features
 
 # The number changes with the projection of the classifier's graph.
 MODEL = f"{NAME}.2"

@@ -8,7 +8,7 @@ are those of ILSVRC 2012, in the order of all published weights.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from imago.core.images.concepts import FIRST_GROUP, vocabulary
+from imago.core.images.recognition.concepts import FIRST_GROUP, vocabulary
 
 _IDS = {concept.english: concept.id for concept in vocabulary().values() if concept.id >= FIRST_GROUP}
 

@@ -1,7 +1,7 @@
 """The offline vision provider: it says in sentences and tags what the offline recognition found."""
 
 from imago.ai.offline.vision.descriptions import colour_tags, describe
-from imago.core.images.concepts import vocabulary
+from imago.core.images.recognition.concepts import vocabulary
 from imago.core.images.results import VisionResult
 from imago.core.images.tags import normalize_tags
 from imago.core.images.vision import VisionInput

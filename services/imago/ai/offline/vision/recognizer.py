@@ -20,8 +20,8 @@ from imago.ai.offline.vision.imagenet_groups import GROUPS
 from imago.ai.offline.vision.moderation import Moderator
 from imago.ai.offline.vision.plainness import is_plain
 from imago.ai.offline.vision.subjects import choose_subjects, subject_box
-from imago.core.images.concepts import KINDS
-from imago.core.images.recognition import MAX_CONCEPTS, MIN_CONCEPT_SCORE, ConceptScore, Recognition
+from imago.core.images.recognition.concepts import KINDS
+from imago.core.images.recognition.model import MAX_CONCEPTS, MIN_CONCEPT_SCORE, ConceptScore, Recognition
 from imago.startup import StartupError
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class OfflineRecognizer:
             subjects=subjects,
             colours=main_colours(image, subject_box(subjects, detections)),
             confidence=round(max(*scores.values(), *objects.values()), 4),
-            concepts=_highest({**scores, **objects}),
+            concepts=_highest({**scores, **objects}) if named else (),
             features=features_of(classified.vector),
         )
 

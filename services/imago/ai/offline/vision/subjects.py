@@ -18,8 +18,8 @@ from imago.ai.offline.vision.coco_kinds import (
 from imago.ai.offline.vision.colours import Box
 from imago.ai.offline.vision.detector import Detection
 from imago.ai.offline.vision.imagenet_groups import GROUPS
-from imago.core.images.concepts import KINDS, PERSON, vocabulary
-from imago.core.images.recognition import Subject
+from imago.core.images.recognition.concepts import KINDS, PERSON, vocabulary
+from imago.core.images.recognition.model import Subject
 
 MAX_NAMED = 5
 # An object that is named needs this score; one more of its kind, only `_MIN_OTHER_SCORE`.

@@ -2,7 +2,7 @@
 
 Every transaction sets `imago.client` (a client's id) or `imago.scope` (`system`); without either, no row is visible.
 The policies are forced, so that they also apply to the owner of the tables; superusers and roles with BYPASSRLS bypass
-them. `image_search` (`imago.core.images.full_text`) and tables without clients' data have no policy.
+them. `image_search` (`imago.core.images.search.full_text`) and tables without clients' data have no policy.
 """
 
 import sqlalchemy as sa

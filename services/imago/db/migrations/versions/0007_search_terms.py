@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # The index must have the terms that the queries of this version look for, so this function is not copied here.
-from imago.core.images.search_terms import document_terms
+from imago.core.images.search.terms import document_terms
 
 revision = "0007"
 down_revision = "0006"

@@ -13,7 +13,7 @@ from imago.ai.offline.models import nanodet
 from imago.ai.offline.models.store import find_detector
 from imago.ai.offline.vision.classifier import open_session
 from imago.ai.offline.vision.detector import Detection, Detector
-from imago.core.images.concepts import KINDS, vocabulary
+from imago.core.images.recognition.concepts import KINDS, vocabulary
 from imago.startup import StartupError
 
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 
 from devtools.photos import ASTRONAUT, CAT, CHINA, COFFEE, FLOWER, ROCKET
 from imago.ai.offline.vision.recognizer import OfflineRecognizer
-from imago.core.images.concepts import vocabulary
-from imago.core.images.recognition import MAX_CONCEPTS, Features, Recognition
+from imago.core.images.recognition.concepts import vocabulary
+from imago.core.images.recognition.model import MAX_CONCEPTS, Features, Recognition
 
 # The cosine that copies of a picture have and other pictures don't.
 SIMILAR = 0.85
@@ -51,6 +51,11 @@ async def test_the_concepts_are_the_likeliest_of_the_vocabulary(recognizer: Offl
     assert scores == sorted(scores, reverse=True)
     assert all(0 < score <= 1 for score in scores)
     assert {"cat", "animal"} <= {vocabulary()[each.concept].english for each in concepts if each.score > 0.5}
+
+
+async def test_a_plain_picture_has_no_concepts_that_a_search_would_find(recognizer: OfflineRecognizer) -> None:
+    for image in (Image.new("RGB", (300, 200), (30, 60, 200)), Image.linear_gradient("L").convert("RGB")):
+        assert (await recognize(recognizer, image)).concepts == ()
 
 
 async def test_copies_of_a_picture_have_similar_features(recognizer: OfflineRecognizer) -> None:

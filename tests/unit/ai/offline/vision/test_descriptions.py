@@ -3,8 +3,8 @@
 import pytest
 
 from imago.ai.offline.vision.descriptions import describe
-from imago.core.images.concepts import vocabulary
-from imago.core.images.recognition import Features, Recognition, Subject
+from imago.core.images.recognition.concepts import vocabulary
+from imago.core.images.recognition.model import Features, Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
 from imago.core.images.vision import VisionInput
 

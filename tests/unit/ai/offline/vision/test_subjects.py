@@ -5,7 +5,7 @@ import pytest
 from imago.ai.offline.vision.detector import Detection
 from imago.ai.offline.vision.imagenet_groups import GROUPS
 from imago.ai.offline.vision.subjects import choose_subjects, subject_box
-from imago.core.images.concepts import CLASSES, KINDS, vocabulary
+from imago.core.images.recognition.concepts import CLASSES, KINDS, vocabulary
 
 KIND = {vocabulary()[concept].english: index for index, concept in enumerate(KINDS)}
 CLASS = {vocabulary()[index].english: index for index in CLASSES}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imago.core.images.ocr_result import RecognizedWord, clean_word
+from imago.core.images.ocr.result import RecognizedWord, clean_word
 
 # A dense page has about 1,000 words; these take about 40 KB.
 MAX_WORDS = 5_000

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image, reprocess
-from imago.core.images.recognition import ConceptScore, Features, Recognition
+from imago.core.images.recognition.model import ConceptScore, Features, Recognition
 from imago.core.images.results import VisionResult
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.completion import StageCompletion, complete_stages

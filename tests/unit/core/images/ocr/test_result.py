@@ -1,6 +1,6 @@
 """When recognized words count as a text, and which reading is chosen."""
 
-from imago.core.images.ocr_result import (
+from imago.core.images.ocr.result import (
     RecognizedWord,
     build_reading,
     choose_reading,

@@ -3,8 +3,8 @@
 import pytest
 
 from imago.ai.offline.vision.colour_names import FRENCH
-from imago.core.images.concepts import vocabulary
-from imago.core.images.search_names import names_of_tags, words_of_camera
+from imago.core.images.recognition.concepts import vocabulary
+from imago.core.images.search.names import names_of_tags, words_of_camera
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from imago.core.images.filters import ImageFilter, all_conditions
-from imago.core.images.full_text import matching_ids
-from imago.core.images.query_meaning import WeightedConcept
+from imago.core.images.search.full_text import matching_ids
+from imago.core.images.search.query_meaning import WeightedConcept
 from imago.db.tables import image_concepts, images
 
 # The concept that a query is most about has the weight 1000; a score of 1 counts as 1000, too. Fewer than this means

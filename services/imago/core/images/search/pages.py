@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.clients.model import Usage
 from imago.core.clients.queries import read_usage
 from imago.core.images.filters import ImageFilter, page_ids
-from imago.core.images.full_text import WordMatch
-from imago.core.images.meaning import ids_by_meaning
 from imago.core.images.queries import ImageRow, rows_by_id
-from imago.core.images.query_meaning import QueryMeaning, WeightedConcept
+from imago.core.images.search.full_text import WordMatch
+from imago.core.images.search.meaning import ids_by_meaning
+from imago.core.images.search.query_meaning import QueryMeaning, WeightedConcept
 from imago.db.engine import Database, RowScope
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.core.images.word_forms import number_forms, without_stop_words
+from imago.core.images.search.word_forms import number_forms, without_stop_words
 
 
 @pytest.mark.parametrize(

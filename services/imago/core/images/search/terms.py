@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imago.core.images.text_folding import fold
-from imago.core.images.word_forms import number_forms, without_stop_words
+from imago.core.images.search.text_folding import fold
+from imago.core.images.search.word_forms import number_forms, without_stop_words
 
 MAX_DOCUMENT = 200_000
 """The number of an image's characters that are searched."""

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from imago.core.images.text_folding import fold
+from imago.core.images.search.text_folding import fold
 
 
 def test_accents_case_and_punctuation_are_folded() -> None:

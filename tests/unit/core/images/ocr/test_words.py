@@ -2,8 +2,8 @@
 
 import json
 
-from imago.core.images.ocr_result import RecognizedWord
-from imago.core.images.ocr_words import MAX_BYTES, MAX_WORDS, PageWords, encode_words
+from imago.core.images.ocr.result import RecognizedWord
+from imago.core.images.ocr.words import MAX_BYTES, MAX_WORDS, PageWords, encode_words
 
 
 def word(text: str, *, confidence: float = 0.934) -> RecognizedWord:

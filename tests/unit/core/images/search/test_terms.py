@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imago.core.images.search_terms import SearchTerm, document_terms, query_terms
+from imago.core.images.search.terms import SearchTerm, document_terms, query_terms
 
 
 def finds(query: str, document: str) -> bool:

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image
 from imago.core.images.filters import ImageFilter
-from imago.core.images.full_text import upsert_document
-from imago.core.images.query_meaning import WeightedConcept
-from imago.core.images.search import Hit, ImageSearch, SearchPage, Tier
+from imago.core.images.search.full_text import upsert_document
+from imago.core.images.search.pages import Hit, ImageSearch, SearchPage, Tier
+from imago.core.images.search.query_meaning import WeightedConcept
 from imago.core.jobs.stages import ImageStatus
 from imago.db.engine import SYSTEM, Database, RowScope
 from imago.db.tables import image_concepts, image_tags, images

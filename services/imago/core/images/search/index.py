@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.countries import country_names
-from imago.core.images.full_text import upsert_document
 from imago.core.images.results import Iptc, Place
-from imago.core.images.search_names import names_of_tags, words_of_camera
+from imago.core.images.search.full_text import upsert_document
+from imago.core.images.search.names import names_of_tags, words_of_camera
 from imago.core.images.tags import normalize_tags
 from imago.core.jobs.stages import Stage
 from imago.db.prepared import PreparedStatement

@@ -4,9 +4,9 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.core.images.full_text import upsert_document
-from imago.core.images.reindexing import reindex_batch
-from imago.core.images.search import ImageSearch
+from imago.core.images.search.full_text import upsert_document
+from imago.core.images.search.pages import ImageSearch
+from imago.core.images.search.reindexing import reindex_batch
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import image_tags, search_reindexing, stage_results

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.recognition import Recognition
+from imago.core.images.recognition.model import Recognition
 from imago.db.prepared import PreparedStatement
 from imago.db.tables import image_concepts, image_features
 

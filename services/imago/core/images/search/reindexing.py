@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.images.locks import lock_images
-from imago.core.images.search_index import refresh_search_index
+from imago.core.images.search.index import refresh_search_index
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import images, search_reindexing
 

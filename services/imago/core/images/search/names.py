@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from imago.core.images.concepts import vocabulary
+from imago.core.images.recognition.concepts import vocabulary
 from imago.core.images.results import Camera
 
 # Names that mean the same; French colours with their feminine, as in "une voiture verte".

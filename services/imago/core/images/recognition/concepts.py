@@ -44,6 +44,6 @@ class Concept:
 @lru_cache(maxsize=1)
 def vocabulary() -> Mapping[int, Concept]:
     """Return all concepts by their ids."""
-    table = importlib.resources.files("imago.core.images").joinpath("concept_names.txt").read_text("utf-8")
+    table = importlib.resources.files("imago.core.images.recognition").joinpath("concept_names.txt").read_text("utf-8")
     concepts = (Concept(int(number), *fields) for number, *fields in (line.split("\t") for line in table.splitlines()))
     return {concept.id: concept for concept in concepts}

@@ -9,7 +9,7 @@ from alembic.operations import Operations
 
 from imago.core.clients.model import Client
 from imago.core.images.filters import ImageFilter
-from imago.core.images.full_text import upsert_document
+from imago.core.images.search.full_text import upsert_document
 from imago.db.engine import SYSTEM, Database, RowScope
 from imago.db.tables import images
 from tests.support.reads import list_images

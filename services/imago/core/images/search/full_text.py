@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.search_terms import SearchTerm, document_terms, query_terms
+from imago.core.images.search.terms import SearchTerm, document_terms, query_terms
 from imago.db.prepared import PreparedStatement
 
 # Characters; those of a page take a few milliseconds.

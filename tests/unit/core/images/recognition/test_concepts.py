@@ -1,7 +1,7 @@
 """The vocabulary of concepts has names and grammar in both languages."""
 
 from imago.ai.offline.vision.imagenet_groups import GROUPS
-from imago.core.images.concepts import CLASSES, FIRST_GROUP, KINDS, PERSON, vocabulary
+from imago.core.images.recognition.concepts import CLASSES, FIRST_GROUP, KINDS, PERSON, vocabulary
 
 
 def test_every_class_kind_and_group_has_a_concept() -> None:

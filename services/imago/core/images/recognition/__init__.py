@@ -1,0 +1,1 @@
+"""What the offline recognition finds in images: concepts with their names, and features."""
