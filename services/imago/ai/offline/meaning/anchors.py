@@ -70,8 +70,7 @@ def _lines(name: str) -> list[str]:
 
 def _pseudo_words() -> list[str]:
     """Return letters at random, and syllables at random, in one or two words."""
-    # Not for secrets: the same words each time.
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)  # noqa: S311 - the same words each time, no secrets
     return [_pseudo_words_of(chance, count=1 + (number % 3 == 0)) for number in range(_PSEUDO_WORDS)]
 
 

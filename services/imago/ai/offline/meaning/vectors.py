@@ -88,7 +88,7 @@ def main() -> None:
     """Make the vectors."""
     parser = argparse.ArgumentParser(description="Make the vectors of search by meaning, unless they exist.")
     parser.add_argument("--dir", type=Path, help="the directory of models; default: the user's cache")
-    print(ensure_vectors(parser.parse_args().dir))  # noqa: T201
+    print(ensure_vectors(parser.parse_args().dir))  # noqa: T201 - the output of a command
 
 
 if __name__ == "__main__":
