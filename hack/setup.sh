@@ -89,7 +89,8 @@ main() {
   .venv/bin/python -m imago.ai.offline.models >/dev/null \
     || say "images are described without it; to try again: .venv/bin/python -m imago.ai.offline.models"
   say "preparing the file of places"
-  .venv/bin/python -m imago.geocoding.build >/dev/null
+  .venv/bin/python -m imago.geocoding.build >/dev/null \
+    || say "images are shown without places; to try again: .venv/bin/python -m imago.geocoding.build"
   say "preparing search by meaning (a minute)"
   .venv/bin/python -m imago.ai.offline.meaning.vectors >/dev/null
   printf '%s' "$current" >"$STAMP"

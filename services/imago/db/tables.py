@@ -150,7 +150,7 @@ images = sa.Table(
     sa.Column("camera", sa.Text),
     sa.Column("taken_at", sa.DateTime),
     sa.Column("has_gps", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("moderation_score", sa.REAL),
+    sa.Column("moderation_score", sa.Double),
     sa.Column("user_description", sa.Text),
     sa.Column("user_tags", Json),
     sa.Index("ix_images_client_id_id", "client_id", "id"),

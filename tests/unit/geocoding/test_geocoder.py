@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from imago.geocoding import build
 from imago.geocoding.build import build_places, places_path
 from imago.geocoding.geocoder import Geocoder
 from tests.support.landmarks import LANDMARKS
@@ -114,11 +113,6 @@ def test_a_missing_or_damaged_file_is_refused_when_it_is_opened(tmp_path: Path, 
         path.write_bytes(content)
     with pytest.raises(sqlite3.Error):
         Geocoder(path)
-
-
-def test_a_package_of_regions_with_another_digest_is_refused() -> None:
-    with pytest.raises(OSError, match="another digest"):
-        build.read_regions(b"something else", sha512="AAAA")
 
 
 def test_landmarks_get_their_place_and_country() -> None:

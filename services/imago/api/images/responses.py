@@ -80,7 +80,7 @@ class ImagesResponse(TypedDict):
     next_cursor: str | None
     quota: QuotaUsage
     total: NotRequired[int]
-    """Present with `total=true`: the number of images that match all filters."""
+    """Present with `total=true`: the number of images that match all filters; with `q`, those with its words."""
     total_exact: NotRequired[bool]
     """Present with `total=true`: false if counting filtered images ended at 100,000, so that there may be more."""
 
@@ -103,7 +103,7 @@ class SimilarImageResponse(TypedDict):
 
 
 class SimilarImagesResponse(TypedDict):
-    """Images that look like another one, the likest first."""
+    """Images that look like another one, the most similar first."""
 
     items: list[SimilarImageResponse]
 

@@ -160,7 +160,7 @@ async def show(request: web.Request) -> web.Response:
 @documented(
     tag="images",
     summary="List look-alikes",
-    responses={200: (SimilarImagesResponse, "Images that look like this one, the likest first.")},
+    responses={200: (SimilarImagesResponse, "Images that look like this one, the most similar first.")},
     errors=(NotFound, Unprocessable),
 )
 @reads_query(SimilarQuery)

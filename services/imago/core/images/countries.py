@@ -9,6 +9,33 @@ from imago.core.images.search.text_folding import fold
 
 LANGUAGES = ("en", "fr")
 
+# What people call countries beside CLDR's names.
+_OTHER_NAMES = {
+    "Birmanie": "MM",
+    "Burma": "MM",
+    "Cape Verde": "CV",
+    "Czech Republic": "CZ",
+    "East Timor": "TL",
+    "Grande-Bretagne": "GB",
+    "Great Britain": "GB",
+    "Holland": "NL",
+    "Hollande": "NL",
+    "Hong Kong": "HK",
+    "Ivory Coast": "CI",
+    "Macao": "MO",
+    "Macau": "MO",
+    "Macedonia": "MK",
+    "Macédoine": "MK",
+    "Palestine": "PS",
+    "République tchèque": "CZ",
+    "Swaziland": "SZ",
+    "Turkey": "TR",
+    "USA": "US",
+    "Vatican": "VA",
+}
+# CLDR's codes of groups of countries, and of no country.
+_NO_COUNTRIES = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
+
 
 def country_name(code: str, language: str) -> str:
     """Return the name of the country with an ISO 3166-1 code, in English unless the language is French."""
@@ -28,13 +55,15 @@ def find_country(text: str) -> str | None:
 @lru_cache
 def _names(language: str) -> dict[str, str]:
     # Codes of three digits are continents and the like.
-    return {code: name for code, name in Locale(language).territories.items() if code.isalpha()}
+    territories = Locale(language).territories.items()
+    return {code: name for code, name in territories if code.isalpha() and code not in _NO_COUNTRIES}
 
 
 @lru_cache
 def _codes_by_text() -> dict[str, str]:
     aliases = get_global("territory_aliases")
     found = {fold(old): codes[0] for old, codes in aliases.items() if len(codes) == 1 and old.isalpha()}
+    found |= {fold(name): code for name, code in _OTHER_NAMES.items()}
     for language in LANGUAGES:
         found |= {fold(name): code for code, name in _names(language).items()}
     return found | {fold(code): code for code in _names("en")}

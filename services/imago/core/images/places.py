@@ -61,8 +61,7 @@ ANYWHERE = PlaceFilter()
 
 async def store_places(connection: AsyncConnection, results: Sequence[tuple[int, int, ExifResult]]) -> None:
     """Replace the places of images, given as (image id, client id, EXIF result)."""
-    for image_id, _, _ in results:
-        await _DELETE.execute(connection, {"of_image": image_id})
+    await _DELETE.executemany(connection, [{"of_image": image_id} for image_id, _, _ in results])
     rows = [
         dict(
             zip(

@@ -183,7 +183,7 @@ class OcrReading:
 class OcrResult:
     """The result of the ocr stage: the chosen reading, and all readings.
 
-    `words` is the JSON of `ocr_words.encode_words`, which is stored in a column of its own.
+    `words` is the JSON of `ocr.words.encode_words`, which is stored in a column of its own.
     """
 
     chosen: OcrReading

@@ -53,13 +53,12 @@ def sorted_ids(
     """Return the query for a page's images behind a position, in their order: `id`, and the sort key's `value`."""
     value = _value(sort.key)
     conditions = matching(dialect, client_id, filters)
-    known = _page(value, [*conditions, value.is_not(None)], sort, limit=limit, after=after)
     if sort.key is not SortKey.TAKEN:
-        return known
-    unknown = _page(value, [*conditions, value.is_(None)], sort, limit=limit, after=after)
+        return _page(value, conditions, sort, limit=limit, after=after)
     if after is not None and after.value is None:
-        return unknown
+        return _page(value, [*conditions, value.is_(None)], sort, limit=limit, after=after)
     # Each part has an index in its order; NULLS LAST in one query has none.
+    known = _page(value, [*conditions, value.is_not(None)], sort, limit=limit, after=after)
     unknown = _page(value, [*conditions, value.is_(None)], sort, limit=limit, after=None)
     parts = sa.union_all(*(sa.select(part.subquery()) for part in (known, unknown))).subquery("parts")
     return sa.select(parts).order_by(*_order(parts.c.value, parts.c.id, sort)).limit(limit)
@@ -86,8 +85,9 @@ def _value(key: SortKey) -> sa.ColumnElement[Any]:
         case SortKey.SIZE:
             return images.c.size_bytes
         case SortKey.NAME:
-            # As in its index. A cursor has these characters, so they are limited.
-            return sa.func.substr(sa.func.lower(images.c.original_name), 1, 64, type_=sa.Text)
+            # As in its index, which SQLite uses only if the numbers are no parameters. A cursor has these characters.
+            first, count = sa.literal_column("1", sa.Integer), sa.literal_column("64", sa.Integer)
+            return sa.func.substr(sa.func.lower(images.c.original_name), first, count, type_=sa.Text)
         case _:
             return images.c.id
 

@@ -186,7 +186,7 @@ def result_columns(result: StageResult, *, thumbnail_key: str | None) -> dict[st
                 "taken_at": result.taken_local,
                 "has_gps": result.gps.has_gps,
             }
-        case VisionResult():
+        case VisionResult(moderation_score=float()):
             return {"moderation_score": result.moderation_score}
         case _:
             return {}

@@ -13,7 +13,7 @@ from imago.core.clients.queries import read_usage
 from imago.core.clients.quotas import quota_exceeded
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
 from imago.core.images.model import ImageIdentity
-from imago.core.images.similar import store_hashes
+from imago.core.images.similar import insert_hashes
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
     ImageStatus,
@@ -66,7 +66,7 @@ async def accept_uploads(
 ) -> list[AcceptedImage]:
     """Accept uploads of one client, given in the order of their intents; on an error the caller must not commit."""
     inserted = await insert_images(connection, [_image_values(request, now=now) for request in requests])
-    dependents = []
+    dependents, hashes = [], []
     for request, image in zip(requests, inserted, strict=True):
         if not image.intent_ended:
             raise UploadExpired("The upload took too long; send it again.")
@@ -75,8 +75,9 @@ async def accept_uploads(
         identity = ImageIdentity(image.id, request.upload.uuid, request.client.id, request.client.uuid)
         if request.upload.thumbnail:
             await _insert_thumbnail_result(connection, identity, request.upload.thumbnail, now=now)
-            await store_hashes(connection, [(identity.id, identity.client_id, request.upload.thumbnail.result.hash)])
+            hashes.append((identity.id, identity.client_id, request.upload.thumbnail.result.hash))
         dependents.append(_dependents(request, identity, image.lane, now=now))
+    await insert_hashes(connection, hashes)
     added = await insert_dependents(connection, dependents, [request.charge for request in requests], now=now)
     if added is None:
         # A rejected batch is repeated one by one, so only the error of a single upload is ever reported.

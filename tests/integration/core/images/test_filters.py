@@ -71,8 +71,7 @@ async def _seed(db: Database, client: Client, count: int) -> list[Row]:
                 "camera": camera,
                 "has_gps": number % 50 == 3,
                 "taken_at": FIRST_DAY + timedelta(days=number),
-                # Eighths are exact in four bytes.
-                "moderation_score": None if number % 9 == 8 else number % 9 / 8,
+                "moderation_score": None if number % 9 == 8 else number % 9 / 10,
             }
             image_id = await connection.scalar(sa.insert(images).values(values).returning(images.c.id))
             assert image_id is not None
@@ -139,8 +138,8 @@ FILTERS = {
     "a word and a camera": ImageFilter(q="antique", camera="agfa"),
     "a camera and a position": ImageFilter(camera="canon", has_gps=True),
     "a score of at least": ImageFilter(moderation_min=0.5),
-    "a score of at most, and a tag": ImageFilter(moderation_max=0.25, tags=("common",)),
-    "a range of scores and a camera": ImageFilter(moderation_min=0.25, moderation_max=0.5, camera="canon"),
+    "a score of at most, and a tag": ImageFilter(moderation_max=0.3, tags=("common",)),
+    "a range of scores and a camera": ImageFilter(moderation_min=0.3, moderation_max=0.7, camera="canon"),
     "a camera and a time": ImageFilter(camera="canon", taken_to=FIRST_DAY + timedelta(days=100)),
 }
 

