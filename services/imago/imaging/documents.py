@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 
 from imago.core.images.ocr.result import (
@@ -18,12 +19,9 @@ from imago.imaging.document_reading import DocumentReading
 from imago.imaging.files import TaskFile
 from imago.imaging.ocr import paddle
 from imago.imaging.ocr.finding import DecodedPage, decode_page
-from imago.imaging.ocr.options import OcrOptions
+from imago.imaging.ocr.options import WITHOUT_DETECTOR, OcrOptions
 from imago.imaging.ocr.page import EngineWords, read_page
 from imago.imaging.pixels.opening import NoSuchPageError
-
-# The engines that read the pages as they are, without a detector of lines.
-_WITHOUT_DETECTOR = ("tesserocr", "pytesseract")
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,12 @@ class _ReadPage:
     decoded: DecodedPage
     readings: tuple[EngineWords, ...]
 
-    @property
+    @cached_property
     def likeliest(self) -> EngineWords:
         if not self.readings:
             return EngineWords(paddle.ENGINE, ())
+        if len(self.readings) == 1:
+            return self.readings[0]
         built = [build_reading(words.words, engine=words.engine, unread=words.unread) for words in self.readings]
         return self.readings[built.index(choose_reading(built).chosen)]
 
@@ -76,7 +76,7 @@ def read_document(
 def _decoded_pages(source: TaskFile, *, options: OcrOptions, limits: PageLimits) -> Iterator[tuple[int, DecodedPage]]:
     """Yield the pages and their numbers one after the other."""
     started = time.monotonic()
-    finds_lines = options.engine not in _WITHOUT_DETECTOR
+    finds_lines = options.engine not in WITHOUT_DETECTOR
     for number in range(limits.max_pages):
         if number and time.monotonic() - started > limits.seconds:
             return
@@ -120,8 +120,8 @@ def _document(pages: Sequence[_ReadPage], options: OcrOptions) -> DocumentReadin
         result = OcrResult(whole, tuple(readings if len(engines) > 1 else [whole]))
     else:
         result = choose_reading(readings)
-    has_lines = any(page.readings and len(page.decoded.quads) for page in pages)
-    return DocumentReading(_of_all_pages(result, pages), bool(has_lines))
+    has_lines = any(page.readings and len(page.decoded.quads) > 0 for page in pages)
+    return DocumentReading(_of_all_pages(result, pages), has_lines)
 
 
 def _of_all_pages(result: OcrResult, pages: Sequence[_ReadPage]) -> OcrResult:

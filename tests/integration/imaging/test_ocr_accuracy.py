@@ -85,8 +85,9 @@ def test_accents_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("photo", [CAT, COFFEE, ROCKET, CHINA, FLOWER], ids=lambda path: path.name)
-def test_a_photograph_without_text_has_none(tmp_path: Path, photo: Path) -> None:
-    reading = read(photo, tmp_path)
+@pytest.mark.parametrize("engine", ["auto", "tesserocr"])
+def test_a_photograph_without_text_has_none(tmp_path: Path, photo: Path, engine: str) -> None:
+    reading = read(photo, tmp_path, engine=engine)
     assert (reading.has_text, reading.text) == (False, ""), reading
 
 
@@ -94,13 +95,14 @@ def test_a_photograph_without_text_has_none(tmp_path: Path, photo: Path) -> None
 WITH_TEXT = {"image00971.jpg", "no_exif.jpg", "Jobagent.tiff"}
 
 
-def test_no_text_is_found_in_camera_photos_without_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["auto", "tesserocr"])
+def test_no_text_is_found_in_camera_photos_without_text(tmp_path: Path, engine: str) -> None:
     photos = [
         path for path in corpus_files("jpg/*.jpg", "jpg/exif-org/*.jpg", "jpg/gps/*.jpg") if path.name not in WITH_TEXT
     ]
     assert len(photos) > 30
-    wrong = {path.name: read(path, tmp_path).text for path in photos if read(path, tmp_path).has_text}
-    assert wrong == {}
+    readings = {path.name: read(path, tmp_path, engine=engine) for path in photos}
+    assert {name: reading.text for name, reading in readings.items() if reading.has_text} == {}
 
 
 def test_a_sign_with_one_word_is_read(tmp_path: Path) -> None:

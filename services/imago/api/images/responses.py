@@ -167,7 +167,7 @@ class WordPageResponse(TypedDict):
 
 
 class WordsResponse(TypedDict):
-    """The words that an engine on this server read. A provider's reading has no words."""
+    """The words that the first reading found, and its engine; a second reading by `OCR_FALLBACK` has none."""
 
     engine: str
     pages: list[WordPageResponse]

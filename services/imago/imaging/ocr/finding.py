@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageOps
 
+from imago.core.images.model import ImageFormat
 from imago.imaging.files import TaskFile, reading
+from imago.imaging.header import sniff
 from imago.imaging.ocr import paddle
 from imago.imaging.ocr.paddle import Quads
 from imago.imaging.pixels.colour import flatten
@@ -25,7 +27,6 @@ _LEGIBLE_CHARACTERS = 2
 _LEGIBLE_SCORE = 0.8
 
 _NO_LINES: Quads = np.zeros((0, 4, 2))
-_JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ def decode_page(source: TaskFile, *, max_side: int, max_pixels: int, page: int, 
         decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels)
         return _page(decoded, quads * (decoded.image.width / small.image.width))
     decoded = decode_image(source, max_side=max_side, max_pixels=max_pixels, page=page)
-    return _page(decoded, _find_lines(flatten(decoded.image)) if finds_lines else None)
+    flat = flatten(decoded.image)
+    return _page(decoded, _find_lines(flat) if finds_lines else None, flat)
 
 
-def _page(decoded: DecodedImage, quads: Quads | None) -> DecodedPage:
+def _page(decoded: DecodedImage, quads: Quads | None, flat: Image.Image | None = None) -> DecodedPage:
     has_lines = quads is None or len(quads) > 0
-    image = flatten(decoded.image).convert("L") if has_lines else None
+    image = (flat or flatten(decoded.image)).convert("L") if has_lines else None
     return DecodedPage(image, _NO_LINES if quads is None else quads, decoded.width, decoded.height, decoded.truncated)
 
 
@@ -102,4 +104,4 @@ def _with_contrast(image: Image.Image) -> Image.Image:
 
 def _is_jpeg(source: TaskFile) -> bool:
     with reading(source) as file:
-        return file.read(3) == _JPEG_START
+        return sniff(file.read(256)) is ImageFormat.JPEG

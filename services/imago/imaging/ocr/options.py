@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+WITHOUT_DETECTOR = ("tesserocr", "pytesseract")
+"""The engines that read pages as they are, without the detector of lines."""
+
 
 @dataclass(frozen=True)
 class OcrOptions:

@@ -65,19 +65,16 @@ def read_page(picture: Image.Image, quads: Quads, options: OcrOptions) -> PageRe
     page, is_ambiguous = straighten(picture, quads)
     if is_ambiguous:
         page = _right_way_up(page, quads)
-    readings = [_read(page, quads, options, engine) for engine in _first_engines(options)]
-    if readings[0].is_good:
-        return PageReading(tuple(readings), page.image)
+    engine = "tesserocr" if options.engine == "auto" else options.engine
+    first = _read(page, quads, options, engine)
+    if first.is_good:
+        return PageReading((first,), page.image)
     if not is_ambiguous and (turned := _right_way_up(page, quads)) is not page:
         page = turned
-        readings = [_read(page, quads, options, engine) for engine in _first_engines(options)]
-    if options.engine == "auto" and not readings[0].is_good:
-        readings.append(_read(page, quads, options, paddle.ENGINE))
-    return PageReading(tuple(readings), page.image)
-
-
-def _first_engines(options: OcrOptions) -> tuple[str, ...]:
-    return ("tesserocr",) if options.engine == "auto" else (options.engine,)
+        first = _read(page, quads, options, engine)
+    if options.engine != "auto" or first.is_good:
+        return PageReading((first,), page.image)
+    return PageReading((first, _read(page, quads, options, paddle.ENGINE)), page.image)
 
 
 def _read(page: Page, quads: Quads, options: OcrOptions, engine: str) -> EngineWords:

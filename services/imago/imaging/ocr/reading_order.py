@@ -4,7 +4,6 @@ A column is a band of the page in which a vertical strip is free of lines, with 
 recursive XY cut (Nagy and Seth, 1984), except that a strip need not cross the whole page: a heading may span columns.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -78,23 +77,28 @@ def _split_columns(sides: NDArray[np.float64]) -> list[NDArray[np.bool_]] | None
     if len(sides) < 2 * _MIN_COLUMN_LINES:
         return None
     height = float(np.median(sides[:, 3] - sides[:, 1]))
+    middle = (sides[:, 1] + sides[:, 3]) / 2
+    ordered = np.sort(middle)
     best, most = None, 2 * _MIN_COLUMN_LINES - 1
     for left in np.unique(np.round(sides[:, 2] + 0.1 * height)):
-        for top, bottom in _free_bands(sides, left, left + _COLUMN_GAP * height):
-            middle = (sides[:, 1] + sides[:, 3]) / 2
+        is_left = sides[:, 2] <= left
+        edges = _crossings(sides, middle, left, left + _COLUMN_GAP * height)
+        lines = np.searchsorted(ordered, edges[1:]) - np.searchsorted(ordered, edges[:-1], "right")
+        # Pages with thousands of lines have many bands, few of which are large enough.
+        for band in np.flatnonzero(lines > most):
+            top, bottom = edges[band], edges[band + 1]
             within = (middle > top) & (middle < bottom)
-            is_left = sides[:, 2] <= left
             if within.sum() > most and all(_is_column(sides[within & side]) for side in (is_left, ~is_left)):
                 best, most = [middle <= top, within & is_left, within & ~is_left, middle >= bottom], int(within.sum())
     return best
 
 
-def _free_bands(sides: NDArray[np.float64], left: float, right: float) -> Iterator[tuple[float, float]]:
-    """Yield the tops and bottoms between the boxes that touch a vertical strip."""
-    crossing = sides[(sides[:, 0] < right) & (sides[:, 2] > left)]
-    middles = np.sort((crossing[:, 1] + crossing[:, 3]) / 2)
-    edges = [-np.inf, *middles.tolist(), np.inf]
-    yield from itertools.pairwise(edges)
+def _crossings(
+    sides: NDArray[np.float64], middle: NDArray[np.float64], left: float, right: float
+) -> NDArray[np.float64]:
+    """Return the heights of the boxes that touch a vertical strip, which is free between them, and of both ends."""
+    touching = (sides[:, 0] < right) & (sides[:, 2] > left)
+    return np.concatenate(([-np.inf], np.sort(middle[touching]), [np.inf]))
 
 
 def _is_column(sides: NDArray[np.float64]) -> bool:

@@ -7,6 +7,7 @@ the gamma of a PNG are in its `cHRM` and `gAMA` chunks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from PIL import Image, ImageFilter
 
@@ -82,7 +83,7 @@ class MeasuredColours:
 
     chromaticities: _Chromaticities
     exponent: float | None
-    transfer: int = _UNSPECIFIED
+    transfer: ClassVar[int] = _UNSPECIFIED
 
     @property
     def is_srgb(self) -> bool:

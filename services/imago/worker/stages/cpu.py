@@ -6,13 +6,13 @@ Dense pages of small type took up to 1.2 s a megapixel, and photos of 12 megapix
 
 from imago.core.images.ocr.result import OCR_SIDE
 from imago.core.jobs.claims import Claim
+from imago.imaging.ocr.options import WITHOUT_DETECTOR
 from imago.settings import Settings
 
 # A task loads its libraries and models within this.
 _CPU_OF_EVERY_TASK = 5.0
 # Finding lines and reading them with PP-OCRv6 takes up to 3 s a page; `imaging/ocr/paddle.py` stops after 12 s.
 _CPU_OF_LINES = 20.0
-_TESSERACT = ("tesserocr", "pytesseract")
 
 
 def cpu_to_decode(pixels: int, settings: Settings) -> float:
@@ -25,4 +25,4 @@ def cpu_to_read(claim: Claim, settings: Settings) -> float:
     page = min(claim.pixels, OCR_SIDE**2) / 1e6
     pages = min(claim.frames, settings.ocr_max_pages)
     per_page = cpu_to_decode(claim.pixels, settings) + page * settings.ocr_cpu_per_megapixel
-    return pages * (per_page + (0 if settings.ocr_engine in _TESSERACT else _CPU_OF_LINES))
+    return pages * (per_page + (0 if settings.ocr_engine in WITHOUT_DETECTOR else _CPU_OF_LINES))
