@@ -41,6 +41,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/auth/clients/{id}/rotate-key"): {"json": {}},
     ("POST", "/auth/token"): {"json": {}},
     ("POST", "/admin/dead-letters/replay"): {"json": {"stage": "ocr"}},
+    ("POST", "/admin/reprocess-jobs"): {"json": {"selection": {"stages": ["ocr"]}, "dry_run": True}},
+    ("PATCH", "/admin/reprocess-jobs/{id}"): {"json": {"suspended": True}},
     ("POST", "/ai/summarize"): {"json": {"url": "http://127.0.0.1/", "language": "en"}},
     ("POST", "/ai/draft-task"): {"json": {"description": "Paint the fence."}},
 }
