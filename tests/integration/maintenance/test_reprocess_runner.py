@@ -37,6 +37,9 @@ async def test_a_job_runs_only_its_stages_again_and_completes_when_they_have_end
     assert await runner.run() == 2
     assert await runs(db, done) == {"thumbnail": 1, "exif": 1, "ocr": 2, "vision": 1}
     assert [row.work.run for row in runner.published.rows if row.work] == [2, 2]
+    async with db.read() as connection:
+        query = sa.select(image_stages.c.priority).where(image_stages.c.run == 2)
+        assert set(await connection.scalars(query)) == {"background"}
     await runner.run()
     assert (await reload(db, job)).phase is Phase.RUNNING, "the runs have not ended"
     await end_run(db, client, done.uuid, Stage.OCR)

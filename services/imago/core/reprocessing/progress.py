@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago import failpoints
 from imago.core.images.changes import start_runs
 from imago.core.images.locks import lock_image
-from imago.core.jobs.stages import OPEN_STATUSES, StageStatus
+from imago.core.jobs.stages import OPEN_STATUSES, Priority, StageStatus
 from imago.core.outbox.model import OutboxRow
 from imago.core.reprocessing.model import ReprocessJob
 from imago.core.reprocessing.pace import following
@@ -111,7 +111,7 @@ async def _start(
     stages = [] if locked is None else await stages_to_run(connection, wanted, image_id)
     if locked is None or not stages:
         return ()
-    rows = await start_runs(connection, locked[0], stages, headers=headers)
+    rows = await start_runs(connection, locked[0], stages, headers=headers, priority=Priority.BACKGROUND)
     works = [row.work for row in rows if row.work is not None]
     await connection.execute(
         sa.insert(reprocess_runs),

@@ -38,16 +38,15 @@ class Matching:
 
     def stage(self, stage: Stage) -> sa.ColumnElement[bool]:
         """Return the condition that a stage of an image is to run again."""
-        stale = [
+        stale = sa.exists().where(
             image_stages.c.image_id == images.c.id,
             image_stages.c.stage == stage,
             image_stages.c.status.not_in([str(status) for status in OPEN_STATUSES]),
             sa.or_(image_stages.c.done_at.is_(None), image_stages.c.done_at < self.since),
-        ]
+        )
         made_by = {Stage.OCR: self.selection.engine_not, Stage.VISION: self.selection.model_not}.get(stage)
-        if made_by is not None:
-            stale.append(~_result_by(stage, made_by))
-        return sa.and_(self.clients[stage], sa.exists().where(*stale))
+        other = sa.true() if made_by is None else ~_result_by(stage, made_by)
+        return sa.and_(self.clients[stage], stale, other)
 
     @property
     def image(self) -> sa.ColumnElement[bool]:
