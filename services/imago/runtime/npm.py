@@ -6,7 +6,7 @@ import http.client
 import os
 import urllib.request
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 _REGISTRY = "https://registry.npmjs.org"
 _TIMEOUT_SECONDS = 60.0

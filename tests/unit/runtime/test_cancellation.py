@@ -2,7 +2,7 @@
 
 import asyncio
 
-from imago.cancellation import end_tasks
+from imago.runtime.cancellation import end_tasks
 
 
 async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:

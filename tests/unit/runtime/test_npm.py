@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imago.npm import download_package
-from imago.startup import StartupError
+from imago.runtime.npm import download_package
+from imago.runtime.startup import StartupError
 
 
 def test_a_package_is_downloaded_and_compared_with_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

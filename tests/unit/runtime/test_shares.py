@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imago.shares import FairShares, ShareExhausted, Shares
+from imago.runtime.shares import FairShares, ShareExhausted, Shares
 
 TOTAL = 100
 LONG = 30.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.startup import StartupError, bind
+from imago.runtime.startup import StartupError, bind
 
 
 def test_an_address_in_use_is_reported_in_one_line_with_the_address() -> None:

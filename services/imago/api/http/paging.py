@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from marshmallow import fields, validate
 
-from imago.api.requests import MAX_BIGINT, StrictSchema, is_storable, text_field
+from imago.api.http.requests import MAX_BIGINT, StrictSchema, is_storable, text_field
 from imago.core.errors import Unprocessable
 from imago.core.images.search.pages import Hit, Tier
 

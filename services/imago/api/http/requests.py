@@ -8,7 +8,7 @@ from uuid import UUID
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
 from webargs.multidictproxy import MultiDictProxy
 
-from imago.core.language_names import UnknownLanguage, resolve_language
+from imago.core.text.language_names import UnknownLanguage, resolve_language
 
 MAX_BIGINT = 2**63 - 1
 

@@ -23,8 +23,8 @@ from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
 from imago.nats.lag import QueueLag
 from imago.objects.store import ObjectStore
+from imago.runtime.shares import FairShares
 from imago.settings import Settings
-from imago.shares import FairShares
 from imago.telemetry.health import Check
 from imago.telemetry.serving import Exposition
 

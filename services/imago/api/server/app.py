@@ -12,12 +12,12 @@ from imago.api.auth.authentication import authentication
 from imago.api.auth.permissions import permission_of
 from imago.api.auth.rate_limits import address_limits, client_limits, rate_headers
 from imago.api.clients import routes as clients
-from imago.api.errors import problems
 from imago.api.events import routes as events
 from imago.api.files import routes as files
 from imago.api.health import routes as health
+from imago.api.http.errors import problems
+from imago.api.http.services import EVENTS, Services
 from imago.api.images import routes as images
-from imago.api.memory import MEMORY
 from imago.api.middlewares.answers import charged, written
 from imago.api.middlewares.bodies import MAX_JSON_BYTES, json_bodies
 from imago.api.middlewares.cors import allow_origins
@@ -26,7 +26,7 @@ from imago.api.middlewares.observation import observation
 from imago.api.middlewares.validation import set_up_validation, validation
 from imago.api.openapi import routes as docs
 from imago.api.openapi.document import build_document
-from imago.api.services import EVENTS, Services
+from imago.api.server.memory import MEMORY
 from imago.api.uploads import routes as uploads
 
 

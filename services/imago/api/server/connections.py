@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from imago.api.auth.permissions import Handler
-from imago.api.errors import http_problem, problem_response
+from imago.api.http.errors import http_problem, problem_response
 from imago.api.middlewares.headers import set_headers
-from imago.api.pace import Pace, PaceLimits
+from imago.api.server.pace import Pace, PaceLimits
 from imago.core.errors import Overloaded
 from imago.telemetry import metrics
 

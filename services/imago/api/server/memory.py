@@ -1,6 +1,6 @@
 """The memory of a process for what requests hold: JSON bodies, and large responses.
 
-Each holder, mostly a client, has a fair share of it (`imago.shares`).
+Each holder, mostly a client, has a fair share of it (`imago.runtime.shares`).
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from uuid import UUID
 from aiohttp import web
 
 from imago.api.auth.rate_limits import address_subject
-from imago.api.request_context import PRINCIPAL, Principal
+from imago.api.http.request_context import PRINCIPAL, Principal
 from imago.core.errors import Overloaded, Problem, TooMuchInFlight
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 from imago.telemetry import metrics
 
 MEMORY = web.AppKey("memory", FairShares)

@@ -9,14 +9,14 @@ from functools import partial
 
 from aiohttp import web
 
-from imago.api.app import build_app, build_private_app
-from imago.api.connections import ConnectionGuard
 from imago.api.health.routes import DRAINING
-from imago.api.pace import PaceLimits
-from imago.api.services import Services
-from imago.cancellation import end_tasks
+from imago.api.http.services import Services
+from imago.api.server.app import build_app, build_private_app
+from imago.api.server.connections import ConnectionGuard
+from imago.api.server.pace import PaceLimits
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.startup import bind
 from imago.settings import Settings
-from imago.startup import bind
 
 BACKLOG = 1024
 

@@ -159,7 +159,7 @@ def _quoted(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _rows() -> Mapping[str, _Row]:
-    table = importlib.resources.files("imago.core").joinpath("language_names.txt").read_text("utf-8")
+    table = importlib.resources.files("imago.core.text").joinpath("language_names.txt").read_text("utf-8")
     lines = [line.split("|") for line in table.splitlines()]
     return {code: _Row(english, _split(codes), _split(names)) for code, english, codes, names in lines}
 

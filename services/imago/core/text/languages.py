@@ -11,7 +11,7 @@ expected language can be taken for that.
 import re
 from collections.abc import Collection
 
-from imago.core.language_names import find_language
+from imago.core.text.language_names import find_language
 
 _LISTS = {
     "en": """

@@ -13,12 +13,12 @@ from PIL import BmpImagePlugin, Image
 
 from imago.core.errors import EmptyFile, UnreadableImage
 from imago.core.images.model import ImageFormat, ImageHeader
-from imago.imaging import decode_memory, other_formats
 from imago.imaging.containers import bmff, gif, jpeg, png, tiff, webp
 from imago.imaging.containers.ifd import Directories
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, UnsupportedVariant
-from imago.imaging.decode_memory import Cost
-from imago.imaging.tiff_layouts import TiffImageFile, require_layout
+from imago.imaging.formats import decode_memory, other_formats
+from imago.imaging.formats.decode_memory import Cost
+from imago.imaging.formats.tiff_layouts import TiffImageFile, require_layout
 
 # No real image has more.
 MAX_FRAMES = 10_000

@@ -15,7 +15,7 @@ from imago.core.images.model import ImageFormat
 from imago.imaging.containers import bmff, gif, jpeg, photoshop, png, webp
 from imago.imaging.containers.ifd import Directories, Entry, NotTiff
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer
-from imago.imaging.header import sniff
+from imago.imaging.formats.header import sniff
 
 # Files with maker notes of 10 MB exist to break readers. The tags that Imago reads come before them.
 MAX_BLOCK = 2**20

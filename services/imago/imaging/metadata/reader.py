@@ -5,15 +5,15 @@ from typing import BinaryIO
 
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import ExifResult, Gps
-from imago.imaging.exif import ExifReader, open_exif
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.header import sniff
-from imago.imaging.iptc.exif_texts import read_texts
-from imago.imaging.iptc.fields import local_time
-from imago.imaging.iptc.iim import IimFields, read_iim
-from imago.imaging.iptc.reconcile import reconcile
-from imago.imaging.iptc.xmp import read_xmp
-from imago.imaging.metadata_parts import MetadataParts, read_metadata
+from imago.imaging.formats.header import sniff
+from imago.imaging.metadata.exif import ExifReader, open_exif
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.iptc.exif_texts import read_texts
+from imago.imaging.metadata.iptc.fields import local_time
+from imago.imaging.metadata.iptc.iim import IimFields, read_iim
+from imago.imaging.metadata.iptc.reconcile import reconcile
+from imago.imaging.metadata.iptc.xmp import read_xmp
+from imago.imaging.metadata.metadata_parts import MetadataParts, read_metadata
 
 # The times of EXIF that are not the time of the last change: taken and digitized.
 _CREATED = (Tag.TAKEN, Tag.DIGITIZED)

@@ -15,9 +15,9 @@ from imago.core.images.ocr.result import (
 from imago.core.images.ocr.words import PageWords, encode_words
 from imago.core.images.results import OcrReading, OcrResult
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.document_reading import DocumentReading
 from imago.imaging.files import TaskFile
 from imago.imaging.ocr import paddle
+from imago.imaging.ocr.document_reading import DocumentReading
 from imago.imaging.ocr.finding import DecodedPage, decode_page
 from imago.imaging.ocr.options import WITHOUT_DETECTOR, OcrOptions
 from imago.imaging.ocr.page import EngineWords, read_page

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from imago.core.images.similar import store_hashes
+from imago.core.images.lists.similar import store_hashes
 from imago.db.engine import RowScope
 from tests.integration.api.conftest import Api, Tenant
 from tests.support.images import encoded

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from imago.api import connections
-from imago.api.server import bind, serving
+from imago.api.server import connections
+from imago.api.server.server import bind, serving
+from imago.runtime.shares import FairShares
 from imago.settings import Settings
-from imago.shares import FairShares
 from tests.integration.api.conftest import Api, Tenant
 from tests.support.images import encoded, picture
 

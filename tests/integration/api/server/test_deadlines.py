@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from imago.api.health.routes import DRAINING
-from imago.api.server import bind, serving
+from imago.api.server.server import bind, serving
 from tests.integration.api.conftest import Api
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

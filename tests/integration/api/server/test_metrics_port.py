@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from imago.api.server import bind, serving
+from imago.api.server.server import bind, serving
 from tests.integration.api.conftest import Api
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imago.core.images.results import Iptc, IptcPlace
-from imago.imaging.metadata import read_file
+from imago.imaging.metadata.reader import read_file
 from tests.support.descriptions import FORMATS, described
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from devtools.exif_comparison import TARGET, compare, exiftool, expected
 from devtools.photos import corpus, corpus_files
-from imago.imaging.exif import read_exif
+from imago.imaging.metadata.exif import read_exif
 from tests.support.images import encoded
 
 needs_exiftool = pytest.mark.skipif(

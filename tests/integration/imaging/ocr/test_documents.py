@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from imago.core.images.results import OcrReading
-from imago.imaging.documents import PageLimits, read_document
+from imago.imaging.ocr.documents import PageLimits, read_document
 from imago.imaging.ocr.options import OcrOptions
 from tests.support.pages import FONT
 from tests.support.quadrants import turned

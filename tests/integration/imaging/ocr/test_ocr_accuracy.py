@@ -13,7 +13,7 @@ from bench.statistics import character_error_rate
 from devtools.photos import CAT, CHINA, COFFEE, FLOWER, ROCKET, corpus_files
 from imago.core.images.results import OcrReading
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.documents import PageLimits, read_document
+from imago.imaging.ocr.documents import PageLimits, read_document
 from imago.imaging.ocr.options import OcrOptions
 from imago.imaging.ocr.tesseract import read_words, set_halved_image
 from imago.imaging.ocr.trained_data import tessdata

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.statistics import character_error_rate
-from imago.imaging.documents import DocumentReading, PageLimits, read_document
 from imago.imaging.ocr import page as page_module
+from imago.imaging.ocr.documents import DocumentReading, PageLimits, read_document
 from imago.imaging.ocr.options import OcrOptions
 from tests.support import page_kinds
 from tests.support.pages import ENGLISH, FONT, FRENCH

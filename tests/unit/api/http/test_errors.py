@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from imago.api.errors import STATUSES
+from imago.api.http.errors import STATUSES
 from imago.core.errors import Problem
 
 

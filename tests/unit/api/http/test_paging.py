@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imago.api.paging import decode_id, decode_tag, encode_cursor
+from imago.api.http.paging import decode_id, decode_tag, encode_cursor
 from imago.core.errors import Unprocessable
 
 MAX = 2**63 - 1

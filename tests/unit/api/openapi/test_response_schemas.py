@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typing_extensions import TypedDict
 
-from imago.api.json import StoredJson
+from imago.api.http.json import StoredJson
 from imago.api.openapi.response_schemas import response_schemas
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.api.pace import Pace, PaceLimits
+from imago.api.server.pace import Pace, PaceLimits
 
 LIMITS = PaceLimits(idle=10, min_rate=100, grace=30)
 

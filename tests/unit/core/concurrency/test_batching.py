@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from imago.core.batching import BatchExecutor
+from imago.core.concurrency.batching import BatchExecutor
 
 
 class Unavailable(Exception):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from imago.core.texts import clean_text, cut
+from imago.core.text.cleaning import clean_text, cut
 
 
 def test_hidden_characters_are_removed_and_written_ones_kept() -> None:

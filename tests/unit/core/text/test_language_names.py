@@ -6,7 +6,7 @@ import pytest
 from babel import Locale
 
 from devtools import language_table
-from imago.core.language_names import (
+from imago.core.text.language_names import (
     UnknownLanguage,
     english_name,
     resolve_language,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.core.languages import detect_language
+from imago.core.text.languages import detect_language
 
 HARBOUR = {
     "en": "The old harbour wakes before sunrise, and the fishermen come home with their nets.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imago.imaging.header import probe
+from imago.imaging.formats.header import probe
 from imago.settings.uploads import UploadSettings
 from tests.support.images import encoded, picture
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devtools.photos import corpus_files
 from imago.core.errors import EmptyFile, Problem, UnreadableImage, UnsupportedMediaType
 from imago.core.images.model import ImageFormat
-from imago.imaging.header import MAX_FRAMES, probe
+from imago.imaging.formats.header import MAX_FRAMES, probe
 from tests.support.hostile_headers import HOSTILE, chunk, segment
 from tests.support.images import FORMATS, animated, encoded, picture
 
@@ -234,9 +234,9 @@ READ_ALL = """
 import re, sys, time
 from pathlib import Path
 from imago.core.errors import Problem
-from imago.imaging.exif import read_exif
-from imago.imaging.header import probe
-from imago.imaging.metadata_parts import read_metadata
+from imago.imaging.metadata.exif import read_exif
+from imago.imaging.formats.header import probe
+from imago.imaging.metadata.metadata_parts import read_metadata
 def kilobytes():
     # Not `ru_maxrss`, which a process inherits from its parent.
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imago.imaging.metadata_parts import MAX_BLOCK, MAX_XMP, MetadataParts, read_metadata
+from imago.imaging.metadata.metadata_parts import MAX_BLOCK, MAX_XMP, MetadataParts, read_metadata
 from tests.support.hostile_headers import chunk, segment
 from tests.support.images import encoded, picture
 

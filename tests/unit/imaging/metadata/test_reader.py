@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imago.core.images.results import Gps, Iptc, IptcPlace
-from imago.imaging.metadata import read_file
+from imago.imaging.metadata.reader import read_file
 from tests.support.descriptions import FORMATS, alternatives, described, digest_of, extended, iim, items, xmp
 from tests.support.exif_blocks import BYTE, Value, exif, text
 from tests.support.images import encoded

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from imago.core.images.places import ANYWHERE, PlaceFilter, place_conditions
+from imago.core.images.lists.places import ANYWHERE, PlaceFilter, place_conditions
 from imago.core.images.search.full_text import WordMatch, matching_ids, newest_matching
 from imago.core.images.search.text_folding import fold
 from imago.core.images.tags import normalize_tag

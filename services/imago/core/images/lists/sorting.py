@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from imago.core.images.filters import ImageFilter, matching
+from imago.core.images.lists.filters import ImageFilter, matching
 from imago.db.tables import images
 
 

@@ -15,11 +15,11 @@ import piexif
 from imago.core.images.model import ImageFormat
 from imago.core.images.results import Camera, ExifResult
 from imago.imaging.containers.ifd import Directories, NotTiff
-from imago.imaging.exif import dates, exposure, gps, lens, makernotes
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.exif.values import text
-from imago.imaging.header import PARSER_ERRORS, sniff
-from imago.imaging.metadata_parts import read_metadata
+from imago.imaging.formats.header import PARSER_ERRORS, sniff
+from imago.imaging.metadata.exif import dates, exposure, gps, lens, makernotes
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.exif.values import text
+from imago.imaging.metadata.metadata_parts import read_metadata
 
 ExifReader = Literal["ifd", "piexif"]
 

@@ -4,8 +4,8 @@ import re
 from datetime import date, datetime, time
 from typing import Any
 
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.exif.values import ascii_text
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.exif.values import ascii_text
 
 # The year comes first in every form that can't be misread. An hour is missing or blank where only the day is known.
 _MOMENT = re.compile(

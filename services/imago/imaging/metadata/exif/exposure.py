@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.exif.values import ascii_text, numbers, positive
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.exif.values import ascii_text, numbers, positive
 
 # Photographic sensitivity is a SHORT. This value says that the number is too large for it (EXIF 3.0, 4.6.6.7).
 _FULL = 65535

@@ -5,7 +5,7 @@ from typing import Any
 
 from imago.core.images.results import Gps
 from imago.imaging.containers.ifd import Tags
-from imago.imaging.exif.values import ascii_text, numbers, raw_bytes
+from imago.imaging.metadata.exif.values import ascii_text, numbers, raw_bytes
 
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)
 

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.exif.values import positive, text
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.exif.values import positive, text
 
 # What cameras write if they don't know the lens: dashes, zeros, and such words.
 _UNKNOWN = re.compile(

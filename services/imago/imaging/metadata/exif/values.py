@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import Any
 
-from imago.core.texts import clean_text
+from imago.core.text.cleaning import clean_text
 
 MAX_TEXT = 256
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from imago.core.images.results import Iptc
 from imago.imaging.containers.ifd import Tags
-from imago.imaging.exif.values import decoded, raw_bytes
-from imago.imaging.iptc import fields
+from imago.imaging.metadata.exif.values import decoded, raw_bytes
+from imago.imaging.metadata.iptc import fields
 
 _DESCRIPTION, _ARTIST, _COPYRIGHT = 0x010E, 0x013B, 0x8298
 _RATING, _RATING_PERCENT = 0x4746, 0x4749

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import islice
 
 from imago.core.images.results import IptcPlace
-from imago.core.texts import clean_text
-from imago.imaging.exif import dates
+from imago.core.text.cleaning import clean_text
+from imago.imaging.metadata.exif import dates
 
 MAX_LINE = 256
 MAX_PARAGRAPH = 4_000

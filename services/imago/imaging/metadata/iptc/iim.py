@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass, field
 
 from imago.core.images.results import Iptc, IptcPlace
-from imago.imaging.iptc import fields
+from imago.imaging.metadata.iptc import fields
 
 MAX_RECORD_BYTES = 2**20
 MAX_DATASETS = 4096

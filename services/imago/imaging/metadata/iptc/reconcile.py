@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from imago.core.images.results import Iptc, IptcPlace
-from imago.imaging.iptc.fields import place_or_none
-from imago.imaging.iptc.iim import IimFields
+from imago.imaging.metadata.iptc.fields import place_or_none
+from imago.imaging.metadata.iptc.iim import IimFields
 
 T = TypeVar("T", Iptc, IptcPlace)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from imago.core.images.results import Gps, Iptc, IptcPlace
-from imago.imaging.exif.gps import BELOW, signed_altitude
-from imago.imaging.iptc import fields
-from imago.imaging.iptc.xmp_tree import Properties, XmpValue, read_properties
+from imago.imaging.metadata.exif.gps import BELOW, signed_altitude
+from imago.imaging.metadata.iptc import fields
+from imago.imaging.metadata.iptc.xmp_tree import Properties, XmpValue, read_properties
 
 _DC = "http://purl.org/dc/elements/1.1/"
 _XMP = "http://ns.adobe.com/xap/1.0/"

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from imago.core.clients.model import Client
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.search.full_text import upsert_document
 from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
@@ -172,7 +172,7 @@ async def test_the_last_page_below_the_search_window_is_complete(db: Database, c
 async def test_the_number_of_camera_names_that_are_searched_is_limited(
     db: Database, client: Client, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imago.core.images.filters.MAX_CAMERAS", 2)
+    monkeypatch.setattr("imago.core.images.lists.filters.MAX_CAMERAS", 2)
     for camera, found in (("agfa", True), ("eos 0", True), ("eos 1", False)):
         page = await list_images(db, client.id, ImageFilter(camera=camera), limit=5)
         assert bool(page.items) == found, camera

@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from imago.core.clients.model import Client
-from imago.core.images.filters import ImageFilter
-from imago.core.images.places import Box, Circle, PlaceFilter, store_places
+from imago.core.images.lists.filters import ImageFilter
+from imago.core.images.lists.places import Box, Circle, PlaceFilter, store_places
+from imago.core.images.lists.sorting import NEWEST, RELEVANT, SORTS, Position, SortKey
 from imago.core.images.queries import ImageReads
 from imago.core.images.results import ExifResult, Gps, Place
-from imago.core.images.sorting import NEWEST, RELEVANT, SORTS, Position, SortKey
 from imago.core.times import utc_now
 from imago.db.engine import Database, RowScope
 from imago.db.tables import image_places, images

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from imago.core.errors import NotFound
-from imago.core.images.similar import Likeness, _numpy_cosines, _plain_cosines, find_similar, store_hashes
+from imago.core.images.lists.similar import Likeness, _numpy_cosines, _plain_cosines, find_similar, store_hashes
 from imago.db.engine import Database, RowScope
 from imago.db.tables import image_features, image_hashes
 from tests.support.samples import make_client, make_image

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.core.images.countries import country_name, country_names, find_country
+from imago.core.images.lists.countries import country_name, country_names, find_country
 
 
 def test_a_country_has_a_name_in_both_languages() -> None:

@@ -10,8 +10,8 @@ from imago.core.images.recognition.model import Features, Recognition
 from imago.core.images.results import ExifResult
 from imago.core.images.vision import VisionInput
 from imago.core.jobs.stage_outcomes import MAX_CAMERA, result_columns
-from imago.imaging.exif import parse
-from imago.imaging.exif.tags import Tag
+from imago.imaging.metadata.exif import parse
+from imago.imaging.metadata.exif.tags import Tag
 from tests.support.exif_blocks import Value, exif
 
 KINDS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1, 200: 1}

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from imago.imaging.exif import parse
-from imago.imaging.exif.dates import parse_moment
+from imago.imaging.metadata.exif import parse
+from imago.imaging.metadata.exif.dates import parse_moment
 from tests.support.exif_blocks import ASCII, UTF8, Value, exif, raw, text
 
 MODIFIED, TAKEN, DIGITIZED = 0x0132, 0x9003, 0x9004

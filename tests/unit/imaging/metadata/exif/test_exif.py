@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imago.core.images.results import ExifResult
-from imago.imaging.exif import parse, read_exif
+from imago.imaging.metadata.exif import parse, read_exif
 from tests.support.images import encoded, picture
 
 ORDINARY = piexif.dump(

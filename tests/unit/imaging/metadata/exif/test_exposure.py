@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.imaging.exif import parse
+from imago.imaging.metadata.exif import parse
 from tests.support.exif_blocks import ASCII, BYTE, DOUBLE, LONG, RATIONAL, SHORT, Value, exif, numbers, rational, text
 
 ISO, TYPE, STANDARD, RECOMMENDED, SPEED = 0x8827, 0x8830, 0x8831, 0x8832, 0x8833

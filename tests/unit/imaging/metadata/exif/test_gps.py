@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.imaging.exif import parse
+from imago.imaging.metadata.exif import parse
 from tests.support.exif_blocks import (
     ASCII,
     BYTE,

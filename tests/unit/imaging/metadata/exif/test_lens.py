@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.imaging.exif import parse
+from imago.imaging.metadata.exif import parse
 from tests.support.exif_blocks import DOUBLE, RATIONAL, Value, exif, numbers, rational, text
 
 SPECIFICATION, MODEL, DNG_LENS = 0xA432, 0xA434, 0xC630

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.imaging.exif.values import MAX_TEXT, ascii_text, numbers, text
+from imago.imaging.metadata.exif.values import MAX_TEXT, ascii_text, numbers, text
 
 
 @pytest.mark.parametrize(

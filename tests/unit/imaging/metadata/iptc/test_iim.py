@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imago.core.images.results import Iptc, IptcPlace
-from imago.imaging.iptc.iim import read_iim
+from imago.imaging.metadata.iptc.iim import read_iim
 from tests.support.descriptions import digest_of, iim
 
 EVERY = iim(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from imago.core.images.results import Iptc, IptcPlace
-from imago.imaging.iptc.exif_texts import read_texts
-from imago.imaging.iptc.iim import IimFields
-from imago.imaging.iptc.reconcile import reconcile
+from imago.imaging.metadata.iptc.exif_texts import read_texts
+from imago.imaging.metadata.iptc.iim import IimFields
+from imago.imaging.metadata.iptc.reconcile import reconcile
 
 XMP = Iptc(title="X", caption="Long caption of XMP", keywords=("x",))
 IIM = Iptc(title="I", caption="Long caption", keywords=("i",), place=IptcPlace(city="Oslo"))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imago.core.images.results import Gps, Iptc, IptcPlace
-from imago.imaging.iptc.xmp import read_xmp
+from imago.imaging.metadata.iptc.xmp import read_xmp
 from tests.support.descriptions import alternatives, items, xmp
 
 PLACE = IptcPlace("Harbour", "Marseille", "Provence", "France", "FRA")

@@ -7,10 +7,10 @@ and is bounded: a wanted tag of one or two directories, no names that need a dec
 import struct
 
 from imago.imaging.containers.ifd import Directories, Span
-from imago.imaging.exif.makernotes import canon, nikon, olympus, others
-from imago.imaging.exif.makernotes.note import MakerNote, Note
-from imago.imaging.exif.tags import Tag, TagTables
-from imago.imaging.exif.values import text
+from imago.imaging.metadata.exif.makernotes import canon, nikon, olympus, others
+from imago.imaging.metadata.exif.makernotes.note import MakerNote, Note
+from imago.imaging.metadata.exif.tags import Tag, TagTables
+from imago.imaging.metadata.exif.values import text
 
 
 def read(directories: Directories, tables: TagTables) -> MakerNote:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imago.imaging.containers.ifd import byte_order
-from imago.imaging.exif.lens import lens_name, specification
-from imago.imaging.exif.makernotes.note import MakerNote, Note
+from imago.imaging.metadata.exif.lens import lens_name, specification
+from imago.imaging.metadata.exif.makernotes.note import MakerNote, Note
 
 _SETTINGS, _SHOT, _LENS_MODEL = 0x0001, 0x0004, 0x0095
 _WANTED = frozenset({_SETTINGS, _SHOT, _LENS_MODEL})

@@ -3,9 +3,9 @@
 import struct
 
 from imago.imaging.containers.ifd import byte_order
-from imago.imaging.exif.exposure import sensitivity
-from imago.imaging.exif.lens import specified
-from imago.imaging.exif.makernotes.note import MakerNote, Note
+from imago.imaging.metadata.exif.exposure import sensitivity
+from imago.imaging.metadata.exif.lens import specified
+from imago.imaging.metadata.exif.makernotes.note import MakerNote, Note
 
 _ISO, _LENS = 0x0002, 0x0084
 _WANTED = frozenset({_ISO, _LENS})

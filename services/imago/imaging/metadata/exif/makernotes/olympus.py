@@ -3,8 +3,8 @@
 from typing import Any
 
 from imago.imaging.containers.ifd import Span, Tags, byte_order
-from imago.imaging.exif.lens import lens_name, specification
-from imago.imaging.exif.makernotes.note import MakerNote, Note
+from imago.imaging.metadata.exif.lens import lens_name, specification
+from imago.imaging.metadata.exif.makernotes.note import MakerNote, Note
 
 _EQUIPMENT = 0x2010
 _LENS_MODEL, _WIDEST, _WIDEST_AT_LONGEST, _SHORTEST, _LONGEST = 0x0203, 0x0205, 0x0206, 0x0207, 0x0208

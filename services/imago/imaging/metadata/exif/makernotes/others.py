@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from imago.imaging.containers.ifd import Tags, byte_order
-from imago.imaging.exif.exposure import sensitivity
-from imago.imaging.exif.lens import lens_name, specification
-from imago.imaging.exif.makernotes.note import MakerNote, Note
-from imago.imaging.exif.values import positive
+from imago.imaging.metadata.exif.exposure import sensitivity
+from imago.imaging.metadata.exif.lens import lens_name, specification
+from imago.imaging.metadata.exif.makernotes.note import MakerNote, Note
+from imago.imaging.metadata.exif.values import positive
 
 # Codes of Pentax and of Casio.
 _PENTAX_ISO = {3: 50, 4: 64, 5: 80, 6: 100, 7: 125, 8: 160, 9: 200, 10: 250, 11: 320, 12: 400, 13: 500, 14: 640}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imago.core.images.results import Camera
-from imago.imaging.exif import parse
+from imago.imaging.metadata.exif import parse
 from tests.support import exif_blocks as eb
 from tests.support.exif_blocks import (
     ASCII,
