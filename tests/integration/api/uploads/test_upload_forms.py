@@ -15,7 +15,7 @@ import httpx
 import pytest
 import requests
 from aiohttp import FormData
-from tests.integration.api.test_upload import assert_nothing_left
+from tests.integration.api.uploads.test_upload import assert_nothing_left
 
 from imago.cli.http_client import Target
 from imago.cli.uploading import upload_all
