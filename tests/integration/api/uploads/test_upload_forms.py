@@ -15,11 +15,11 @@ import httpx
 import pytest
 import requests
 from aiohttp import FormData
-from tests.integration.api.uploads.test_upload import assert_nothing_left
 
 from imago.cli.http_client import Target
 from imago.cli.uploading import upload_all
 from tests.integration.api.conftest import Api, Tenant
+from tests.integration.api.uploads.test_upload import assert_nothing_left
 from tests.support.images import encoded
 
 DATA = encoded()
