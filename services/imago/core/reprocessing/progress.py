@@ -11,7 +11,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago import failpoints
 from imago.core.images.changes import start_runs
 from imago.core.images.locks import lock_image
 from imago.core.jobs.stages import OPEN_STATUSES, Priority, StageStatus
@@ -22,6 +21,7 @@ from imago.core.reprocessing.selecting import Matching, stages_to_run
 from imago.core.times import utc_now
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import image_stages, reprocess_jobs, reprocess_runs
+from imago.runtime import failpoints
 
 # Images whose end one transaction counts.
 _ENDED = 500

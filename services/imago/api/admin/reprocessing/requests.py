@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from imago.api.requests import LocalTime, Moment, StrictSchema, text_field
+from imago.api.http.requests import LocalTime, Moment, StrictSchema, text_field
 from imago.core.images.tags import MAX_TAG_LENGTH
 from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, Stage
 from imago.core.reprocessing.model import DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE

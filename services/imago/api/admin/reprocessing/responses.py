@@ -6,7 +6,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
-from imago.api.paging import next_cursor
+from imago.api.http.paging import next_cursor
 from imago.core.jobs.stages import ImageStatus, Stage
 from imago.core.reprocessing.model import Phase, ReprocessJob
 

@@ -11,12 +11,12 @@ from imago.api.admin.reprocessing.responses import (
     reprocess_jobs_response,
 )
 from imago.api.auth.permissions import ADMIN_OR_MANAGER, allow
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.paging import PageQuery, decode_id
+from imago.api.http.request_context import actor_of
+from imago.api.http.requests import entity_ref
+from imago.api.http.services import DATABASE, SETTINGS
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import PageQuery, decode_id
-from imago.api.request_context import actor_of
-from imago.api.requests import entity_ref
-from imago.api.services import DATABASE, SETTINGS
 from imago.core.errors import Conflict, NotFound, NothingSelected, Unprocessable
 from imago.core.reprocessing.jobs import (
     JobPatch,
