@@ -34,6 +34,7 @@ async def test_a_job_is_created_listed_changed_and_deleted_and_audited(api: Api,
     recorded = [(record["action"], record["details"]["job"]) for record in log["items"][:3]]
     actions = ("reprocess-job.deleted", "reprocess-job.changed", "reprocess-job.created")
     assert recorded == [(action, job["uuid"]) for action in actions]
+    assert all(record["actor"] == "admin" and record["request_id"] for record in log["items"][:3])
 
 
 async def test_a_dry_run_only_counts(api: Api, tenant: Tenant) -> None:
