@@ -19,6 +19,7 @@ class ConditionType(StrEnum):
     CREDENTIALS = "CredentialsIssued"
     QUOTA = "QuotaApplied"
     STREAMS = "StreamsReady"
+    COMPLETE = "Complete"
 
 
 class Reason(StrEnum):
@@ -38,6 +39,9 @@ class Reason(StrEnum):
     API_REFUSED = "ApiRefused"
     NATS_UNAVAILABLE = "NatsUnavailable"
     KUBERNETES_REFUSED = "KubernetesRefused"
+    CLIENT_FOREIGN = "ClientForeign"
+    NOTHING_SELECTED = "NothingSelected"
+    JOB_DELETED = "JobDeleted"
 
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"

@@ -13,6 +13,8 @@ from imago_operator.context import OperatorContext
 from imago_operator.reconciler.deletion import finalize
 from imago_operator.reconciler.reconcile import reconcile
 from imago_operator.reconciler.reconciliation import ReconcileResult
+from imago_operator.reprocessing.reconcile import finalize_job, reconcile_job
+from imago_operator.reprocessing.spec import REPROCESS_PLURAL
 from imago_operator.resource import GROUP, KOPF_PREFIX, PLURAL, VERSION, ResourceRef, ref_of
 from imago_operator.sweep import Sweeper
 
@@ -20,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # Seconds between retries of a failed reconciliation: short after a first failure, and soon enough after a long outage.
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
+# How often the counts of a reprocess job are read.
+JOB_SECONDS = 10.0
 
 Reconciler = Callable[[OperatorContext, ResourceRef], Awaitable[ReconcileResult]]
 
@@ -46,6 +50,14 @@ class Handlers:
     async def handle_deletion(self, body: kopf.Body, retry: int, **_: Any) -> None:
         """Clean up after a deleted resource."""
         await self._run("deletion", finalize, body, retry)
+
+    async def handle_job(self, body: kopf.Body, retry: int = 0, **_: Any) -> None:
+        """Reconcile an ImagoReprocess that was created or changed, and follow its job."""
+        await self._run("job", reconcile_job, body, retry)
+
+    async def handle_job_deletion(self, body: kopf.Body, retry: int, **_: Any) -> None:
+        """Delete the job of a deleted ImagoReprocess."""
+        await self._run("job-deletion", finalize_job, body, retry)
 
     def initial_delay(self, body: kopf.Body, **_: Any) -> float:
         """Return the seconds until the timer first runs: 0 for a restored resource, which Kopf takes for handled."""
@@ -94,9 +106,19 @@ def build_registry(handlers: Handlers, *, resync_seconds: float) -> kopf.Operato
     kopf.timer(
         GROUP, VERSION, PLURAL, id="interval", interval=resync_seconds, initial_delay=handlers.initial_delay, **options
     )(handlers.handle_interval)
+    _register_jobs(registry, handlers, seconds=min(resync_seconds, JOB_SECONDS))
     kopf.on.login(registry=registry)(log_in)
     kopf.on.probe(registry=registry, id="sweeper")(handlers.probe)
     return registry
+
+
+def _register_jobs(registry: kopf.OperatorRegistry, handlers: Handlers, *, seconds: float) -> None:
+    options: dict[str, Any] = {"registry": registry, "when": handlers.is_responsible}
+    for decorator in (kopf.on.create, kopf.on.update, kopf.on.resume):
+        decorator(GROUP, VERSION, REPROCESS_PLURAL, id="reconcile-job", **options)(handlers.handle_job)
+    kopf.on.delete(GROUP, VERSION, REPROCESS_PLURAL, id="finalize-job", **options)(handlers.handle_job_deletion)
+    timer = kopf.timer(GROUP, VERSION, REPROCESS_PLURAL, id="interval-job", interval=seconds, **options)
+    timer(handlers.handle_job)
 
 
 def log_in(**_: Any) -> kopf.ConnectionInfo:

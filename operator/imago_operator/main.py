@@ -22,6 +22,7 @@ from imago_operator.apis.kubernetes import FIELD_MANAGER, Kubernetes, Kubernetes
 from imago_operator.context import OperatorContext
 from imago_operator.handlers import Handlers, build_registry
 from imago_operator.reconciler.workers import TemplatesInvalid, read_templates
+from imago_operator.reprocessing.spec import REPROCESS_PLURAL
 from imago_operator.resource import FINALIZER, GROUP, KOPF_PREFIX, PLURAL, VERSION
 from imago_operator.settings import OperatorSettings, load_operator_settings, settings_names
 from imago_operator.sweep import Sweeper
@@ -97,18 +98,18 @@ def emit_event(body: Object, *, warning: bool, reason: str, message: str) -> Non
 
 
 async def wait_for_crd(kubernetes: Kubernetes) -> None:
-    """Wait until the API server serves ImagoClients, because Kopf discovers the resource only when it starts."""
+    """Wait until the API server serves the resources, because Kopf discovers them only when it starts."""
     for _ in range(CRD_ATTEMPTS):
         try:
             served = await kubernetes.get(f"/apis/{GROUP}/{VERSION}") or {}
-            if any(resource["name"] == PLURAL for resource in served.get("resources", ())):
+            if {PLURAL, REPROCESS_PLURAL} <= {resource["name"] for resource in served.get("resources", ())}:
                 return
-            problem = "the CRD is not installed"
+            problem = "a CRD is not installed"
         except KubernetesUnavailable as error:
             problem = f"the API server is unavailable: {error}"
         log.warning("crd.missing", problem=problem)
         await asyncio.sleep(CRD_SECONDS)
-    raise kopf.PermanentError(f"ImagoClients are not served: {problem}")
+    raise kopf.PermanentError(f"Imago's resources are not served: {problem}")
 
 
 async def serve(settings: OperatorSettings, shared: Settings) -> None:

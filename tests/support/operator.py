@@ -29,6 +29,7 @@ OPERATOR_KEY = "the operator's key of the cluster tests"
 ACCOUNT = "imago-operator"
 RESYNC, SWEEP = 5, 5
 CRD = ROOT / "k8s/crds/imago.dev_imagoclients.yaml"
+REPROCESS_CRD = ROOT / "k8s/crds/imago.dev_imagoreprocesses.yaml"
 SCALED_OBJECT_CRD = "config/crd/bases/keda.sh_scaledobjects.yaml"
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
@@ -186,6 +187,12 @@ def rules(release: str, watched: list[str]) -> list[Object]:
         [
             {"apiGroups": ["imago.dev"], "resources": ["imagoclients"], "verbs": ["get", "list", "watch", "patch"]},
             {"apiGroups": ["imago.dev"], "resources": ["imagoclients/status"], "verbs": ["patch"]},
+            {
+                "apiGroups": ["imago.dev"],
+                "resources": ["imagoreprocesses"],
+                "verbs": ["get", "list", "watch", "patch", "delete"],
+            },
+            {"apiGroups": ["imago.dev"], "resources": ["imagoreprocesses/status"], "verbs": ["patch"]},
         ],
     )
     names = ["kube-system", *watched]
@@ -360,6 +367,7 @@ def install(cluster: Access, watched: list[str], release: str) -> None:
     if not scaled.is_file():
         raise Missing("KEDA's CRDs are missing: run `hack/cluster-binaries.sh keda`")
     cluster.apply(manifest=CRD)
+    cluster.apply(manifest=REPROCESS_CRD)
     cluster.apply(manifest=scaled)
     names = [release, *watched]
     cluster.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names))

@@ -17,6 +17,8 @@ from imago_operator.apis.http_client import CONNECTION_ERRORS, TRANSIENT_STATUSE
 
 RETRIES = RetryPolicy(attempts=3, first_delay=0.5)
 
+_JOBS = "/admin/reprocess-jobs"
+
 
 class ApiUnavailable(Exception):
     """Imago's API does not reply, or replies with a transient error; the request may have taken effect."""
@@ -24,6 +26,10 @@ class ApiUnavailable(Exception):
 
 class ApiRefused(Exception):
     """Imago's API rejected the request and would reject it again; the text is the API's."""
+
+
+class NothingSelected(ApiRefused):
+    """No image matches the selection of a reprocess job."""
 
 
 class ClientOwned(Exception):
@@ -60,6 +66,24 @@ class ClientState:
     usage: Mapping[str, int]
     keys: dict[str, RegisteredKey]
     erasure: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A reprocess job as Imago stores it."""
+
+    id: int
+    uuid: UUID
+    phase: str
+    images_per_minute: int
+    suspended: bool
+    counts: Mapping[str, int]
+    completed_at: datetime | None
+
+    @property
+    def completed(self) -> bool:
+        """Whether the runs of all images have ended."""
+        return self.completed_at is not None
 
 
 class ImagoApi(HttpClient):
@@ -100,6 +124,23 @@ class ImagoApi(HttpClient):
     async def revoke_key(self, client: UUID, key_id: str, *, owner: str) -> None:
         """Revoke a key immediately, if it exists."""
         await self._request("delete-key", "DELETE", f"/auth/clients/{client}/keys/{key_id}", query={"owner": owner})
+
+    async def get_job(self, job: UUID) -> JobState | None:
+        """Return a reprocess job; None if it does not exist."""
+        reply = await self._request("get-job", "GET", f"{_JOBS}/{job}")
+        return None if reply.status == 404 else _job(reply.body)
+
+    async def create_job(self, body: Mapping[str, Any]) -> JobState:
+        """Create a reprocess job, or return the one with the uuid of the body; raise NothingSelected."""
+        return _job((await self._request("create-job", "POST", _JOBS, body=body)).body)
+
+    async def change_job(self, job: UUID, body: Mapping[str, Any]) -> JobState:
+        """Change the rate of a reprocess job, suspend or resume it."""
+        return _job(await self._request_found("change-job", "PATCH", f"{_JOBS}/{job}", body=body))
+
+    async def delete_job(self, job: UUID) -> None:
+        """Delete a reprocess job, if it exists."""
+        await self._request("delete-job", "DELETE", f"{_JOBS}/{job}")
 
     async def _put_key(self, client: UUID, key_id: str, body: Mapping[str, Any], *, owner: str) -> RegisteredKey:
         path = f"/auth/clients/{client}/keys/{key_id}"
@@ -156,6 +197,8 @@ def _error_of(reply: HttpReply) -> Exception:
         return ApiUnavailable(f"{reply.status}: {detail}")
     if isinstance(reply.body, dict) and reply.body.get("code") == "client-owned":
         return ClientOwned(detail)
+    if isinstance(reply.body, dict) and reply.body.get("code") == "nothing-selected":
+        return NothingSelected(detail)
     if reply.status == 409:
         return _ApiConflict(detail)
     if reply.status in (401, 403):
@@ -184,6 +227,21 @@ def _client(body: Any) -> ClientState:
             usage=body["usage"],
             keys={item["key_id"]: _key(item) for item in body["keys"]},
             erasure=body["erasure"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_imago(error) from None
+
+
+def _job(body: Any) -> JobState:
+    try:
+        return JobState(
+            id=body["id"],
+            uuid=UUID(body["uuid"]),
+            phase=body["phase"],
+            images_per_minute=body["images_per_minute"],
+            suspended=body["suspended"],
+            counts=body["counts"],
+            completed_at=_optional_time(body["completed_at"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _not_imago(error) from None

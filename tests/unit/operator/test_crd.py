@@ -11,15 +11,19 @@ from devtools.photos import ROOT
 from imago.api.clients.requests import MAX_GRACE_SECONDS
 from imago.core.clients.model import Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
-from imago.core.jobs.stages import PIPELINE_STAGES
+from imago.core.jobs.stages import PIPELINE_STAGES, STAGES
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
+from imago.core.reprocessing.model import DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE
 from imago_operator import resource
 from imago_operator.conditions import ConditionType, Reason
+from imago_operator.reprocessing.spec import REPROCESS_KIND, REPROCESS_PLURAL, read_reprocess_spec
 
 CRD = yaml.safe_load((ROOT / "k8s/crds/imago.dev_imagoclients.yaml").read_text())
 VERSION = CRD["spec"]["versions"][0]
 SCHEMA = VERSION["schema"]["openAPIV3Schema"]
 SPEC = SCHEMA["properties"]["spec"]["properties"]
+REPROCESS_CRD = yaml.safe_load((ROOT / "k8s/crds/imago.dev_imagoreprocesses.yaml").read_text())
+REPROCESS_SCHEMA = REPROCESS_CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 SAMPLES = sorted((ROOT / "k8s/samples").glob("*.yaml"))
 
 
@@ -53,6 +57,15 @@ def test_the_crds_names_are_those_that_the_operator_watches() -> None:
     )
     assert (names["shortNames"], names["categories"], CRD["spec"]["scope"]) == (["imc"], ["imago"], "Namespaced")
     assert VERSION["subresources"] == {"status": {}}
+
+
+def test_reprocess_jobs_have_the_names_stages_and_limits_of_the_operator_and_the_api() -> None:
+    names = REPROCESS_CRD["spec"]["names"]
+    assert (names["plural"], names["kind"], names["shortNames"]) == (REPROCESS_PLURAL, REPROCESS_KIND, ["imr"])
+    spec = REPROCESS_SCHEMA["properties"]["spec"]["properties"]
+    assert spec["selection"]["properties"]["stages"]["items"]["enum"] == [str(stage) for stage in STAGES]
+    rate = spec["imagesPerMinute"]
+    assert (rate["default"], rate["maximum"]) == (DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE)
 
 
 def test_printed_columns_refer_to_existing_fields() -> None:
@@ -100,8 +113,13 @@ def test_rules_have_messages_and_lists_have_bounds() -> None:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_samples_match_the_schema(path: Any) -> None:
-    found = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "ImagoClient"]
-    assert found
+    documents = list(yaml.safe_load_all(path.read_text()))
+    found = [doc for doc in documents if doc["kind"] == "ImagoClient"]
+    jobs = [doc for doc in documents if doc["kind"] == REPROCESS_KIND]
+    assert found or jobs
+    for document in jobs:
+        jsonschema.validate(document, closed(REPROCESS_SCHEMA))
+        read_reprocess_spec(document)
     for document in found:
         jsonschema.validate(document, closed(SCHEMA))
         document["metadata"] |= {"namespace": "n", "uid": "u"}

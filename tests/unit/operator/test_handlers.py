@@ -98,6 +98,8 @@ async def test_a_resource_that_is_not_reconciled_is_reported_until_it_is(world: 
 async def test_the_ids_under_which_kopf_stores_progress_do_not_change(world: FakeWorld) -> None:
     handlers, _ = await handlers_of(world)
     registry = build_registry(handlers, resync_seconds=30)
-    assert {handler.id for handler in registry._changing.get_all_handlers()} == {"reconcile", "finalize"}
+    assert {handler.id for handler in registry._changing.get_all_handlers()} == {
+        *("reconcile", "finalize", "reconcile-job", "finalize-job"),
+    }
     timers = [(handler.id, handler.interval) for handler in registry._spawning.get_all_handlers()]
     assert timers == [("interval", 30)]

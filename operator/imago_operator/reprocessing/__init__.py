@@ -1,0 +1,1 @@
+"""ImagoReprocess: a resource that stands for a reprocess job."""
