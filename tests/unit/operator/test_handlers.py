@@ -102,4 +102,4 @@ async def test_the_ids_under_which_kopf_stores_progress_do_not_change(world: Fak
         *("reconcile", "finalize", "reconcile-job", "finalize-job"),
     }
     timers = [(handler.id, handler.interval) for handler in registry._spawning.get_all_handlers()]
-    assert timers == [("interval", 30)]
+    assert timers == [("interval", 30), ("interval-job", 10)]
