@@ -14,14 +14,14 @@ COLOURS = ("red", "green", "blue")
 DIMS, SIDE, LENGTH = 8, 16, 6
 
 
-def write_model(directory: Path, *, dims: int = DIMS, **config: Any) -> Path:
+def write_model(directory: Path, **config: Any) -> Path:
     """Write a model whose vectors are the mean colour of an image, and the colours that a text names.
 
     Other words have one direction, which no image is near. `config` replaces entries of config.json.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    onnx.save(_visual(dims), directory / "visual.onnx")
-    onnx.save(_textual(dims), directory / "textual.onnx")
+    onnx.save(_visual(DIMS), directory / "visual.onnx")
+    onnx.save(_textual(DIMS), directory / "textual.onnx")
     _tokenizer().save(str(directory / "tokenizer.json"))
     names = ("visual.onnx", "textual.onnx", "tokenizer.json")
     defaults = {

@@ -10,7 +10,6 @@ from pathlib import Path
 import structlog
 from PIL import Image
 
-from imago.cancellation import end_tasks
 from imago.core.images.search.query_embedding import QueryEmbedding
 from imago.core.jobs.failures import StageFailure
 from imago.core.jobs.stages import Stage
@@ -19,8 +18,9 @@ from imago.embedding.model import TEXTUAL, TOKENIZER, VISUAL, EmbeddingModel, lo
 from imago.embedding.queries import EMBED_SECONDS, READERS, EmbeddedQueries
 from imago.embedding.texts import EMBED_TEXTS_FUNCTION, EMBED_TEXTS_TASK
 from imago.imaging.sandbox.pool import ChildPool
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 from imago.telemetry.query_readings import reading_observer
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ from imago.cli.clients import client
 from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.jobs.stages import WORKER_STAGES
+from imago.runtime.startup import StartupError, raise_file_limit
 from imago.settings import Settings, load_settings
-from imago.startup import StartupError, raise_file_limit
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -77,6 +77,8 @@ clients = sa.Table(
     sa.Column("ocr_languages", Json, nullable=False),
     sa.Column("description_language", sa.Text, nullable=False),
     sa.Column("ai_budget_policy", sa.Text),  # None: the server's default.
+    sa.Column("weight", sa.Integer, nullable=False, server_default="1"),  # The client's share of a lane.
+    sa.Column("concurrency", sa.Integer),  # The most runs of a stage in progress; None: no limit.
     sa.Column("managed_by", sa.Text),
     sa.Column("owner", sa.Text),
     sa.Column("active", sa.Boolean, nullable=False),
@@ -171,6 +173,8 @@ images = sa.Table(
     sqlite_autoincrement=True,
 )
 
+_OPEN = sa.text("status IN ('pending', 'running', 'retrying')")
+_RUNNING = sa.text("status = 'running'")
 _HELD = sa.text("status = 'retrying' AND error_code = 'ai-budget-exhausted'")
 
 # One row per image and stage: the state of its current run. Reprocessing increments `run`, each claim of a worker
@@ -197,16 +201,42 @@ image_stages = sa.Table(
     sa.Column("sequence", sa.BigInteger),
     sa.Column("message_id", sa.Text),
     sa.Column("published_at", UtcDateTime),
+    sa.Column("priority", sa.Text, nullable=False, server_default="live"),
+    # Orders the runs of a client. Until then the run cannot be claimed: it was parked, or its first lease lasts.
+    sa.Column("ready_at", UtcDateTime, nullable=False, server_default="1970-01-01 00:00:00.000000"),
     sa.Index("ix_image_stages_client_id_lane", "client_id", "lane"),
     sa.Index(
-        "ix_image_stages_open",
-        "published_at",
-        postgresql_where=sa.text("status IN ('pending', 'running', 'retrying')"),
-        sqlite_where=sa.text("status IN ('pending', 'running', 'retrying')"),
+        "ix_image_stages_ready",
+        *("lane", "stage", "client_id", "priority", "ready_at", "image_id"),
+        postgresql_where=_OPEN,
+        sqlite_where=_OPEN,
     ),
+    sa.Index("ix_image_stages_open", "published_at", postgresql_where=_OPEN, sqlite_where=_OPEN),
+    sa.Index("ix_image_stages_running", "client_id", "stage", postgresql_where=_RUNNING, sqlite_where=_RUNNING),
     sa.Index("ix_image_stages_stream_sequence", "stream", "sequence"),
     # Stages that wait for an AI budget; usually none.
     sa.Index("ix_image_stages_held", "client_id", postgresql_where=_HELD, sqlite_where=_HELD),
+)
+
+# How much of a stage's time in a lane each client has had, divided by its weight: the client with the least is served
+# next (docs/fairness.md). A row that is `idle` is left out; `touched_at` is when work of the client was last published.
+virtual_times = sa.Table(
+    "virtual_times",
+    metadata,
+    sa.Column("lane", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("priority", sa.Text, primary_key=True),
+    sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("estimate", sa.Double, nullable=False),  # The seconds that the client's next run will probably take.
+    sa.Column("idle", sa.Boolean, nullable=False),
+    sa.Column("touched_at", UtcDateTime, nullable=False),
+    sa.Index(
+        "ix_virtual_times_busy",
+        *("lane", "stage", "priority"),
+        postgresql_where=sa.text("NOT idle"),
+        sqlite_where=sa.text("NOT idle"),
+    ),
 )
 
 # The primary key ensures a single result per run. The results of runs before the last successful one are deleted.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 CONFIG, VISUAL, TEXTUAL, TOKENIZER = "config.json", "visual.onnx", "textual.onnx", "tokenizer.json"
 

@@ -15,7 +15,7 @@ from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
 from imago.embedding.model import EmbeddingModel
 from imago.embedding.texts import EMBED_TEXTS_TASK
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 
 log = structlog.get_logger(__name__)
 

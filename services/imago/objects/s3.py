@@ -34,8 +34,8 @@ from imago.objects.store import (
     T,
     UrlRequest,
 )
+from imago.runtime.startup import StartupError
 from imago.settings.storage import StorageSettings
-from imago.startup import StartupError
 
 # The size of a multipart upload's parts. S3 allows at most 10,000 parts, all but the last of at least 5 MiB. Some
 # compatible stores also require all but the last to have the same size.

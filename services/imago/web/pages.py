@@ -11,7 +11,7 @@ from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 from imago.web.fetch import FetchedPage, PageFetcher
 
 log = structlog.get_logger(__name__)

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.web_urldispatcher import AbstractRoute
 
-from imago.api.app import add_routes
 from imago.api.auth import key_cache
 from imago.api.auth.permissions import Permission, permission_of
 from imago.api.auth.tokens import Tokens
+from imago.api.server.app import add_routes
 from imago.core.clients import keys
 from imago.core.clients.audit import IMAGO
 from imago.core.clients.changes import deactivate_client

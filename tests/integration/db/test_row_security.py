@@ -11,7 +11,7 @@ from imago.core.clients.model import Client
 from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
 from imago.core.images.changes import delete_image, reprocess, set_user_metadata
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from imago.db.tables import (
     api_keys,

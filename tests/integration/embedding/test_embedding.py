@@ -15,7 +15,7 @@ from devtools.waiting import until
 from imago.bootstrap.embedding import check_embedding, image_embedding, query_embedding
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image, reprocess
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.model import original_key
 from imago.core.images.queries import get_stages
 from imago.core.images.search.pages import ImageSearch, SearchPage
@@ -29,8 +29,8 @@ from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import image_concepts, image_embeddings
 from imago.objects.local import LocalStore
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 from imago.worker.stages.base import StageTools
 from imago.worker.stages.embed import EmbedStage
 from tests.support.embedding_model import write_model

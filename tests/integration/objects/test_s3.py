@@ -24,8 +24,8 @@ from imago.objects.factory import build_store
 from imago.objects.s3 import PART_BYTES, S3Store
 from imago.objects.s3_reader import RangeReader
 from imago.objects.store import StorageFull, StorageUnavailable, UrlRequest
+from imago.runtime.startup import StartupError
 from imago.settings import load_settings
-from imago.startup import StartupError
 from tests.integration.objects.conftest import s3_settings
 
 

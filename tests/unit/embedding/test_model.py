@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imago.embedding.model import TEXTUAL, TOKENIZER, VISUAL, load_model
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 from tests.support.embedding_model import write_model
 
 

@@ -8,9 +8,9 @@ from aiohttp import web
 from imago.api.ai.requests import DraftTaskBody, SummarizeBody
 from imago.api.ai.responses import SummaryResponse, TaskDraftResponse, summary_response, task_draft_response
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.services import AI, SETTINGS
 from imago.api.openapi.decorators import documented, reads_json
-from imago.api.services import AI, SETTINGS
 from imago.core.ai_usage.model import BUDGET_CODE, CallContext, CallKind, next_month
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.clients.model import Client

@@ -11,12 +11,11 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
-from imago import failpoints
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.request_context import IMAGE
+from imago.api.http.services import UPLOADS, UploadServices
 from imago.api.openapi.decorators import documented
-from imago.api.request_context import IMAGE
-from imago.api.services import UPLOADS, UploadServices
 from imago.api.uploads.deadline import UploadDeadline
 from imago.api.uploads.form import UploadForm
 from imago.api.uploads.idempotency import fingerprint, idempotent, requested_key
@@ -45,8 +44,9 @@ from imago.core.uploads.idempotency import Completion, FirstResponse, KeyLease
 from imago.core.uploads.intents import abandon_upload
 from imago.core.uploads.model import AcceptedImage, InlineThumbnail, NewImage
 from imago.db.engine import DatabaseUnavailable
-from imago.imaging.header import probe
+from imago.imaging.formats.header import probe
 from imago.objects.store import StorageUnavailable
+from imago.runtime import failpoints
 from imago.settings import Settings
 from imago.settings.uploads import MB
 from imago.telemetry import metrics

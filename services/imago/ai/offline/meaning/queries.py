@@ -11,7 +11,7 @@ from imago.core.images.search.query_meaning import WeightedConcept
 from imago.core.images.search.recent import ObserveReading, RecentQueries, ignore_reading
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 
 log = structlog.get_logger(__name__)
 

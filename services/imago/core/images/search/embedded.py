@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from imago.core.images.filters import ImageFilter, all_conditions
+from imago.core.images.lists.filters import ImageFilter, all_conditions
 from imago.core.images.search.full_text import matching_ids
 from imago.core.images.search.meaning import MIN_SCORE
 from imago.core.images.search.query_embedding import QueryVector
