@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from helm_python.chart import Chart
 
-from imago.core.jobs.stages import OPTIONAL_STAGES, WORKER_STAGES, server_workers
+from imago.core.jobs.stages import WORKER_STAGES
 from imago_operator.reconciler.workers import build_workers, read_templates
 from imago_operator.resource import ResourceRef
 from imago_operator.settings import OperatorSettings
@@ -112,7 +112,7 @@ def test_the_operator_builds_workers_from_the_templates(rendered: Rendered, tmp_
         return
     built = workers(rendered, tmp_path)
     assert "$(" not in str(built)
-    kinds = [kind for kind in server_workers(OPTIONAL_STAGES) if rendered.values["workers"][kind]["enabled"]]
+    kinds = [kind for kind in WORKER_STAGES if rendered.values["workers"][kind]["enabled"]]
     deployments = {item["metadata"]["name"]: item for item in built if item["kind"] == "Deployment"}
     assert len(deployments) == len(kinds)
     for item in built:
