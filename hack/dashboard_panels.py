@@ -264,6 +264,55 @@ PIPELINE = Dashboard(
                 ],
             ),
         ],
+        "Limits": [
+            Panel(
+                "Memory of requests, by API pod",
+                "percentunit",
+                "Share of REQUEST_MEMORY_MB that requests in progress hold. One client alone gets at most two thirds.",
+                [
+                    (
+                        f"{_total('imago_request_memory_bytes', 'instance')}"
+                        f" / {_total('imago_request_memory_limit_bytes', 'instance')}",
+                        "{{instance}}",
+                    )
+                ],
+            ),
+            Panel(
+                "Requests and connections refused by limits",
+                "reqps",
+                "Refusals a second. client: its share is used up; process, connections: add pods, or raise the limit.",
+                [
+                    (_rate("imago_request_memory_refused_total", "of, limit"), "memory of a {{of}}, by {{limit}}"),
+                    (f"sum(rate({_of('imago_connections_refused_total')}[$__rate_interval]))", "connections"),
+                    (_rate("imago_rate_limited_total", "of"), "rate of a {{of}}"),
+                ],
+            ),
+            Panel(
+                "Connections closed, by reason",
+                "ops",
+                "no-header and slow-reader: the client kept the server waiting; idle: closed to make room.",
+                [(_rate("imago_connections_closed_total", "reason"), "{{reason}}")],
+            ),
+            Panel(
+                "Child processes that ended, by cause",
+                "short",
+                "Per hour, without those ended by a limit of time. Each ended an attempt of a stage, or read a page.",
+                [(f"sum by (cause) (increase({_of('imago_child_exits_total')}[1h]))", "{{cause}}")],
+            ),
+            Panel(
+                "Dead letters of costly files",
+                "short",
+                "Stages that ended as a dead letter because their file took too much time or memory, per hour.",
+                [
+                    (
+                        "sum by (stage, error_code) (increase("
+                        + _of("imago_dead_letters_total", 'error_code=~"cpu-limit|out-of-memory|stage-timeout"')
+                        + "[1h]))",
+                        "{{stage}} {{error_code}}",
+                    )
+                ],
+            ),
+        ],
     },
 )
 

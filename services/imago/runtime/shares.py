@@ -82,8 +82,11 @@ class FairShares:
 
     @contextmanager
     def hold_now(self, holder: Hashable, size: int) -> Iterator[None]:
-        """Hold `size` during the block; raise ShareExhausted if the holder can't have it immediately."""
-        if not self._available(holder, size):
+        """Hold `size` during the block; raise ShareExhausted if the holder can't have it immediately.
+
+        It is not behind the holder's own requests that wait: a large one would get all its small ones refused.
+        """
+        if not self._shares.fits(holder, size, newcomers=self._newcomers()):
             raise self._exhausted(holder, size)
         self._shares.take(holder, size)
         try:
@@ -94,7 +97,8 @@ class FairShares:
     @asynccontextmanager
     async def hold(self, holder: Hashable, size: int = 1, *, timeout: float) -> AsyncIterator[None]:
         """Hold `size` during the block, after waiting up to `timeout` seconds for it; raise ShareExhausted."""
-        if self._available(holder, size):
+        # Behind the holder's own requests that wait already.
+        if holder not in self._queues and self._shares.fits(holder, size, newcomers=self._newcomers()):
             self._shares.take(holder, size)
         else:
             await self._wait(holder, size, timeout)
@@ -102,10 +106,6 @@ class FairShares:
             yield
         finally:
             self._give_back(holder, size)
-
-    def _available(self, holder: Hashable, size: int) -> bool:
-        # Behind the holder's own requests that wait already.
-        return holder not in self._queues and self._shares.fits(holder, size, newcomers=self._newcomers())
 
     def _newcomers(self) -> bool:
         return any(self._shares.held(holder) == 0 for holder in self._queues)

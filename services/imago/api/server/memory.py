@@ -1,10 +1,10 @@
-"""The memory of a process for what requests hold: JSON bodies, and large responses.
+"""The memory of a process for what requests hold: JSON bodies, large responses, parts of uploads, and fetched pages.
 
 Each holder, mostly a client, has a fair share of it (`imago.runtime.shares`).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
 
 from aiohttp import web
@@ -22,6 +22,9 @@ REQUEST_BYTES = 32 * 1024
 
 # Most requests end within a second.
 _RETRY_SECONDS = 1
+
+# How long an upload waits for memory; clients have longer timeouts. Meanwhile nothing of its body is read.
+_WAIT_SECONDS = 10.0
 
 
 def holder_of(request: web.Request) -> UUID | str:
@@ -41,6 +44,15 @@ def memory_now(request: web.Request, size: int, *, of: str) -> Iterator[None]:
     memory = request.app[MEMORY]
     with _refusals(memory, of), memory.hold_now(holder_of(request), size):
         yield
+
+
+@asynccontextmanager
+async def memory_soon(request: web.Request, size: int, *, of: str) -> AsyncIterator[None]:
+    """Hold memory during the block, after waiting some seconds for it; raise the errors of `memory_now`."""
+    memory = request.app[MEMORY]
+    with _refusals(memory, of):
+        async with memory.hold(holder_of(request), size, timeout=_WAIT_SECONDS):
+            yield
 
 
 @contextmanager
