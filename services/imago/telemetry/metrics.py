@@ -226,6 +226,16 @@ AI_BREAKER_BLIND = Counter(
     "imago_ai_breaker_blind_total",
     "Uses of a breaker's local copy because its shared state was unavailable.",
 )
+OCR_READINGS = Counter(
+    "imago_ocr_readings_total",
+    "Images whose text was read, by the engine whose reading was chosen.",
+    ["engine"],
+)
+MODERATION_SCORES = Histogram(
+    "imago_moderation_scores",
+    "Moderation scores of images, 0 to 1; only with MODERATION=score.",
+    buckets=(0.1, 0.3, 0.5, 0.8, 1),
+)
 OCR_FALLBACKS = Counter(
     "imago_ocr_fallbacks_total",
     "Pages that OCR read a second time, by the reading used: first, second, failed.",
