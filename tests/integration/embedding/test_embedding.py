@@ -25,6 +25,9 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.completion import StageCompletion, complete_stages
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.core.outbox.work_message import WorkMessage
+from imago.core.reprocessing.model import Selection
+from imago.core.reprocessing.selecting import matching, stages_to_run
+from imago.core.times import utc_now
 from imago.core.uploads.model import AcceptedImage
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import image_concepts, image_embeddings
@@ -149,3 +152,14 @@ async def test_a_file_that_is_no_model_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(StartupError, match=r"^EMBED_MODEL_DIR: textual.onnx: [^\n]+$"):
         await check_embedding(settings_of(tmp_path))
+
+
+async def test_a_reprocess_job_adds_the_stage_to_images_of_before_once(db: Database) -> None:
+    client = await make_client(db)
+    image = await make_image(db, client)
+    wanted = await matching(db, Selection(stages=(Stage.EMBED,)), since=utc_now())
+    async with db.read(SYSTEM) as connection:
+        assert await stages_to_run(connection, wanted, image.id) == [Stage.EMBED]
+    await reprocess(db, client, image.id, [Stage.EMBED], stages_off=frozenset(), headers={})
+    async with db.read(SYSTEM) as connection:
+        assert await stages_to_run(connection, wanted, image.id) == []
