@@ -11,7 +11,7 @@ from devtools.photos import ROOT
 from imago.api.clients.requests import MAX_GRACE_SECONDS
 from imago.core.clients.model import Plan
 from imago.core.clients.scopes import CLIENT_SCOPES
-from imago.core.jobs.stages import PIPELINE_STAGES, STAGES
+from imago.core.jobs.stages import PIPELINE_STAGES, Stage
 from imago.core.lanes.model import DEDICATED, SHARED_LANES
 from imago.core.reprocessing.model import DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE
 from imago_operator import resource
@@ -63,7 +63,7 @@ def test_reprocess_jobs_have_the_names_stages_and_limits_of_the_operator_and_the
     names = REPROCESS_CRD["spec"]["names"]
     assert (names["plural"], names["kind"], names["shortNames"]) == (REPROCESS_PLURAL, REPROCESS_KIND, ["imr"])
     spec = REPROCESS_SCHEMA["properties"]["spec"]["properties"]
-    assert spec["selection"]["properties"]["stages"]["items"]["enum"] == [str(stage) for stage in STAGES]
+    assert spec["selection"]["properties"]["stages"]["items"]["enum"] == [str(stage) for stage in Stage]
     rate = spec["imagesPerMinute"]
     assert (rate["default"], rate["maximum"]) == (DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE)
 
