@@ -72,6 +72,6 @@ async def test_the_queues_are_for_administrators(api: Api, tenant: Tenant) -> No
     await tenant.upload(encoded())
     status, body = await api.call("GET", "/admin/queues")
     assert status == 200
-    assert [item["stage"] for item in body["items"]] == sorted(STAGES)
+    assert {item["stage"] for item in body["items"]} <= set(STAGES)
     assert {item["clients"][0]["client"] for item in body["items"]} == {str(tenant.client.uuid)}
     assert (await tenant.call("GET", "/admin/queues"))[0] == 403
