@@ -234,6 +234,16 @@ PIPELINE = Dashboard(
                 [(_rate("imago_chore_runs_total", "chore, outcome"), "{{chore}} {{outcome}}")],
             ),
             Panel(
+                "Reprocess jobs",
+                "short",
+                "Images of running jobs that are not finished, images queued and ended a minute, and unfinished jobs.",
+                [
+                    (f"max({_of('imago_reprocess_remaining_images')})", "remaining images"),
+                    (f"60 * {_rate('imago_reprocessed_images_total', 'outcome')}", "{{outcome}} a minute"),
+                    (f"max by (phase) ({_of('imago_reprocess_jobs')})", "{{phase}} jobs"),
+                ],
+            ),
+            Panel(
                 "Connected to NATS",
                 "bool",
                 "0 if a process of this kind has no connection.",

@@ -88,6 +88,13 @@ class StageDisabled(Problem):
     title = "Stage disabled"
 
 
+class NothingSelected(Problem):
+    """No image matches the selection of a reprocess job."""
+
+    code = "nothing-selected"
+    title = "No image selected"
+
+
 class IdempotencyInFlight(Problem):
     """Another request with the same Idempotency-Key is in progress."""
 

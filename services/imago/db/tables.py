@@ -383,6 +383,42 @@ dead_letters = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# Jobs that run stages of many stored images again. `cursor` is the id of the last image that was looked at; results
+# that ended at or after `since` are new, and are not made again.
+reprocess_jobs = sa.Table(
+    "reprocess_jobs",
+    metadata,
+    _id(),
+    sa.Column("uuid", sa.Uuid, nullable=False, unique=True),
+    sa.Column("selection", Json, nullable=False),
+    sa.Column("images_per_minute", sa.Integer, nullable=False),
+    sa.Column("suspended", sa.Boolean, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("cursor", sa.BigInteger, nullable=False),
+    sa.Column("up_to", sa.BigInteger, nullable=False),
+    *(
+        sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+        for name in ("matched", "queued", "done", "failed", "cancelled")
+    ),
+    sa.Column("next_at", UtcDateTime, nullable=False),
+    sa.Column("progress_at", UtcDateTime, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("completed_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+# The runs that a job has started and not counted yet. No foreign key to the image, so that the job can count it as
+# cancelled if it is deleted.
+reprocess_runs = sa.Table(
+    "reprocess_runs",
+    metadata,
+    sa.Column("job_id", BigId, sa.ForeignKey("reprocess_jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("image_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("run", sa.Integer, nullable=False),
+)
+
 # A client's calls to AI providers per calendar month (UTC); `calls` includes reservations. The cost is in millionths of
 # a US dollar, of the calls with a known price.
 ai_usage = sa.Table(

@@ -33,6 +33,9 @@ NAMES = frozenset(
         "stage.worked",
         "stage.committed",
         "stage.acking",
+        "reprocess.starting",
+        "reprocess.queued",
+        "reprocess.counting",
     }
 )
 

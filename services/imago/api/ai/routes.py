@@ -10,8 +10,8 @@ from imago.api.ai.responses import SummaryResponse, TaskDraftResponse, summary_r
 from imago.api.auth.permissions import allow_clients, client_of
 from imago.api.http.json import json_response
 from imago.api.http.services import AI, SETTINGS
-from imago.api.server.memory import REQUEST_BYTES, memory_now
 from imago.api.openapi.decorators import documented, reads_json
+from imago.api.server.memory import REQUEST_BYTES, memory_now
 from imago.core.ai_usage.model import BUDGET_CODE, CallContext, CallKind, next_month
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.clients.model import Client

@@ -39,6 +39,7 @@ STATUSES: Mapping[type[Problem], HTTPStatus] = {
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unprocessable: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NothingSelected: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.IdempotencyMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnreadableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.EmptyFile: HTTPStatus.UNPROCESSABLE_ENTITY,

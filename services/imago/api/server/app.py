@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from imago.api.admin import routes as admin
+from imago.api.admin.reprocessing import routes as reprocessing
 from imago.api.ai import routes as ai
 from imago.api.auth import routes as auth
 from imago.api.auth.authentication import authentication
@@ -42,6 +43,7 @@ def build_app(services: Services) -> web.Application:
         auth.routes,
         clients.routes,
         admin.routes,
+        reprocessing.routes,
         health.routes,
         docs.routes,
     ]

@@ -15,8 +15,8 @@ from imago.api.auth.permissions import allow_clients, client_of
 from imago.api.http.json import json_response
 from imago.api.http.request_context import IMAGE
 from imago.api.http.services import UPLOADS, UploadServices
-from imago.api.server.memory import REQUEST_BYTES, memory_soon
 from imago.api.openapi.decorators import documented
+from imago.api.server.memory import REQUEST_BYTES, memory_soon
 from imago.api.uploads.deadline import UploadDeadline
 from imago.api.uploads.form import CHUNK_BYTES, UploadForm
 from imago.api.uploads.idempotency import fingerprint, idempotent, requested_key

@@ -37,7 +37,14 @@ async def test_no_cursor_makes_a_list_fail(any_api: Api) -> None:
         for path, operations in document["paths"].items()
         if any(parameter["name"] == "cursor" for parameter in operations.get("get", {}).get("parameters", []))
     ]
-    assert {"/images", "/images/tags/all", "/auth/clients", "/admin/audit", "/admin/dead-letters"} <= set(paths)
+    assert {
+        "/images",
+        "/images/tags/all",
+        "/auth/clients",
+        "/admin/audit",
+        "/admin/dead-letters",
+        "/admin/reprocess-jobs",
+    } <= set(paths)
     for path in paths:
         caller: Api | Any = tenant if path.startswith("/images") else any_api
         for key in KEYS:

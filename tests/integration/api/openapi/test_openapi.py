@@ -120,6 +120,19 @@ MESSAGES_BEYOND_THE_SCHEMA = {
         *(_TEXT, _TIME, _INTEGER, "Not the id or uuid of a client."),
         "Specify either `ids` or at least one filter.",
     },
+    ("POST", "/admin/reprocess-jobs"): {
+        *(_TEXT, _TIME, _INTEGER, "Not a valid naive datetime.", "No such client: `…`."),
+        "`engine_not` needs the stage `ocr` in `stages`.",
+        "`model_not` needs the stage `vision` in `stages`.",
+        "`created_from` is later than `created_to`.",
+        "`taken_from` is later than `taken_to`.",
+        # The server of these tests runs no job.
+        "nothing-selected",
+    },
+    ("GET", "/admin/reprocess-jobs"): {_CURSOR, _TEXT},
+    ("GET", "/admin/reprocess-jobs/{id}"): {_TEXT},
+    ("PATCH", "/admin/reprocess-jobs/{id}"): {_INTEGER, "Specify at least one member to change."},
+    ("DELETE", "/admin/reprocess-jobs/{id}"): {_TEXT},
 }
 
 # Operations for which no request is invalid.
@@ -209,7 +222,8 @@ def _reasons(problem: dict[str, Any]) -> set[str]:
     while rest:
         found = rest.pop()
         if isinstance(found, str):
-            messages.add(re.sub("`[^`]*`", "`…`", found) if found.startswith("Tesseract") else found)
+            of_value = found.startswith(("Tesseract", "No such client"))
+            messages.add(re.sub("`[^`]*`", "`…`", found) if of_value else found)
         elif found is not None:
             rest += found.values() if isinstance(found, dict) else found
     return messages or {problem["code"]}
