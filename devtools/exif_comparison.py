@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from imago.core.images.results import ExifResult
-from imago.imaging.exif import read_exif
-from imago.imaging.header import sniff
+from imago.imaging.formats.header import sniff
+from imago.imaging.metadata.exif import read_exif
 
 TARGET = 0.99
 SUFFIXES = {".jpg", ".jpeg", ".tif", ".tiff", ".heic", ".heif", ".avif", ".png", ".webp"}

@@ -1,4 +1,4 @@
-"""Write `services/imago/core/language_names.txt` from CLDR's data in Babel: codes and names of languages.
+"""Write `services/imago/core/text/language_names.txt` from CLDR's data in Babel: codes and names of languages.
 
 Run it as `python -m devtools.language_table` after Babel has newer data.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 
-TARGET = Path(__file__).parents[1] / "services/imago/core/language_names.txt"
+TARGET = Path(__file__).parents[1] / "services/imago/core/text/language_names.txt"
 
 # The languages whose speakers' names for all languages are in the table, besides each language's own name.
 NAMED_IN = ("en", "fr", "de", "es", "it", "pt", "nl")

@@ -234,6 +234,16 @@ PIPELINE = Dashboard(
                 [(_rate("imago_chore_runs_total", "chore, outcome"), "{{chore}} {{outcome}}")],
             ),
             Panel(
+                "Reprocess jobs",
+                "short",
+                "Images of running jobs that are not finished, images queued and ended a minute, and unfinished jobs.",
+                [
+                    (f"max({_of('imago_reprocess_remaining_images')})", "remaining images"),
+                    (f"60 * {_rate('imago_reprocessed_images_total', 'outcome')}", "{{outcome}} a minute"),
+                    (f"max by (phase) ({_of('imago_reprocess_jobs')})", "{{phase}} jobs"),
+                ],
+            ),
+            Panel(
                 "Connected to NATS",
                 "bool",
                 "0 if a process of this kind has no connection.",
@@ -261,6 +271,55 @@ PIPELINE = Dashboard(
                 [
                     (f"max({_of('imago_storage_unknown_objects')})", "unknown"),
                     (f"max({_of('imago_storage_missing_objects')})", "missing"),
+                ],
+            ),
+        ],
+        "Limits": [
+            Panel(
+                "Memory of requests, by API pod",
+                "percentunit",
+                "Share of REQUEST_MEMORY_MB that requests in progress hold. One client alone gets at most two thirds.",
+                [
+                    (
+                        f"{_total('imago_request_memory_bytes', 'instance')}"
+                        f" / {_total('imago_request_memory_limit_bytes', 'instance')}",
+                        "{{instance}}",
+                    )
+                ],
+            ),
+            Panel(
+                "Requests and connections refused by limits",
+                "reqps",
+                "Refusals a second. client: its share is used up; process, connections: add pods, or raise the limit.",
+                [
+                    (_rate("imago_request_memory_refused_total", "of, limit"), "memory of a {{of}}, by {{limit}}"),
+                    (f"sum(rate({_of('imago_connections_refused_total')}[$__rate_interval]))", "connections"),
+                    (_rate("imago_rate_limited_total", "of"), "rate of a {{of}}"),
+                ],
+            ),
+            Panel(
+                "Connections closed, by reason",
+                "ops",
+                "no-header and slow-reader: the client kept the server waiting; idle: closed to make room.",
+                [(_rate("imago_connections_closed_total", "reason"), "{{reason}}")],
+            ),
+            Panel(
+                "Child processes that ended, by cause",
+                "short",
+                "Per hour, without those ended by a limit of time. Each ended an attempt of a stage, or read a page.",
+                [(f"sum by (cause) (increase({_of('imago_child_exits_total')}[1h]))", "{{cause}}")],
+            ),
+            Panel(
+                "Dead letters of costly files",
+                "short",
+                "Stages that ended as a dead letter because their file took too much time or memory, per hour.",
+                [
+                    (
+                        "sum by (stage, error_code) (increase("
+                        + _of("imago_dead_letters_total", 'error_code=~"cpu-limit|out-of-memory|stage-timeout"')
+                        + "[1h]))",
+                        "{{stage}} {{error_code}}",
+                    )
                 ],
             ),
         ],

@@ -14,7 +14,7 @@ import piexif
 from bench.bench import Bench
 from bench.pictures import corpus, photo_900k
 from bench.statistics import Sample
-from imago.imaging.exif import read_exif
+from imago.imaging.metadata.exif import read_exif
 
 
 class _Counting(io.FileIO):

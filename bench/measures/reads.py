@@ -10,7 +10,7 @@ from bench.processes import Meter
 from bench.seeding import Tenant, analyse, seed_imago, seed_peer
 from bench.statistics import Sample, percentile, ratio
 from bench.systems import Imago, Peer
-from imago.api.paging import encode_cursor
+from imago.api.http.paging import encode_cursor
 
 _FEW = 1000
 

@@ -30,6 +30,10 @@ _PYTHON = ("ca-certificates", "python3")
 _TESSERACT = ("tesseract-ocr", "tesseract-ocr-eng", "tesseract-ocr-fra")
 _HOME = "opt/imago"
 
+# The file system is read-only later, and compiling at each start takes longer than the start. A layer's files have no
+# time, by which Python would otherwise take their bytecode for an outdated one.
+_COMPILE = "-m compileall -q --invalidation-mode unchecked-hash"
+
 # The extras of each image, as in the Dockerfile: only OCR contains Tesseract, and only vision the model.
 TARGETS = {
     "api": ("meaning",),
@@ -117,7 +121,7 @@ def _packages_layer(tree: Path) -> Layer:
 def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
     """Return the tree of the files that pip adds to the trees below."""
     lock = _locked(names)
-    digest = hashlib.sha256("\n".join([*(tree.name for tree in below), lock]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join([*(tree.name for tree in below), lock, _COMPILE]).encode()).hexdigest()[:16]
     tree = _cache() / f"packages-{digest}"
     if tree.exists():
         return tree
@@ -130,8 +134,7 @@ def _installed(below: Sequence[Path], names: frozenset[str]) -> Path:
         script = (
             f"[ -x /{_HOME}/bin/python ] || python3 -m venv --without-pip /{_HOME}; "
             f"PYTHONPATH=/mnt/pip /{_HOME}/bin/{install} -r /mnt/requirements.lock; "
-            # The file system is read-only later, and compiling at each start takes longer than the start.
-            f"/{_HOME}/bin/python -m compileall -q /{_HOME}/lib || true"
+            f"/{_HOME}/bin/python {_COMPILE} /{_HOME}/lib || true"
         )
         mounts = [(Path(scratch) / "pip", "/mnt/pip"), (requirements, "/mnt/requirements.lock")]
         changes = Path(scratch) / "changes"
@@ -144,31 +147,32 @@ def _code_layer(system: Path) -> Layer:
     """Build this checkout's wheel and unpack it next to the packages."""
     sources = [path for folder in ("services", "operator") for path in sorted((_ROOT / folder).rglob("*"))]
     sources = [path for path in sources if path.is_file() and "__pycache__" not in path.parts]
-    digest = _digest_of([_ROOT / "pyproject.toml", *sources])
+    digest = hashlib.sha256(f"{_digest_of([_ROOT / 'pyproject.toml', *sources])} {_COMPILE}".encode()).hexdigest()[:16]
     version = next((system / "usr/lib").glob("python3.[0-9]*")).name
 
     def make(path: Path) -> Layer:
         with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
             build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch]
             subprocess.run(build, cwd=_ROOT, check=True, capture_output=True)
-            unpacked = Path(scratch) / "lib"
-            shutil.unpack_archive(str(next(Path(scratch).glob("*.whl"))), str(unpacked), "zip")
-            entries = [(unpacked, f"{_HOME}/lib/{version}/site-packages")]
-            for name, module, function in _scripts(unpacked):
-                script = Path(scratch) / name
-                script.write_text(
-                    f"#!/{_HOME}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
-                )
-                script.chmod(0o755)
-                entries.append((script, f"{_HOME}/bin/{name}"))
-            return pack(path, entries)
+            tree, bytecode = Path(scratch) / "tree", Path(scratch) / "bytecode"
+            packages = tree / _HOME / "lib" / version / "site-packages"
+            shutil.unpack_archive(str(next(Path(scratch).glob("*.whl"))), str(packages), "zip")
+            _write_scripts(packages, tree / _HOME / "bin")
+            run_in([system, tree], bytecode, ["sh", "-ec", f"/usr/bin/{version} {_COMPILE} /{_HOME}/lib"])
+            return pack(path, [(tree / _HOME, _HOME), (bytecode / _HOME, _HOME)])
 
     return _cached(f"code-{version}-{digest}", make)
 
 
-def _scripts(unpacked: Path) -> list[tuple[str, str, str]]:
-    text = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
-    return re.findall(r"^(\S+) = (\S+):(\S+)$", text, re.MULTILINE)
+def _write_scripts(packages: Path, folder: Path) -> None:
+    folder.mkdir()
+    text = next(packages.glob("*.dist-info/entry_points.txt")).read_text()
+    for name, module, function in re.findall(r"^(\S+) = (\S+):(\S+)$", text, re.MULTILINE):
+        script = folder / name
+        script.write_text(
+            f"#!/{_HOME}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+        )
+        script.chmod(0o755)
 
 
 def _model_layer() -> Layer:

@@ -12,9 +12,9 @@ import prometheus_client
 import structlog
 
 from imago.nats.streams import StreamManager
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
 from imago.settings.environment import unknown_names
-from imago.startup import StartupError
 from imago.telemetry.logs import configure_logging
 from imago_operator import metrics
 from imago_operator.apis.imago_api import ImagoApi

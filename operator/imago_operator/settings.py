@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from imago.runtime.startup import StartupError
 from imago.settings import Settings, describe, load_settings
 from imago.settings.base import CommaList, Count, HeaderSecret, HttpUrl, LowerCase, Seconds, SettingsGroup
-from imago.startup import StartupError
 
 ALL_NAMESPACES = "*"
 

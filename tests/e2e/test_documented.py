@@ -251,6 +251,26 @@ def test_a_stage_that_failed_is_a_dead_letter_that_can_be_replayed(documented: D
 
 
 @pytest.mark.usefixtures("image")
+def test_old_images_are_reprocessed_by_a_job(documented: Documented, tenant: Tenant) -> None:
+    selection = {"stages": ["ocr"], "clients": [tenant.ref], "engine_not": "rapidocr"}
+    body = {"selection": selection, "suspended": True}
+    jobs = "/admin/reprocess-jobs"
+    documented.example(f"POST {jobs}", documented.admin, expected=200, json={**body, "dry_run": True})
+    job = documented.example(f"POST {jobs}", documented.admin, expected=201, json=body)["uuid"]
+    documented.example(f"GET {jobs}", documented.admin, expected=200)
+    documented.example(f"GET {jobs}/{{id}}", documented.admin, expected=200, id=job)
+    documented.example(f"PATCH {jobs}/{{id}}", documented.admin, expected=200, id=job)
+    resumed = documented.call("PATCH", f"{jobs}/{job}", {"X-API-Key": documented.admin}, json={"suspended": False})
+    deadline = time.monotonic() + 120
+    while resumed.json()["phase"] != "completed":
+        assert time.monotonic() < deadline, resumed.text
+        time.sleep(0.5)
+        resumed = documented.call("GET", f"{jobs}/{job}", {"X-API-Key": documented.admin})
+    assert resumed.json()["counts"]["done"] == 1
+    documented.example(f"DELETE {jobs}/{{id}}", documented.admin, expected=204, id=job)
+
+
+@pytest.mark.usefixtures("image")
 def test_an_administrator_lists_shows_and_changes_a_client(documented: Documented, tenant: Tenant) -> None:
     active = {"plan": "standard", "active": "true"}
     documented.example("GET /auth/clients", documented.admin, expected=200, params=active)

@@ -2,12 +2,13 @@
 
 `python -m tests.faults.corpus FOLDER --mutants 4000`: every file of the folder, and mutated copies of our own photos.
 Exits with 1 if a file was not looked at, got a 5xx, killed a process that must live, left an image that never ended, or
-if a stage took too long or a process too much memory.
+if a stage took too long or a process too much memory. Ctrl-C reports about the files sent so far.
 """
 
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ import aiohttp
 
 from devtools.instance import Instance
 from devtools.waiting import until
-from tests.faults.corpus_report import ENDED, Attempt, Outcome, attempts_of, report
+from tests.faults.corpus_report import ENDED, Attempt, Outcome, attempts_of, report, write_outcomes
 from tests.faults.mutants import mutants
 from tests.faults.process_memory import Watch, watch_processes
 
@@ -58,16 +59,27 @@ class Source:
         everything = sorted(path for path in self.folder.rglob("*") if path.is_file()) if self.folder else []
         self._paths = everything[: self.limit]
         self.found = len(self._paths) + self.mutants
+        self._stopped = False
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the names and contents: those of the folder, then mutants."""
+        """Yield the names and contents, those of the folder and then mutants, until `stop`."""
+        for name, data in self._everything():
+            if self._stopped:
+                return
+            yield name, data
+
+    def stop(self) -> None:
+        """Yield no more files: the report is about those sent, and misses the rest."""
+        self._stopped = True
+
+    def _everything(self) -> Iterator[tuple[str, bytes]]:
         for path in self._paths:
             yield str(path.relative_to(self.folder or Path())), path.read_bytes()
         yield from mutants(self.mutants, self.seed)
 
 
-async def send_all(instance: Instance, source: Source) -> list[Outcome]:
-    """Send every file and wait until every image has ended."""
+async def send_all(instance: Instance, source: Source, folder: Path) -> list[Outcome]:
+    """Send every file and wait until every image has ended; every 500 files, write the outcomes so far to `folder`."""
     outcomes: list[Outcome] = []
     files = iter(source)
     timeout = aiohttp.ClientTimeout(total=300)
@@ -79,6 +91,7 @@ async def send_all(instance: Instance, source: Source) -> list[Outcome]:
                 outcomes.append(await _send(session, name, data))
                 if len(outcomes) % 500 == 0:
                     print(f"{len(outcomes)} of {source.found} files sent", file=sys.stderr, flush=True)
+                    write_outcomes(outcomes, folder)
 
         await asyncio.gather(*(sender() for _ in range(PARALLEL)))
     return outcomes
@@ -162,7 +175,8 @@ async def run(options: argparse.Namespace) -> bool:
         watching = asyncio.create_task(watch_processes(instance, watch))
         try:
             await lift_limits(instance)
-            outcomes = await send_all(instance, source)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, source.stop)
+            outcomes = await send_all(instance, source, options.out)
             exits = await child_exits(instance)
             attempts: list[Attempt] = attempts_of(instance.logs())
         finally:

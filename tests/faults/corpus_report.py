@@ -76,9 +76,15 @@ def report(
     figures.note("child processes that ended by themselves", str(exits))
     _print_details(outcomes, attempts, watch)
     figures.write(folder)
-    (folder / "corpus-files.json").write_text(json.dumps([vars(one) for one in outcomes], indent=1))
+    write_outcomes(outcomes, folder)
     print((folder / "corpus.md").read_text())
     return all(held)
+
+
+def write_outcomes(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write what became of each file to `corpus-files.json` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "corpus-files.json").write_text(json.dumps([vars(one) for one in outcomes], indent=1))
 
 
 def _targets(

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from devtools.waiting import until
-from imago.cancellation import end_tasks
 from imago.nats.consumer import POLL_SECONDS
+from imago.runtime.cancellation import end_tasks
 from tests.faults.checks import check_all, cleaned
 from tests.faults.client import Answer, Operation, Tenant, photo
 from tests.faults.figures import Figures

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from imago.core.clients.model import Client
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from tests.faults.figures import Figures
 from tests.support.reads import list_images

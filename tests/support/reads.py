@@ -1,6 +1,6 @@
 """Reads of a single image or page; the API batches concurrent reads."""
 
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.locks import ImageRef
 from imago.core.images.queries import ImageReads, ImageRow, Page
 from imago.db.engine import Database

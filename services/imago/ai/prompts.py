@@ -12,7 +12,7 @@ from imago.ai.response_models import DraftAnswer, ModelAnswer, SummaryAnswer, Tr
 from imago.core.ai_usage.model import CallKind
 from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.images.vision import OcrInput, VisionInput
-from imago.core.language_names import english_name
+from imago.core.text.language_names import english_name
 
 # The characters of a page that are sent to a model. More adds cost, and little to a summary.
 MAX_PAGE = 40_000

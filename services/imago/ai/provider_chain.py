@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from yarl import URL
 
 from imago.ai.providers.base import DEFAULT_MODELS, GEMINI, OFFLINE, OPENROUTER
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from imago.core.ai_usage.text_tasks import Priority
 from imago.core.images.ocr.result import MAX_TEXT
 from imago.core.images.tags import normalize_tags
-from imago.core.language_names import find_language
-from imago.core.texts import clean_text
+from imago.core.text.cleaning import clean_text
+from imago.core.text.language_names import find_language
 
 MAX_ANSWER = 400_000
 MAX_DESCRIPTION = 2000

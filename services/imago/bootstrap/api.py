@@ -16,8 +16,7 @@ from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.server import serving
-from imago.api.services import (
+from imago.api.http.services import (
     AiServices,
     AuthServices,
     ClientServices,
@@ -26,6 +25,7 @@ from imago.api.services import (
     Services,
     UploadServices,
 )
+from imago.api.server.server import serving
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
 from imago.bootstrap.maintenance import maintenance_scheduler
@@ -43,7 +43,6 @@ from imago.bootstrap.parts import (
     stop_on_signals,
 )
 from imago.bootstrap.sandbox import check_sandbox
-from imago.cancellation import end_tasks
 from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.images.queries import ImageReads
 from imago.core.images.search.pages import ImageSearch
@@ -62,10 +61,11 @@ from imago.nats.publisher import Publisher
 from imago.nats.streams import StreamConflict, StreamOptions, ensure_streams
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.shares import FairShares
+from imago.runtime.startup import StartupError, bind
 from imago.settings import Settings
 from imago.settings.uploads import MB
-from imago.shares import FairShares
-from imago.startup import StartupError, bind
 from imago.telemetry import metrics
 from imago.web.fetch import PageFetcher
 from imago.web.pages import EXTRACT_FUNCTION, EXTRACT_SECONDS, EXTRACT_TASK, WebPages

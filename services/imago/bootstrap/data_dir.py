@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 from imago.telemetry.metrics import clear_directory
 
 DEFAULT_CLIENT = "default-client.json"

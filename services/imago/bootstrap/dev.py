@@ -29,7 +29,6 @@ from imago.bootstrap.dev_settings import check_settings, environment_of
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals, unknown_settings
 from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
-from imago.cancellation import end_tasks
 from imago.core.clients import keys
 from imago.core.clients.changes import NewClient, create_client
 from imago.core.clients.model import Pipeline, Plan
@@ -41,8 +40,9 @@ from imago.db.migrations import upgrade
 from imago.imaging.sandbox import libc
 from imago.nats.embedded import EmbeddedNats
 from imago.nats.streams import StreamOptions, ensure_streams
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.startup import StartupError, bind
 from imago.settings import Settings, read_environment
-from imago.startup import StartupError, bind
 from imago.telemetry.logs import configure_logging
 
 STOP_SECONDS = 7.0

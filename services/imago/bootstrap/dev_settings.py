@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imago.nats.embedded import EmbeddedNats
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 # Ctrl-C should take at most 10 s: this leaves time for NATS to stop.
 DRAIN_SECONDS = 4

@@ -13,6 +13,7 @@ from imago.maintenance.lane_migrator import LaneMigrator
 from imago.maintenance.metrics_collector import MetricsCollector
 from imago.maintenance.object_cleaner import ObjectCleaner
 from imago.maintenance.outbox_relay import OutboxRelay
+from imago.maintenance.reprocess_runner import ReprocessRunner
 from imago.maintenance.scheduler import MaintenanceScheduler, PeriodicTask
 from imago.maintenance.search_reindexer import SearchReindexer
 from imago.maintenance.session_reaper import SessionReaper
@@ -61,6 +62,7 @@ def _job_tasks(
     relay = OutboxRelay(db, nats, publisher)
     reconciler = StreamReconciler(settings, db, nats, eager_publisher)
     collector = MetricsCollector(db, nats)
+    reprocessing = ReprocessRunner(settings, db, eager_publisher)
     return (
         # On PostgreSQL relays share the rows among them; SQLite cannot lock single rows.
         PeriodicTask("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
@@ -68,6 +70,7 @@ def _job_tasks(
         PeriodicTask("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
         # Shared, because the process that changed a client's lane triggers its own task.
         PeriodicTask("lanes", settings.reconcile_interval, LaneMigrator(db, eager_publisher).run_once, shared=True),
+        PeriodicTask("reprocess", settings.reprocess_interval, reprocessing.run_once, on_lease_lost=reprocessing.clear),
         PeriodicTask("observer", settings.observe_interval, collector.run_once, on_lease_lost=collector.clear),
     )
 

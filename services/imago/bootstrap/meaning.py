@@ -11,11 +11,11 @@ import structlog
 
 from imago.ai.offline.meaning.queries import READERS, WEIGH_FUNCTION, WEIGH_SECONDS, WEIGH_TASK, CachedQueries
 from imago.ai.offline.meaning.vectors import vectors_path
-from imago.cancellation import end_tasks
 from imago.core.images.search.query_meaning import QueryMeaning
 from imago.imaging.sandbox.pool import ChildPool
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from imago import failpoints
 from imago.bootstrap.sandbox import language_data, ocr_command
-from imago.cancellation import end_tasks
 from imago.db.engine import Database
 from imago.db.schema import wait_for_schema
 from imago.imaging.sandbox.pool import ChildPool
@@ -22,9 +20,11 @@ from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.objects.factory import build_store
 from imago.objects.store import ObjectStore
+from imago.runtime import failpoints
+from imago.runtime.cancellation import end_tasks
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
 from imago.settings.environment import unknown_names
-from imago.startup import StartupError
 from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.logs import configure_logging

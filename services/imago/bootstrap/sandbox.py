@@ -8,8 +8,8 @@ import structlog
 
 from imago.core.jobs.stages import Stage
 from imago.imaging.sandbox.confinement import missing_parts
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

@@ -27,8 +27,8 @@ from imago.geocoding.build import places_path
 from imago.geocoding.geocoder import Geocoder
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 from imago.telemetry import metrics
 from imago.telemetry.health import Check
 from imago.telemetry.serving import metrics_server

@@ -13,8 +13,8 @@ from imago.bootstrap.parts import database, nats_connection, object_store
 from imago.core.clients.queries import dedicated_lanes
 from imago.db.schema import current_revision
 from imago.nats.streams import StreamOptions, ensure_streams
+from imago.runtime.startup import StartupError
 from imago.settings import Settings, read_environment
-from imago.startup import StartupError
 
 # Building an index on a large table is slow, and so is waiting for another replica that builds it.
 MIGRATION_SECONDS = 3600.0

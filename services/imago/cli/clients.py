@@ -1,22 +1,18 @@
 """`imago client`: the administration of clients over a running API."""
 
-import asyncio
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imago.cli.admin_requests import list_items, print_json, send, target_of
 from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
 from imago.core.clients.ownership import OWNER_FORM, OWNER_PATTERN
-from imago.settings import load_settings
 
 if TYPE_CHECKING:
     from imago.cli.http_client import Target
-
-_PAGE = 200
 
 
 @click.group()
@@ -35,7 +31,7 @@ def create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_
     body: dict[str, Any] = {"name": name, "plan": plan}
     if scopes:
         body["scopes"] = list(scopes)
-    _print_json(_request(_target(url, data_dir), "POST", "auth/clients", json=body))
+    print_json(send(target_of(url, data_dir), "POST", "auth/clients", json=body))
 
 
 @client.command("list")
@@ -44,17 +40,9 @@ def create(name: str, plan: str, scopes: tuple[str, ...], url: str | None, data_
 @DATA_OPTION
 def list_all(as_json: bool, url: str | None, data_dir: Path) -> None:
     """List all clients, including deactivated ones."""
-    target = _target(url, data_dir)
-    found: list[dict[str, Any]] = []
-    cursor: dict[str, str] = {}
-    while True:
-        page = _request(target, "GET", "auth/clients", params={"limit": str(_PAGE), **cursor})
-        found += page["items"]
-        if page["next_cursor"] is None:
-            break
-        cursor = {"cursor": page["next_cursor"]}
+    found = list_items(target_of(url, data_dir), "auth/clients")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for row in found:
         state = "" if row["active"] else "  (deactivated)"
@@ -67,7 +55,7 @@ def list_all(as_json: bool, url: str | None, data_dir: Path) -> None:
 @DATA_OPTION
 def show(ref: str, url: str | None, data_dir: Path) -> None:
     """Show a client with its usage and its keys; REF is its id or uuid."""
-    _print_json(_request(_target(url, data_dir), "GET", _path(ref)))
+    print_json(send(target_of(url, data_dir), "GET", _path(ref)))
 
 
 @client.command("rotate-key")
@@ -77,7 +65,7 @@ def show(ref: str, url: str | None, data_dir: Path) -> None:
 @DATA_OPTION
 def rotate_key(ref: str, grace: int, url: str | None, data_dir: Path) -> None:
     """Issue a new key and print it; it is shown only once."""
-    _print_json(_request(_target(url, data_dir), "POST", f"{_path(ref)}/rotate-key", json={"grace_seconds": grace}))
+    print_json(send(target_of(url, data_dir), "POST", f"{_path(ref)}/rotate-key", json={"grace_seconds": grace}))
 
 
 @client.command("transfer")
@@ -89,7 +77,7 @@ def transfer(ref: str, owner: str, url: str | None, data_dir: Path) -> None:
     """Transfer a client to another ImagoClient; OWNER is <cluster id>/<namespace uid>/<name>."""
     if not re.fullmatch(OWNER_PATTERN, owner):
         raise CommandError(f"OWNER must be {OWNER_FORM}, as the ImagoClient's status says")
-    _change_owner(_target(url, data_dir), ref, owner)
+    _change_owner(target_of(url, data_dir), ref, owner)
 
 
 @client.command("release")
@@ -98,12 +86,12 @@ def transfer(ref: str, owner: str, url: str | None, data_dir: Path) -> None:
 @DATA_OPTION
 def release(ref: str, url: str | None, data_dir: Path) -> None:
     """Take a client away from the operator: it has no owner, and the administrator manages it."""
-    _change_owner(_target(url, data_dir), ref, None)
+    _change_owner(target_of(url, data_dir), ref, None)
 
 
 def _change_owner(target: "Target", ref: str, owner: str | None) -> None:
-    before = _request(target, "GET", _path(ref))["owner"]
-    _print_json(_request(target, "PATCH", _path(ref), json={"owner": owner}))
+    before = send(target, "GET", _path(ref))["owner"]
+    print_json(send(target, "PATCH", _path(ref), json={"owner": owner}))
     undo = f"imago client transfer {ref} {before}" if before else f"imago client release {ref}"
     click.echo(f"To undo this: {undo}", err=True)
 
@@ -114,7 +102,7 @@ def _change_owner(target: "Target", ref: str, owner: str | None) -> None:
 @DATA_OPTION
 def deactivate(ref: str, url: str | None, data_dir: Path) -> None:
     """Deactivate a client: its keys are rejected, its images stay."""
-    _request(_target(url, data_dir), "DELETE", _path(ref))
+    send(target_of(url, data_dir), "DELETE", _path(ref))
 
 
 @client.command("erase")
@@ -124,30 +112,10 @@ def deactivate(ref: str, url: str | None, data_dir: Path) -> None:
 @DATA_OPTION
 def erase(ref: str, url: str | None, data_dir: Path) -> None:
     """Erase a client and all of its data: rows, objects, thumbnails and messages."""
-    _print_json(_request(_target(url, data_dir), "DELETE", _path(ref), params={"erase": "true"}))
-
-
-def _target(url: str | None, data_dir: Path) -> "Target":
-    from imago.cli.http_client import admin_target
-
-    return admin_target(url, data_dir, load_settings())
+    print_json(send(target_of(url, data_dir), "DELETE", _path(ref), params={"erase": "true"}))
 
 
 def _path(ref: str) -> str:
     if not ref or not all(char.isalnum() or char == "-" for char in ref):
         raise CommandError("REF must be a client's id or uuid")
     return f"auth/clients/{ref}"
-
-
-def _request(target: "Target", method: str, path: str, **options: Any) -> Any:
-    from imago.cli.http_client import request_json
-
-    async def send() -> dict[str, Any]:
-        async with target.session() as session:
-            return await request_json(session, method, path, **options)
-
-    return asyncio.run(send())
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -14,9 +14,10 @@ from imago import __version__
 from imago.cli.clients import client
 from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
+from imago.cli.reprocessing import reprocess
 from imago.core.jobs.stages import WORKER_STAGES
+from imago.runtime.startup import StartupError, raise_file_limit
 from imago.settings import Settings, load_settings
-from imago.startup import StartupError, raise_file_limit
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -225,6 +226,7 @@ def evaluate(folder: Path, timeout: float, as_json: bool) -> None:
 
 
 cli.add_command(client)
+cli.add_command(reprocess)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 class Problem(Exception):
     """A refused request: `code` is stable, `detail` is for a person, `extra` for a program.
 
-    `retry_after` is in seconds. `imago.api.errors` assigns HTTP statuses.
+    `retry_after` is in seconds. `imago.api.http.errors` assigns HTTP statuses.
     """
 
     code = "bad-request"
@@ -86,6 +86,13 @@ class StageDisabled(Problem):
 
     code = "stage-disabled"
     title = "Stage disabled"
+
+
+class NothingSelected(Problem):
+    """No image matches the selection of a reprocess job."""
+
+    code = "nothing-selected"
+    title = "No image selected"
 
 
 class IdempotencyInFlight(Problem):

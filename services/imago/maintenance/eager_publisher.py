@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from imago import failpoints
-from imago.cancellation import end_tasks
 from imago.core.outbox.model import OutboxRow
 from imago.core.outbox.rows import Published, mark_published
 from imago.db.engine import SYSTEM, Database, DatabaseUnavailable
 from imago.nats.connection import NatsUnavailable
 from imago.nats.publisher import Ack, Publisher
+from imago.runtime import failpoints
+from imago.runtime.cancellation import end_tasks
 from imago.telemetry import metrics
 from imago.telemetry.tracing import publish_spans
 

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import structlog
 
-from imago.cancellation import end_tasks
-from imago.core.leases import release_leases, take_lease
+from imago.core.concurrency.leases import release_leases, take_lease
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import NatsUnavailable
 from imago.objects.store import StorageUnavailable
+from imago.runtime.cancellation import end_tasks
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)

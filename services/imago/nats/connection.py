@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from imago.cancellation import end_tasks
+from imago.runtime.cancellation import end_tasks
 from imago.settings.nats import NatsSettings
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,6 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
-from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import is_dedicated
 from imago.core.lanes.worker_lanes import WorkerLanes
@@ -25,6 +24,7 @@ from imago.core.outbox.subjects import work_stream
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.job_slots import JobSlots
 from imago.nats.streams import existing_lanes
+from imago.runtime.cancellation import end_tasks
 
 log = structlog.get_logger(__name__)
 

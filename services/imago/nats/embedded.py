@@ -22,7 +22,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 
 from imago.objects.local import LocalStore
 from imago.objects.store import ObjectStore
+from imago.runtime.startup import StartupError
 from imago.settings.storage import StorageSettings
-from imago.startup import StartupError
 
 
 async def build_store(settings: StorageSettings) -> ObjectStore:

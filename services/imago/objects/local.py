@@ -67,6 +67,10 @@ class LocalStore:
             return None
         return self.path(key)
 
+    def write_buffer(self, size: int) -> int:
+        """Return 0: each chunk goes to the file."""
+        return 0
+
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:
         """Write a new object; without `commit`, the block leaves nothing behind."""

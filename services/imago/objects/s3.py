@@ -34,12 +34,15 @@ from imago.objects.store import (
     T,
     UrlRequest,
 )
+from imago.runtime.startup import StartupError
 from imago.settings.storage import StorageSettings
-from imago.startup import StartupError
 
-# The size of a multipart upload's parts. S3 allows at most 10,000 parts, all but the last of at least 5 MiB. Some
-# compatible stores also require all but the last to have the same size.
-PART_BYTES = 8 * 2**20
+# The size of a multipart upload's parts, of which an upload holds one. S3 allows at most 10,000 parts, all but the last
+# of at least 5 MiB. Some compatible stores also require all but the last to have the same size.
+PART_BYTES = 5 * 2**20
+
+# A growing buffer is up to an eighth larger than what it contains.
+_SPARE = 8
 
 # The read-ahead of a reader: it mostly covers all reads of an image's header.
 BLOCK_BYTES = 128 * 1024
@@ -112,6 +115,11 @@ class S3Store:
             await self.close()
             # Their texts may contain the URL.
             raise StartupError(f"invalid S3 settings ({type(error).__name__})") from None
+
+    def write_buffer(self, size: int) -> int:
+        """Return the memory of the part that an upload of this size holds while it is received and sent."""
+        part = min(size, PART_BYTES)
+        return part + part // _SPARE
 
     @asynccontextmanager
     async def create(self, key: str) -> AsyncIterator[ObjectWriter]:

@@ -59,6 +59,10 @@ class ObjectWriter(Protocol):
 class ObjectStore(Protocol):
     """Stores objects by key. All methods raise StorageUnavailable while the store is unavailable."""
 
+    def write_buffer(self, size: int) -> int:
+        """Return how much memory a writer takes at most for an object of this size, beside the chunk it writes."""
+        ...
+
     def create(self, key: str) -> AbstractAsyncContextManager[ObjectWriter]:
         """Write a new object; without `commit`, the block leaves nothing behind."""
         ...

@@ -11,6 +11,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import SettingsError
 
 from imago.core.jobs.stages import Stage
+from imago.runtime.startup import StartupError
 from imago.settings.ai import AiSettings
 from imago.settings.auth import AuthSettings
 from imago.settings.database import DatabaseSettings
@@ -23,7 +24,6 @@ from imago.settings.storage import StorageSettings
 from imago.settings.telemetry import TelemetrySettings
 from imago.settings.uploads import UploadSettings
 from imago.settings.worker import WorkerSettings
-from imago.startup import StartupError
 
 
 class Settings(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 ENV_FILE = Path(".env")
 

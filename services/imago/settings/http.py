@@ -36,8 +36,10 @@ class HttpSettings(SettingsGroup):
     """Bytes per second that a client must read, on average, after a response has waited for it for 30 seconds."""
     max_connections: Count = 8192
     """Open connections of a process; at most half as many as it may open files."""
-    request_memory_mb: int = Field(96, ge=16, le=2**20)
-    """Memory of a process for JSON bodies and for responses over 32 KiB; one client gets at most two thirds."""
+    request_memory_mb: int = Field(256, ge=16, le=2**20)
+    """Memory of a process for JSON bodies, responses over 32 KiB, parts of uploads to S3, and fetched pages; one client
+    gets at most two thirds.
+    """
     shutdown_timeout: Seconds = 8.0
     drain_delay: float = Field(0.0, ge=0, le=3600, allow_inf_nan=False)
     """Seconds between reporting not ready and closing the port, for load balancers to notice; the chart sets it."""

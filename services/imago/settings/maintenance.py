@@ -8,6 +8,8 @@ class MaintenanceSettings(SettingsGroup):
 
     relay_interval: Seconds = 1.0
     reconcile_interval: Seconds = 15.0
+    reprocess_interval: Seconds = 2.0
+    """Reprocess jobs queue the images that are due."""
     sweep_interval: Seconds = 60.0
     audit_interval: Seconds = 6 * 3600.0
     """The audit compares all objects in storage with the database."""

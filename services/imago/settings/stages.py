@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from imago.core.jobs.stages import Stage
-from imago.core.language_names import resolve_ocr_languages
+from imago.core.text.language_names import resolve_ocr_languages
 from imago.settings.base import CommaList, LowerCase, Seconds, SettingsGroup
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import field_validator
 
-from imago import failpoints
+from imago.runtime import failpoints
 from imago.settings.base import CommaList, ExistingDirectory, HttpUrl, LowerCase, SettingsGroup
 
 # Each name is a label of some dozens of series in each process.
@@ -22,7 +22,7 @@ class TelemetrySettings(SettingsGroup):
     otel_exporter_otlp_endpoint: HttpUrl | None = None
     prometheus_multiproc_dir: ExistingDirectory | None = None
     failpoints: str = ""
-    """Where a test makes this process crash, freeze or skip a step; never set in production (`imago.failpoints`)."""
+    """Where a test makes this process crash, freeze or skip a step (`imago.runtime.failpoints`); not for production."""
 
     @field_validator("metrics_clients")
     @classmethod

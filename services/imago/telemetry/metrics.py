@@ -230,6 +230,25 @@ OUTBOX_AGE = Gauge(
 PUBLISHED = Counter("imago_published_total", "Messages published, by publisher and kind.", ["by", "kind"])
 PUBLISH_DUPLICATES = Counter("imago_publish_duplicates_total", "Messages that JetStream dropped as duplicates.")
 RECONCILED = Counter("imago_reconciled_total", "Stages whose message was republished, by reason.", ["reason"])
+REPROCESSED_IMAGES = Counter(
+    "imago_reprocessed_images_total", "Images that reprocess jobs queued, and whose runs have ended.", ["outcome"]
+)
+REPROCESS_JOBS = Gauge(
+    "imago_reprocess_jobs",
+    "Reprocess jobs that are not completed, by phase.",
+    ["phase"],
+    multiprocess_mode="mostrecent",
+)
+REPROCESS_REMAINING = Gauge(
+    "imago_reprocess_remaining_images",
+    "Images of running reprocess jobs whose runs have not ended, including those not queued yet.",
+    multiprocess_mode="mostrecent",
+)
+REPROCESS_STALLED = Gauge(
+    "imago_reprocess_stalled_seconds",
+    "Longest time since a running reprocess job queued an image or one of its images ended.",
+    multiprocess_mode="mostrecent",
+)
 CLEANED_UP = Counter(
     "imago_swept_total", "Items deleted by the object cleaner: intents, objects, idempotency-keys, rates.", ["kind"]
 )

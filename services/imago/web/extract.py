@@ -9,8 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imago.core.language_names import find_language
-from imago.core.languages import detect_language
+from imago.core.text.language_names import find_language
+from imago.core.text.languages import detect_language
 from imago.web.charset import decode
 
 # Some 15,000 tokens.

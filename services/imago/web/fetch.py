@@ -20,7 +20,7 @@ from yarl import URL
 
 from imago import __version__
 from imago.core.errors import FetchFailed, FetchTimeout, FetchTooLarge, HostNotFound, NotAPage, Unavailable, UrlRefused
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 from imago.web.address_policy import IPAddress, refusal_reason
 from imago.web.decompress import Decompressor, UnsupportedEncoding
 from imago.web.pinned_connections import PinnedConnections

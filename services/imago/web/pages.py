@@ -11,14 +11,17 @@ from imago.core.ai_usage.text_tasks import WebPage
 from imago.core.errors import NoText, Unavailable
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
-from imago.shares import FairShares, ShareExhausted
-from imago.web.fetch import FetchedPage, PageFetcher
+from imago.runtime.shares import FairShares, ShareExhausted
+from imago.web.fetch import FetchedPage, FetchLimits, PageFetcher
 
 log = structlog.get_logger(__name__)
 
 # The pool of child processes must have this task.
 EXTRACT_TASK = "extract_page"
 EXTRACT_FUNCTION = "imago.web.extract:extract_page"
+
+# What a page takes at most while it is fetched and waits for its reader: its parts, and the whole made of them.
+PAGE_BYTES = 2 * FetchLimits().size
 
 # Ordinary pages take well under a second, and the largest a few seconds.
 EXTRACT_SECONDS = 10

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
-from imago.core.batching import BatchExecutor
+from imago.core.concurrency.batching import BatchExecutor
 from imago.core.jobs import claims, completion
 from imago.core.jobs.claims import Claim, ClaimRejected, ClaimRequest, ClaimUnknown
 from imago.core.jobs.completion import FailedAttempt, StageCompletion

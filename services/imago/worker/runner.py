@@ -15,7 +15,6 @@ from uuid import UUID
 import orjson
 import structlog
 
-from imago import failpoints
 from imago.core.jobs.claims import WORKER_LOST, Claim, ClaimLost, ClaimRejected, ClaimRequest, ClaimUnknown
 from imago.core.jobs.completion import FailedAttempt, StageCompletion
 from imago.core.jobs.failures import EXHAUSTED_ERRNOS, PermanentFailure, StageFailure, TransientFailure
@@ -29,6 +28,7 @@ from imago.db.engine import Database, DatabaseUnavailable
 from imago.imaging.sandbox.pool import time_limit
 from imago.nats.consumer import Delivery
 from imago.objects.store import ObjectMissing, StorageUnavailable
+from imago.runtime import failpoints
 from imago.settings import Settings
 from imago.telemetry import metrics
 from imago.telemetry.tracing import consumer_span, propagated_headers, request_id_of

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import structlog
 
-from imago.cancellation import end_tasks
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.core.outbox.model import OutboxPublisher
 from imago.db.engine import Database, DatabaseUnavailable
 from imago.nats.connection import NatsConnection
 from imago.nats.consumer import WorkConsumer
+from imago.runtime.cancellation import end_tasks
 from imago.settings import Settings
 from imago.worker.runner import StageRunner
 from imago.worker.stages.base import StageHandler

@@ -29,8 +29,8 @@ from imago.db.engine import Database
 from imago.db.tables import ai_calls
 from imago.nats.breaker_store import SharedBreaker
 from imago.nats.connection import NatsConnection
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 from imago.telemetry.provider_calls import ProviderCalls
 from tests.support.images import encoded
 from tests.support.mutated_answers import GOOD as GOOD_ANSWERS

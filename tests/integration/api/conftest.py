@@ -12,12 +12,12 @@ from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer, get_port_socket
 
 from imago.ai.offline.text_provider import OfflineTextProvider
-from imago.api.app import build_app
 from imago.api.auth.key_cache import KeyCache
 from imago.api.auth.local_rates import LocalRates
 from imago.api.auth.tokens import Tokens
 from imago.api.events.hub import EventHub
-from imago.api.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
+from imago.api.http.services import AiServices, AuthServices, ClientServices, HealthServices, Services, UploadServices
+from imago.api.server.app import build_app
 from imago.api.uploads.slots import UploadSlots
 from imago.core.ai_usage.model import CallContext
 from imago.core.ai_usage.text_tasks import PageSource, TextProvider
@@ -35,8 +35,8 @@ from imago.db.engine import Database
 from imago.nats.connection import NatsUnavailable
 from imago.nats.lag import QueueLag
 from imago.objects.local import LocalStore
+from imago.runtime.shares import FairShares
 from imago.settings import Settings
-from imago.shares import FairShares
 from imago.telemetry.metrics import exposition
 from imago.web.fetch import PageFetcher
 from imago.web.pages import WebPages

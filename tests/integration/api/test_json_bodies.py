@@ -2,7 +2,7 @@
 
 import pytest
 
-from imago.api.app import MAX_JSON_BYTES
+from imago.api.server.app import MAX_JSON_BYTES
 from tests.integration.api.conftest import Api, Tenant
 
 

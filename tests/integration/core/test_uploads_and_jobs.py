@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.clients.queries import get_usage
+from imago.core.concurrency.leases import release_leases, take_lease
 from imago.core.errors import IdempotencyInFlight, NotFound, QuotaExceeded, StageDisabled, UploadExpired
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.locks import lock_image
 from imago.core.images.model import ImageFormat, ImageHeader
 from imago.core.images.queries import get_stages, list_tags
@@ -43,7 +44,6 @@ from imago.core.jobs.rules import Die, Park, RetryInStream
 from imago.core.jobs.stage_outcomes import StageEnded
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.core.jobs.stream_repair import find_open_stages, republish
-from imago.core.leases import release_leases, take_lease
 from imago.core.outbox.rows import outbox_state
 from imago.core.outbox.work_message import WorkMessage
 from imago.core.times import utc_now

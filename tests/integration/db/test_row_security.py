@@ -11,7 +11,7 @@ from imago.core.clients.model import Client
 from imago.core.errors import NotFound
 from imago.core.images import queries as image_reads
 from imago.core.images.changes import delete_image, reprocess, set_user_metadata
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.db.engine import Database, RowScope
 from imago.db.tables import (
     api_keys,
@@ -27,6 +27,8 @@ from imago.db.tables import (
     images,
     metadata,
     outbox,
+    reprocess_jobs,
+    reprocess_runs,
     stage_results,
     tombstones,
     upload_intents,
@@ -86,7 +88,15 @@ async def test_a_client_sees_and_changes_only_its_own_rows(db: Database) -> None
             assert owners == {mine.id}, table.name
         assert list(await connection.scalars(sa.select(clients.c.id))) == [mine.id]
         results = (image_tags, image_concepts, image_features, stage_results, dead_letters)
-        for table in (*results, idempotency_keys, upload_intents, audit_log, tombstones):
+        for table in (
+            *results,
+            idempotency_keys,
+            upload_intents,
+            audit_log,
+            tombstones,
+            reprocess_jobs,
+            reprocess_runs,
+        ):
             assert await connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0, table.name
         changed = await connection.execute(sa.update(images).values(original_name="taken"))
         assert changed.rowcount == 1

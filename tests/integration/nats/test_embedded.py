@@ -11,8 +11,8 @@ from imago.nats import embedded
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.embedded import EmbeddedNats
 from imago.nats.streams import ensure_streams
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 
 async def test_the_embedded_server_requires_its_password_and_keeps_it_private(tmp_path: Path) -> None:

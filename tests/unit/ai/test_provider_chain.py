@@ -3,8 +3,8 @@
 import pytest
 
 from imago.ai.provider_chain import ChosenModel, provider_chain
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from imago.ai.response_models import InvalidAnswer, ModelAnswer, decode
-from imago.core.texts import clean_text
+from imago.core.text.cleaning import clean_text
 from tests.support.mutated_answers import GOOD, mutated, problems
 
 COUNT = 10_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imago.bootstrap.data_dir import SECRETS, ensure_secrets, locked, read_json
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 
 def test_a_second_instance_cannot_lock_the_directory(tmp_path: Path) -> None:

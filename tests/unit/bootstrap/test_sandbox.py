@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from imago.bootstrap import sandbox
 from imago.bootstrap.sandbox import check_sandbox, language_data, ocr_command
 from imago.imaging.sandbox import confinement
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from imago.runtime.startup import StartupError
 from imago.settings import Settings, load_settings
 from imago.settings.environment import _distance, load_environment, read_env_file, unknown_names
-from imago.startup import StartupError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from imago.core.jobs.stages import STAGES, Stage
+from imago.runtime.startup import StartupError
 from imago.settings import Settings, load_settings
-from imago.startup import StartupError
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from imago.ai.provider_chain import provider_chain
 from imago.db.engine import Database
 from imago.nats.connection import NatsConnection
 from imago.objects.factory import build_store
+from imago.runtime.startup import StartupError, bind
 from imago.settings import Settings, load_settings
-from imago.startup import StartupError, bind
 
 UNSET = ("", "   ", "\t\n")
 BAD = (

@@ -13,7 +13,7 @@ from imago.ai.offline.sentences import lines_of, sentences_of, shorten
 from imago.ai.offline.work_kinds import begins_with_a_verb, find_kind, reports_a_fault
 from imago.core.ai_usage.text_tasks import Priority, TaskDraft
 from imago.core.images.tags import normalize_tags
-from imago.core.languages import STOP_WORDS, detect_language, words_of
+from imago.core.text.languages import STOP_WORDS, detect_language, words_of
 
 MODEL_NAME = "offline/draft"
 

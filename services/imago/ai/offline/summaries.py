@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imago.ai.offline.sentences import lines_of, sentences_of, shorten
-from imago.core.languages import STOP_WORDS, words_of
+from imago.core.text.languages import STOP_WORDS, words_of
 
 MAX_SENTENCES = 5
 MAX_LENGTH = 1200

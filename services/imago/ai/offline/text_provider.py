@@ -5,7 +5,7 @@ import asyncio
 from imago.ai.offline.drafts import draft_task
 from imago.ai.offline.summaries import summarize_text
 from imago.core.ai_usage.text_tasks import Summary, TaskDraft, WebPage
-from imago.core.languages import detect_language
+from imago.core.text.languages import detect_language
 
 SUMMARY_MODEL = "offline/extractive"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from imago.api.paging import PageQuery
-from imago.api.requests import MAX_BIGINT, Moment, StrictSchema, text_field
+from imago.api.http.paging import PageQuery
+from imago.api.http.requests import MAX_BIGINT, Moment, StrictSchema, text_field
 from imago.core.clients.audit import AuditAction
 from imago.core.jobs.stages import STAGES
 

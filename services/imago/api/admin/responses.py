@@ -7,7 +7,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
-from imago.api.paging import next_cursor
+from imago.api.http.paging import next_cursor
 from imago.core.clients.audit import AuditAction, AuditRecord
 from imago.core.jobs.dead_letters import DeadLetter, ReplayOutcome
 from imago.core.jobs.stages import Stage

@@ -18,12 +18,12 @@ from imago.api.admin.responses import (
     replay_response,
 )
 from imago.api.auth.permissions import ADMIN, allow
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.paging import decode_id
+from imago.api.http.request_context import actor_of
+from imago.api.http.requests import entity_ref
+from imago.api.http.services import DATABASE, OUTBOX_PUBLISHER, SETTINGS
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import decode_id
-from imago.api.request_context import actor_of
-from imago.api.requests import entity_ref
-from imago.api.services import DATABASE, OUTBOX_PUBLISHER, SETTINGS
 from imago.core.clients.audit import AuditAction, AuditFilter, list_records
 from imago.core.errors import Unprocessable
 from imago.core.jobs.dead_letters import (

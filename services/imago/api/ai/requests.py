@@ -2,7 +2,7 @@
 
 from marshmallow import ValidationError, fields, validate
 
-from imago.api.requests import LanguageField, StrictSchema, storable, text_field
+from imago.api.http.requests import LanguageField, StrictSchema, storable, text_field
 from imago.web.urls import MAX_URL_LENGTH
 
 _MAX_DESCRIPTION = 10_000

@@ -8,9 +8,10 @@ from aiohttp import web
 from imago.api.ai.requests import DraftTaskBody, SummarizeBody
 from imago.api.ai.responses import SummaryResponse, TaskDraftResponse, summary_response, task_draft_response
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.services import AI, SETTINGS
 from imago.api.openapi.decorators import documented, reads_json
-from imago.api.services import AI, SETTINGS
+from imago.api.server.memory import REQUEST_BYTES, memory_now
 from imago.core.ai_usage.model import BUDGET_CODE, CallContext, CallKind, next_month
 from imago.core.ai_usage.text_tasks import TextProvider
 from imago.core.clients.model import Client
@@ -30,6 +31,7 @@ from imago.core.errors import (
 )
 from imago.core.jobs.failures import PermanentFailure, Throttled, TransientFailure
 from imago.core.times import utc_now
+from imago.web.pages import PAGE_BYTES
 
 routes = web.RouteTableDef()
 
@@ -63,7 +65,8 @@ _RETRY_SECONDS = 10
 async def summarize(request: web.Request) -> web.Response:
     """Fetch a page of the public web, extract its text and summarize it."""
     client, body = client_of(request), request["json"]
-    page = await request.app[AI].pages.read(body["url"], client=client.uuid)
+    with memory_now(request, PAGE_BYTES + REQUEST_BYTES, of="page"):
+        page = await request.app[AI].pages.read(body["url"], client=client.uuid)
     language = body.get("language", client.pipeline.description_language)
     texts = _texts(request, CallKind.SUMMARIZE)
     summary = await _by_provider(texts.summarize(page, language=language), client)

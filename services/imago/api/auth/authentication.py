@@ -6,8 +6,8 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.auth.permissions import ADMIN, Handler, Permission, permission_of, platform_key_refused
-from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL, Principal
-from imago.api.services import AUTH, SETTINGS
+from imago.api.http.request_context import ADDRESS_BLOCKED, PRINCIPAL, Principal
+from imago.api.http.services import AUTH, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import MissingScope, NotATenant, RateLimited, Unauthenticated
 from imago.db.engine import DatabaseUnavailable

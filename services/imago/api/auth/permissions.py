@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from imago.api.request_context import PRINCIPAL
+from imago.api.http.request_context import PRINCIPAL
 from imago.core.clients.model import Client
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotATenant

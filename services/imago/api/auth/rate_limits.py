@@ -6,8 +6,8 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import SystemRoute
 
 from imago.api.auth.permissions import Handler, permission_of
-from imago.api.request_context import ADDRESS_BLOCKED, PRINCIPAL
-from imago.api.services import AUTH, SETTINGS
+from imago.api.http.request_context import ADDRESS_BLOCKED, PRINCIPAL
+from imago.api.http.services import AUTH, SETTINGS
 from imago.core.clients.gcra import Rate, Verdict
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited, Unauthenticated

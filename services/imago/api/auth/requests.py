@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from imago.api.auth.tokens import DEFAULT_SECONDS, MAX_SECONDS
-from imago.api.requests import StrictSchema
+from imago.api.http.requests import StrictSchema
 from imago.core.clients.scopes import CLIENT_SCOPES
 
 

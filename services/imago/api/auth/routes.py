@@ -5,10 +5,10 @@ from aiohttp import web
 from imago.api.auth.permissions import ANY_CLIENT, allow, client_of
 from imago.api.auth.requests import TokenBody
 from imago.api.auth.responses import MeResponse, TokenResponse, me_response, token_response
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.request_context import PRINCIPAL
+from imago.api.http.services import AUTH, DATABASE
 from imago.api.openapi.decorators import documented, reads_json
-from imago.api.request_context import PRINCIPAL
-from imago.api.services import AUTH, DATABASE
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.clients.queries import get_usage
 from imago.core.clients.scopes import parse_client_scopes

@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from imago.api.paging import PageQuery
-from imago.api.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, storable, text_field
+from imago.api.http.paging import PageQuery
+from imago.api.http.requests import MAX_BIGINT, LanguageField, Moment, StrictSchema, matching, storable, text_field
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients.model import Plan
 from imago.core.clients.ownership import OWNER_FORM, OWNER_PATTERN

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
-from imago.api.paging import next_cursor
+from imago.api.http.paging import next_cursor
 from imago.core.ai_usage.model import AiUsage, BudgetPolicy, next_month
 from imago.core.clients.key_registry import KeyInfo
 from imago.core.clients.keys import ApiKey

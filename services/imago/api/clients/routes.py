@@ -31,12 +31,12 @@ from imago.api.clients.responses import (
     new_client_response,
     rotated_key_response,
 )
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.paging import decode_id
+from imago.api.http.request_context import PRINCIPAL, actor_of
+from imago.api.http.requests import entity_ref
+from imago.api.http.services import CLIENTS, DATABASE, SETTINGS
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import decode_id
-from imago.api.request_context import PRINCIPAL, actor_of
-from imago.api.requests import entity_ref
-from imago.api.services import CLIENTS, DATABASE, SETTINGS
 from imago.core.ai_usage.ledger import get_ai_usage
 from imago.core.ai_usage.model import BudgetPolicy
 from imago.core.clients import keys
@@ -59,7 +59,7 @@ from imago.core.errors import ClientOwned, Conflict, NotFound, Unavailable, Unpr
 from imago.core.jobs.lane_moves import count_left_behind
 from imago.core.jobs.stages import Stage
 from imago.core.lanes.model import resolve_lane
-from imago.core.language_names import UnknownLanguage, resolve_ocr_languages
+from imago.core.text.language_names import UnknownLanguage, resolve_ocr_languages
 from imago.db.engine import Database
 
 routes = web.RouteTableDef()

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from imago.cancellation import end_tasks
 from imago.core.clients.model import Client
 from imago.core.errors import RateLimited
 from imago.core.lanes.model import client_token
 from imago.core.outbox.subjects import client_event_subjects
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.event_stream import EventReader, EventStreamState, StreamedEvent, event_stream_state
+from imago.runtime.cancellation import end_tasks
 from imago.telemetry import metrics
 
 log = structlog.get_logger(__name__)

@@ -10,9 +10,9 @@ from aiohttp import web
 from imago.api.auth.authentication import still_allowed
 from imago.api.auth.permissions import allow_clients, client_of
 from imago.api.events.hub import ListenerMessage
+from imago.api.http.request_context import REQUEST_ID
+from imago.api.http.services import EVENTS, SETTINGS
 from imago.api.openapi.decorators import TEXT, documented
-from imago.api.request_context import REQUEST_ID
-from imago.api.services import EVENTS, SETTINGS
 from imago.core.clients.scopes import Scope
 from imago.core.errors import RateLimited, Unavailable
 from imago.nats.connection import NatsUnavailable

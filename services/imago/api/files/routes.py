@@ -11,8 +11,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from imago.api.auth.permissions import PUBLIC, allow
 from imago.api.files.ranges import effective_headers
+from imago.api.http.services import LOCAL_FILE, SETTINGS
 from imago.api.openapi.decorators import BINARY, documented
-from imago.api.services import LOCAL_FILE, SETTINGS
 from imago.core.errors import NotFound
 from imago.objects.disposition import content_disposition
 from imago.objects.signing import private_cache, read_token

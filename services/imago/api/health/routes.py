@@ -6,9 +6,9 @@ from aiohttp import web
 
 from imago.api.auth.permissions import PUBLIC, allow
 from imago.api.health.responses import ApiHealth, HealthResponse, RootResponse, api_health, root_response
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.services import HEALTH, SETTINGS, HealthServices
 from imago.api.openapi.decorators import TEXT, documented
-from imago.api.services import HEALTH, SETTINGS, HealthServices
 from imago.nats.connection import NatsUnavailable
 from imago.nats.lag import QueueLag
 from imago.telemetry.health import CHECK_TIMEOUT_SECONDS, run_checks

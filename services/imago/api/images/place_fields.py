@@ -5,8 +5,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from imago.core.images.countries import find_country
-from imago.core.images.places import FARTHEST_KM, Box, Circle
+from imago.core.images.lists.countries import find_country
+from imago.core.images.lists.places import FARTHEST_KM, Box, Circle
 
 _LATITUDE = r"-?(90(\.0{1,15})?|[0-8]?[0-9](\.[0-9]{1,15})?)"
 _LONGITUDE = r"-?(180(\.0{1,15})?|(1[0-7][0-9]|[0-9]?[0-9])(\.[0-9]{1,15})?)"

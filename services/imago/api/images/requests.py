@@ -4,10 +4,10 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from imago.api.http.paging import PageQuery
+from imago.api.http.requests import LocalTime, Moment, StrictSchema, matching, text_field
 from imago.api.images.place_fields import BBOX_PATTERN, NEAR_PATTERN, BoxField, CircleField, CountryField
-from imago.api.paging import PageQuery
-from imago.api.requests import LocalTime, Moment, StrictSchema, matching, text_field
-from imago.core.images.sorting import RELEVANT, SORTS
+from imago.core.images.lists.sorting import RELEVANT, SORTS
 from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
 from imago.core.jobs.stages import STAGES, ImageStatus
 

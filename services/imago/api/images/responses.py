@@ -9,18 +9,18 @@ import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from imago.api.http.json import StoredJson
+from imago.api.http.paging import next_cursor
 from imago.api.images.sort_cursors import encode_position
 from imago.api.images.stage_texts import localized
-from imago.api.json import StoredJson
-from imago.api.paging import next_cursor
 from imago.core.clients.model import Limits
 from imago.core.clients.quotas import QuotaUsage, quota_usage
+from imago.core.images.lists.similar import Likeness
+from imago.core.images.lists.sorting import Sort
 from imago.core.images.ocr.details import OcrDetails
 from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search.pages import SearchPage, Tier
-from imago.core.images.similar import Likeness
-from imago.core.images.sorting import Sort
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.

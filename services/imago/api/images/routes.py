@@ -9,6 +9,10 @@ import structlog
 from aiohttp import web
 
 from imago.api.auth.permissions import allow_clients, client_of
+from imago.api.http.json import json_response
+from imago.api.http.paging import PageQuery, decode_hit, decode_id, decode_tag
+from imago.api.http.requests import entity_ref
+from imago.api.http.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SEARCH, SETTINGS, STORE
 from imago.api.images.requests import (
     ImageQuery,
     IncludeQuery,
@@ -42,20 +46,16 @@ from imago.api.images.responses import (
 )
 from imago.api.images.sort_cursors import decode_position
 from imago.api.images.urls import image_responses, original_url, thumbnail_url
-from imago.api.json import json_response
 from imago.api.openapi.decorators import documented, reads_json, reads_query
-from imago.api.paging import PageQuery, decode_hit, decode_id, decode_tag
-from imago.api.requests import entity_ref
-from imago.api.services import DATABASE, IMAGES, OUTBOX_PUBLISHER, SEARCH, SETTINGS, STORE
 from imago.core.clients.scopes import Scope
 from imago.core.errors import NotFound, NoThumbnail, NotReady, StageDisabled, Unprocessable
 from imago.core.images.changes import UNSET, delete_image, reprocess, set_user_metadata
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
+from imago.core.images.lists.places import PlaceFilter
+from imago.core.images.lists.similar import find_similar, same_pictures
+from imago.core.images.lists.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.images.ocr.details import read_ocr_details
-from imago.core.images.places import PlaceFilter
 from imago.core.images.queries import MAX_COUNT, ImageRow, StageRow, get_stages, list_tags
-from imago.core.images.similar import find_similar, same_pictures
-from imago.core.images.sorting import NEWEST, RELEVANT, SORTS
 from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.objects.store import ObjectStore
 from imago.telemetry.tracing import trace_headers

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from imago.api.paging import decode_json, encode_cursor, invalid_cursor
-from imago.api.requests import MAX_BIGINT, is_storable
-from imago.core.images.sorting import Position, Sort, SortKey, SortValue
+from imago.api.http.paging import decode_json, encode_cursor, invalid_cursor
+from imago.api.http.requests import MAX_BIGINT, is_storable
+from imago.core.images.lists.sorting import Position, Sort, SortKey, SortValue
 
 _OTHER = "Invalid cursor: it must be `next_cursor` of a page with the same `sort`."
 

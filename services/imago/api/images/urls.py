@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from imago.api.http.services import SETTINGS, STORE
 from imago.api.images.responses import ImageResponse, SignedUrlResponse, image_response
-from imago.api.services import SETTINGS, STORE
 from imago.core.images.queries import ImageRow
 from imago.core.times import utc_now
 from imago.objects.store import UrlRequest

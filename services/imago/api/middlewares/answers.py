@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from imago.api.auth.permissions import Handler
-from imago.api.memory import memory_now
+from imago.api.server.memory import memory_now
 from imago.core.errors import Problem
 
 # The kernel takes a smaller one.

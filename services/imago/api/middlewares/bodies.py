@@ -5,9 +5,9 @@ import asyncio
 from aiohttp import web
 
 from imago.api.auth.permissions import Handler
-from imago.api.memory import REQUEST_BYTES, memory_now
+from imago.api.http.services import SETTINGS
 from imago.api.openapi.decorators import json_is_read
-from imago.api.services import SETTINGS
+from imago.api.server.memory import REQUEST_BYTES, memory_now
 from imago.core.errors import RequestTimeout, RequestTooLarge
 
 # Of JSON bodies; the body of an upload is streamed and has its own limits.

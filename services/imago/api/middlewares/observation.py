@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from imago.api.auth.permissions import Handler
-from imago.api.request_context import IMAGE, PRINCIPAL, REQUEST_ID
+from imago.api.http.request_context import IMAGE, PRINCIPAL, REQUEST_ID
 from imago.telemetry import metrics
 
 log = structlog.get_logger("imago.api.request")

@@ -16,7 +16,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from imago import __version__
 from imago.api.auth.permissions import ADMIN, Permission, permission_of
-from imago.api.errors import STATUSES, ProblemResponse
+from imago.api.http.errors import STATUSES, ProblemResponse
 from imago.api.openapi.response_schemas import response_schemas
 from imago.core.errors import (
     InternalError,

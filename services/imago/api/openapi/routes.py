@@ -7,7 +7,7 @@ from aiohttp import web
 from swagger_ui_bundle import swagger_ui_path
 
 from imago.api.auth.permissions import PUBLIC, allow
-from imago.api.json import json_response
+from imago.api.http.json import json_response
 from imago.api.openapi.decorators import BINARY, TEXT, documented
 from imago.core.errors import NotFound
 

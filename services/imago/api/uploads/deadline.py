@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientPayloadError
 
-from imago.api.pace import RATE_GRACE_SECONDS
+from imago.api.server.pace import RATE_GRACE_SECONDS
 from imago.core.errors import RequestTimeout, Unprocessable
 from imago.settings import Settings
 

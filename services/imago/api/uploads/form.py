@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from imago.api.uploads.deadline import UploadDeadline
 from imago.api.uploads.disposition import MalformedDisposition, PartNames, parse_disposition
 from imago.core.errors import Unprocessable
-from imago.core.texts import clean_text
+from imago.core.text.cleaning import clean_text
 
 # The form parser's overhead is per chunk; with chunks of 256 KB, a file of 900 KB takes 0.26 ms.
 CHUNK_BYTES = 256 * 1024

@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from imago.api.services import UploadServices
+from imago.api.http.services import UploadServices
 from imago.core.clients.model import Client
 from imago.core.errors import Unprocessable
 from imago.core.uploads.idempotency import FirstResponse, KeyLease, acquire_key, release_key, renew_key

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from imago import failpoints
 from imago.api.uploads.deadline import UploadDeadline
 from imago.api.uploads.form import CHUNK_BYTES, FORM_OVERHEAD, UploadForm
 from imago.core.errors import EmptyFile, TooLarge
-from imago.imaging.header import require_format
+from imago.imaging.formats.header import require_format
 from imago.objects.store import ObjectWriter
+from imago.runtime import failpoints
 from imago.settings import Settings
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
-from imago.api.json import StoredJson
+from imago.api.http.json import StoredJson
 from imago.core.jobs.stages import ImageStatus
 
 

@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
-from imago import failpoints
 from imago.api.auth.permissions import allow_clients, client_of
-from imago.api.json import json_response
+from imago.api.http.json import json_response
+from imago.api.http.request_context import IMAGE
+from imago.api.http.services import UPLOADS, UploadServices
 from imago.api.openapi.decorators import documented
-from imago.api.request_context import IMAGE
-from imago.api.services import UPLOADS, UploadServices
+from imago.api.server.memory import REQUEST_BYTES, memory_soon
 from imago.api.uploads.deadline import UploadDeadline
-from imago.api.uploads.form import UploadForm
+from imago.api.uploads.form import CHUNK_BYTES, UploadForm
 from imago.api.uploads.idempotency import fingerprint, idempotent, requested_key
 from imago.api.uploads.receive import DiscardingWriter, find_file, receive
 from imago.api.uploads.requests import IDEMPOTENCY_KEY_PARAMETER, UPLOAD_FORM
@@ -45,8 +45,9 @@ from imago.core.uploads.idempotency import Completion, FirstResponse, KeyLease
 from imago.core.uploads.intents import abandon_upload
 from imago.core.uploads.model import AcceptedImage, InlineThumbnail, NewImage
 from imago.db.engine import DatabaseUnavailable
-from imago.imaging.header import probe
+from imago.imaging.formats.header import probe
 from imago.objects.store import StorageUnavailable
+from imago.runtime import failpoints
 from imago.settings import Settings
 from imago.settings.uploads import MB
 from imago.telemetry import metrics
@@ -88,7 +89,10 @@ async def upload(request: web.Request) -> web.Response:
     try:
         with services.slots.hold(client.id, request.content_length):
             deadline = UploadDeadline(services.settings)
-            async with idempotent(services, client, requested_key(request)) as key:
+            async with (
+                memory_soon(request, _memory_of(request, services), of="upload"),
+                idempotent(services, client, requested_key(request)) as key,
+            ):
                 form = await find_file(request, services.settings, deadline)
                 if isinstance(key, FirstResponse):
                     return await _replay(services, client, form, key, deadline)
@@ -101,6 +105,13 @@ async def upload(request: web.Request) -> web.Response:
     request[IMAGE] = str(accepted.uuid)
     services.outbox_publisher.publish_soon(accepted.outbox)
     return _response(client, accepted.to_json())
+
+
+def _memory_of(request: web.Request, services: UploadServices) -> int:
+    """Return the memory that an upload holds: two chunks, one of them the start of the file, and the store's buffer."""
+    length, largest = request.content_length, services.settings.max_upload_bytes
+    size = largest if length is None else min(length, largest)
+    return services.store.write_buffer(size) + 2 * min(size, CHUNK_BYTES) + REQUEST_BYTES
 
 
 def _response(client: Client, accepted: dict[str, Any], *, headers: dict[str, str] | None = None) -> web.Response:

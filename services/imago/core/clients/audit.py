@@ -30,6 +30,9 @@ class AuditAction(StrEnum):
     KEY_REVOKED = "key.revoked"
     KEY_ROTATED = "key.rotated"
     LETTERS_REPLAYED = "dead-letters.replayed"
+    REPROCESS_CREATED = "reprocess-job.created"
+    REPROCESS_CHANGED = "reprocess-job.changed"
+    REPROCESS_DELETED = "reprocess-job.deleted"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
-from imago.core.batching import BatchExecutor
 from imago.core.clients.gcra import MINUTE, Rate, Verdict, verdict
+from imago.core.concurrency.batching import BatchExecutor
 from imago.db.engine import Database, DatabaseUnavailable
 
 # The database's clock decides, because the clocks of replicas differ. clock_timestamp() is read before the wait for the

@@ -15,7 +15,7 @@ from imago.core.images.model import ImageIdentity, thumbnail_key_beside
 from imago.core.images.search.full_text import delete_document
 from imago.core.images.search.index import refresh_search_index
 from imago.core.images.tags import normalize_tags
-from imago.core.jobs.stages import ImageStatus, Stage, StageStatus, image_status
+from imago.core.jobs.stages import ImageStatus, Priority, Stage, StageStatus, image_status
 from imago.core.outbox.drafts import Draft, draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxKind, OutboxRow
@@ -141,6 +141,7 @@ async def start_runs(
     stages: Sequence[Stage],
     *,
     headers: Mapping[str, str],
+    priority: Priority = Priority.LIVE,
 ) -> tuple[OutboxRow, ...]:
     """Start a new run of stages of a locked image, in the caller's transaction."""
     lane = str(await connection.scalar(sa.select(clients.c.lane).where(clients.c.id == image.client_id)))
@@ -172,6 +173,8 @@ async def start_runs(
                 sequence=None,
                 message_id=None,
                 published_at=None,
+                priority=priority,
+                ready_at=utc_now(),
             )
             .returning(image_stages.c.run)
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from imago.core.texts import cut, replace_hidden
+from imago.core.text.cleaning import cut, replace_hidden
 
 MAX_NAME_LENGTH = 255
 _MAX_EXTENSION_LENGTH = 16

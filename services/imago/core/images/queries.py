@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Usage
 from imago.core.clients.queries import read_usage
+from imago.core.concurrency.batching import BatchExecutor
 from imago.core.errors import NotFound
-from imago.core.images.filters import ImageFilter, page_ids
+from imago.core.images.lists.filters import ImageFilter, page_ids
+from imago.core.images.lists.sorting import Position, Sort, sorted_ids
 from imago.core.images.locks import ImageRef
-from imago.core.images.sorting import Position, Sort, sorted_ids
 from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
 from imago.db.engine import Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement, Row

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
-from imago.core.texts import cut, replace_hidden
+from imago.core.text.cleaning import cut, replace_hidden
 
 MAX_TAG_LENGTH = 64
 MAX_TAGS = 64

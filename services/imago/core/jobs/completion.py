@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.lists.places import store_places
+from imago.core.images.lists.similar import store_hashes
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
-from imago.core.images.places import store_places
 from imago.core.images.recognition.index import store_recognition
 from imago.core.images.recognition.model import Recognition
 from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search.index import refresh_search_index
-from imago.core.images.similar import store_hashes
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values
 from imago.core.jobs.failures import StageFailure

@@ -25,6 +25,15 @@ class StageStatus(StrEnum):
     DEAD = "dead"
 
 
+class Priority(StrEnum):
+    """The priority of a run within its lane."""
+
+    LIVE = "live"
+    """An upload, or a change that somebody waits for."""
+    BACKGROUND = "background"
+    """A reprocess job: runs behind live work, with at least one claim in eight."""
+
+
 class ImageStatus(StrEnum):
     """The status of an image, derived from its stages."""
 

@@ -12,8 +12,8 @@ from imago.core.clients.model import Client
 from imago.core.clients.queries import read_usage
 from imago.core.clients.quotas import quota_exceeded
 from imago.core.errors import QuotaExceeded, Unauthenticated, UploadExpired
+from imago.core.images.lists.similar import insert_hashes
 from imago.core.images.model import ImageIdentity
-from imago.core.images.similar import insert_hashes
 from imago.core.jobs.stages import (
     TERMINAL_IMAGE_STATUSES,
     ImageStatus,

@@ -95,8 +95,10 @@ def _insert_stages(dialect: str) -> sa.Insert:
     rows = _json_rows(dialect, "stages", {name: image_stages.c[name].type for name in columns})
     done_at = sa.case((rows.c.status == sa.literal_column("'done'"), _typed(image_stages, "done_at")))
     first_run = {name: sa.literal_column(value, sa.Integer) for name, value in _FIRST_RUN.items()}
+    ready_at = _typed(outbox, "created_at")
     return sa.insert(image_stages).from_select(
-        [*columns, *first_run, "done_at"], sa.select(*(rows.c[name] for name in columns), *first_run.values(), done_at)
+        [*columns, *first_run, "done_at", "ready_at"],
+        sa.select(*(rows.c[name] for name in columns), *first_run.values(), done_at, ready_at),
     )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from imago.core.batching import BatchExecutor
 from imago.core.clients.model import Client, Usage
 from imago.core.clients.queries import read_usage
 from imago.core.clients.quotas import require_quota_left
+from imago.core.concurrency.batching import BatchExecutor
 from imago.core.errors import QuotaExceeded
 from imago.core.times import utc_now
 from imago.core.uploads.accept import Acceptance, accept_uploads

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.db.engine import Database, translate_errors
 from imago.db.schema import known_revisions
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 # An arbitrary constant: the first eight bytes of sha256("imago migrations"), as a signed bigint.
 _ADVISORY_LOCK = 7756009011210278635

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from imago.core.images.model import ImageFormat
 from imago.imaging.files import TaskFile, reading
-from imago.imaging.header import sniff
+from imago.imaging.formats.header import sniff
 from imago.imaging.ocr import paddle
 from imago.imaging.ocr.paddle import Quads
 from imago.imaging.pixels.colour import flatten

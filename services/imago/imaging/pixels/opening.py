@@ -18,7 +18,7 @@ from imago.imaging.containers import jpeg
 from imago.imaging.containers.ifd import Directories
 from imago.imaging.containers.reading import BoundedReader, BrokenContainer, LimitExceeded, UnsupportedVariant
 from imago.imaging.files import TaskFile, reading
-from imago.imaging.header import MAX_STEPS, PARSER_ERRORS, mode_of_tiff, sniff
+from imago.imaging.formats.header import MAX_STEPS, PARSER_ERRORS, mode_of_tiff, sniff
 from imago.imaging.pixels import avif, png, tiff
 from imago.imaging.pixels.cicp import CodePoints, MeasuredColours, measured
 from imago.imaging.pixels.samples import Samples

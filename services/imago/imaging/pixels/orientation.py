@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from imago.imaging.header import PARSER_ERRORS
+from imago.imaging.formats.header import PARSER_ERRORS
 
 _ORIENTATION = 0x0112
 _TO_UPRIGHT = {

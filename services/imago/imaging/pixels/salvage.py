@@ -6,7 +6,7 @@ picture only if the file's own bytes had all pixels, as those of a JPEG that lac
 
 from imago.core.images.model import ImageFormat
 from imago.imaging.containers.bmff import InvalidBoxes, box_head
-from imago.imaging.header import sniff
+from imago.imaging.formats.header import sniff
 
 _END_OF_JPEG = b"\xff\xd9"
 _OTHER_DATA = bytes(range(1, 255))

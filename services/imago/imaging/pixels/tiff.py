@@ -5,8 +5,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImagePalette, TiffImagePlugin
 
+from imago.imaging.formats.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES, require_layout
 from imago.imaging.pixels.samples import Samples
-from imago.imaging.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES, require_layout
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
 _EXTRA_SAMPLES = 338

@@ -35,6 +35,10 @@ _CPU_CHECK_SECONDS = 0.5
 # A task that times out after having computed for this part of the time would time out on an idle machine, too.
 _OWN_FAULT = 0.5
 
+# How much later a task may end that waits for a CPU, in time limits. To end it earlier would only repeat its work on a
+# machine that is too busy already.
+_MAX_WAIT = 4
+
 _NO_FILES: Mapping[str, Path] = {}
 _ERROR_NAME = re.compile(r"[A-Za-z_]{1,64}")
 # The codes and texts of failures, which clients see and metrics have as a label.
@@ -44,10 +48,10 @@ _MAX_TEXT = 300
 
 @asynccontextmanager
 async def time_limit(seconds: float, *, client: Hashable = None) -> AsyncIterator[None]:
-    """Limit the time of a block like `asyncio.timeout`, but don't count the time it waits for an idle child.
+    """Limit the time of a block like `asyncio.timeout`, but don't count the time it waits for a child or for a CPU.
 
-    A worker has more jobs than children, and the duration of other jobs must not count against this one. `client` is
-    whose job the block does: children are shared among clients.
+    A worker has more jobs than children, and other jobs, the start of a child and a busy machine must not count against
+    this one. `client` is whose job the block does: children are shared among clients.
     """
     async with asyncio.timeout(seconds) as timeout:
         tokens = _time_limit.set(timeout), _client.set(client)
@@ -56,6 +60,22 @@ async def time_limit(seconds: float, *, client: Hashable = None) -> AsyncIterato
         finally:
             _time_limit.reset(tokens[0])
             _client.reset(tokens[1])
+
+
+@contextmanager
+def _clock_stopped() -> Iterator[None]:
+    """Don't count the time of a block against the `time_limit` around it."""
+    timeout = _time_limit.get()
+    deadline = timeout.when() if timeout is not None and not timeout.expired() else None
+    if timeout is None or deadline is None:
+        yield
+        return
+    started = time.monotonic()
+    timeout.reschedule(None)
+    try:
+        yield
+    finally:
+        timeout.reschedule(deadline + time.monotonic() - started)
 
 
 class ChildPool:
@@ -112,9 +132,11 @@ class ChildPool:
         """
         budget = min(self._cpu_seconds, cpu_seconds or self._cpu_seconds)
         client = _client.get()
-        await self._wait_for_seat(client)
+        with _clock_stopped():
+            await self._seats.acquire(client)
         try:
-            child = await self._idle_child()
+            with _clock_stopped():
+                child = await self._idle_child()
             try:
                 response = await self._work(
                     child, task, arguments, reads=reads, writes=writes, timeout=timeout, budget=budget
@@ -132,19 +154,6 @@ class ChildPool:
         """Kill all children."""
         for child in tuple(self._alive):
             await self._kill(child)
-
-    async def _wait_for_seat(self, client: Hashable) -> None:
-        timeout = _time_limit.get()
-        deadline = timeout.when() if timeout is not None and not timeout.expired() else None
-        if timeout is None or deadline is None:
-            await self._seats.acquire(client)
-            return
-        started = time.monotonic()
-        timeout.reschedule(None)
-        try:
-            await self._seats.acquire(client)
-        finally:
-            timeout.reschedule(deadline + time.monotonic() - started)
 
     async def _idle_child(self) -> ChildProcess:
         """Return a child that waits for a task, the one that worked last, or a new one."""
@@ -207,7 +216,8 @@ class ChildPool:
 class _Limits:
     """Checks the time and the CPU time of a task periodically, and ends `scope` when one is used up.
 
-    A timer costs a fast task nothing; a second asyncio task would cost its parent a millisecond.
+    Time for which the task could have computed, but other processes had the CPUs, is not counted. A timer costs a fast
+    task nothing; a second asyncio task would cost its parent a millisecond.
     """
 
     def __init__(self, child: ChildProcess, *, timeout: float, budget: float) -> None:
@@ -219,11 +229,14 @@ class _Limits:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + timeout
         self._used_before = child.cpu_seconds()
+        self._checked = self._loop.time(), 0.0
+        self._last_deadline = self._deadline + _MAX_WAIT * timeout
         self._timer: asyncio.TimerHandle | None = None
 
     def check(self) -> None:
         """End the scope if a limit is reached; otherwise check again later."""
         used = self._child.cpu_seconds() - self._used_before
+        self._allow_waiting(used)
         remaining = self._deadline - self._loop.time()
         if used >= self._budget or remaining <= 0:
             self.failure = _limit_failure(used=used, budget=self._budget, timeout=self._timeout)
@@ -231,6 +244,18 @@ class _Limits:
         else:
             pause = min(remaining, max(self._budget - used, 0.01), _CPU_CHECK_SECONDS)
             self._timer = self._loop.call_later(pause, self.check)
+
+    def _allow_waiting(self, used: float) -> None:
+        now, (checked, used_before) = self._loop.time(), self._checked
+        self._checked = now, used
+        if not self._child.is_runnable():
+            return
+        waited = max(now - checked - (used - used_before), 0.0)
+        more = min(waited, self._last_deadline - self._deadline)
+        self._deadline += more
+        outer = _time_limit.get()
+        if outer is not None and not outer.expired() and (deadline := outer.when()) is not None:
+            outer.reschedule(deadline + more)
 
     def close(self) -> None:
         """Stop checking."""

@@ -103,6 +103,13 @@ class ChildProcess:
             return time.clock_gettime((~self._process.pid << 3) | 2)
         return 0.0
 
+    def is_runnable(self) -> bool:
+        """Return whether the process computes or waits for a CPU; False where the system doesn't tell."""
+        with contextlib.suppress(OSError):
+            # The state is the first field after the name, which is in parentheses (proc_pid_stat(5)).
+            return Path(f"/proc/{self._process.pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"R")
+        return False
+
     async def exchange(self, request: Mapping[str, Any], descriptors: list[int]) -> Any:
         """Send a request and return its response; raise ChildEnded."""
         try:

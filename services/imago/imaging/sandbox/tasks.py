@@ -49,7 +49,7 @@ def ocr(
 
     At most `max_pages` pages of a TIFF file are read, and none begins after `seconds`.
     """
-    from imago.imaging.documents import PageLimits, read_document
+    from imago.imaging.ocr.documents import PageLimits, read_document
     from imago.imaging.ocr.options import OcrOptions
 
     options = OcrOptions(tuple(languages), engine, tessdata_dir, half_scale)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from imago.core.images.countries import country_name
+from imago.core.images.lists.countries import country_name
 from imago.core.images.results import Gps, Place
 from imago.core.jobs.claims import Claim
 from imago.geocoding.geocoder import Geocoder
-from imago.imaging.metadata import read_file
+from imago.imaging.metadata.reader import read_file
 from imago.worker.stages.base import StageOutput, StageTools
 
 

@@ -13,7 +13,7 @@ from imago.core.images.results import OcrReading
 from imago.core.images.vision import OcrInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
-from imago.imaging.document_reading import DocumentReading
+from imago.imaging.ocr.document_reading import DocumentReading
 from imago.telemetry import metrics
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 from imago.worker.stages.cpu import cpu_to_read

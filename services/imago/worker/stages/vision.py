@@ -9,7 +9,7 @@ from imago.core.images.results import ExifResult
 from imago.core.images.vision import VisionInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
-from imago.imaging.metadata import read_file
+from imago.imaging.metadata.reader import read_file
 from imago.imaging.preparation import PreparedImage
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 from imago.worker.stages.cpu import cpu_to_decode

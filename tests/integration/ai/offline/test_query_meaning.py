@@ -10,8 +10,8 @@ from imago.ai.offline.meaning.queries import CachedQueries
 from imago.ai.offline.meaning.vectors import ensure_vectors
 from imago.bootstrap.meaning import query_meaning
 from imago.core.images.recognition.concepts import vocabulary
+from imago.runtime.startup import StartupError
 from imago.settings import Settings
-from imago.startup import StartupError
 
 HOSTILE = [
     "\ufdfa" * 500,

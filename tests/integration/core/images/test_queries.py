@@ -4,7 +4,7 @@ import asyncio
 from uuid import uuid4
 
 from imago.core.errors import NotFound
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.queries import ImageReads, ImageRow, Page
 from imago.db.engine import Database
 from tests.support.samples import make_client, make_image

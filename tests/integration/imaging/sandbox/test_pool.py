@@ -1,12 +1,13 @@
 """A child process that dies, hangs or uses too much does not affect the worker or other tasks."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 from imago.core.jobs.failures import PermanentFailure, StageFailure, TransientFailure
 from imago.imaging.sandbox import libc
 from imago.imaging.sandbox.pool import ChildPool, read_result, time_limit
+from imago.imaging.sandbox.process import ChildProcess
 from tests.support import child_tasks
 
 TASKS = tuple(name for name, value in vars(child_tasks).items() if getattr(value, "__module__", "").endswith("tasks"))
@@ -138,6 +140,50 @@ async def test_waiting_for_a_child_does_not_count_against_the_time_limit() -> No
 
     # The last of them waits for longer than its time limit.
     await asyncio.gather(*(job() for _ in range(5)))
+    await children.close()
+
+
+async def test_the_start_of_a_child_does_not_count_against_the_time_limit(
+    pool: ChildPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ChildProcess.start
+
+    async def start_slowly(options: Sequence[str], *, command: Path | None) -> ChildProcess:
+        await asyncio.sleep(3)
+        return await start(options, command=command)
+
+    monkeypatch.setattr(ChildProcess, "start", start_slowly)
+    async with time_limit(2):
+        assert await pool.run("double", {"number": 1}, timeout=20) == 2
+
+
+def set_rank(process: int, policy: int, nice: int) -> None:
+    os.sched_setscheduler(process, policy, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        # Where each session has its share of the CPUs, this is the rank of the session.
+        Path(f"/proc/{process}/autogroup").write_text(str(nice))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a process waited for a CPU")
+async def test_waiting_for_a_cpu_does_not_count_against_the_time_limit() -> None:
+    children = make_pool(size=1)
+    child = await children.run("process_id", {}, timeout=20)
+    cpus = os.sched_getaffinity(0)
+    # The child computes only when nothing else does on its CPU.
+    set_rank(child, os.SCHED_IDLE, 19)
+    os.sched_setaffinity(child, {min(cpus)})
+    spin = f"import os\nos.sched_setaffinity(0, {{{min(cpus)}}})\nwhile True: pass"
+    busy = await asyncio.create_subprocess_exec(sys.executable, "-c", spin)
+    try:
+        job = asyncio.create_task(children.run("compute", {"seconds": 0.2}, timeout=2))
+        done, _ = await asyncio.wait([job], timeout=3)
+        assert not done, "the child was to wait for the CPU for longer than its time limit"
+    finally:
+        busy.kill()
+        await busy.wait()
+        set_rank(child, os.SCHED_OTHER, 0)
+        os.sched_setaffinity(child, cpus)
+    await job
     await children.close()
 
 

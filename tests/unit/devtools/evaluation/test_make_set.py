@@ -9,7 +9,7 @@ from PIL import Image
 from devtools.evaluation.make_set import make_set
 from devtools.evaluation.pages import KINDS
 from imago.evaluation.labels import Labels, parse_labels
-from imago.imaging.metadata import read_file
+from imago.imaging.metadata.reader import read_file
 from tests.support.pages import FONT
 
 pytestmark = pytest.mark.skipif(not FONT.is_file(), reason="the font is not installed")

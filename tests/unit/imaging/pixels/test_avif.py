@@ -6,7 +6,7 @@ import struct
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from imago.imaging.header import probe
+from imago.imaging.formats.header import probe
 from imago.imaging.pixels.decode import decode_image
 
 

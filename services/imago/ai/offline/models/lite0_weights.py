@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 Array = NDArray[np.float32]
 

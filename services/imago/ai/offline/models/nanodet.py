@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.npm import download_package
-from imago.startup import StartupError
+from imago.runtime.npm import download_package
+from imago.runtime.startup import StartupError
 
 if TYPE_CHECKING:
     from imago.ai.offline.models.tfjs import TfjsConverter

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imago.ai.offline.models import lite0, nanodet
-from imago.startup import StartupError, models_directory
+from imago.runtime.startup import StartupError, models_directory
 
 # The folder's name changes with the graph, because versions of Imago share the user's cache.
 _CLASSIFIER = f"{lite0.NAME}.2"

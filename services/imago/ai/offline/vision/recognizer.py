@@ -22,7 +22,7 @@ from imago.ai.offline.vision.plainness import is_plain, is_texture
 from imago.ai.offline.vision.subjects import choose_subjects, subject_box
 from imago.core.images.recognition.concepts import KINDS
 from imago.core.images.recognition.model import MAX_CONCEPTS, MIN_CONCEPT_SCORE, ConceptScore, Recognition
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

@@ -10,12 +10,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from imago.core.images.results import OcrReading, OcrResult
-from imago.core.languages import detect_language
+from imago.core.text.languages import detect_language
 
 MAX_TEXT = 200_000
 
 # Tesseract is seldom below 0.8 on words that exist and seldom above 0.6 on words that don't. The thresholds were chosen
-# on the photos and pages of tests/integration/imaging/test_ocr_accuracy.py.
+# on the photos and pages of tests/integration/imaging/ocr/test_ocr_accuracy.py.
 MIN_CONFIDENCE = 0.70
 # With fewer confident words than this, one must be longer and more confident: "Il" and "ee" are found in any fence.
 FEW_WORDS = 3

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imago.core.images.countries import country_names
+from imago.core.images.lists.countries import country_names
 from imago.core.images.results import Iptc, Place
 from imago.core.images.search.full_text import upsert_document
 from imago.core.images.search.names import names_of_tags, words_of_camera

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from imago.core.images.filters import ImageFilter, all_conditions
+from imago.core.images.lists.filters import ImageFilter, all_conditions
 from imago.core.images.search.full_text import matching_ids
 from imago.core.images.search.query_meaning import WeightedConcept
 from imago.db.tables import image_concepts, images

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Usage
 from imago.core.clients.queries import read_usage
-from imago.core.images.filters import ImageFilter, page_ids
+from imago.core.images.lists.filters import ImageFilter, page_ids
 from imago.core.images.queries import ImageRow, rows_by_id
 from imago.core.images.search.full_text import WordMatch
 from imago.core.images.search.meaning import ids_by_meaning

@@ -14,7 +14,7 @@ from imago.ai.offline.models.store import find_detector
 from imago.ai.offline.vision.classifier import open_session
 from imago.ai.offline.vision.detector import Detection, Detector
 from imago.core.images.recognition.concepts import KINDS, vocabulary
-from imago.startup import StartupError
+from imago.runtime.startup import StartupError
 
 
 @pytest.fixture(scope="module")

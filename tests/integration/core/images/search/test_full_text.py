@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
 from imago.core.clients.model import Client
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.search.full_text import upsert_document
 from imago.db.engine import SYSTEM, Database, RowScope
 from imago.db.tables import images

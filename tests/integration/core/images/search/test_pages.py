@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.changes import delete_image
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.search.full_text import upsert_document
 from imago.core.images.search.pages import Hit, ImageSearch, SearchPage, Tier
 from imago.core.images.search.query_meaning import WeightedConcept

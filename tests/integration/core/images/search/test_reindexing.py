@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from imago.core.clients.model import Client
-from imago.core.images.filters import ImageFilter
+from imago.core.images.lists.filters import ImageFilter
 from imago.core.images.search.full_text import upsert_document
 from imago.core.images.search.pages import ImageSearch
 from imago.core.images.search.reindexing import reindex_batch

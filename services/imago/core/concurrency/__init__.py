@@ -1,0 +1,1 @@
+"""Coordination of concurrent work: batches in one process, leases among processes."""

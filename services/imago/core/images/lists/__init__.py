@@ -1,0 +1,1 @@
+"""Lists of images: filters, places, similarity and orders."""

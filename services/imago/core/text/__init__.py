@@ -1,0 +1,1 @@
+"""Texts and their languages: cleaning, detection, and names of languages."""

@@ -1,0 +1,1 @@
+"""What every process uses and no feature owns: startup, cancellation, fair shares, failpoints, package downloads."""
