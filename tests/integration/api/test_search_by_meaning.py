@@ -58,7 +58,8 @@ async def _store(db: Database, tenant: Tenant, name: str, words: str, recognized
 
 async def _pages(tenant: Tenant, q: str, **parameters: Any) -> list[list[tuple[str, str]]]:
     """Return name and match of the images of each page."""
-    pages, cursor = [], {}
+    pages: list[list[tuple[str, str]]] = []
+    cursor: dict[str, str] = {}
     while True:
         status, body = await tenant.call("GET", "/images", params={"q": q, **parameters, **cursor})
         assert status == 200, body

