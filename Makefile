@@ -154,7 +154,7 @@ UV_COMPILE = uv pip compile --universal --generate-hashes --no-emit-index-url --
 lock: ## Resolve the dependencies again into requirements/*.lock (needs uv)
 	@$(UV_COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.lock
 	@$(UV_COMPILE) -c requirements/dev.lock pyproject.toml -o requirements/api.lock
-	@$(UV_COMPILE) -c requirements/dev.lock --extra meaning pyproject.toml -o requirements/meaning.lock
+	@$(UV_COMPILE) -c requirements/dev.lock --extra meaning --extra embed pyproject.toml -o requirements/meaning.lock
 	@$(UV_COMPILE) -c requirements/dev.lock --extra ocr --extra rapidocr pyproject.toml -o requirements/ocr.lock
 	@$(UV_COMPILE) -c requirements/dev.lock --extra vision pyproject.toml -o requirements/vision.lock
 	@$(UV_COMPILE) -c requirements/dev.lock --extra model pyproject.toml -o requirements/model.lock

@@ -31,7 +31,7 @@ from bench.processes import Group
 from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
 from imago.ai.offline.models.store import ensure_classifier
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import OPTIONAL_STAGES, server_workers
 from imago.core.lanes.model import PREMIUM, STANDARD
 from imago.core.outbox.subjects import EVENTS_STREAM, work_stream
 from imago.imaging.ocr.trained_data import tessdata
@@ -240,7 +240,7 @@ class Imago(_Base):
             stdout=subprocess.DEVNULL,
         )
 
-    def start_workers(self, kinds: tuple[str, ...] = tuple(WORKER_STAGES)) -> None:
+    def start_workers(self, kinds: tuple[str, ...] = server_workers(OPTIONAL_STAGES)) -> None:
         """Start a worker of each kind."""
         for kind in kinds:
             command = [sys.executable, "-m", "imago.cli.main", "worker", kind]

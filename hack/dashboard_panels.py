@@ -51,6 +51,8 @@ def _total(metric: str, by: str, *matchers: str) -> str:
     return f"sum by ({by}) ({_of(metric, *matchers)})"
 
 
+_BELOW_HALF = 'le="0.5"'
+
 DONE_P50 = Panel(
     "Upload to done, median by lane",
     "s",
@@ -204,6 +206,50 @@ PIPELINE = Dashboard(
             WAIT_P95,
         ],
         "Queues": [OPEN_WORK, QUEUE_AGE, LAG, CAPACITY, REPLICAS, DEAD],
+        "Text, recognition and search": [
+            Panel(
+                "Text read, by engine",
+                "ops",
+                "Images a second by the engine whose reading was chosen; many second readings cost CPU time.",
+                [
+                    (_rate("imago_ocr_readings_total", "engine"), "{{engine}}"),
+                    (_rate("imago_ocr_fallbacks_total", "chosen"), "read twice, chosen: {{chosen}}"),
+                ],
+            ),
+            Panel(
+                "Queries read by a model, 95th percentile",
+                "s",
+                "With the time in the queue; near 3 s, searches begin to do without the model.",
+                [(_quantile(0.95, "imago_query_reading_duration_seconds", "model"), "{{model}}")],
+            ),
+            Panel(
+                "Queries read by a model, by outcome",
+                "ops",
+                "busy: no model was free in time; failed: see the log events search.…-failed.",
+                [(_rate("imago_query_readings_total", "model, outcome"), "{{model}} {{outcome}}")],
+            ),
+            Panel(
+                "Images scored 0.5 or more by moderation",
+                "percentunit",
+                "Share of the scored images; no data without MODERATION=score.",
+                [
+                    (
+                        f"1 - sum(rate({_of('imago_moderation_scores_bucket', _BELOW_HALF)}[$__rate_interval]))"
+                        f" / sum(rate({_of('imago_moderation_scores_count')}[$__rate_interval]))",
+                        "0.5 or more",
+                    )
+                ],
+            ),
+            Panel(
+                "Stage embed: waiting messages and oldest",
+                "short",
+                "Only with a model (EMBED_MODEL_DIR). Messages by lane, and the seconds that the oldest has waited.",
+                [
+                    (_latest("imago_queue_messages", "lane, state", 'stage="embed"'), "{{lane}} {{state}}"),
+                    (_latest("imago_queue_oldest_seconds", "lane", 'stage="embed"'), "{{lane}} oldest, s"),
+                ],
+            ),
+        ],
         "Publication and maintenance": [
             OUTBOX,
             Panel(

@@ -24,7 +24,7 @@ from nats.js.errors import APIError
 from devtools.nats import NatsServer
 from devtools.postgres import programs
 from devtools.waiting import until
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import OPTIONAL_STAGES, STAGES, WORKER_STAGES, server_workers
 from imago.core.outbox.subjects import work_stream
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
@@ -69,15 +69,14 @@ async def test_each_component_has_only_the_permissions_it_needs_on_the_bundled_n
         await nats.start()
         await nats.wait_connected(10)
         await ensure_streams(nats.js)
-        for stages in WORKER_STAGES.values():
-            for stage in stages:
-                await nats.js.publish(f"imago.work.standard.{stage}.{'0' * 32}", b"{}")
+        for stage in STAGES:
+            await nats.js.publish(f"imago.work.standard.{stage}.{'0' * 32}", b"{}")
         await nats.close()
-    for kind, stages in WORKER_STAGES.items():
+    for kind in server_workers(OPTIONAL_STAGES):
         nats = NatsConnection(settings_of(kind, bundled_nats), name=f"worker-{kind}")
         await nats.start()
         await nats.wait_connected(10)
-        for stage in stages:
+        for stage in WORKER_STAGES[kind]:
             subscription = await nats.js.pull_subscribe_bind(stage, stream=work_stream("standard"))
             (message, *_) = await subscription.fetch(1, timeout=5)
             await message.ack_sync()
@@ -90,7 +89,7 @@ async def test_each_component_has_only_the_permissions_it_needs_on_the_bundled_n
         with pytest.raises((NatsError, APIError)):
             await js.delete_stream(work_stream("standard"))
         with pytest.raises((NatsError, APIError)):
-            await js.publish(f"imago.work.premium.{stages[0]}.{'0' * 32}", b"{}")
+            await js.publish(f"imago.work.premium.{WORKER_STAGES[kind][0]}.{'0' * 32}", b"{}")
         await nats.close()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helm_python.chart import Chart
 
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import OPTIONAL_STAGES, server_workers
 from tests.support.manifests import containers, render, scenario
 
 TARGETS = ("api", "worker-exif", "worker-ocr", "worker-vision", "operator")
@@ -187,6 +187,6 @@ def test_the_chart_runs_these_images(chart: Chart) -> None:
         for container in containers(pod)
     }
     assert used == {f"imago-{target}" for target in TARGETS}
-    for kind in WORKER_STAGES:
+    for kind in server_workers(OPTIONAL_STAGES):
         pod = production.of("Deployment")[f"imago-worker-{kind}"]["spec"]["template"]
         assert containers(pod)[-1]["args"] == ["worker", kind]

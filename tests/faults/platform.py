@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from devtools.nats import NatsServer
 from devtools.postgres import OWNER, RUNTIME, PostgresServer, create_database, url_as
 from devtools.s3 import S3Server, make_bucket
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import OPTIONAL_STAGES, server_workers
 from imago.nats.embedded import free_port
 from tests.faults.proxy import Proxy
 
@@ -220,7 +220,7 @@ class Platform:
             **environment,
         }
         self.apis = [self._api(index) for index in range(apis)]
-        self.workers = {kind: self._worker(kind) for kind in WORKER_STAGES}
+        self.workers = {kind: self._worker(kind) for kind in server_workers(OPTIONAL_STAGES)}
 
     @property
     def processes(self) -> list[Process]:

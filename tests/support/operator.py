@@ -20,7 +20,7 @@ import yaml
 from devtools.kubernetes.access import Access
 from devtools.kubernetes.binaries import Missing, module_directory
 from devtools.photos import ROOT
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import OPTIONAL_STAGES, server_workers
 from imago.nats.embedded import free_port
 from imago_operator.apis.kubernetes import Kubernetes, custom_path, namespace_path, secret_path
 from tests.faults.platform import HEARTBEAT, Platform
@@ -221,7 +221,7 @@ def _role(namespace: str, name: str, release: str, granted: list[Object]) -> lis
 def write_templates(folder: Path) -> Path:
     """Write templates of dedicated workers like those that the chart renders."""
     folder.mkdir()
-    for kind in WORKER_STAGES:
+    for kind in server_workers(OPTIONAL_STAGES):
         name, labels = (
             f"imago-worker-{kind}-$(NAME)",
             {"app.kubernetes.io/component": kind, "imago.dev/lane": "$(NAME)"},

@@ -75,9 +75,16 @@ app.kubernetes.io/part-of: imago
 {{- end -}}
 {{- end -}}
 
-{{/* The stages that each worker serves, as JSON. */}}
+{{/* The stages that each worker serves, as JSON; the stage embed exists only with a model. */}}
 {{- define "imago.stages" -}}
-{"exif": ["thumbnail", "exif"], "ocr": ["ocr"], "vision": ["vision"]}
+{"exif": ["thumbnail", "exif"], "ocr": ["ocr"], "vision": ["vision"]{{ if .Values.workers.embed.enabled }}, "embed": ["embed"]{{ end }}}
+{{- end -}}
+
+{{/* The components of the workers, and of those before and after them, as JSON; takes {root, with}. */}}
+{{- define "imago.withWorkers" -}}
+{{- $components := list -}}
+{{- range keys (include "imago.stages" .root | fromJson) | sortAlpha }}{{ $components = append $components (printf "worker-%s" .) }}{{ end -}}
+{{- concat .with $components | toJson -}}
 {{- end -}}
 
 {{- define "imago.secrets" -}}

@@ -92,7 +92,11 @@ topologySpreadConstraints:
 
 {{/* Stages without a worker are skipped, because otherwise no image would finish. */}}
 {{- define "imago.env.stages" -}}
+- {name: OCR_ENGINE, value: {{ .Values.workers.ocr.engine | quote }}}
 - {name: OCR_LANGUAGES, value: {{ .Values.workers.ocr.languages | quote }}}
+{{- with .Values.workers.ocr.installedLanguages }}
+- {name: OCR_INSTALLED_LANGUAGES, value: {{ . | quote }}}
+{{- end }}
 {{- $off := list -}}
 {{- if not .Values.workers.ocr.enabled -}}{{- $off = append $off "ocr" -}}{{- end -}}
 {{- if not .Values.workers.vision.enabled -}}{{- $off = append $off "vision" -}}{{- end -}}
@@ -100,6 +104,16 @@ topologySpreadConstraints:
 - {name: DISABLED_STAGES, value: {{ join "," . | quote }}}
 {{- end }}
 {{- end -}}
+
+{{/* The stage embed: its model is mounted read-only into the API and the worker; others need to know that it exists. */}}
+{{- define "imago.env.embed" -}}
+{{- if .Values.workers.embed.enabled }}
+- {name: EMBED_MODEL_DIR, value: {{ include "imago.modelDirectory" . | quote }}}
+- {name: EMBED_MEMORY_MB, value: {{ .Values.workers.embed.childMemoryMB | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "imago.modelDirectory" -}}/var/lib/imago/embedding{{- end -}}
 
 {{/* The Secret and key of a database URL, as JSON; takes {root, migrations?}. */}}
 {{- define "imago.databaseUrl" -}}
@@ -132,7 +146,7 @@ topologySpreadConstraints:
 {{- end -}}
 {{- end -}}
 
-{{/* The variables for NATS; takes {root, component}, which is api, operator, exif, ocr or vision. */}}
+{{/* The variables for NATS; takes {root, component}, which is api, operator, exif, ocr, vision or embed. */}}
 {{- define "imago.env.nats" -}}
 {{- $root := .root -}}
 {{- $nats := $root.Values.nats -}}
@@ -213,7 +227,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Volumes of a component; takes {root, component (of nats.credentials, or empty), storage?, tmpSize}. */}}
+{{/* Volumes of a component; takes {root, component (of nats.credentials, or empty), storage?, embedding?, tmpSize}. */}}
 {{- define "imago.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: {{ .tmpSize | default "256Mi" }}}
@@ -231,6 +245,10 @@ topologySpreadConstraints:
 {{- if and .storage (eq .root.Values.storage.backend "local") }}
 - name: objects
   persistentVolumeClaim: {claimName: {{ include "imago.claim" .root }}}
+{{- end }}
+{{- if and .embedding .root.Values.workers.embed.enabled }}
+- name: embedding-model
+{{ toYaml .root.Values.workers.embed.model.volume | indent 2 }}
 {{- end }}
 {{- with (.values | default dict).extraVolumes }}
 {{ toYaml . }}
@@ -250,6 +268,14 @@ topologySpreadConstraints:
 {{- end }}
 {{- if and .storage (eq .root.Values.storage.backend "local") }}
 - {name: objects, mountPath: /var/lib/imago/objects}
+{{- end }}
+{{- if and .embedding .root.Values.workers.embed.enabled }}
+- name: embedding-model
+  mountPath: {{ include "imago.modelDirectory" .root }}
+  readOnly: true
+  {{- with .root.Values.workers.embed.model.subPath }}
+  subPath: {{ . | quote }}
+  {{- end }}
 {{- end }}
 {{- with (.values | default dict).extraVolumeMounts }}
 {{ toYaml . }}

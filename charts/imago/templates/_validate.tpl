@@ -47,7 +47,10 @@
 {{- $wrong = append $wrong (printf "ai.existingSecret: the name of the Secret with the key of the provider %s" $v.ai.provider) -}}
 {{- end -}}
 {{- $longest := 0 -}}
-{{- range $kind := list "exif" "ocr" "vision" -}}
+{{- if and $v.workers.embed.enabled (not $v.workers.embed.model.volume) -}}
+{{- $wrong = append $wrong "workers.embed.model.volume: the volume with the model (for example {persistentVolumeClaim: {claimName: clip}})" -}}
+{{- end -}}
+{{- range $kind := keys (include "imago.stages" . | fromJson) | sortAlpha -}}
 {{- $longest = max $longest (include "imago.longest" (dict "root" $ "kind" $kind) | int) -}}
 {{- end -}}
 {{- if and (ne $v.ai.provider "offline") (le (int $v.workers.vision.timeouts.vision) (mul 2 (int $v.ai.timeout) | int)) -}}

@@ -64,12 +64,25 @@ spec:
             - {name: WORKER_LANES, value: {{ .lanes | quote }}}
             - {name: WORKER_MAX_JOBS, value: {{ $worker.maxJobs | quote }}}
             - {name: WORKER_PROCESSES, value: {{ $worker.processes | quote }}}
+            {{- if eq .kind "embed" }}
+{{ include "imago.env.embed" $root | indent 12 }}
+            {{- else }}
             - {name: CHILD_MEMORY_MB, value: {{ $worker.childMemoryMB | quote }}}
+            {{- end }}
             {{- range $stage, $seconds := $worker.timeouts }}
             - {name: {{ upper $stage }}_TIMEOUT, value: {{ $seconds | quote }}}
             {{- end }}
             {{- if eq .kind "ocr" }}
             - {name: OCR_FALLBACK, value: {{ $worker.fallback | quote }}}
+            - {name: OCR_FALLBACK_CONFIDENCE, value: {{ $worker.fallbackConfidence | quote }}}
+            - {name: OCR_MAX_PAGES, value: {{ $worker.maxPages | quote }}}
+            {{- end }}
+            {{- if eq .kind "exif" }}
+            - {name: GEOCODE, value: {{ $worker.geocode | quote }}}
+            {{- end }}
+            {{- if eq .kind "vision" }}
+            - {name: MODERATION, value: {{ $worker.moderation | quote }}}
+            - {name: VISION_DETECTOR, value: {{ $worker.detector | quote }}}
             {{- end }}
             {{- if or (eq .kind "vision") (and (eq .kind "ocr") (eq ($worker.fallback | default "") "ai")) }}
 {{ include "imago.env.ai" $root | indent 12 }}
@@ -97,9 +110,9 @@ spec:
           resources:
 {{ toYaml $worker.resources | indent 12 }}
           volumeMounts:
-{{ include "imago.volumeMounts" (dict "root" $root "component" .kind "storage" true "values" $worker) | indent 12 }}
+{{ include "imago.volumeMounts" (dict "root" $root "component" .kind "storage" true "embedding" (eq .kind "embed") "values" $worker) | indent 12 }}
       volumes:
-{{ include "imago.volumes" (dict "root" $root "component" .kind "storage" true "values" $worker "tmpSize" $worker.tmpSize) | indent 8 }}
+{{ include "imago.volumes" (dict "root" $root "component" .kind "storage" true "embedding" (eq .kind "embed") "values" $worker "tmpSize" $worker.tmpSize) | indent 8 }}
 {{- end -}}
 
 {{/* The longest stage timeout of a worker in seconds; OCR's AI fallback adds twice ai.timeout, its limit with retries. */}}

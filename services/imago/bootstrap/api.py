@@ -28,6 +28,7 @@ from imago.api.http.services import (
 from imago.api.server.server import serving
 from imago.api.uploads.slots import UploadSlots
 from imago.bootstrap.ai import ai_providers
+from imago.bootstrap.embedding import query_embedding
 from imago.bootstrap.maintenance import maintenance_scheduler
 from imago.bootstrap.meaning import query_meaning
 from imago.bootstrap.parts import (
@@ -116,6 +117,7 @@ async def _services(
         _inline_thumbnailer(settings, store) as inline_thumbnail,
         _web_pages(settings) as pages,
         query_meaning(settings) as meaning,
+        query_embedding(settings) as embedding,
         maintenance_scheduler(settings, db, store, nats, publisher, outbox, keys) as scheduler,
         _event_hub(nats) as events,
         _request_memory(settings) as memory,
@@ -130,7 +132,7 @@ async def _services(
             clients=_client_services(settings, nats, scheduler),
             uploads=UploadServices(settings, db, store, outbox, uploads, slots, inline_thumbnail),
             images=ImageReads(db),
-            search=ImageSearch(db, meaning),
+            search=ImageSearch(db, meaning, embedding),
             ai=AiServices(providers.texts, pages),
             events=events,
             local_file=store.servable if isinstance(store, LocalStore) else None,
@@ -248,7 +250,7 @@ def _lane_ensurer(settings: Settings, nats: NatsConnection) -> Callable[[str], A
             return
         await nats.check()
         try:
-            options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+            options = StreamOptions.of(settings)
             await ensure_streams(nats.js, lanes=(lane,), options=options)
         except (NatsError, OSError, StreamConflict) as error:
             raise NatsUnavailable(type(error).__name__) from error

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -26,6 +26,7 @@ from imago.bootstrap.data_dir import (
 )
 from imago.bootstrap.dev_logs import follow_logs
 from imago.bootstrap.dev_settings import check_settings, environment_of
+from imago.bootstrap.embedding import check_embedding
 from imago.bootstrap.parts import database, nats_connection, stop_on_signals, unknown_settings
 from imago.bootstrap.sandbox import check_sandbox
 from imago.bootstrap.supervisor import SupervisedProcess, die_with_parent
@@ -34,7 +35,7 @@ from imago.core.clients.changes import NewClient, create_client
 from imago.core.clients.model import Pipeline, Plan
 from imago.core.clients.queries import first_client
 from imago.core.clients.scopes import CLIENT_SCOPES
-from imago.core.jobs.stages import WORKER_STAGES
+from imago.core.jobs.stages import server_workers
 from imago.db.engine import Database
 from imago.db.migrations import upgrade
 from imago.imaging.sandbox import libc
@@ -63,6 +64,7 @@ async def run_dev(
     # Its errors would otherwise be those of a worker.
     provider_chain(settings)
     check_sandbox(settings)
+    await check_embedding(settings)
     if sys.platform == "linux":
         # From children of the workers: the environment has the keys, and no pool of this process hides it.
         libc.hide_memory()
@@ -81,7 +83,8 @@ async def run_dev(
                 data_dir, nats=nats, metrics_dir=metrics, secrets=ensure_secrets(data_dir), settings=settings
             )
             first_key = await _prepare(_settings(environment), nats, data_dir, url)
-            async with _running(_processes(environment, data_dir, listener)):
+            workers = server_workers(settings.stages_off)
+            async with _running(_processes(environment, data_dir, listener, workers=workers)):
                 await _wait_ready(url, stop)
                 if not stop.is_set():
                     _print_started(url, data_dir, first_key)
@@ -143,7 +146,7 @@ async def _prepare(settings: Settings, server: EmbeddedNats, data_dir: Path, url
 async def _ensure_streams(settings: Settings) -> None:
     async with nats_connection(settings, name="api") as nats:
         await nats.wait_connected(settings.nats_timeout)
-        await ensure_streams(nats.js, options=StreamOptions(ack_wait=settings.ack_wait))
+        await ensure_streams(nats.js, options=StreamOptions.of(settings))
 
 
 async def _ensure_default_client(db: Database, settings: Settings, path: Path, url: str) -> str | None:
@@ -169,11 +172,13 @@ def _client_id(saved: dict[str, str]) -> UUID:
     return uuid4()
 
 
-def _processes(environment: dict[str, str], data_dir: Path, listener: socket.socket) -> list[SupervisedProcess]:
+def _processes(
+    environment: dict[str, str], data_dir: Path, listener: socket.socket, *, workers: Iterable[str]
+) -> list[SupervisedProcess]:
     listener.set_inheritable(True)
     arguments = {
         "api": ["api", "--fd", str(listener.fileno())],
-        **{f"worker-{kind}": ["worker", kind] for kind in WORKER_STAGES},
+        **{f"worker-{kind}": ["worker", kind] for kind in workers},
     }
     return [
         SupervisedProcess(

@@ -17,6 +17,7 @@ from imago.maintenance.reprocess_runner import ReprocessRunner
 from imago.maintenance.scheduler import MaintenanceScheduler, PeriodicTask
 from imago.maintenance.search_reindexer import SearchReindexer
 from imago.maintenance.session_reaper import SessionReaper
+from imago.maintenance.stage_closer import StageCloser
 from imago.maintenance.storage_auditor import StorageAuditor
 from imago.maintenance.stream_reconciler import StreamReconciler
 from imago.nats.connection import NatsConnection
@@ -61,12 +62,14 @@ def _job_tasks(
 ) -> tuple[PeriodicTask, ...]:
     relay = OutboxRelay(db, nats, publisher)
     reconciler = StreamReconciler(settings, db, nats, eager_publisher)
+    closer = StageCloser(db, nats, eager_publisher, stages_off=settings.stages_off)
     collector = MetricsCollector(db, nats)
     reprocessing = ReprocessRunner(settings, db, eager_publisher)
     return (
         # On PostgreSQL relays share the rows among them; SQLite cannot lock single rows.
         PeriodicTask("relay", settings.relay_interval, relay.run_once, shared=not db.is_sqlite),
         PeriodicTask("reconciler", settings.reconcile_interval, reconciler.run_once),
+        PeriodicTask("disabled-stages", settings.reconcile_interval, closer.run_once),
         PeriodicTask("advisories", ADVISORY_SECONDS, reconciler.read_advisories),
         # Shared, because the process that changed a client's lane triggers its own task.
         PeriodicTask("lanes", settings.reconcile_interval, LaneMigrator(db, eager_publisher).run_once, shared=True),

@@ -16,6 +16,7 @@ from imago.imaging.sandbox.pool import ChildPool
 from imago.runtime.cancellation import end_tasks
 from imago.runtime.startup import StartupError
 from imago.settings import Settings
+from imago.telemetry.query_readings import reading_observer
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ async def query_meaning(settings: Settings) -> AsyncIterator[QueryMeaning | None
     )
     preparing = asyncio.create_task(_prepare(vectors), name="meaning-vectors")
     try:
-        yield CachedQueries(children, vectors)
+        yield CachedQueries(children, vectors, observe=reading_observer("concepts"))
     finally:
         await end_tasks(preparing)
         await children.close()

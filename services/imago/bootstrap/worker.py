@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from imago.ai.provider_chain import provider_chain
+from imago.bootstrap.embedding import image_embedding
 from imago.bootstrap.parts import (
     child_pool,
     configure_telemetry,
@@ -20,11 +21,13 @@ from imago.bootstrap.parts import (
     stop_on_signals,
 )
 from imago.bootstrap.sandbox import check_sandbox
-from imago.core.jobs.stages import WORKER_KINDS, WORKER_STAGES, Stage
+from imago.core.jobs.stages import WORKER_KINDS, WORKER_STAGES, Stage, server_workers
 from imago.core.lanes.worker_lanes import WorkerLanes
 from imago.db.engine import Database
+from imago.embedding.model import EmbeddingModel
 from imago.geocoding.build import places_path
 from imago.geocoding.geocoder import Geocoder
+from imago.imaging.sandbox.pool import ChildPool
 from imago.nats.connection import NatsConnection
 from imago.nats.publisher import Publisher
 from imago.runtime.startup import StartupError
@@ -43,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_worker(settings: Settings, kind: str) -> None:
-    """Run a worker of a kind (`exif`, `ocr` or `vision`) until SIGINT or SIGTERM; raise StartupError."""
+    """Run a worker of a kind (`exif`, `ocr`, `vision` or `embed`) until SIGINT or SIGTERM; raise StartupError."""
     configure_telemetry(settings, f"worker-{kind}")
     check_sandbox(settings)
     with stop_on_signals() as stop:
@@ -56,6 +59,8 @@ async def run_worker(settings: Settings, kind: str) -> None:
 async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
     """Start the parts of a worker, and stop them in reverse order."""
     name = f"worker-{kind}"
+    if kind not in server_workers(settings.stages_off):
+        raise StartupError(f"the worker {kind} needs EMBED_MODEL_DIR, and its stage enabled")
     if _calls_providers(settings, kind):
         provider_chain(settings)
     async with (
@@ -64,7 +69,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
         nats_connection(settings, name=name) as nats,
         _providers(settings, kind, db, nats) as providers,
         eager_publisher(db, Publisher(nats, timeout=settings.nats_timeout), by="worker") as publisher,
-        child_pool(settings, ocr=kind == "ocr") as children,
+        _children(settings, kind) as (embedding, children),
         _geocoder(settings, kind) as geocoder,
         connection_gauges(db, nats, process=name),
     ):
@@ -78,6 +83,7 @@ async def worker(settings: Settings, kind: str) -> AsyncIterator[Worker]:
             recognizer=providers.recognizer() if providers else None,
             ocr=providers.ocr if providers else None,
             geocoder=geocoder,
+            embedding=embedding,
         )
         stages = {stage: HANDLERS[stage](tools) for stage in WORKER_STAGES[kind]}
         async with _metrics_port(settings, health_checks(db, store, nats)):
@@ -96,6 +102,17 @@ async def _providers(
             yield providers
     else:
         yield None
+
+
+@asynccontextmanager
+async def _children(settings: Settings, kind: str) -> AsyncIterator[tuple[EmbeddingModel | None, ChildPool]]:
+    """Provide child processes; those that embed images can read the model, which is provided too."""
+    if kind == WORKER_KINDS[Stage.EMBED]:
+        async with image_embedding(settings) as model_and_children:
+            yield model_and_children
+    else:
+        async with child_pool(settings, ocr=kind == "ocr") as children:
+            yield None, children
 
 
 @asynccontextmanager

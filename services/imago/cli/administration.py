@@ -43,7 +43,7 @@ async def ensure_topology(settings: Settings) -> None:
     """Create and update the streams and consumers, including those of dedicated lanes."""
     async with database(settings) as db, nats_connection(settings, name="api") as nats:
         await nats.wait_connected(settings.nats_timeout)
-        options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        options = StreamOptions.of(settings)
         await ensure_streams(nats.js, lanes=await dedicated_lanes(db), options=options)
         click.echo("streams and consumers are up to date")
 

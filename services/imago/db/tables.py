@@ -285,6 +285,18 @@ image_features = sa.Table(
     sa.Index("ix_image_features_client_id_image_id", "client_id", "image_id"),
 )
 
+# Directions in float16 by an operator's model (`EMBED_MODEL_DIR`). Only those of the same `model` are comparable: it is
+# the SHA-256 of all that vectors depend on.
+image_embeddings = sa.Table(
+    "image_embeddings",
+    metadata,
+    sa.Column("image_id", BigId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _client_id(),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Index("ix_image_embeddings_client_id_model_image_id", "client_id", "model", "image_id"),
+)
+
 # The coordinates of images that have some, with the names of their place: folded, each between ` | `.
 image_places = sa.Table(
     "image_places",

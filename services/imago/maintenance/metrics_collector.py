@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from imago.core.jobs import job_metrics
 from imago.core.jobs.job_metrics import OpenWork
-from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, StageStatus
+from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, Stage, StageStatus
 from imago.core.lanes.model import DEDICATED, SHARED_LANES, lane_label
 from imago.core.times import utc_now
 from imago.db.engine import Database
@@ -72,7 +72,7 @@ class MetricsCollector:
     def _set_lag(self, lags: Iterable[QueueLag]) -> None:
         # Including zeros, which distinguish an empty queue from an unknown one.
         messages: dict[Labels, float] = {
-            (stage, lane, state): 0 for stage in STAGES for lane in _LANES for state in ("pending", "delivered")
+            (stage, lane, state): 0 for stage in Stage for lane in _LANES for state in ("pending", "delivered")
         }
         for lag in lags:
             lane = lane_label(lag.lane)
@@ -83,9 +83,9 @@ class MetricsCollector:
     def _set_open_stages(self, work: Iterable[OpenWork], now: datetime) -> None:
         states = ("waiting", "running", "retrying", "parked")
         stages: dict[Labels, float] = {
-            (stage, lane, state): 0 for stage in STAGES for lane in _LANES for state in states
+            (stage, lane, state): 0 for stage in Stage for lane in _LANES for state in states
         }
-        oldest: dict[Labels, float] = {(stage, lane): 0 for stage in STAGES for lane in _LANES}
+        oldest: dict[Labels, float] = {(stage, lane): 0 for stage in Stage for lane in _LANES}
         of_client: dict[Labels, float] = {(client,): 0 for client in metrics.client_labels()}
         client_oldest: dict[Labels, float] = {(client,): 0 for client in metrics.client_labels()}
         for item in work:

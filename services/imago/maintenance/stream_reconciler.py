@@ -36,7 +36,7 @@ class StreamReconciler:
         self._db = db
         self._nats = nats
         self._outbox_publisher = outbox_publisher
-        self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        self._options = StreamOptions.of(settings)
         # A message that was just published may not be delivered yet; after its delivery, its stage is leased.
         self._quiet = timedelta(seconds=settings.ack_wait / 2)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
-from imago.core.jobs.stages import STAGES, Stage
+from imago.core.jobs.stages import Stage
 from imago.core.outbox.subjects import work_stream
 from imago.nats.connection import NatsConnection, NatsUnavailable
 from imago.nats.streams import existing_lanes
@@ -36,7 +36,7 @@ async def queue_lag(nats: NatsConnection) -> list[QueueLag]:
     lags = []
     try:
         for lane in await existing_lanes(nats.js):
-            for stage in STAGES:
+            for stage in Stage:
                 with contextlib.suppress(NotFoundError):
                     info = await nats.js.consumer_info(work_stream(lane), stage)
                     pending, delivered = info.num_pending or 0, info.num_ack_pending or 0

@@ -23,7 +23,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from imago.core.jobs.stages import STAGES, Stage
+from imago.core.jobs.stages import OPTIONAL_STAGES, Stage, server_stages
 from imago.core.lanes.model import SHARED_LANES
 from imago.core.outbox.subjects import (
     ADVISORIES_STREAM,
@@ -63,10 +63,16 @@ class StreamConflict(Exception):
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """The replicas of each stream, and the seconds until an unacknowledged message is redelivered."""
+    """The replicas of each stream, the seconds until an unacknowledged message is redelivered, and disabled stages."""
 
     replicas: int = 1
     ack_wait: float = 30.0
+    stages_off: frozenset[Stage] = OPTIONAL_STAGES
+
+    @classmethod
+    def of(cls, settings: Settings) -> "StreamOptions":
+        """Return the options that the settings stand for."""
+        return cls(settings.nats_replicas, settings.ack_wait, settings.stages_off)
 
 
 def work_stream_config(lane: str, options: StreamOptions) -> StreamConfig:
@@ -160,7 +166,7 @@ async def ensure_streams(
 async def ensure_lane(js: JetStreamContext, lane: str, *, options: StreamOptions) -> None:
     """Create or update the stream and consumers of a lane."""
     await _ensure_stream(js, work_stream_config(lane, options))
-    for stage in STAGES:
+    for stage in server_stages(options.stages_off):
         await _ensure_consumer(js, work_stream(lane), consumer_config(lane, stage, options))
 
 
@@ -258,7 +264,7 @@ class StreamManager:
 
     def __init__(self, settings: Settings, *, name: str) -> None:
         self._nats = NatsConnection(settings, name=name)
-        self._options = StreamOptions(replicas=settings.nats_replicas, ack_wait=settings.ack_wait)
+        self._options = StreamOptions.of(settings)
 
     async def start(self) -> None:
         """Start connecting, and return immediately."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from imago.core.jobs.stages import Stage
+from imago.core.jobs.stages import OPTIONAL_STAGES, Stage
 from imago.core.text.language_names import resolve_ocr_languages
 from imago.settings.base import CommaList, LowerCase, Seconds, SettingsGroup
 
@@ -48,6 +48,11 @@ class StageSettings(SettingsGroup):
     exif_timeout: Seconds = 30.0
     ocr_timeout: Seconds = 120.0
     vision_timeout: Seconds = 180.0
+    embed_timeout: Seconds = 60.0
+    embed_model_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """The directory of a model that embeds images and texts (docs/embedding.md); unset: no stage `embed`."""
+    embed_memory_mb: int = Field(4096, ge=256, le=2**20)
+    """Address space of a child process that holds a part of the model, in addition to what it has before."""
 
     @field_validator("disabled_stages")
     @classmethod
@@ -70,4 +75,6 @@ class StageSettings(SettingsGroup):
     def stages_off(self) -> frozenset[Stage]:
         """The stages that this server has disabled."""
         off = {Stage(name) for name in self.disabled_stages}
+        if self.embed_model_dir is None:
+            off |= OPTIONAL_STAGES
         return frozenset(off if self.ocr_enabled else off | {Stage.OCR})

@@ -37,6 +37,8 @@ _HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 _STAGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 # From a small model to the timeout of a large one.
 _AI_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+# From a small text model to the longest wait of a search.
+_QUERY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30)
 # From idle workers to a backlog of an hour.
 _DONE_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 # From an idle connection to `DATABASE_TIMEOUT`.
@@ -53,6 +55,18 @@ BUILD_INFO = Gauge(
     "Always 1, with the version and the kind of process as labels.",
     ["version", "process"],
     multiprocess_mode="livemax",
+)
+
+QUERY_READINGS = Counter(
+    "imago_query_readings_total",
+    "Queries read by a model (`concepts`, `embedding`), by outcome: read, busy (no model was free in time), failed.",
+    ["model", "outcome"],
+)
+QUERY_SECONDS = Histogram(
+    "imago_query_reading_duration_seconds",
+    "Seconds until a query was read by a model, with its time in the queue; queries that were remembered don't count.",
+    ["model"],
+    buckets=_QUERY_BUCKETS,
 )
 
 HTTP_REQUESTS = Counter("imago_http_requests_total", "HTTP requests by route template.", ["method", "route", "status"])
@@ -211,6 +225,16 @@ AI_BREAKER_OPEN = Gauge(
 AI_BREAKER_BLIND = Counter(
     "imago_ai_breaker_blind_total",
     "Uses of a breaker's local copy because its shared state was unavailable.",
+)
+OCR_READINGS = Counter(
+    "imago_ocr_readings_total",
+    "Images whose text was read, by the engine whose reading was chosen.",
+    ["engine"],
+)
+MODERATION_SCORES = Histogram(
+    "imago_moderation_scores",
+    "Moderation scores of images, 0 to 1; only with MODERATION=score.",
+    buckets=(0.1, 0.3, 0.5, 0.8, 1),
 )
 OCR_FALLBACKS = Counter(
     "imago_ocr_fallbacks_total",

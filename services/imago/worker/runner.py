@@ -47,7 +47,7 @@ REDELIVERY_DELAY = timedelta(seconds=5)
 _TIMEOUT_SLACK = 10.0
 
 # Stages that keep a child process busy. Jobs of the other stages mostly wait for a provider.
-_COMPUTING_STAGES = frozenset({Stage.THUMBNAIL, Stage.OCR})
+_COMPUTING_STAGES = frozenset({Stage.THUMBNAIL, Stage.OCR, Stage.EMBED})
 
 # The delay before a message is redelivered whose client has its share of this worker, for each of its deliveries.
 _TURN_DELAY = timedelta(seconds=2)

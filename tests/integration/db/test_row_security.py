@@ -21,6 +21,7 @@ from imago.db.tables import (
     dead_letters,
     idempotency_keys,
     image_concepts,
+    image_embeddings,
     image_features,
     image_stages,
     image_tags,
@@ -87,7 +88,7 @@ async def test_a_client_sees_and_changes_only_its_own_rows(db: Database) -> None
             owners = set(await connection.scalars(sa.select(table.c.client_id)))
             assert owners == {mine.id}, table.name
         assert list(await connection.scalars(sa.select(clients.c.id))) == [mine.id]
-        results = (image_tags, image_concepts, image_features, stage_results, dead_letters)
+        results = (image_tags, image_concepts, image_features, image_embeddings, stage_results, dead_letters)
         for table in (
             *results,
             idempotency_keys,

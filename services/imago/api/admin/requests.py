@@ -7,9 +7,9 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from imago.api.http.paging import PageQuery
 from imago.api.http.requests import MAX_BIGINT, Moment, StrictSchema, text_field
 from imago.core.clients.audit import AuditAction
-from imago.core.jobs.stages import STAGES
+from imago.core.jobs.stages import Stage
 
-_STAGE = validate.OneOf([str(stage) for stage in STAGES])
+_STAGE = validate.OneOf([str(stage) for stage in Stage])
 
 
 class DeadLetterQuery(PageQuery):

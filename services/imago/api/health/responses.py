@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from imago import __version__
 from imago.ai.provider_chain import provider_chain
-from imago.core.jobs.stages import WORKER_STAGES, Stage
+from imago.core.jobs.stages import WORKER_STAGES, Stage, server_workers
 from imago.nats.lag import QueueLag
 from imago.settings import Settings
 from imago.telemetry.health import DetailedHealth
@@ -69,20 +69,20 @@ def api_health(health: DetailedHealth, settings: Settings, lags: Iterable[QueueL
     first, *others = provider_chain(settings)
     return {
         **health,
-        "workers": None if lags is None else _workers(list(lags)),
+        "workers": None if lags is None else _workers(list(lags), kinds=server_workers(settings.stages_off)),
         "ocr": None if Stage.OCR in settings.stages_off else _ocr(settings),
         "ai": {"provider": first.provider, "model": first.model or None, "fallback": [one.provider for one in others]},
     }
 
 
-def _workers(lags: list[QueueLag]) -> dict[str, WorkersHealth]:
+def _workers(lags: list[QueueLag], *, kinds: tuple[str, ...]) -> dict[str, WorkersHealth]:
     return {
         kind: {
-            "stages": list(stages),
-            "open_requests": sum(lag.polls for lag in lags if lag.stage in stages),
-            "runs_in_progress": sum(lag.delivered for lag in lags if lag.stage in stages),
+            "stages": list(WORKER_STAGES[kind]),
+            "open_requests": sum(lag.polls for lag in lags if lag.stage in WORKER_STAGES[kind]),
+            "runs_in_progress": sum(lag.delivered for lag in lags if lag.stage in WORKER_STAGES[kind]),
         }
-        for kind, stages in WORKER_STAGES.items()
+        for kind in kinds
     }
 
 

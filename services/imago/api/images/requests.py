@@ -9,7 +9,7 @@ from imago.api.http.requests import LocalTime, Moment, StrictSchema, matching, t
 from imago.api.images.place_fields import BBOX_PATTERN, NEAR_PATTERN, BoxField, CircleField, CountryField
 from imago.core.images.lists.sorting import RELEVANT, SORTS
 from imago.core.images.tags import MAX_TAG_LENGTH, MAX_TAGS
-from imago.core.jobs.stages import STAGES, ImageStatus
+from imago.core.jobs.stages import ImageStatus, Stage
 
 _MAX_DESCRIPTION = 10_000
 # Each costs a look-up per image that has the first one.
@@ -144,8 +144,8 @@ class ReprocessBody(StrictSchema):
     """The stages to run again; by default those of the client's pipeline."""
 
     stages = fields.List(
-        fields.String(validate=validate.OneOf([str(stage) for stage in STAGES])),
-        validate=validate.Length(min=1, max=len(STAGES)),
+        fields.String(validate=validate.OneOf([str(stage) for stage in Stage])),
+        validate=validate.Length(min=1, max=len(Stage)),
     )
 
 

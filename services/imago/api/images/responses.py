@@ -21,7 +21,7 @@ from imago.core.images.ocr.details import OcrDetails
 from imago.core.images.queries import ImageRow, Page, SortedPage, StageRow
 from imago.core.images.results import ExifResult, OcrReading, VisionResult
 from imago.core.images.search.pages import SearchPage, Tier
-from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
+from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 
 # The results of stages are sent as the JSON text that the database stores.
 StoredExif = Annotated[orjson.Fragment, StoredJson(ExifResult)]
@@ -130,7 +130,7 @@ class StatusResponse(TypedDict):
     status: ImageStatus
     started_at: datetime | None
     done_at: datetime | None
-    stages: Annotated[dict[str, StageStateResponse], Field(json_schema_extra={"propertyNames": {"enum": [*STAGES]}})]
+    stages: Annotated[dict[str, StageStateResponse], Field(json_schema_extra={"propertyNames": {"enum": [*Stage]}})]
     """The state of each stage, by its name."""
     similar_to: NotRequired[list[int]]
     """Present with `include=similar_to`: at most 10 images of most likely the same picture, once the thumbnail is made.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imago.core.clients.model import Client
@@ -15,7 +16,15 @@ from imago.core.images.model import ImageIdentity, thumbnail_key_beside
 from imago.core.images.search.full_text import delete_document
 from imago.core.images.search.index import refresh_search_index
 from imago.core.images.tags import normalize_tags
-from imago.core.jobs.stages import ImageStatus, Priority, Stage, StageStatus, image_status
+from imago.core.jobs.stages import (
+    OPTIONAL_STAGES,
+    ImageStatus,
+    Priority,
+    Stage,
+    StageStatus,
+    image_status,
+    requested_stages,
+)
 from imago.core.outbox.drafts import Draft, draft_event, draft_work
 from imago.core.outbox.events import EventName
 from imago.core.outbox.model import OutboxKind, OutboxRow
@@ -122,7 +131,7 @@ async def reprocess(
     StageDisabled if a named stage is disabled.
     """
     if stages is None:
-        selected = [stage for stage in (Stage.THUMBNAIL, *client.pipeline.stages) if stage not in stages_off]
+        selected = [stage for stage in requested_stages(client.pipeline.stages) if stage not in stages_off]
     else:
         selected = list(dict.fromkeys(stages))
         off = [stage for stage in selected if stage in stages_off]
@@ -148,6 +157,7 @@ async def start_runs(
     drafts: list[Draft] = []
     await lock_rows(connection, outbox.c.image_id == image.id)
     for stage in sorted(stages):
+        await _ensure_stage(connection, image, stage, lane=lane)
         # This cancels a waiting or running run: its messages and claims no longer match the stage's row.
         await connection.execute(
             sa.delete(outbox).where(
@@ -187,6 +197,16 @@ async def start_runs(
         .values(status=ImageStatus.PROCESSING if status is not ImageStatus.PENDING else status, done_at=None)
     )
     return await insert_drafts(connection, *drafts)
+
+
+async def _ensure_stage(connection: AsyncConnection, image: ImageIdentity, stage: Stage, *, lane: str) -> None:
+    """Insert the row of a stage that the server didn't have when the image was uploaded."""
+    if stage not in OPTIONAL_STAGES:
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    row = {"image_id": image.id, "client_id": image.client_id, "stage": stage, "lane": lane}
+    unstarted = {"status": StageStatus.SKIPPED, "run": 0, "claim": 0, "attempts": 0, "epoch": 0}
+    await connection.execute(insert(image_stages).values(**row, **unstarted).on_conflict_do_nothing())
 
 
 async def set_user_metadata(

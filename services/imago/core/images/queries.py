@@ -17,7 +17,7 @@ from imago.core.errors import NotFound
 from imago.core.images.lists.filters import ImageFilter, page_ids
 from imago.core.images.lists.sorting import Position, Sort, sorted_ids
 from imago.core.images.locks import ImageRef
-from imago.core.jobs.stages import STAGES, ImageStatus, Stage, StageStatus
+from imago.core.jobs.stages import ImageStatus, Stage, StageStatus
 from imago.db.engine import Database, DatabaseUnavailable, RowScope
 from imago.db.prepared import PreparedStatement, Row
 from imago.db.tables import image_stages, image_tags, images, stage_results
@@ -256,7 +256,7 @@ async def get_stages(db: Database, client_id: int, ref: ImageRef) -> tuple[Image
         row = await find_image(connection, client_id, ref)
         stage_rows = await _STAGES.fetch(connection, {"of_image": row.id, "of_client": client_id})
         stages = {Stage(stage.stage): _stage(stage) for stage in stage_rows}
-    return row, {stage: stages[stage] for stage in STAGES if stage in stages}
+    return row, {stage: stages[stage] for stage in Stage if stage in stages}
 
 
 _STAGES = PreparedStatement(

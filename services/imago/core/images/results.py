@@ -227,6 +227,23 @@ class VisionResult:
 
 
 @dataclass(frozen=True)
+class EmbedResult:
+    """The result of the embed stage: the name and the fingerprint of the model, and the vector in float16.
+
+    The vector is stored in a table of its own, and shown nowhere.
+    """
+
+    model: str
+    fingerprint: str
+    truncated: bool
+    vector: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON to store."""
+        return {"model": self.model, "fingerprint": self.fingerprint, "truncated": self.truncated}
+
+
+@dataclass(frozen=True)
 class ThumbnailResult:
     """The result of the thumbnail stage: the type of the stored file, its size in pixels and in bytes.
 

@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imago.core.images.embeddings import StoredEmbedding, store_embeddings
 from imago.core.images.lists.places import store_places
 from imago.core.images.lists.similar import store_hashes
 from imago.core.images.locks import lock_image, lock_images
 from imago.core.images.model import ImageIdentity
 from imago.core.images.recognition.index import store_recognition
 from imago.core.images.recognition.model import Recognition
-from imago.core.images.results import ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
+from imago.core.images.results import EmbedResult, ExifResult, OcrResult, StageResult, ThumbnailResult, VisionResult
 from imago.core.images.search.index import refresh_search_index
 from imago.core.jobs import statements
 from imago.core.jobs.claims import Claim, ClaimLost, claim_values
@@ -217,6 +218,7 @@ async def _update_images(connection: AsyncConnection, effects: Sequence[_Effects
     await update_image_columns(connection, columns)
     await store_hashes(connection, _hashed([each.completion for each in effects]))
     await store_places(connection, _placed([each.completion for each in effects]))
+    await store_embeddings(connection, _embedded([each.completion for each in effects]))
     searched = {each.completion.claim.image.id: each.completion.claim.image for each in effects if _is_searched(each)}
     for image in searched.values():
         await refresh_search_index(connection, image.client_id, image.id)
@@ -253,6 +255,14 @@ def _placed(completions: Sequence[StageCompletion]) -> list[tuple[int, int, Exif
         (each.claim.image.id, each.claim.image.client_id, each.result)
         for each in completions
         if isinstance(each.result, ExifResult) and (each.result.gps.has_gps or each.claim.run > 1)
+    ]
+
+
+def _embedded(completions: Sequence[StageCompletion]) -> list[StoredEmbedding]:
+    return [
+        StoredEmbedding(each.claim.image.id, each.claim.image.client_id, each.result.fingerprint, each.result.vector)
+        for each in completions
+        if isinstance(each.result, EmbedResult)
     ]
 
 

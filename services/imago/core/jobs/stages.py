@@ -1,6 +1,6 @@
 """The stages of an image, their statuses, and the status of the image derived from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 
@@ -12,6 +12,7 @@ class Stage(StrEnum):
     EXIF = "exif"
     OCR = "ocr"
     VISION = "vision"
+    EMBED = "embed"
 
 
 class StageStatus(StrEnum):
@@ -44,9 +45,14 @@ class ImageStatus(StrEnum):
     FAILED = "failed"
 
 
-STAGES: tuple[Stage, ...] = tuple(Stage)
+# The stages that only servers with a model for them have: elsewhere images have no row of them, and no consumer exists.
+OPTIONAL_STAGES = frozenset({Stage.EMBED})
 
-# The stages that a client can choose from, and the default pipeline; the thumbnail stage always runs.
+# The stages of every server.
+STAGES: tuple[Stage, ...] = tuple(stage for stage in Stage if stage not in OPTIONAL_STAGES)
+
+# The stages that a client can choose from, and the default pipeline. The thumbnail stage always runs; `embed` follows
+# `vision`, so that a client that doesn't want its images recognized need not know of it.
 PIPELINE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage is not Stage.THUMBNAIL)
 
 OPEN_STATUSES = frozenset({StageStatus.PENDING, StageStatus.RUNNING, StageStatus.RETRYING})
@@ -59,6 +65,7 @@ WORKER_STAGES: Mapping[str, tuple[Stage, ...]] = {
     "exif": (Stage.THUMBNAIL, Stage.EXIF),
     "ocr": (Stage.OCR,),
     "vision": (Stage.VISION,),
+    "embed": (Stage.EMBED,),
 }
 WORKER_KINDS: Mapping[Stage, str] = {stage: kind for kind, stages in WORKER_STAGES.items() for stage in stages}
 
@@ -75,7 +82,28 @@ def image_status(statuses: Iterable[StageStatus]) -> ImageStatus:
     return ImageStatus.FAILED if dead == len(counted) else ImageStatus.PARTIAL
 
 
-def planned_stages(requested: Iterable[Stage], *, disabled: Iterable[Stage] = ()) -> dict[Stage, StageStatus]:
+def server_stages(off: Collection[Stage]) -> tuple[Stage, ...]:
+    """Return the stages of a server that has disabled `off`: those are skipped, but optional ones don't exist."""
+    return tuple(stage for stage in Stage if stage not in OPTIONAL_STAGES or stage not in off)
+
+
+def server_workers(off: Collection[Stage]) -> tuple[str, ...]:
+    """Return the kinds of workers of a server that has disabled the stages `off`."""
+    existing = server_stages(off)
+    return tuple(kind for kind, stages in WORKER_STAGES.items() if any(stage in existing for stage in stages))
+
+
+def requested_stages(pipeline: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return the stages that a client's pipeline stands for, in their order."""
+    chosen = {Stage.THUMBNAIL, *pipeline}
+    if Stage.VISION in chosen:
+        chosen.add(Stage.EMBED)
+    return tuple(stage for stage in Stage if stage in chosen)
+
+
+def planned_stages(
+    pipeline: Iterable[Stage], *, disabled: Collection[Stage] = OPTIONAL_STAGES
+) -> dict[Stage, StageStatus]:
     """Return the initial statuses of a new image's stages: pending or skipped. The thumbnail is always pending."""
-    chosen = (set(requested) | {Stage.THUMBNAIL}) - set(disabled)
-    return {stage: StageStatus.PENDING if stage in chosen else StageStatus.SKIPPED for stage in STAGES}
+    chosen = set(requested_stages(pipeline)) - set(disabled)
+    return {stage: StageStatus.PENDING if stage in chosen else StageStatus.SKIPPED for stage in server_stages(disabled)}

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imago.core.clients.queries import client_from
 from imago.core.errors import Unprocessable
 from imago.core.images.tags import normalize_tag
-from imago.core.jobs.stages import OPEN_STATUSES, Stage
+from imago.core.jobs.stages import OPEN_STATUSES, OPTIONAL_STAGES, Stage, requested_stages
 from imago.core.reprocessing.model import Selection
 from imago.db.engine import SYSTEM, Database
 from imago.db.tables import clients, image_stages, image_tags, images, stage_results
@@ -38,12 +38,14 @@ class Matching:
 
     def stage(self, stage: Stage) -> sa.ColumnElement[bool]:
         """Return the condition that a stage of an image is to run again."""
-        stale = sa.exists().where(
-            image_stages.c.image_id == images.c.id,
-            image_stages.c.stage == stage,
-            image_stages.c.status.not_in([str(status) for status in OPEN_STATUSES]),
-            sa.or_(image_stages.c.done_at.is_(None), image_stages.c.done_at < self.since),
-        )
+        of_stage = sa.and_(image_stages.c.image_id == images.c.id, image_stages.c.stage == stage)
+        is_open = image_stages.c.status.in_([str(status) for status in OPEN_STATUSES])
+        is_new = sa.func.coalesce(image_stages.c.done_at >= self.since, sa.false())
+        if stage in OPTIONAL_STAGES:
+            # Images that were uploaded before the server had the stage have no row of it.
+            stale = ~sa.exists().where(of_stage, sa.or_(is_open, is_new))
+        else:
+            stale = sa.exists().where(of_stage, ~is_open, ~is_new)
         made_by = {Stage.OCR: self.selection.engine_not, Stage.VISION: self.selection.model_not}.get(stage)
         other = sa.true() if made_by is None else ~_result_by(stage, made_by)
         return sa.and_(self.clients[stage], stale, other)
@@ -73,7 +75,7 @@ async def matching(db: Database, selection: Selection, *, since: datetime) -> Ma
     async with db.read(SYSTEM) as connection:
         rows = (await connection.execute(query)).all()
     active = {
-        row.id: {Stage.THUMBNAIL, *client_from(row).pipeline.stages}
+        row.id: set(requested_stages(client_from(row).pipeline.stages))
         for row in rows
         if row.active and row.erase_requested_at is None
     }

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from imago.core.images.model import ImageHeader
 from imago.core.images.results import ThumbnailResult
-from imago.core.jobs.stages import ImageStatus, Stage
+from imago.core.jobs.stages import OPTIONAL_STAGES, ImageStatus, Stage
 from imago.core.outbox.model import OutboxRow
 
 
@@ -31,7 +31,7 @@ class NewImage:
     sha256: str
     object_key: str
     traceparent: Mapping[str, str]
-    stages_off: frozenset[Stage] = frozenset()
+    stages_off: frozenset[Stage] = OPTIONAL_STAGES
     thumbnail: InlineThumbnail | None = None
 
 

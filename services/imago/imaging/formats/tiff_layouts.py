@@ -5,7 +5,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = ["LITTLE_ENDIAN", "NATIVE_MODES", "TiffImageFile", "require_layout"]
 
-_SAMPLES, _PLANAR, _SEPARATE_PLANES = 277, 284, 2
+_BITS, _COMPRESSION, _SAMPLES, _PLANAR, _SEPARATE_PLANES = 258, 259, 277, 284, 2
+
+# Compressions that Pillow knows, but does not decode in the layouts that it opens: ThunderScan, SGI's two, WebP.
+_NOT_DECODED = frozenset({32809, 34676, 34677, 50001})
+# Those for fax pages, which have one bit per pixel.
+_OF_BILEVEL = frozenset({2, 3, 4, 32771})
 
 LITTLE_ENDIAN, BIG_ENDIAN = b"II", b"MM"
 # Layouts that Pillow's table lacks, though its unpackers read them: 16-bit and 12-bit gray, and gray with alpha of 16
@@ -27,3 +32,6 @@ def require_layout(image: TiffImageFile) -> None:
     """Raise UnidentifiedImageError for a layout that Pillow opens and decodes wrongly."""
     if image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES and image.tag_v2.get(_SAMPLES) == 2:
         raise UnidentifiedImageError("gray and alpha in separate planes")
+    compression = image.tag_v2.get(_COMPRESSION, 1)
+    if compression in _NOT_DECODED or (compression in _OF_BILEVEL and max(image.tag_v2.get(_BITS, (1,))) > 1):
+        raise UnidentifiedImageError("compression")

@@ -31,6 +31,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # The header check during the upload estimates only the first page's memory.
 _MAX_PIXELS_OF_LATER_PAGES = 50_000_000
 
+_COLOURS_OF_A_BYTE = 256
+
 _BROKEN_BOXES = (ArithmeticError, ValueError, LookupError, struct.error)
 
 
@@ -103,6 +105,8 @@ def _open(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
             return _open_heic(stream)
         case ImageFormat.JPEG:
             return _open_jpeg(stream)
+        case ImageFormat.BMP:
+            return _open_bmp(stream)
         case _:
             return OpenedImage(Image.open(stream, formats=[kind.upper()]))
 
@@ -121,6 +125,15 @@ def _open_jpeg(stream: BinaryIO) -> OpenedImage:
     return OpenedImage(Image.open(stream, formats=["JPEG", "MPO"]))
 
 
+def _open_bmp(stream: BinaryIO) -> OpenedImage:
+    image = Image.open(stream, formats=["BMP"])
+    palette = image.palette
+    if palette is not None and palette.rawmode is not None:
+        # Some writers store more colours than a byte can select, which Pillow refuses while it loads the pixels.
+        palette.palette = bytes(palette.palette)[: _COLOURS_OF_A_BYTE * len(palette.rawmode)]
+    return OpenedImage(image)
+
+
 def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
     try:
         image = tiff.open_tiff(stream, page=page)
@@ -134,7 +147,8 @@ def _open_tiff(stream: BinaryIO, *, page: int, lenient: bool) -> OpenedImage:
             image.load()
         if image.tile:
             raise OSError("no pixels")
-    return OpenedImage(image, samples=tiff.samples_of(image))
+    samples = tiff.samples_of(image)
+    return OpenedImage(image, samples=replace(samples, low=tiff.low_bytes(stream, image, page=page)))
 
 
 def _require_tiff_layout(stream: BinaryIO) -> None:

@@ -1,6 +1,8 @@
 """Convert samples of any depth to 8 bits: RGB, or RGBA with transparency."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from PIL import Image, ImageChops
 
@@ -14,13 +16,15 @@ _WHITES_BELOW_16 = (1023, 4095)
 class Samples:
     """What a file says about deep gray samples: the value of white (None: stretch the range), and if 0 is white.
 
-    `pair` are the channels that hold gray and alpha, as `pair_mode`, where their bytes were read as channels.
+    `pair` are the channels that hold gray and alpha, as `pair_mode`, where their bytes were read as channels. `low` has
+    the low bytes of RGB samples of 16 bits, of which the image has the high ones.
     """
 
     white: int | None = None
     inverted: bool = False
     pair: tuple[int, int] | None = None
     pair_mode: str = "LA"
+    low: Image.Image | None = None
 
 
 def averageable(image: Image.Image, samples: Samples) -> Image.Image:
@@ -28,10 +32,33 @@ def averageable(image: Image.Image, samples: Samples) -> Image.Image:
     if samples.pair is not None:
         bands = [image.getchannel(channel) for channel in samples.pair]
         return bands[0] if samples.pair_mode == "L" else Image.merge(samples.pair_mode, bands)
+    if samples.low is not None:
+        return _brightened(image, samples.low)
     if image.mode in ("P", "PA", "1"):
         return to_plain(image)
     # Pillow resizes 32-bit samples, but not 16-bit ones.
     return image.convert("I") if image.mode.startswith("I;16") else image
+
+
+def is_dark(image: Image.Image) -> bool:
+    """Return whether the high bytes of RGB samples of 16 bits are those of samples of 10 or 12 bits."""
+    return _white_of(image) is not None
+
+
+def _white_of(image: Image.Image) -> int | None:
+    extrema = list(cast(Iterable[tuple[int, int]], image.getextrema()))
+    low, high = min(low for low, _ in extrema), max(high for _, high in extrema)
+    return next((white for white in _WHITES_BELOW_16 if high <= white >> 8 and high - low > white >> 10), None)
+
+
+def _brightened(high: Image.Image, low: Image.Image) -> Image.Image:
+    """Return the upper 8 bits of samples of 10 or 12 bits, by their high and low bytes."""
+    white = _white_of(high)
+    if white is None:
+        return high
+    shift = white.bit_length() - 8
+    upper = high.point([value << (8 - shift) & 255 for value in range(256)] * 3)
+    return ImageChops.add(upper, low.point([value >> shift for value in range(256)] * 3))
 
 
 def to_plain(image: Image.Image, samples: Samples | None = None) -> Image.Image:

@@ -3,10 +3,10 @@
 import sys
 from typing import BinaryIO
 
-from PIL import Image, ImagePalette, TiffImagePlugin
+from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
 
 from imago.imaging.formats.tiff_layouts import LITTLE_ENDIAN, NATIVE_MODES, require_layout
-from imago.imaging.pixels.samples import Samples
+from imago.imaging.pixels.samples import Samples, is_dark
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _COLOUR_MAP, _MAX_SAMPLE = 258, 259, 262, 284, 320, 281
 _EXTRA_SAMPLES = 338
@@ -16,6 +16,15 @@ _UNCOMPRESSED, _SEPARATE_PLANES, _MIN_IS_WHITE = 1, 2, 0
 # Bits of NewSubfileType: a copy in a lower resolution, and a transparency mask.
 _SUBFILE_TYPE, _NOT_A_PAGE = 254, 1 | 4
 _MAX_DIRECTORIES = 1000
+
+# Raw modes of 16-bit RGB, of which Pillow unpacks the high bytes, and the modes by which it unpacks the low ones.
+_LOW_BYTES = {
+    "RGB;16L": "RGB;16B",
+    "RGB;16B": "RGB;16L",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
+}
+# The header check estimates the memory of one decoded image.
+_MOST_PIXELS_TWICE = 25_000_000
 
 
 def open_tiff(stream: BinaryIO, *, page: int) -> TiffImagePlugin.TiffImageFile:
@@ -81,6 +90,31 @@ def samples_of(image: TiffImagePlugin.TiffImageFile) -> Samples:
     if isinstance(declared, int) and 255 < declared < white:
         white = declared
     return Samples(white, inverted=inverted)
+
+
+def low_bytes(stream: BinaryIO, image: TiffImagePlugin.TiffImageFile, *, page: int) -> Image.Image | None:
+    """Return the low bytes of an RGB image of 16 bits that uses only 10 or 12 of them, and None for others.
+
+    Pillow reads the high bytes, which are dark then.
+    """
+    is_planar = image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES
+    if image.mode != "RGB" or is_planar or image.width * image.height > _MOST_PIXELS_TWICE:
+        return None
+    if not image.tile or any(_raw_mode(tile) not in _LOW_BYTES for tile in image.tile) or not is_dark(image):
+        return None
+    low = open_tiff(stream, page=page)
+    low.tile = [_with_raw_mode(tile, _LOW_BYTES[_raw_mode(tile)]) for tile in low.tile]
+    low.load()
+    return low
+
+
+def _raw_mode(tile: ImageFile._Tile) -> str:
+    args = tile.args[0] if isinstance(tile.args, tuple) else tile.args
+    return str(args)
+
+
+def _with_raw_mode(tile: ImageFile._Tile, mode: str) -> ImageFile._Tile:
+    return tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
 
 
 def _needs_libtiff(image: TiffImagePlugin.TiffImageFile) -> bool:

@@ -10,6 +10,7 @@ from imago.core.images.recognition.model import Recognition
 from imago.core.images.results import StageResult
 from imago.core.images.vision import OcrProvider, Recognizer, VisionProvider
 from imago.core.jobs.claims import Claim
+from imago.embedding.model import EmbeddingModel
 from imago.geocoding.geocoder import Geocoder
 from imago.imaging.sandbox.pool import ChildPool
 from imago.objects.store import ObjectStore
@@ -35,7 +36,7 @@ class StageHandler(Protocol):
 
 @dataclass(frozen=True)
 class StageTools:
-    """The dependencies of stage handlers; only the workers that use them have providers and a geocoder."""
+    """The dependencies of stage handlers; only the workers that use them have providers, a geocoder and a model."""
 
     settings: Settings
     store: ObjectStore
@@ -44,6 +45,7 @@ class StageTools:
     recognizer: Recognizer | None = None
     ocr: Callable[[CallContext], OcrProvider] | None = None
     geocoder: Geocoder | None = None
+    embedding: EmbeddingModel | None = None
 
 
 def call_context(claim: Claim, kind: CallKind, settings: Settings) -> CallContext:

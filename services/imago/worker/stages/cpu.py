@@ -13,11 +13,18 @@ from imago.settings import Settings
 _CPU_OF_EVERY_TASK = 5.0
 # Finding lines and reading them with PP-OCRv6 takes up to 3 s a page; `imaging/ocr/paddle.py` stops after 12 s.
 _CPU_OF_LINES = 20.0
+# A model of a gigabyte is opened within 5 s, by the first task; vectors of the largest ones take up to 3 s.
+_CPU_OF_EMBEDDING = 20.0
 
 
 def cpu_to_decode(pixels: int, settings: Settings) -> float:
     """Return the CPU seconds to decode and scale an image of a number of pixels."""
     return _CPU_OF_EVERY_TASK + pixels / 1e6 * settings.decode_cpu_per_megapixel
+
+
+def cpu_to_embed(pixels: int, settings: Settings) -> float:
+    """Return the CPU seconds to decode and embed an image of a number of pixels."""
+    return cpu_to_decode(pixels, settings) + _CPU_OF_EMBEDDING
 
 
 def cpu_to_read(claim: Claim, settings: Settings) -> float:

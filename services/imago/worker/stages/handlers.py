@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from imago.core.jobs.stages import Stage
 from imago.worker.stages.base import StageHandler, StageTools
+from imago.worker.stages.embed import EmbedStage
 from imago.worker.stages.exif import ExifStage
 from imago.worker.stages.ocr import OcrStage
 from imago.worker.stages.thumbnail import ThumbnailStage
@@ -14,4 +15,5 @@ HANDLERS: Mapping[Stage, Callable[[StageTools], StageHandler]] = {
     Stage.EXIF: ExifStage,
     Stage.OCR: OcrStage,
     Stage.VISION: VisionStage,
+    Stage.EMBED: EmbedStage,
 }

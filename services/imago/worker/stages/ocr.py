@@ -9,7 +9,7 @@ import structlog
 
 from imago.core.ai_usage.model import CallKind
 from imago.core.images.ocr.result import choose_reading
-from imago.core.images.results import OcrReading
+from imago.core.images.results import OcrReading, OcrResult
 from imago.core.images.vision import OcrInput
 from imago.core.jobs.claims import Claim
 from imago.core.jobs.failures import StageFailure, Throttled, TransientFailure
@@ -32,19 +32,24 @@ class OcrStage:
 
     async def run(self, claim: Claim, directory: Path) -> StageOutput:
         """Read the text."""
+        result = await self._read(claim, directory)
+        metrics.OCR_READINGS.labels(result.chosen.engine).inc()
+        return StageOutput(result)
+
+    async def _read(self, claim: Claim, directory: Path) -> OcrResult:
         settings = self._tools.settings
         languages = list(claim.ocr_languages or settings.ocr_languages.split("+"))
         page = directory / "page.pgm"
         first = await self._read_first(claim, page, languages)
         if not self._is_poor(first):
-            return StageOutput(first.result)
+            return first.result
         second = await self._read_again(claim, page, languages)
         if second is None:
-            return StageOutput(first.result)
+            return first.result
         again = replace(second, truncated=first.chosen.truncated)
         result = replace(choose_reading([*first.result.readings, again]), words=first.result.words)
         metrics.OCR_FALLBACKS.labels("second" if result.chosen is again else "first").inc()
-        return StageOutput(result)
+        return result
 
     def _is_poor(self, first: DocumentReading) -> bool:
         """Return whether a fallback could read more. It would read only the first page of several."""

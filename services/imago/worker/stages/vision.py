@@ -11,6 +11,7 @@ from imago.core.jobs.claims import Claim
 from imago.core.jobs.stages import Stage
 from imago.imaging.metadata.reader import read_file
 from imago.imaging.preparation import PreparedImage
+from imago.telemetry import metrics
 from imago.worker.stages.base import StageOutput, StageTools, call_context
 from imago.worker.stages.cpu import cpu_to_decode
 
@@ -36,6 +37,8 @@ class VisionStage:
         result = await provider.describe(image)
         found = image.recognition
         score = found.moderation_score if found else None
+        if score is not None:
+            metrics.MODERATION_SCORES.observe(score)
         result = replace(result, truncated=prepared.truncated, moderation_score=score)
         return StageOutput(result, recognition=found)
 

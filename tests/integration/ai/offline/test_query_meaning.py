@@ -85,7 +85,7 @@ async def test_weights_are_whole_numbers_up_to_1000(meaning: CachedQueries) -> N
 async def test_a_query_is_read_once(meaning: CachedQueries, vectors: Path) -> None:
     first = await meaning.concepts("A  Dog", client_id=1)
     again = CachedQueries(_NoTasks(), vectors)
-    again._known.update(meaning._known)
+    again._recent = meaning._recent
     assert await again.concepts("a dog", client_id=2) == first
 
 

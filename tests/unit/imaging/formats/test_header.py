@@ -158,6 +158,13 @@ def test_a_tiff_that_only_imagos_decoder_takes_is_accepted(bits: int, samples: i
     assert probe(io.BytesIO(tiff_of(tags))).width == 64
 
 
+@pytest.mark.parametrize("compression", [2, 3, 4, 9, 32771, 32809, 34676, 34712, 34887, 50001])
+def test_a_tiff_in_a_compression_that_is_not_decoded_is_refused(compression: int) -> None:
+    tags = [(256, 64), (257, 48), (258, 8), (259, compression), (262, 1), (273, 8), (277, 1)]
+    with pytest.raises(UnreadableImage, match=f"in compression {compression} are not supported"):
+        probe(io.BytesIO(tiff_of(tags)))
+
+
 def test_a_tiff_that_no_decoder_takes_is_refused_with_its_samples() -> None:
     samples = [(256, 64), (257, 48), (258, 64), (259, 1), (262, 1), (273, 8), (277, 1), (339, 3)]
     with pytest.raises(UnreadableImage, match="1 floating-point samples of 64 bits per pixel in compression 1"):

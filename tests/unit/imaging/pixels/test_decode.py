@@ -92,6 +92,16 @@ def test_the_pixels_of_a_cut_file_are_decoded_and_the_result_says_so(kind: str, 
     assert furthest(found[:2], wanted[:2]) <= 60
 
 
+def test_a_bmp_with_more_colours_than_a_byte_selects_is_decoded() -> None:
+    picture = Image.fromarray(quadrants().astype(np.uint8)).convert("P", palette=Image.Palette.ADAPTIVE)
+    data = bytearray(encoded("bmp", picture))
+    pixels, headers, colours = struct.unpack_from("<I", data, 10)[0], 14 + 40, 300
+    more = bytes(headers + 4 * colours - pixels)
+    struct.pack_into("<I", data, 10, pixels + len(more))
+    struct.pack_into("<I", data, 46, colours)
+    assert furthest(middles(decoded(bytes(data[:pixels]) + more + bytes(data[pixels:])).image), COLOURS) < 10
+
+
 def test_the_strips_of_a_cut_tiff_are_decoded() -> None:
     data = bytearray(saved("TIFF", compression="tiff_adobe_deflate"))
     # libtiff writes the directory at the end, so the strips in the middle are overwritten instead.

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -201,6 +202,19 @@ def test_12_bits_in_16_are_not_black(declared: bool) -> None:
     pixels = quadrants([(round(gray * 4095 / 255),) for gray in grays])[..., 0].astype(np.uint16)
     tags = [(281, 3, 1, 4095, True)] if declared else []
     assert_shows(tiff(pixels, photometric="minisblack", extratags=tags), [(gray,) * 3 for gray in grays])
+
+
+def test_colours_of_10_and_12_bits_in_16_are_not_black() -> None:
+    colours = [*COLOURS[:3], (255, 255, 255)]
+    for bits, order, compression, tile in product((10, 12, 16), "<>", (None, "zlib"), (None, (32, 32))):
+        pixels = np.round(quadrants(colours) * ((2**bits - 1) / 255)).astype(np.uint16)
+        data = tiff(pixels, photometric="rgb", byteorder=order, compression=compression, tile=tile)
+        assert_shows(data, colours)
+
+
+def test_dark_colours_of_16_bits_stay_dark() -> None:
+    colours = [(10, 10, 10), (11, 10, 10), (10, 12, 10), (10, 10, 13)]
+    assert_shows(tiff((quadrants(colours) * 257).astype(np.uint16), photometric="rgb"), colours)
 
 
 def test_a_dark_picture_of_16_bits_stays_dark() -> None:

@@ -1,6 +1,6 @@
 """What queries are about, read in a child process, because the model is C code and queries are anybody's."""
 
-from collections import OrderedDict
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import structlog
 
 from imago.ai.offline.meaning.text_model import normalized
 from imago.core.images.search.query_meaning import WeightedConcept
+from imago.core.images.search.recent import ObserveReading, RecentQueries, ignore_reading
 from imago.core.isolation import IsolatedTasks
 from imago.core.jobs.failures import StageFailure
 from imago.runtime.shares import FairShares, ShareExhausted
@@ -27,39 +28,38 @@ WEIGH_SECONDS = 5
 _WAIT_SECONDS = 3.0
 
 # Queries and their concepts; about 2 KB each.
-_CACHED = 2000
+_REMEMBERED = 2000
 
 
 class CachedQueries:
     """Reads queries, and remembers the latest ones."""
 
-    def __init__(self, tasks: IsolatedTasks, vectors: Path) -> None:
+    def __init__(self, tasks: IsolatedTasks, vectors: Path, *, observe: ObserveReading = ignore_reading) -> None:
         self._tasks = tasks
         self._vectors = vectors
+        self._observe = observe
         self._readers = FairShares(READERS)
-        self._known: OrderedDict[str, tuple[WeightedConcept, ...]] = OrderedDict()
+        self._recent: RecentQueries[tuple[WeightedConcept, ...]] = RecentQueries(_REMEMBERED)
 
     async def concepts(self, query: str, *, client_id: int) -> Sequence[WeightedConcept]:
         """Return what a query is about; nothing if that is unknown, or if it takes too long or fails."""
         text = normalized(query)
-        if text in self._known:
-            self._known.move_to_end(text)
-            return self._known[text]
+        known = self._recent.get(text)
+        if known is not None:
+            return known
         if not self._vectors.is_file():
             return ()
+        started = time.monotonic()
         try:
             async with self._readers.hold(client_id, timeout=_WAIT_SECONDS):
                 answer = await self._tasks.run(
                     WEIGH_TASK, {"query": text}, timeout=WEIGH_SECONDS, reads={"vectors": self._vectors}
                 )
         except (StageFailure, ShareExhausted, OSError) as error:
+            self._observe("busy" if isinstance(error, ShareExhausted) else "failed", time.monotonic() - started)
             log.warning("search.meaning-failed", error=type(error).__name__)
             return ()
+        self._observe("read", time.monotonic() - started)
         concepts = tuple(WeightedConcept(int(concept), int(weight)) for concept, weight in answer)
-        self._remember(text, concepts)
+        self._recent.put(text, concepts)
         return concepts
-
-    def _remember(self, text: str, concepts: tuple[WeightedConcept, ...]) -> None:
-        self._known[text] = concepts
-        if len(self._known) > _CACHED:
-            self._known.popitem(last=False)

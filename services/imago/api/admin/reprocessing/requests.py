@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from imago.api.http.requests import LocalTime, Moment, StrictSchema, text_field
 from imago.core.images.tags import MAX_TAG_LENGTH
-from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES, Stage
+from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, Stage
 from imago.core.reprocessing.model import DEFAULT_IMAGES_PER_MINUTE, MAX_IMAGES_PER_MINUTE
 
 # Each is a bound value of the queries.
@@ -26,7 +26,7 @@ class SelectionBody(StrictSchema):
     """The stages to run again, and the images to do so for; an image must match all filters."""
 
     stages = fields.List(
-        fields.String(validate=validate.OneOf([str(stage) for stage in STAGES])),
+        fields.String(validate=validate.OneOf([str(stage) for stage in Stage])),
         required=True,
         validate=validate.Length(min=1),
         metadata={"description": "Only those in the pipeline of the image's client run"},
