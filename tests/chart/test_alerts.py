@@ -78,7 +78,8 @@ def test_alerts_fire_in_their_test_cases_with_the_expected_texts(path: Path) -> 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(path: Path) -> None:
-    cases = yaml.safe_load((Path(__file__).parent / "alerts" / path.name).read_text())["tests"]
+    files = [yaml.safe_load(case.read_text()) for case in CASES]
+    cases = [case for file in files if Path(file["rule_files"][0]).name == path.name for case in file["tests"]]
     seen = {
         (expected["alertname"], bool(expected["exp_alerts"])) for case in cases for expected in case["alert_rule_test"]
     }

@@ -45,6 +45,7 @@ from imago.bootstrap.parts import (
 )
 from imago.bootstrap.sandbox import check_sandbox
 from imago.core.clients.rate_limits import DatabaseRates
+from imago.core.images.lists.countries import load_countries
 from imago.core.images.queries import ImageReads
 from imago.core.images.search.pages import ImageSearch
 from imago.core.jobs.failures import StageFailure
@@ -96,6 +97,7 @@ async def api_services(settings: Settings) -> AsyncIterator[Services]:
     """Start the parts of an API process, and stop them in reverse order; raise StartupError."""
     pepper = _pepper(settings)
     provider_chain(settings)
+    await asyncio.to_thread(load_countries)
     async with (
         database(settings) as db,
         object_store(settings) as store,

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from imago.core.images.lists.countries import find_country
-from imago.core.images.lists.places import FARTHEST_KM, Box, Circle
+from imago.core.images.lists.places import FARTHEST_KM, Circle, GeoBox
 
 _LATITUDE = r"-?(90(\.0{1,15})?|[0-8]?[0-9](\.[0-9]{1,15})?)"
 _LONGITUDE = r"-?(180(\.0{1,15})?|(1[0-7][0-9]|[0-9]?[0-9])(\.[0-9]{1,15})?)"
@@ -43,7 +43,7 @@ class BoxField(fields.String):
         west, south, east, north = _numbers(text, BBOX_PATTERN, usage=_BBOX)
         if south > north:
             raise ValidationError("The south is greater than the north; the order is west,south,east,north.")
-        return Box(west, south, east, north)
+        return GeoBox(west, south, east, north)
 
 
 class CountryField(fields.String):

@@ -52,12 +52,12 @@ def test_a_language_is_recognized(text: str, code: str) -> None:
     assert resolve_language(text) == code
 
 
-@pytest.mark.parametrize("code", ISO_639_1)
-def test_every_language_is_recognized_by_its_codes_and_names(code: str) -> None:
-    names = {Locale(other).languages[code] for other in ("en", "fr", "de") if code in Locale(other).languages}
-    for text in (code, code.upper(), f"{code}-ZZ", english_name(code), *language_table.other_codes(code), *names):
-        # As a code it is Yiddish.
-        assert text == "Yi" or resolve_language(text or "") == code
+def test_every_language_is_recognized_by_its_codes_and_names() -> None:
+    for code in ISO_639_1:
+        names = {Locale(other).languages[code] for other in ("en", "fr", "de") if code in Locale(other).languages}
+        for text in (code, code.upper(), f"{code}-ZZ", english_name(code), *language_table.other_codes(code), *names):
+            # As a code it is Yiddish.
+            assert text == "Yi" or resolve_language(text or "") == code, (text, code)
 
 
 @pytest.mark.parametrize(

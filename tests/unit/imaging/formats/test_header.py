@@ -127,9 +127,9 @@ def tiff_with_pixels_at_8(pixels: bytes) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + table + bytes(4)
 
 
-@pytest.mark.parametrize("value", range(256))
-def test_pixels_are_not_taken_for_the_signature_of_another_format(value: int) -> None:
-    assert probe(io.BytesIO(tiff_with_pixels_at_8(bytes([value]) * 256))).format is ImageFormat.TIFF
+def test_pixels_are_not_taken_for_the_signature_of_another_format() -> None:
+    for value in range(256):
+        assert probe(io.BytesIO(tiff_with_pixels_at_8(bytes([value]) * 256))).format is ImageFormat.TIFF, value
 
 
 @pytest.mark.parametrize("mark", [b"AVI LIST", b"CR\x02\0", b"IIII", b"MMMM", b" EMF", b"DICM", b"<svg"])

@@ -3,20 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from imago.ai.offline.vision.colour_names import FRENCH
 from imago.core.images.recognition.concepts import Concept, vocabulary
 from imago.core.images.recognition.model import Recognition, Subject
 from imago.core.images.results import Camera, ExifResult, Gps
+from imago.core.images.search.names import ENGLISH_MONTHS, FRENCH_COLOURS, FRENCH_MONTHS
 from imago.core.images.vision import VisionInput
-
-_FRENCH_MONTHS = (
-    *("janvier", "février", "mars", "avril", "mai", "juin"),
-    *("juillet", "août", "septembre", "octobre", "novembre", "décembre"),
-)
-_ENGLISH_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 
 # An image whose sides differ by a smaller factor is called square.
 _SQUARE = 1.05
@@ -43,7 +34,7 @@ def describe(found: Recognition, image: VisionInput) -> str:
 
 def colour_tags(found: Recognition, *, french: bool) -> tuple[str, ...]:
     """Return the main colours as tags."""
-    return tuple(FRENCH[name] if french else name for name in found.colours)
+    return tuple(FRENCH_COLOURS[name] if french else name for name in found.colours)
 
 
 def _is_photograph(exif: ExifResult | None) -> bool:
@@ -126,8 +117,8 @@ def _moment(camera: Camera, *, french: bool) -> str:
     clock = f"{taken:%H:%M}"
     if french:
         day = "1er" if taken.day == 1 else str(taken.day)
-        return f"le {day} {_FRENCH_MONTHS[taken.month - 1]} {taken.year} à {clock}"
-    return f"on {taken.day} {_ENGLISH_MONTHS[taken.month - 1]} {taken.year} at {clock}"
+        return f"le {day} {FRENCH_MONTHS[taken.month - 1]} {taken.year} à {clock}"
+    return f"on {taken.day} {ENGLISH_MONTHS[taken.month - 1]} {taken.year} at {clock}"
 
 
 def _camera(camera: Camera, *, french: bool) -> str:

@@ -52,6 +52,11 @@ def find_country(text: str) -> str | None:
     return _codes_by_text().get(fold(text))
 
 
+def load_countries() -> None:
+    """Load the names, which takes up to 0.3 s at first use; called at startup by what must not pause later."""
+    _codes_by_text()
+
+
 @lru_cache
 def _names(language: str) -> dict[str, str]:
     # Codes of three digits are continents and the like.

@@ -31,7 +31,7 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class Box:
+class GeoBox:
     """The points between two parallels and two meridians, in degrees.
 
     A `west` greater than `east` means a box across the antimeridian (RFC 7946, section 5.2).
@@ -51,7 +51,7 @@ class PlaceFilter:
     """
 
     near: Circle | None = None
-    bbox: Box | None = None
+    bbox: GeoBox | None = None
     place: str | None = None
     country: str | None = None
 
@@ -112,7 +112,7 @@ def _within(circle: Circle) -> sa.ColumnElement[bool]:
     return north * north + parallels * east * east <= limit
 
 
-def _inside(box: Box) -> list[sa.ColumnElement[bool]]:
+def _inside(box: GeoBox) -> list[sa.ColumnElement[bool]]:
     places = image_places.c
     meridians: sa.ColumnElement[bool]
     if box.west <= box.east:

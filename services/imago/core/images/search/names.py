@@ -8,26 +8,33 @@ from typing import Any
 from imago.core.images.recognition.concepts import vocabulary
 from imago.core.images.results import Camera
 
-# Names that mean the same; French colours with their feminine, as in "une voiture verte".
-_COLOURS = (
-    ("black", "noir", "noire"),
-    ("white", "blanc", "blanche"),
-    ("gray", "grey", "gris", "grise"),
-    ("red", "rouge"),
-    ("orange",),
-    ("brown", "marron", "brun", "brune"),
-    ("beige",),
-    ("yellow", "jaune"),
-    ("green", "vert", "verte"),
-    ("turquoise",),
-    ("blue", "bleu", "bleue"),
-    ("purple", "violet", "violette"),
-    ("pink", "rose"),
-    ("black and white", "noir et blanc"),
+# The names of each colour: its French tag, and what else search finds, as in "une voiture verte".
+_COLOURS = {
+    "black": ("noir", "noire"),
+    "white": ("blanc", "blanche"),
+    "gray": ("gris", "grise", "grey"),
+    "red": ("rouge",),
+    "orange": ("orange",),
+    "brown": ("marron", "brun", "brune"),
+    "beige": ("beige",),
+    "yellow": ("jaune",),
+    "green": ("vert", "verte"),
+    "turquoise": ("turquoise",),
+    "blue": ("bleu", "bleue"),
+    "purple": ("violet", "violette"),
+    "pink": ("rose",),
+    "black and white": ("noir et blanc",),
+}
+FRENCH_COLOURS = {english: names[0] for english, names in _COLOURS.items()}
+"""The tag of each colour in French, by its English tag."""
+
+ENGLISH_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
 )
-_MONTHS = (
-    *("January janvier", "February février", "March mars", "April avril", "May mai", "June juin", "July juillet"),
-    *("August août", "September septembre", "October octobre", "November novembre", "December décembre"),
+FRENCH_MONTHS = (
+    *("janvier", "février", "mars", "avril", "mai", "juin"),
+    *("juillet", "août", "septembre", "octobre", "novembre", "décembre"),
 )
 
 
@@ -44,13 +51,14 @@ def words_of_camera(camera: Mapping[str, Any]) -> tuple[str, ...]:
     if not shown.taken_at:
         return names
     taken = datetime.fromisoformat(shown.taken_at)
-    return (*names, f"{taken.day} {_MONTHS[taken.month - 1]} {taken.year}")
+    month = taken.month - 1
+    return (*names, f"{taken.day} {ENGLISH_MONTHS[month]} {FRENCH_MONTHS[month]} {taken.year}")
 
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, tuple[str, ...]]:
     """Return the names of what each name means; a name with two meanings has those of both."""
-    same = [*_COLOURS]
+    same = [(english, *names) for english, names in _COLOURS.items()]
     for concept in vocabulary().values():
         plurals = (concept.english_plural, concept.french_plural)
         same.append((concept.english, concept.french, *(name for name in plurals if name)))

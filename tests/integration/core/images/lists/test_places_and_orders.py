@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from imago.core.clients.model import Client
 from imago.core.images.lists.filters import ImageFilter
-from imago.core.images.lists.places import Box, Circle, PlaceFilter, store_places
+from imago.core.images.lists.places import Circle, GeoBox, PlaceFilter, store_places
 from imago.core.images.lists.sorting import NEWEST, RELEVANT, SORTS, Position, SortKey
 from imago.core.images.queries import ImageReads
 from imago.core.images.results import ExifResult, Gps, Place
@@ -101,11 +101,11 @@ WHERE: dict[str, tuple[PlaceFilter, Any]] = {
     ),
     "the whole Earth": (PlaceFilter(near=Circle(0, 0, 20_038)), lambda row: row.at),
     "a box": (
-        PlaceFilter(bbox=Box(7.2, 43.6, 7.4, 43.8)),
+        PlaceFilter(bbox=GeoBox(7.2, 43.6, 7.4, 43.8)),
         lambda row: row.at and 43.6 <= row.at[0] <= 43.8 and 7.2 <= row.at[1] <= 7.4,
     ),
     "a box across the antimeridian": (
-        PlaceFilter(bbox=Box(179.9, -17, -179.9, -16)),
+        PlaceFilter(bbox=GeoBox(179.9, -17, -179.9, -16)),
         lambda row: row.at and -17 <= row.at[0] <= -16 and (row.at[1] >= 179.9 or row.at[1] <= -179.9),
     ),
     "a place, which is no part of another's name": (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imago.ai.offline.vision.colour_names import FRENCH
 from imago.ai.offline.vision.colours import main_colours
+from imago.core.images.search.names import FRENCH_COLOURS
 
 
 def flat(colour: tuple[int, int, int], size: tuple[int, int] = (80, 60)) -> Image.Image:
@@ -57,4 +57,4 @@ def test_shades_of_gray_are_black_and_white() -> None:
 
 
 def test_every_colour_has_a_french_name() -> None:
-    assert len(set(FRENCH.values())) == len(FRENCH)
+    assert len(set(FRENCH_COLOURS.values())) == len(FRENCH_COLOURS)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from imago.core.images.lists.countries import country_name, country_names, find_country
+from imago.core.images.lists import countries
+from imago.core.images.lists.countries import country_name, country_names, find_country, load_countries
 
 
 def test_a_country_has_a_name_in_both_languages() -> None:
@@ -36,3 +37,9 @@ def test_a_country_is_found_by_its_code_and_its_names(text: str, code: str) -> N
 )
 def test_anything_else_is_no_country(text: str) -> None:
     assert find_country(text) is None
+
+
+def test_loaded_countries_are_found_without_reading_their_names_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_countries()
+    monkeypatch.setattr(countries, "Locale", None)
+    assert find_country("Allemagne") == "DE"

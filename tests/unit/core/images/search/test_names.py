@@ -2,9 +2,8 @@
 
 import pytest
 
-from imago.ai.offline.vision.colour_names import FRENCH
 from imago.core.images.recognition.concepts import vocabulary
-from imago.core.images.search.names import names_of_tags, words_of_camera
+from imago.core.images.search.names import FRENCH_COLOURS, names_of_tags, words_of_camera
 
 
 @pytest.mark.parametrize(
@@ -19,7 +18,7 @@ def test_a_tag_in_one_language_is_found_in_the_other(tag: str, name: str) -> Non
 def test_every_concept_and_colour_is_found_in_both_languages() -> None:
     for concept in vocabulary().values():
         assert {concept.english, concept.french} <= {*names_of_tags([concept.french])}
-    table = FRENCH
+    table = FRENCH_COLOURS
     for english, french in table.items():
         assert {english, french} <= {*names_of_tags([english])}
 
