@@ -135,3 +135,23 @@ def test_stages_without_a_worker_are_skipped(chart: Chart) -> None:
     api = minimal.of("Deployment")["imago-api"]["spec"]["template"]
     assert environment(containers(api)[-1])["DISABLED_STAGES"] == "ocr,vision"
     assert minimal.of("Deployment").keys() == {"imago-api", "imago-worker-exif"}
+
+
+def test_with_per_lane_each_shared_lane_has_pods_of_its_own(chart: Chart) -> None:
+    rendered = render(chart, {**scenario("quickstart"), "workers": {"perLane": True}})
+    deployments, scaled = rendered.of("Deployment"), rendered.of("ScaledObject")
+    selectors = []
+    shared = render(chart, scenario("quickstart")).of("ScaledObject")
+    enabled = {name.removeprefix("imago-worker-") for name in shared}
+    for kind, stages in ((kind, WORKER_STAGES[kind]) for kind in sorted(enabled)):
+        for lane in SHARED_LANES:
+            name = f"imago-worker-{kind}-{lane}"
+            pod = deployments[name]["spec"]["template"]["spec"]
+            assert environment(pod["containers"][-1])["WORKER_LANES"] == lane
+            selectors.append(deployments[name]["spec"]["selector"]["matchLabels"])
+            triggers = {(t["metadata"]["stream"], t["metadata"]["consumer"]) for t in scaled[name]["spec"]["triggers"]}
+            assert triggers == {(work_stream(lane), str(stage)) for stage in stages}
+        assert f"imago-worker-{kind}" not in deployments
+        budgets = [name for name in rendered.of("PodDisruptionBudget") if name.startswith(f"imago-worker-{kind}")]
+        assert len(budgets) <= 1, "a pod with two budgets can't be evicted"
+    assert len({json.dumps(each, sort_keys=True) for each in selectors}) == len(selectors)

@@ -24,6 +24,7 @@ from devtools.photos import COFFEE
 from imago.api.openapi.document import EXAMPLES
 from imago.core.clients import keys
 from tests.support.images import encoded, picture
+from tests.support.pages import ENGLISH, page
 
 OPERATOR_KEY = "the operator's key of the documented instance"
 
@@ -40,7 +41,7 @@ FORMS = {
 # These fields need only have the type of the example's value.
 VARYING = {
     *("id", "image_id", "next_cursor", "started_at", "done_at", "last_used_at", "attempts", "seconds", "confidence"),
-    *("score", "cosine", "different_bits"),
+    *("score", "cosine", "different_bits", "oldest_wait_seconds"),
     # They differ between releases of Imago and of image encoders.
     *("size_bytes", "sha256", "storage_bytes", "storage_used_bytes", "version"),
 }
@@ -236,6 +237,29 @@ def test_a_deleted_image_is_not_found(documented: Documented, tenant: Tenant, im
 
 def test_a_task_is_drafted_from_a_description(documented: Documented, tenant: Tenant) -> None:
     documented.example("POST /ai/draft-task", tenant.key, expected=200)
+
+
+def test_a_stage_in_progress_is_in_the_queues(documented: Documented, tenant: Tenant) -> None:
+    part = page(ENGLISH)
+    dense = Image.new("L", (2 * part.width, 4 * part.height), 255)
+    for number in range(8):
+        dense.paste(part, (number % 2 * part.width, number // 2 * part.height))
+    files = {"file": ("page.jpg", encoded("jpeg", dense, quality=60), "image/jpeg")}
+    uploaded = documented.call("POST", "/images/upload", {"X-API-Key": tenant.key}, files=files).json()["id"]
+    deadline = time.monotonic() + 60
+    # OCR of such a page takes seconds; the other stages have ended by then.
+    while [(item["stage"], item["running"]) for item in queues(documented)] != [("ocr", 1)]:
+        assert time.monotonic() < deadline, "OCR is not in progress"
+        time.sleep(0.1)
+    documented.example("GET /admin/queues", documented.admin, expected=200)
+    wait_ended(documented, tenant.key, uploaded)
+
+
+def queues(documented: Documented) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = documented.call("GET", "/admin/queues", {"X-API-Key": documented.admin}).json()[
+        "items"
+    ]
+    return items
 
 
 def test_a_stage_that_failed_is_a_dead_letter_that_can_be_replayed(documented: Documented, tenant: Tenant) -> None:

@@ -10,7 +10,7 @@ import click
 from imago.cli.admin_requests import list_items, print_json, send, target_of
 from imago.cli.errors import CommandError
 from imago.cli.options import DATA_OPTION, JSON_OPTION, URL_OPTION
-from imago.core.jobs.stages import STAGES, TERMINAL_IMAGE_STATUSES
+from imago.core.jobs.stages import TERMINAL_IMAGE_STATUSES, Stage
 
 if TYPE_CHECKING:
     from imago.cli.http_client import Target
@@ -25,7 +25,7 @@ def reprocess() -> None:
 
 
 @reprocess.command("create")
-@click.argument("stages", nargs=-1, required=True, type=click.Choice([str(stage) for stage in STAGES]))
+@click.argument("stages", nargs=-1, required=True, type=click.Choice([str(stage) for stage in Stage]))
 @click.option(
     "--client", "clients", multiple=True, metavar="UUID", help="A client; repeat it for several. Default: all."
 )

@@ -1,4 +1,4 @@
-"""Responses about dead letters and the audit log."""
+"""Responses about queues, dead letters and the audit log."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,7 +10,41 @@ from typing_extensions import TypedDict
 from imago.api.http.paging import next_cursor
 from imago.core.clients.audit import AuditAction, AuditRecord
 from imago.core.jobs.dead_letters import DeadLetter, ReplayOutcome
+from imago.core.jobs.queues import QueueState
 from imago.core.jobs.stages import Stage
+
+
+class QueuedClientResponse(TypedDict):
+    """A client's work in a queue."""
+
+    client: UUID
+    name: str
+    weight: int
+    concurrency: int | None
+    """The most runs of a stage that the client may have in progress; null: no limit."""
+    open: int
+    running: int
+    oldest_wait_seconds: float | None
+
+
+class QueueResponse(TypedDict):
+    """The work of a stage in a lane."""
+
+    lane: str
+    stage: Stage
+    open: int
+    """Runs that have not ended, including those in progress and those that wait for a retry."""
+    running: int
+    oldest_wait_seconds: float | None
+    """How long the oldest run waits that could be claimed; null if none does."""
+    clients: list[QueuedClientResponse]
+    """The clients with the most open runs, the most first."""
+
+
+class QueuesResponse(TypedDict):
+    """The queues with open runs."""
+
+    items: list[QueueResponse]
 
 
 class DeadLetterResponse(TypedDict):
@@ -68,6 +102,37 @@ class AuditLogResponse(TypedDict):
 
     items: list[AuditRecordResponse]
     next_cursor: str | None
+
+
+def queues_response(queues: Sequence[QueueState], *, now: datetime) -> QueuesResponse:
+    """Return the queues with open runs."""
+    return {"items": [_queue(queue, now) for queue in queues]}
+
+
+def _queue(queue: QueueState, now: datetime) -> QueueResponse:
+    return {
+        "lane": queue.lane,
+        "stage": queue.stage,
+        "open": queue.open,
+        "running": queue.running,
+        "oldest_wait_seconds": _seconds_since(queue.oldest, now),
+        "clients": [
+            {
+                "client": each.client,
+                "name": each.name,
+                "weight": each.weight,
+                "concurrency": each.concurrency,
+                "open": each.open,
+                "running": each.running,
+                "oldest_wait_seconds": _seconds_since(each.oldest, now),
+            }
+            for each in queue.clients
+        ],
+    }
+
+
+def _seconds_since(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else round(max((now - moment).total_seconds(), 0.0), 3)
 
 
 def dead_letters_response(letters: Sequence[DeadLetter], before: int | None) -> DeadLettersResponse:

@@ -1,4 +1,4 @@
-"""Dead letters and the audit log, for administrators."""
+"""Queues, dead letters and the audit log, for administrators."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,9 +12,11 @@ from imago.api.admin.requests import AuditQuery, DeadLetterQuery, ReplayBody
 from imago.api.admin.responses import (
     AuditLogResponse,
     DeadLettersResponse,
+    QueuesResponse,
     ReplayResponse,
     audit_log_response,
     dead_letters_response,
+    queues_response,
     replay_response,
 )
 from imago.api.auth.permissions import ADMIN, allow
@@ -36,7 +38,9 @@ from imago.core.jobs.dead_letters import (
     record_replay,
     replay,
 )
+from imago.core.jobs.queues import queue_states
 from imago.core.jobs.stages import Stage
+from imago.core.times import utc_now
 from imago.telemetry import metrics
 from imago.telemetry.tracing import trace_headers
 
@@ -46,6 +50,23 @@ routes = web.RouteTableDef()
 MAX_REPLAYS = 1000
 
 _BATCH = 100
+
+# The clients that are listed with a queue.
+QUEUED_CLIENTS = 10
+
+
+@routes.get("/admin/queues", allow_head=False)
+@documented(
+    tag="admin",
+    summary="List queues",
+    responses={200: (QueuesResponse, "The queues with open runs, by lane and stage.")},
+)
+@allow(ADMIN)
+async def queues(request: web.Request) -> web.Response:
+    """List how much work waits in each lane and stage, for how long, and the ten clients with the most of it."""
+    now = utc_now()
+    states = await queue_states(request.app[DATABASE], now=now, most_clients=QUEUED_CLIENTS)
+    return json_response(queues_response(states, now=now))
 
 
 @routes.get("/admin/dead-letters", allow_head=False)

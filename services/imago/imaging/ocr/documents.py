@@ -23,6 +23,10 @@ from imago.imaging.ocr.options import WITHOUT_DETECTOR, OcrOptions
 from imago.imaging.ocr.page import EngineWords, read_page
 from imago.imaging.pixels.opening import NoSuchPageError
 
+# A reading of which two engines disagree is below 0.9 whatever they say: half of the readings of real receipts and
+# signs that had 0.9 or more had more than 5 % of wrong characters.
+_DOUBTED = 0.89
+
 
 @dataclass(frozen=True)
 class PageLimits:
@@ -126,8 +130,11 @@ def _document(pages: Sequence[_ReadPage], options: OcrOptions) -> DocumentReadin
 
 def _of_all_pages(result: OcrResult, pages: Sequence[_ReadPage]) -> OcrResult:
     truncated = any(page.decoded.truncated for page in pages)
+    # The choice between the readings is made before: both of them are doubtful.
+    trust = _DOUBTED if any(words.is_doubtful for page in pages for words in page.readings) else 1.0
     chosen, *readings = (
-        replace(reading, pages=len(pages), truncated=truncated) for reading in (result.chosen, *result.readings)
+        replace(reading, pages=len(pages), truncated=truncated, confidence=round(trust * reading.confidence, 4))
+        for reading in (result.chosen, *result.readings)
     )
     placed = [PageWords(page.decoded.width, page.decoded.height, page.likeliest.words) for page in pages]
     words = encode_words(chosen.engine, placed) if chosen.has_text else None

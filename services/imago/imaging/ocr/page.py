@@ -3,6 +3,8 @@
 The flow and its thresholds are explained in docs/adr/0010-a-text-detector-before-ocr.md.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +24,9 @@ from imago.imaging.ocr.unread import unread_share
 _GOOD_CONFIDENCE = 0.9
 _GOOD_UNREAD = 0.04
 
+# Two readings of a page confirm each other if they share this part of their words.
+_AGREEMENT = 0.9
+
 # The longest lines show which way up a page is.
 _SAMPLED_LINES = 3
 # A part of a line is enough, in its heights.
@@ -33,11 +38,15 @@ _CLEARLY = 0.05
 
 @dataclass(frozen=True)
 class EngineWords:
-    """The words that an engine read, with their boxes in the picture, and the share 0..1 of lines it left unread."""
+    """The words that an engine read, with their boxes in the picture, and the share 0..1 of lines it left unread.
+
+    `is_doubtful` says that the page was read by two engines, which disagree.
+    """
 
     engine: str
     words: tuple[RecognizedWord, ...]
     unread: float = 0.0
+    is_doubtful: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -74,7 +83,15 @@ def read_page(picture: Image.Image, quads: Quads, options: OcrOptions) -> PageRe
         first = _read(page, quads, options, engine)
     if options.engine != "auto" or first.is_good:
         return PageReading((first,), page.image)
-    return PageReading((first, _read(page, quads, options, paddle.ENGINE)), page.image)
+    second = _read(page, quads, options, paddle.ENGINE)
+    doubts = agreement(first.words, second.words) < _AGREEMENT
+    return PageReading(tuple(replace(read, is_doubtful=doubts) for read in (first, second)), page.image)
+
+
+def agreement(first: Sequence[RecognizedWord], second: Sequence[RecognizedWord]) -> float:
+    """Return the share 0..1 of words that two readings have in common, without regard to case (Dice's coefficient)."""
+    left, right = (Counter(word.text.casefold() for word in words) for words in (first, second))
+    return 2 * (left & right).total() / max(left.total() + right.total(), 1)
 
 
 def _read(page: Page, quads: Quads, options: OcrOptions, engine: str) -> EngineWords:

@@ -4,8 +4,9 @@ A column is a band of the page in which a vertical strip is free of lines, with 
 recursive XY cut (Nagy and Seth, 1984), except that a strip need not cross the whole page: a heading may span columns.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,37 @@ _COLUMN_GAP = 0.8
 # Columns have several long lines. The cells of a table and the prices of a receipt are short, and are read by rows.
 _MIN_COLUMN_LINES = 4
 _MIN_COLUMN_RATIO = 7.0
+# Lines are in one row if their middles differ by at most this, in heights of a line: letters such as p and d move them.
+_LEVEL = 0.3
+# Long cells are those of a table if this share of the lines of one column is in one row with a line of the other, and
+# less than half of the lines are about as long as the longest ones, which those of running text are.
+_ALIGNED_SHARE = 0.8
+_FULL_LINE = 0.8
+_FULL_SHARE = 0.5
+# Two addresses side by side are aligned, too: they have few lines, which are nearer to each other than rows of a table
+# and than what is above and below them.
+_MAX_BLOCK_LINES = 7
+_ROW_PITCH = 1.7
 # Rows of one paragraph are nearer to each other, in heights of a line.
 _PARAGRAPH_GAP = 1.2
 # Boxes are in one row if they share this part of the height of the lower one.
 _SHARED_HEIGHT = 0.5
 
+# Of the bands that may be columns, this many with the most lines are looked at.
+_MAX_BANDS = 500
+
 Paragraph = list[list[int]]
 """Rows of indices of boxes."""
+
+
+@dataclass(frozen=True)
+class _Band:
+    """A number of lines between two heights, where the strip at the right of `left` is free."""
+
+    lines: int
+    left: float
+    top: float
+    bottom: float
 
 
 def in_reading_order(boxes: Sequence[Box]) -> list[Paragraph]:
@@ -78,19 +103,33 @@ def _split_columns(sides: NDArray[np.float64]) -> list[NDArray[np.bool_]] | None
         return None
     height = float(np.median(sides[:, 3] - sides[:, 1]))
     middle = (sides[:, 1] + sides[:, 3]) / 2
+    tables: list[tuple[float, float]] = []
+    for band in _bands(sides, middle, height):
+        if any(top <= band.top and band.bottom <= bottom for top, bottom in tables):
+            continue
+        within = (middle > band.top) & (middle < band.bottom)
+        is_left = sides[:, 2] <= band.left
+        halves = sides[within & is_left], sides[within & ~is_left]
+        if not all(map(_is_column, halves)):
+            continue
+        if not _are_cells(*halves, height=height, reach=(band.top, band.bottom)):
+            return [middle <= band.top, within & is_left, within & ~is_left, middle >= band.bottom]
+        # Some rows of a table look like running text.
+        tables.append((band.top, band.bottom))
+    return None
+
+
+def _bands(sides: NDArray[np.float64], middle: NDArray[np.float64], height: float) -> list[_Band]:
+    """Return the bands in which a vertical strip is free, those with the most lines first."""
     ordered = np.sort(middle)
-    best, most = None, 2 * _MIN_COLUMN_LINES - 1
+    bands = []
     for left in np.unique(np.round(sides[:, 2] + 0.1 * height)):
-        is_left = sides[:, 2] <= left
         edges = _crossings(sides, middle, left, left + _COLUMN_GAP * height)
         lines = np.searchsorted(ordered, edges[1:]) - np.searchsorted(ordered, edges[:-1], "right")
         # Pages with thousands of lines have many bands, few of which are large enough.
-        for band in np.flatnonzero(lines > most):
-            top, bottom = edges[band], edges[band + 1]
-            within = (middle > top) & (middle < bottom)
-            if within.sum() > most and all(_is_column(sides[within & side]) for side in (is_left, ~is_left)):
-                best, most = [middle <= top, within & is_left, within & ~is_left, middle >= bottom], int(within.sum())
-    return best
+        for index in np.flatnonzero(lines >= 2 * _MIN_COLUMN_LINES):
+            bands.append(_Band(int(lines[index]), float(left), float(edges[index]), float(edges[index + 1])))
+    return heapq.nlargest(_MAX_BANDS, bands, key=lambda band: band.lines)
 
 
 def _crossings(
@@ -99,6 +138,35 @@ def _crossings(
     """Return the heights of the boxes that touch a vertical strip, which is free between them, and of both ends."""
     touching = (sides[:, 0] < right) & (sides[:, 2] > left)
     return np.concatenate(([-np.inf], np.sort(middle[touching]), [np.inf]))
+
+
+def _are_cells(
+    left: NDArray[np.float64], right: NDArray[np.float64], *, height: float, reach: tuple[float, float]
+) -> bool:
+    """Return whether two columns of long lines are cells of a table.
+
+    `reach` has the heights of the next lines above and below.
+    """
+    middles = [np.sort(side[:, 1] + side[:, 3]) / 2 for side in (left, right)]
+    aligned = max(_level_share(middles[0], middles[1], height), _level_share(middles[1], middles[0], height))
+    if aligned < _ALIGNED_SHARE or min(_full_share(left), _full_share(right)) >= _FULL_SHARE:
+        return False
+    is_tight = max(float(np.median(np.diff(middle))) for middle in middles) <= _ROW_PITCH * height
+    both = np.concatenate(middles)
+    is_apart = min(float(both.min()) - reach[0], reach[1] - float(both.max())) > _ROW_PITCH * height
+    return not (max(len(left), len(right)) <= _MAX_BLOCK_LINES and is_tight and is_apart)
+
+
+def _level_share(middles: NDArray[np.float64], others: NDArray[np.float64], height: float) -> float:
+    """Return the share of lines that are in one row with one of the others; both are sorted by their middles."""
+    after = np.searchsorted(others, middles).clip(1, len(others) - 1)
+    nearest = np.minimum(abs(others[after - 1] - middles), abs(others[after] - middles))
+    return float(np.mean(nearest <= _LEVEL * height))
+
+
+def _full_share(sides: NDArray[np.float64]) -> float:
+    widths = sides[:, 2] - sides[:, 0]
+    return float(np.mean(widths >= _FULL_LINE * np.quantile(widths, 0.9)))
 
 
 def _is_column(sides: NDArray[np.float64]) -> bool:

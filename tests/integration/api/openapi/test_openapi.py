@@ -138,6 +138,7 @@ MESSAGES_BEYOND_THE_SCHEMA = {
 # Operations for which no request is invalid.
 ALWAYS_VALID = {
     *(("GET", path) for path in ("/", "/docs", "/openapi.json", "/metrics", "/auth/me", "/docs/assets/{name}")),
+    ("GET", "/admin/queues"),
     *(("GET", f"/health{part}") for part in ("", "/ready", "/detailed")),
     *((method, "/files/signed/{token}") for method in ("GET", "HEAD")),
 }

@@ -121,3 +121,4 @@ async def test_a_client_matches_its_schema(api: Api, tenant: Tenant) -> None:
     assert client["erasure"]["images_total"] == 0
     await check(tenant, schemas, "/auth/clients", "Clients")
     await check(tenant, schemas, "/admin/audit", "AuditLog")
+    await check(tenant, schemas, "/admin/queues", "Queues")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.statistics import character_error_rate
+from imago.core.images.ocr.result import RecognizedWord
 from imago.imaging.ocr import page as page_module
 from imago.imaging.ocr.documents import DocumentReading, PageLimits, read_document
 from imago.imaging.ocr.options import OcrOptions
@@ -103,6 +104,14 @@ def test_a_word_that_fills_the_picture_is_read(degrees: int) -> None:
     picture = Image.new("RGB", (900, 420), "white")
     ImageDraw.Draw(picture).text((450, 210), "SALE", "black", ImageFont.truetype(FONT, 300), anchor="mm")
     assert read(picture.rotate(degrees)).chosen.text == "SALE"
+
+
+def test_a_reading_that_the_other_engine_does_not_confirm_is_not_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    guess = [RecognizedWord("BOUL4NGER1E", 0.4, box=(0, 0, 9, 9))]
+    monkeypatch.setattr(page_module.tesseract, "read_words", lambda *_: guess)
+    reading = read(page_kinds.sign("BOULANGERIE"))
+    assert (reading.chosen.text, reading.chosen.engine) == ("BOULANGERIE", "rapidocr")
+    assert 0.8 < reading.chosen.confidence < 0.9
 
 
 def test_a_page_that_lost_lines_is_not_sure_of_itself() -> None:

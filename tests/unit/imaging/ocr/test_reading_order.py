@@ -1,5 +1,7 @@
 """Lines are put in the order in which people read them."""
 
+import time
+
 from imago.core.images.ocr.result import Box, RecognizedWord
 from imago.imaging.ocr.reading_order import in_reading_order, joined_rows
 
@@ -59,3 +61,36 @@ def test_lines_in_order_stay_as_they_are() -> None:
     lines = [word("a", 0, 0, 300), word("b", 0, 30, 300)]
     assert joined_rows(lines) == lines
     assert joined_rows([]) == []
+
+
+def cells(rows: int, lefts: tuple[float, ...], pitch: float) -> list[Box]:
+    """Return long cells of many widths, row by row."""
+    widths = (150, 400, 220, 180, 300, 170, 260)
+    return [
+        line(left, pitch * row, widths[(row * 3 + column * 2) % len(widths)], 24)
+        for row in range(rows)
+        for column, left in enumerate(lefts)
+    ]
+
+
+def test_long_cells_are_read_by_rows() -> None:
+    for table in (cells(14, (0, 530), 31), cells(10, (0, 480, 960), 31), cells(6, (0, 530), 60)):
+        assert order(table) == list(range(len(table)))
+
+
+def test_addresses_side_by_side_are_read_one_after_the_other() -> None:
+    heading, left, right = line(0, -120, 900), cells(5, (0,), 31), cells(5, (530,), 31)
+    assert order([heading, *right, *left]) == [0, *range(6, 11), *range(1, 6)]
+
+
+def test_level_lines_of_running_text_are_read_by_columns() -> None:
+    column = [line(0, 31 * row, 120 if row % 5 == 4 else 480 - 12 * (row % 4), 24) for row in range(20)]
+    other = [(left + 530, top, right + 530, bottom) for left, top, right, bottom in column]
+    assert order([*other, *column]) == [*range(20, 40), *range(20)]
+
+
+def test_a_page_with_thousands_of_cells_is_read_by_rows_in_bounded_time() -> None:
+    started = time.process_time()
+    table = cells(1000, (0, 530, 1060, 1590), 31)
+    assert order(table) == list(range(4000))
+    assert time.process_time() - started < 5
