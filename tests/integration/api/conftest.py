@@ -28,6 +28,7 @@ from imago.core.clients.rate_limits import DatabaseRates
 from imago.core.clients.scopes import CLIENT_SCOPES, parse_client_scopes
 from imago.core.images.queries import ImageReads
 from imago.core.images.search.pages import ImageSearch
+from imago.core.images.search.query_meaning import QueryMeaning
 from imago.core.outbox.model import OutboxRow
 from imago.core.uploads.transactions import Uploads
 from imago.db.engine import Database
@@ -134,6 +135,7 @@ async def serve(
     texts_for: Callable[[CallContext], TextProvider] | None = None,
     send_buffer: int | None = None,
     ocr_installed: Sequence[str] = (),
+    meaning: QueryMeaning | None = None,
     **settings: Any,
 ) -> Api:
     """Serve the API; without `pages`, no host name resolves; `send_buffer` limits the kernel's buffer of responses."""
@@ -161,7 +163,7 @@ async def serve(
         ),
         uploads=UploadServices(configured, db, store, published, Uploads(db), UploadSlots(configured)),
         images=ImageReads(db),
-        search=ImageSearch(db),
+        search=ImageSearch(db, meaning),
         ai=AiServices(
             texts=texts_for or (lambda _: texts or OfflineTextProvider()),
             pages=pages or WebPages(PageFetcher(resolve=_no_names), NoTasks()),

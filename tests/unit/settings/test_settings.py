@@ -55,3 +55,20 @@ def test_every_stage_has_a_time_limit() -> None:
 def test_the_ocr_stage_waits_for_a_provider_that_reads_the_page_again() -> None:
     settings = Settings(ocr_fallback="ai", ocr_timeout=100, ai_timeout=20)
     assert settings.stage_timeout(Stage.OCR) == 140
+
+
+@pytest.mark.parametrize(
+    ("values", "side"),
+    [
+        ({}, 640),
+        ({"AI_IMAGE_SIDE": "320"}, 320),
+        ({"AI_PROVIDER": "gemini", "GEMINI_API_KEY": "key"}, 1024),
+        ({"AI_PROVIDER": "gemini", "GEMINI_API_KEY": "key", "AI_FALLBACK": "offline"}, 1024),
+    ],
+)
+def test_only_what_a_provider_describes_is_larger_than_the_offline_models_need(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], side: int
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().vision_side == side

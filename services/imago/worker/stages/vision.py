@@ -47,7 +47,7 @@ class VisionStage:
         async with self._tools.store.local_copy(claim.object_key) as source:
             answer = await self._tools.children.run(
                 "prepare_for_vision",
-                {"max_side": settings.ai_image_side, "max_pixels": settings.max_image_pixels},
+                {"max_side": settings.vision_side, "max_pixels": settings.max_image_pixels},
                 timeout=settings.stage_timeout(Stage.VISION),
                 reads={"source": source},
                 writes={"target": target},

@@ -18,7 +18,7 @@ from imago.ai.offline.vision.detector import Detection, Detector
 from imago.ai.offline.vision.features import features_of
 from imago.ai.offline.vision.imagenet_groups import GROUPS
 from imago.ai.offline.vision.moderation import Moderator
-from imago.ai.offline.vision.plainness import is_plain
+from imago.ai.offline.vision.plainness import is_plain, is_texture
 from imago.ai.offline.vision.subjects import choose_subjects, subject_box
 from imago.core.images.recognition.concepts import KINDS
 from imago.core.images.recognition.model import MAX_CONCEPTS, MIN_CONCEPT_SCORE, ConceptScore, Recognition
@@ -62,24 +62,33 @@ class OfflineRecognizer:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as opened:
             image = opened.convert("RGB")
         classified = models.classifier.classify(image)
-        detections = models.detector.detect(image) if models.detector else ()
-        found = self._found(models.name, image, classified, detections)
+        # What models see in a plain picture is an accident.
+        plain = is_plain(image)
+        detections = models.detector.detect(image) if models.detector and not plain else ()
+        found = self._found(models.name, image, classified, detections, plain=plain)
         return replace(found, moderation_score=models.moderator.score(image)) if models.moderator else found
 
     def _found(
-        self, model: str, image: Image.Image, classified: Classification, detections: Sequence[Detection]
+        self,
+        model: str,
+        image: Image.Image,
+        classified: Classification,
+        detections: Sequence[Detection],
+        *,
+        plain: bool,
     ) -> Recognition:
         scores = class_scores(classified)
         objects = {KINDS[each.kind]: each.score for each in sorted(detections, key=lambda each: each.score)}
-        # What models see in a plain picture is an accident.
-        named = not is_plain(image)
-        subjects = choose_subjects(scores, detections, min_confidence=self._min_confidence) if named else ()
+        texture = is_texture(image)
+        subjects = (
+            () if plain else choose_subjects(scores, detections, min_confidence=self._min_confidence, texture=texture)
+        )
         return Recognition(
             model=model,
             subjects=subjects,
             colours=main_colours(image, subject_box(subjects, detections)),
             confidence=round(max(*scores.values(), *objects.values()), 4),
-            concepts=_highest({**scores, **objects}) if named else (),
+            concepts=() if plain or (texture and not subjects) else _highest({**scores, **objects}),
             features=features_of(classified.vector),
         )
 

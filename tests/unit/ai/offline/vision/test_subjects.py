@@ -93,3 +93,14 @@ def test_the_largest_named_object_is_the_subject() -> None:
     subjects = choose_subjects(scores(), objects, min_confidence=0.35)
     assert subject_box(subjects, objects) == (0.3, 0.1, 0.9, 0.9)
     assert subject_box((), objects) is None
+
+
+def test_in_a_texture_only_what_is_nearly_certain_is_named() -> None:
+    def in_a_texture(classes: dict[int, float], *objects: Detection) -> list[str]:
+        subjects = choose_subjects(classes, objects, min_confidence=0.35, texture=True)
+        return [vocabulary()[each.concept].english for each in subjects]
+
+    assert named(scores(honeycomb=0.75)) == ["honeycomb"]
+    assert in_a_texture(scores(honeycomb=0.75), box("bed", 0.65)) == []
+    assert in_a_texture(scores(honeycomb=0.95)) == ["honeycomb"]
+    assert in_a_texture(scores(), box("orange", 0.85))[:1] == ["orange"]
