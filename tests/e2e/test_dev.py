@@ -100,6 +100,14 @@ def test_photos_get_sensible_tags_and_no_text(instance: Instance) -> None:
     assert not any(image["ocr"]["has_text"] for image in results.values())
 
 
+def test_photos_are_found_by_what_a_query_means(instance: Instance) -> None:
+    instance.upload(CAT, COFFEE, FLOWER)
+    for query, photo in (("feline pet", CAT), ("un petit félin", CAT), ("boisson chaude", COFFEE)):
+        found = json.loads(instance.imago("search", *query.split(), "--json").stdout)
+        assert (found[0]["original_name"], found[0]["match"]) == (photo.name, "meaning"), query
+    assert json.loads(instance.imago("search", "qzxwv", "plkjh", "--json").stdout) == []
+
+
 def test_an_image_with_a_broken_body_ends_with_the_errors_of_its_stages(instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(encoded("png", picture(900, 900))[:60])
     (tmp_path / "whole.png").write_bytes(encoded("png"))
