@@ -32,7 +32,7 @@ class Priority(StrEnum):
     LIVE = "live"
     """An upload, or a change that somebody waits for."""
     BACKGROUND = "background"
-    """A reprocess job: runs behind live work, with at least one claim in eight."""
+    """A reprocess job: is queued at a limited rate, beside live work."""
 
 
 class ImageStatus(StrEnum):

@@ -1,1 +1,1 @@
-"""Reprocess jobs: stages of many stored images run again, at a limited rate, behind live uploads."""
+"""Reprocess jobs: stages of many stored images run again, at a limited rate, beside live uploads."""

@@ -76,10 +76,11 @@ def choose_subjects(
     What the models see in a texture must be nearly certain: a wall of honeycombs is, a chequered cloth is no bed.
     """
     if texture:
-        min_confidence = max(min_confidence, _MIN_IN_TEXTURE)
         detections = [each for each in detections if each.score >= _MIN_OBJECT_IN_TEXTURE]
     detections = [each for each in detections if not _is_animal(each, detections, scores)]
-    objects = _objects(detections)
+    objects = _objects(detections, min_confidence=min_confidence)
+    if texture:
+        min_confidence = max(min_confidence, _MIN_IN_TEXTURE)
     likely = [*objects, *_classified(scores, detections, objects, min_confidence=min_confidence)]
     likely = likely or _guess(scores, detections, min_confidence=min_confidence)
     named = sorted(likely, key=lambda each: (each.concept != PERSON, -each.weight))[:MAX_NAMED]
@@ -97,7 +98,7 @@ def _is_animal(person: Detection, others: Iterable[Detection], scores: Mapping[i
     )
 
 
-def _objects(detections: Sequence[Detection]) -> list[_Named]:
+def _objects(detections: Sequence[Detection], *, min_confidence: float) -> list[_Named]:
     found: dict[int, list[Detection]] = {}
     for each in detections:
         found.setdefault(KINDS[each.kind], []).append(each)
@@ -106,7 +107,7 @@ def _objects(detections: Sequence[Detection]) -> list[_Named]:
     is_sports = any(best_scores.get(kind, 0) >= _MIN_SCORE for kind in SPORTS_KINDS)
     for kind, objects in found.items():
         best = best_scores[kind]
-        if best >= _object_bar(kind, is_sports=is_sports):
+        if best >= max(min_confidence, _object_bar(kind, is_sports=is_sports)):
             several = sum(each.score >= _MIN_OTHER_SCORE for each in objects) > 1
             named.append(_Named(kind, best * sum(each.area for each in objects) ** 0.5, several))
     return named

@@ -84,7 +84,7 @@ def test_the_best_guess_is_named_if_nothing_else_is() -> None:
 
 
 def test_the_lowest_confidence_of_the_settings_holds_for_all() -> None:
-    subjects = choose_subjects(scores(daisy=0.6), [], min_confidence=0.8)
+    subjects = choose_subjects(scores(daisy=0.6), [box("dog", 0.7)], min_confidence=0.8)
     assert subjects == ()
 
 
