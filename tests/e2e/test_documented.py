@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,9 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]
     """One instance for all tests of this file."""
     folder = tmp_path_factory.mktemp("documented")
     running = Instance(folder / "data", OPERATOR_API_KEY=OPERATOR_KEY, LOG_LEVEL="debug").start(timeout=150)
+    assert running.process is not None
+    # At LOG_LEVEL=debug it prints all logs. If nobody read them, the pipe would fill, and it could not stop.
+    threading.Thread(target=deque, args=(running.process.stdout, 0), daemon=True).start()
     with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as http:
         document = http.get("/openapi.json").json()
         saved = json.loads((running.data_dir / "secrets.json").read_text())
@@ -276,7 +280,7 @@ def test_a_stage_that_failed_is_a_dead_letter_that_can_be_replayed(documented: D
 
 @pytest.mark.usefixtures("image")
 def test_old_images_are_reprocessed_by_a_job(documented: Documented, tenant: Tenant) -> None:
-    selection = {"stages": ["ocr"], "clients": [tenant.ref], "engine_not": "rapidocr"}
+    selection = {"stages": ["ocr"], "clients": [tenant.ref], "engine_not": "tesserocr"}
     body = {"selection": selection, "suspended": True}
     jobs = "/admin/reprocess-jobs"
     documented.example(f"POST {jobs}", documented.admin, expected=200, json={**body, "dry_run": True})
