@@ -213,7 +213,7 @@ PIPELINE = Dashboard(
                 "Images a second by the engine whose reading was chosen; many second readings cost CPU time.",
                 [
                     (_rate("imago_ocr_readings_total", "engine"), "{{engine}}"),
-                    (_rate("imago_ocr_fallbacks_total", "chosen"), "read twice, chosen: {{chosen}}"),
+                    (_rate("imago_ocr_fallbacks_total", "outcome"), "read twice, used: {{outcome}}"),
                 ],
             ),
             Panel(

@@ -96,8 +96,9 @@ def test_the_migration_is_a_job_with_a_name_for_each_version_and_not_a_hook(char
 
 
 def test_crds_are_kept_and_a_choice(chart: Chart) -> None:
-    (crd,) = render(chart, scenario("production")).of("CustomResourceDefinition").values()
-    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    crds = render(chart, scenario("production")).of("CustomResourceDefinition")
+    assert crds.keys() == {"imagoclients.imago.dev", "imagoreprocesses.imago.dev"}
+    assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds.values())
     assert not render(chart, scenario("own-parts")).of("CustomResourceDefinition")
 
 

@@ -30,7 +30,7 @@ def own(chart: Chart) -> set[str]:
     """The settings with their own value: those that a template names or renders, but for the fixed ones."""
     text = "\n".join(path.read_text() for path in (CHART / "templates").glob("*.*"))
     named = set(re.findall(r'(?:"name" "|name: )([A-Z][A-Z0-9_]+)\b', text))
-    pods = [pod for _, pod in render(chart, scenario("production")).pods()]
+    pods = [pod for name in ("production", "embedding") for _, pod in render(chart, scenario(name)).pods()]
     rendered = {name for pod in pods for container in containers(pod) for name in environment(container)}
     return (named | rendered) & SETTINGS - set(FIXED)
 

@@ -339,10 +339,14 @@ def set_build_info(process: str) -> None:
 
 
 def init_api_series() -> None:
-    """Create the series that alerts on the API read, as `init_maintenance_series` does."""
-    for of in ("body", "response"):
+    """Create the API's series with the value 0, as `init_maintenance_series` does."""
+    for of in ("body", "response", "upload", "page"):
         for limit in ("client", "process"):
             MEMORY_REFUSED.labels(of, limit)
+    for reason in ("no-header", "slow-reader", "idle"):
+        CONNECTIONS_CLOSED.labels(reason)
+    for subject in ("client", "address"):
+        RATE_LIMITED.labels(subject)
     for status in ("201", "500", "503"):
         HTTP_REQUESTS.labels("POST", "/images/upload", status)
     for kind in (CallKind.SUMMARIZE, CallKind.DRAFT_TASK):
@@ -368,6 +372,9 @@ def init_worker_series(worker: str, stages: Iterable[Stage], *, jobs: int, lanes
     if worker in tuple(CallKind):
         for policy in BudgetPolicy:
             AI_BUDGET_EXHAUSTED.labels(worker, policy)
+    if worker == Stage.OCR:
+        for outcome in ("first", "second", "failed"):
+            OCR_FALLBACKS.labels(outcome)
     JOBS_LIMIT.labels(worker).set(jobs)
     JOBS_RUNNING.labels(worker).set(0)
     served = {lane_label(lane) for lane in lanes.named} | ({DEDICATED} if lanes.any_dedicated else set())

@@ -8,6 +8,7 @@ def reading_observer(model: str) -> ObserveReading:
     """Return what counts and times the readings of a model, `concepts` or `embedding`."""
     for outcome in ("read", "busy", "failed"):
         metrics.QUERY_READINGS.labels(model, outcome)
+    metrics.QUERY_SECONDS.labels(model)
 
     def observe(outcome: str, seconds: float) -> None:
         metrics.QUERY_READINGS.labels(model, outcome).inc()

@@ -126,8 +126,9 @@ MESSAGES_BEYOND_THE_SCHEMA = {
         "`model_not` needs the stage `vision` in `stages`.",
         "`created_from` is later than `created_to`.",
         "`taken_from` is later than `taken_to`.",
-        # The server of these tests runs no job.
+        # The server of these tests runs no job, and has no model for this stage.
         "nothing-selected",
+        "The stage embed is disabled on this server.",
     },
     ("GET", "/admin/reprocess-jobs"): {_CURSOR, _TEXT},
     ("GET", "/admin/reprocess-jobs/{id}"): {_TEXT},
