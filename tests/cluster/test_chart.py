@@ -330,7 +330,7 @@ def test_a_rollback_of_the_chart_removes_no_field_of_the_crd(installation: Insta
     (newer / "Chart.yaml").write_text(
         re.sub(r"(?m)^version: .*", "version: 99.0.0", (newer / "Chart.yaml").read_text())
     )
-    (source,) = (newer / "files" / "crds").iterdir()
+    source = newer / "files" / "crds" / "imago.dev_imagoclients.yaml"
     crd = yaml.safe_load(source.read_text())
     _spec_fields(crd)["colour"] = {"type": "string"}
     source.write_text(yaml.safe_dump(crd))
