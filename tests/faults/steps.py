@@ -3,7 +3,7 @@
 import hashlib
 
 from devtools.waiting import until
-from imago.core.jobs.stages import Stage
+from imago.core.jobs.stages import STAGES
 from imago.nats.connection import NatsConnection
 from imago.settings import Settings
 from tests.faults.client import Operation, Tenant, photo
@@ -84,7 +84,7 @@ async def drained(platform: Platform) -> None:
     try:
 
         async def empty() -> bool:
-            infos = [await nats.js.consumer_info("IMAGO_WORK_STANDARD", stage) for stage in Stage]
+            infos = [await nats.js.consumer_info("IMAGO_WORK_STANDARD", stage) for stage in STAGES]
             return all(info.num_ack_pending == 0 and info.num_pending == 0 for info in infos)
 
         await until(empty, what="the work streams to be empty", timeout=30)
