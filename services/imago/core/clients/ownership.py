@@ -8,7 +8,9 @@ from imago.core.errors import ClientOwned, Conflict
 OPERATOR = "operator"
 
 # As the operator writes it; a client with another owner would have none that could ever change it.
-OWNER_PATTERN = r"^[^/\s]+/[^/\s]+/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+# `\s` is not the same in Python, which adds \x1c to \x1f and \x85, and in JSON Schema, which adds \ufeff.
+_PART = r"[^/\s\x1c-\x1f\x85\ufeff]+"
+OWNER_PATTERN = rf"^{_PART}/{_PART}/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 OWNER_FORM = "<cluster id>/<namespace uid>/<name>"
 
 
