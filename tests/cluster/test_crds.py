@@ -37,8 +37,8 @@ class CrdHook:
         pod = job["spec"]["template"]["spec"]
         self._command = [sys.executable, *pod["containers"][0]["command"][1:], *pod["containers"][0]["args"]]
         self._cluster_objects = [item for item in objects if item["kind"].startswith("Cluster")]
-        (text,) = rendered.of("ConfigMap")[job["metadata"]["name"]]["data"].values()
-        self._crd = json.loads(text)
+        crds = map(json.loads, rendered.of("ConfigMap")[job["metadata"]["name"]]["data"].values())
+        (self._crd,) = (crd for crd in crds if crd["metadata"]["name"] == CRD)
         self._crds, self._account = folder / "crds", folder / "account"
         self._crds.mkdir(parents=True)
         self._account.mkdir()
