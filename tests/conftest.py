@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from devtools.nats import NatsServer
@@ -21,6 +22,10 @@ from imago.settings import Settings
 from imago.telemetry.logs import configure_logging
 
 pytest_plugins = ("tests.support.skips",)
+
+# On a busy machine any example takes long; that is no fault of the code.
+settings.register_profile("imago", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("imago")
 
 
 @pytest.fixture(scope="session", autouse=True)
