@@ -142,9 +142,9 @@ def _record_result(trigger: str, result: ReconcileResult) -> None:
         log.warning("reconcile.deferred", reason=str(result.reason))
         return
     metrics.RECONCILES.labels(trigger, "done" if result.is_finished else "waiting").inc()
-    # The timer reconciles every resource every 30 s, usually without a change.
+    # The timers reconcile every resource again and again, usually without a change.
     facts = {"reason": str(result.reason), "requeue_after": result.requeue_after}
-    if trigger == "interval":
+    if trigger in ("interval", "job"):
         log.debug("reconcile.completed", **facts)
     else:
         log.info("reconcile.completed", **facts)

@@ -35,7 +35,7 @@ from imago_operator.resource import (
 )
 
 PAUSED_SECONDS = 15.0
-# Requested by the user, or the job goes on.
+# Reasons whose Events are no warnings: the job is making progress, or its owner suspended it.
 _NORMAL = frozenset({Reason.RECONCILED, Reason.SUSPENDED})
 
 
